@@ -1,0 +1,82 @@
+import type { Context } from "./context.ts";
+import { type Destination, writeAll } from "./destination.ts";
+import { CommandFailedError } from "./errors.ts";
+import { describeExit, ProcessGroup, succeeded } from "./process-group.ts";
+import { untilAborted } from "./signals.ts";
+
+/** What a {@link CommandDestination} needs. */
+export interface CommandDestinationOptions {
+  readonly context: Pick<Context, "childEnv" | "killGraceMs">;
+  readonly onStdout: (bytes: Uint8Array) => Promise<void> | void;
+  readonly onStderr: (bytes: Uint8Array) => void;
+  /** Aborts the transfer; given the reason. */
+  readonly abort: (reason: Error) => void;
+  readonly signal: AbortSignal;
+}
+
+/**
+ * A command that reads the version on its standard input. It is started with the first byte, so a wrong key or a missing version does not start it. Its
+ * input ends only in `finish`; when anything fails it is ended by a signal instead, and never sees an end of input that would look like success.
+ */
+export class CommandDestination implements Destination {
+  readonly name = "the command";
+  readonly #command: string;
+  readonly #options: CommandDestinationOptions;
+  #group: ProcessGroup | undefined;
+  #discarded = false;
+
+  constructor(command: string, options: CommandDestinationOptions) {
+    this.#command = command;
+    this.#options = options;
+  }
+
+  async open(): Promise<void> {}
+
+  async write(bytes: Uint8Array): Promise<void> {
+    const group = this.#start();
+    if (group.status === undefined) {
+      try {
+        await writeAll(group.stdin, bytes, this.#options.signal);
+        return;
+      } catch (error) {
+        const { code } = error as NodeJS.ErrnoException;
+        if (code !== "EPIPE" && code !== "ERR_STREAM_DESTROYED" && code !== "ECONNRESET") throw error;
+      }
+    }
+    // It reads no more. With exit code 0 it knows its end without being told (tar, for example): the rest is fetched all the same, to be verified.
+    await this.#succeeded(group);
+  }
+
+  async finish(): Promise<void> {
+    const group = this.#start();
+    group.stdin.end();
+    await this.#succeeded(group);
+  }
+
+  async discard(): Promise<void> {
+    this.#discarded = true;
+    await this.#group?.end(this.#options.context.killGraceMs);
+  }
+
+  #start(): ProcessGroup {
+    if (this.#group !== undefined) return this.#group;
+    const { context, onStdout, onStderr, abort } = this.#options;
+    const group = new ProcessGroup(this.#command, { env: context.childEnv, stdin: "pipe", onStdout, onStderr });
+    this.#group = group;
+    // A transfer that waits for the network would not notice before its next write.
+    void group.exited.then((status) => {
+      // One that is being ended here fails because of it, and is not the reason.
+      if (!succeeded(status) && !this.#discarded) abort(failure(status));
+    });
+    return group;
+  }
+
+  async #succeeded(group: ProcessGroup): Promise<void> {
+    const status = await untilAborted(group.exited, this.#options.signal);
+    if (!succeeded(status)) throw failure(status);
+  }
+}
+
+function failure(status: Parameters<typeof describeExit>[0]): CommandFailedError {
+  return new CommandFailedError(`the command ${describeExit(status)}`, { cause: status.error });
+}

@@ -1,0 +1,182 @@
+import type { RetryEvent, UploadResult } from "@strongroom/client-sdk";
+import { requiredCollection } from "../collection-argument.ts";
+import type { CommandSpec, Invocation } from "../command.ts";
+import { DumpCommand } from "../dump-command.ts";
+import { ENCRYPTION_OPTIONS, encryptionFor } from "../encryption-choice.ts";
+import { UsageError } from "../errors.ts";
+import { EXIT, type ExitCode } from "../exit-codes.ts";
+import { formatBytes, formatDuration } from "../format.ts";
+import { described } from "../option-spec.ts";
+import { CONNECTION_OPTIONS, OPTIONS, OUTPUT_OPTIONS, SECRETS } from "../options.ts";
+import type { Output } from "../output.ts";
+import { formatRate, Progress, RateMeter } from "../progress.ts";
+import { versionReport } from "../reports.ts";
+import { type Connection, withClient } from "../session.ts";
+import { interruptible } from "../signals.ts";
+import { programName } from "../version.ts";
+
+const command = described(
+  OPTIONS.command,
+  "command that writes the dump to its standard output, run with bash -o pipefail; without it, standard input is read",
+);
+const EXAMPLE = 'strongroom backup pg-main --public-key backup.pub.asc -c "pg_dump app"';
+
+/** `strongroom backup`. */
+export const backup: CommandSpec = {
+  name: "backup",
+  summary: "encrypt a dump and store it as a new version",
+  details:
+    "The dump comes from a command (-c) or from standard input. With -c there is a version only if the command exits with 0. Of a pipe that cannot " +
+    "be seen: an empty dump is refused, --min-size refuses one that is too small, and `set -o pipefail` tells the rest to your script.",
+  args: [["[collection]", "name of the collection"]],
+  options: [
+    command,
+    ...ENCRYPTION_OPTIONS,
+    OPTIONS.compress,
+    OPTIONS.filename,
+    OPTIONS.label,
+    OPTIONS.minSize,
+    OPTIONS.parallel,
+    OPTIONS.timeout,
+    OPTIONS.retryFor,
+    OPTIONS.collection,
+    ...CONNECTION_OPTIONS,
+    ...OUTPUT_OPTIONS,
+  ],
+  secrets: [
+    SECRETS.token,
+    { ...SECRETS.passphrase, description: "passphrase to encrypt with; left out when there are keys" },
+  ],
+  examples: [
+    [EXAMPLE, "a database; a failing pg_dump stores nothing"],
+    [
+      "tar -c /srv/www | strongroom backup www --recipient age1... --min-size 100M",
+      "from a pipe, with age, refusing a suspiciously small one",
+    ],
+    [
+      "strongroom backup pg-main --recipient backup@example.org --label env=prod -c 'pg_dumpall' --json",
+      "with a key of the gpg keyring, for programs",
+    ],
+    ["gpg -e -r backup@example.org < dump | strongroom backup pg-main --encryption none", "encrypted by hand"],
+  ],
+  run,
+};
+
+async function run(invocation: Invocation): Promise<ExitCode> {
+  const { args, values, output, context } = invocation;
+  const collection = requiredCollection(args[0], values, EXAMPLE);
+  const commandLine = values.get(command);
+  if (commandLine === undefined && context.stdin.isTTY === true) {
+    throw new UsageError("There is no dump: standard input is a terminal, and no command was given.", {
+      hint: `for example: ${EXAMPLE}`,
+    });
+  }
+  const labels = labelsOf(values.get(OPTIONS.label));
+  const encryption = await encryptionFor(values, context);
+  const minSize = values.get(OPTIONS.minSize) ?? 1n;
+  const meter = new RateMeter(context.now);
+  let state = { sourceBytes: 0n, sentBytes: 0n, remaining: 0n };
+  const progress = new Progress(output, context.now, () => {
+    const rate = meter.rate(state.sentBytes);
+    const quota = state.sentBytes === 0n ? "" : `, ${formatBytes(state.remaining)} of quota left`;
+    return `${collection}: ${formatBytes(state.sourceBytes)} read, ${formatBytes(state.sentBytes)} stored${rate && `, ${rate}`}${quota}`;
+  });
+  const begun = context.now();
+  const connect = {
+    giveUpAfterMs: values.get(OPTIONS.retryFor),
+    onRetry: (event: RetryEvent) => progress.retrying(event),
+  };
+  const onInterrupt = () => progress.note("stopping, nothing will be stored; once more to stop at once");
+
+  const upload = ({ client }: Connection) =>
+    interruptible(context, { timeoutMs: values.get(OPTIONS.timeout), onInterrupt }, async (signal) => {
+      const dump =
+        commandLine === undefined
+          ? undefined
+          : new DumpCommand(commandLine, {
+              env: context.childEnv,
+              killGraceMs: context.killGraceMs,
+              onStderr: (bytes) => progress.passThrough(bytes),
+              minSize,
+            });
+      // At once, not only after the server was told: a dump that goes on locks tables and burns time.
+      const endDump = () => void dump?.end();
+      signal.addEventListener("abort", endDump, { once: true });
+      progress.start();
+      try {
+        return await client.upload({
+          collection,
+          source: dump?.output(signal) ?? context.stdin,
+          encryption,
+          compression: values.get(OPTIONS.compress),
+          labels,
+          clientMetadata: { program: programName(), host: context.hostname },
+          minSize,
+          signal,
+          onProgress: (now) => {
+            state = now;
+            progress.resumed(now.resumes);
+          },
+          ...optional("filename", values.get(OPTIONS.filename)),
+          ...optional("parallel", values.get(OPTIONS.parallel)),
+          ...(dump === undefined ? {} : { beforeCommit: () => dump.succeeded(signal) }),
+        });
+      } catch (error) {
+        await dump?.end();
+        throw error;
+      } finally {
+        signal.removeEventListener("abort", endDump);
+        progress.stop();
+      }
+    });
+
+  return await withClient(context, values, connect, async (connection) => {
+    const result = await upload(connection);
+    report(output, result, connection.sdk, context.now() - begun);
+    return EXIT.ok;
+  });
+}
+
+function optional<K extends string, V>(key: K, value: V | undefined): { [P in K]?: V } {
+  return value === undefined ? {} : ({ [key]: value } as { [P in K]: V });
+}
+
+function labelsOf(given: readonly string[]): Record<string, string> {
+  const labels: Record<string, string> = {};
+  for (const label of given) {
+    const at = label.indexOf("=");
+    if (at < 1) throw new UsageError(`--label expects key=value, came "${label}".`);
+    labels[label.slice(0, at)] = label.slice(at + 1);
+  }
+  return labels;
+}
+
+function report(output: Output, result: UploadResult, sdk: Connection["sdk"], ms: number): void {
+  const { version, removedNumbers, sourceBytes, resumes, compressed } = result;
+  if (output.isJson) {
+    output.json({
+      ...versionReport(version, sdk),
+      sourceBytes,
+      compressed,
+      rotatedOut: removedNumbers,
+      resumes,
+      seconds: ms / 1000,
+    });
+    return;
+  }
+  output.note(storedLine(result, ms));
+}
+
+/** `Stored version 12 of pg-main: 1.2 GiB (3.4 GiB before compression) in 21 s, 57 MiB/s; rotated out: 5`. */
+export function storedLine(
+  { version, removedNumbers, sourceBytes, resumes, compressed }: UploadResult,
+  ms: number,
+): string {
+  const before = compressed ? ` (${formatBytes(sourceBytes)} before compression)` : "";
+  const rotated = removedNumbers.length === 0 ? "" : `; rotated out: ${removedNumbers.join(", ")}`;
+  const again = resumes === 0 ? "" : `; resumed ${resumes === 1 ? "once" : `${resumes} times`}`;
+  return (
+    `Stored version ${version.number} of ${version.collection}: ${formatBytes(version.size)}${before} in ${formatDuration(ms)}, ` +
+    `${formatRate(version.size, ms)}${rotated}${again}`
+  );
+}

@@ -1,0 +1,63 @@
+import { requiredCollection } from "../collection-argument.ts";
+import type { CommandSpec, Invocation } from "../command.ts";
+import { DECRYPTION_OPTIONS, decryptionFor } from "../decryption-choice.ts";
+import type { ExitCode } from "../exit-codes.ts";
+import { fetchVersion, type Target } from "../fetch-version.ts";
+import { described } from "../option-spec.ts";
+import { CONNECTION_OPTIONS, OPTIONS, OUTPUT_OPTIONS, SECRETS } from "../options.ts";
+import { refuseTerminal } from "./restore.ts";
+
+const output = described(
+  OPTIONS.output,
+  "write to this file; - is standard output; without it, the version's own file name in this folder",
+);
+const EXAMPLE = "strongroom download pg-main";
+
+/** `strongroom download`. */
+export const download: CommandSpec = {
+  name: "download",
+  summary: "fetch a version into a file as it is stored, or decrypted when a key is given",
+  details:
+    "The file is written as FILE.partial and renamed when every digest was verified. By hand it opens with `gpg -d` or `age -d`, and `zstd -d` where its name says .zst.",
+  args: [["[collection]", "name of the collection"]],
+  options: [
+    output,
+    OPTIONS.force,
+    OPTIONS.version,
+    ...DECRYPTION_OPTIONS.map((option) =>
+      option === OPTIONS.passphraseFile
+        ? described(option, "file with the passphrase of the key or of the dump")
+        : option,
+    ),
+    OPTIONS.timeout,
+    OPTIONS.retryFor,
+    OPTIONS.collection,
+    ...CONNECTION_OPTIONS,
+    ...OUTPUT_OPTIONS,
+  ],
+  secrets: [
+    SECRETS.token,
+    { ...SECRETS.passphrase, description: "passphrase of the key or of the dump; with it the version is decrypted" },
+  ],
+  examples: [
+    [EXAMPLE, "the newest, still encrypted"],
+    ["strongroom download pg-main --version 7 --output v7.gpg", "a certain one under a name of yours"],
+    ["strongroom download pg-main --output - | gpg -d | zstd -d > app.sql", "opened with stock tools"],
+  ],
+  run: async (invocation: Invocation): Promise<ExitCode> => {
+    const { args, values, context } = invocation;
+    const collection = requiredCollection(args[0], values, EXAMPLE);
+    const path = values.get(output);
+    const target: Target =
+      path === undefined ? { kind: "named-by-version" } : path === "-" ? { kind: "stdout" } : { kind: "file", path };
+    refuseTerminal(target, invocation);
+    const decryption = (await decryptionFor(values, context)) ?? { kind: "none" as const };
+    return await fetchVersion(invocation, {
+      collection,
+      number: values.get(OPTIONS.version) ?? 0n,
+      decryption,
+      target,
+      verb: "Downloaded",
+    });
+  },
+};

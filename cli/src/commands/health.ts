@@ -1,0 +1,105 @@
+import type { GetCollectionHealthResponse } from "@strongroom/client-sdk";
+import { requiredCollection } from "../collection-argument.ts";
+import type { CommandSpec, Invocation } from "../command.ts";
+import { type Context, type Sdk, secretFromEnv } from "../context.ts";
+import { EXIT, type ExitCode } from "../exit-codes.ts";
+import { formatAge, formatTime, toIso } from "../format.ts";
+import { readSecretFile } from "../input.ts";
+import type { OptionValues } from "../option-spec.ts";
+import { CONNECTION_OPTIONS, OPTIONS, OUTPUT_OPTIONS, SECRETS } from "../options.ts";
+import { pairs, table } from "../output.ts";
+import { enumWord } from "../reports.ts";
+import { CALL, withClient } from "../session.ts";
+
+/** Takes the health secret of a collection instead of a session (collection_service.proto). */
+const SECRET_HEADER = "strongroom-health-secret";
+
+/** `strongroom health`. */
+export const health: CommandSpec = {
+  name: "health",
+  summary: "tell whether a collection has the backups it should have",
+  details:
+    "Exit code 0: well. 8: a check failed, or with --fail-on warning, is not ok. Anything else: it could not be found out.",
+  args: [["[collection]", "name of the collection"]],
+  options: [OPTIONS.failOn, OPTIONS.secretFile, OPTIONS.collection, ...CONNECTION_OPTIONS, ...OUTPUT_OPTIONS],
+  secrets: [SECRETS.token, SECRETS.healthSecret],
+  examples: [
+    ["strongroom health pg-main", "the checks, for people"],
+    ["strongroom health pg-main --fail-on warning --quiet || alert", "for monitoring"],
+    [
+      "strongroom health pg-main --url https://backup.example.org --secret-file /etc/strongroom/health",
+      "without a session",
+    ],
+  ],
+  run,
+};
+
+async function run({ args, values, output, context }: Invocation): Promise<ExitCode> {
+  const collection = requiredCollection(args[0], values, "strongroom health pg-main");
+  const secret = await healthSecret(values, context);
+  return await withClient(context, values, { anonymous: secret !== undefined }, async ({ client, sdk }) => {
+    const options = secret === undefined ? CALL : { ...CALL, headers: { [SECRET_HEADER]: secret } };
+    const answer = await client.collections.getCollectionHealth({ collection }, options);
+    if (output.isJson) output.json(healthReport(collection, answer, sdk));
+    else if (!output.isQuiet) output.line(healthText(collection, answer, sdk, context.now()));
+    return healthExitCode(answer, values.get(OPTIONS.failOn), sdk);
+  });
+}
+
+/** The order: --secret-file, STRONGROOM_HEALTH_SECRET, STRONGROOM_SECRET_FILE. */
+async function healthSecret(values: OptionValues, context: Context): Promise<string | undefined> {
+  const path = values.get(OPTIONS.secretFile);
+  const secret = secretFromEnv(SECRETS.healthSecret, context.env);
+  const fileFirst = values.source(OPTIONS.secretFile) === "flag" || secret === undefined;
+  return path !== undefined && fileFirst ? await readSecretFile(path, "health secret") : secret?.value;
+}
+
+/** 0 or 8. A status this program does not know is not ok. */
+export function healthExitCode(
+  { status }: Pick<GetCollectionHealthResponse, "status">,
+  failOn: "failed" | "warning",
+  sdk: Pick<Sdk, "HealthStatus">,
+): ExitCode {
+  const { OK, WARNING } = sdk.HealthStatus;
+  if (status === OK || (status === WARNING && failOn === "failed")) return EXIT.ok;
+  return EXIT.unhealthy;
+}
+
+function healthReport(collection: string, answer: GetCollectionHealthResponse, sdk: Sdk) {
+  const failed = answer.lastFailedUpload;
+  return {
+    collection,
+    status: enumWord(sdk.HealthStatus, answer.status),
+    checks: answer.checks.map(({ name, status, message }) => ({
+      name,
+      status: enumWord(sdk.HealthStatus, status),
+      message,
+    })),
+    newestVersion: answer.newestVersionNumber === 0n ? undefined : answer.newestVersionNumber,
+    newestVersionAt: toIso(answer.newestVersionAt),
+    lastFailedUpload: failed && {
+      uploadId: failed.uploadId,
+      begunAt: toIso(failed.begunAt),
+      endedAt: toIso(failed.endedAt),
+      reason: failed.reason,
+    },
+  };
+}
+
+function healthText(collection: string, answer: GetCollectionHealthResponse, sdk: Sdk, now: number): string {
+  const { newestVersionAt, newestVersionNumber, lastFailedUpload } = answer;
+  const newest =
+    newestVersionNumber === 0n
+      ? "none"
+      : `${newestVersionNumber}, ${formatTime(newestVersionAt)} (${formatAge(newestVersionAt, now)})`;
+  const head = pairs([
+    ["Collection", collection],
+    ["Health", enumWord(sdk.HealthStatus, answer.status)],
+    ["Newest version", newest],
+    ["Last failed upload", lastFailedUpload && `${formatTime(lastFailedUpload.endedAt)}: ${lastFailedUpload.reason}`],
+  ]);
+  const rows = answer.checks.map(({ name, status, message }) => [name, enumWord(sdk.HealthStatus, status), message]);
+  return rows.length === 0
+    ? head
+    : `${head}\n\n${table([{ title: "CHECK" }, { title: "STATUS" }, { title: "FOUND" }], rows)}`;
+}

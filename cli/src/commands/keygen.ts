@@ -1,0 +1,155 @@
+import { mkdir, open, rm, stat } from "node:fs/promises";
+import { basename, dirname, join } from "node:path";
+import type { CommandSpec, Invocation } from "../command.ts";
+import { givenPassphrase } from "../encryption-choice.ts";
+import { UsageError } from "../errors.ts";
+import { EXIT, type ExitCode } from "../exit-codes.ts";
+import { described, type OptionValues } from "../option-spec.ts";
+import { OPTIONS, OUTPUT_OPTIONS, SECRETS } from "../options.ts";
+
+const passphraseFile = described(
+  OPTIONS.passphraseFile,
+  "file with a passphrase that protects the private key (OpenPGP only)",
+);
+
+/** `strongroom keygen`. */
+export const keygen: CommandSpec = {
+  name: "keygen",
+  summary: "make an OpenPGP or age key pair",
+  details:
+    "Writes NAME.pub.asc and NAME.key.asc, or NAME.age.pub and NAME.age.key; the private key with mode 0600. Existing files are never overwritten.",
+  options: [OPTIONS.type, OPTIONS.name, OPTIONS.email, OPTIONS.outDir, OPTIONS.out, passphraseFile, ...OUTPUT_OPTIONS],
+  secrets: [{ ...SECRETS.passphrase, description: "passphrase that protects an OpenPGP private key" }],
+  examples: [
+    ["strongroom keygen --name backup --email backup@example.org", "OpenPGP: backup.pub.asc and backup.key.asc"],
+    ["strongroom keygen --type age --name backup --out-dir /media/usb", "age: backup.age.pub and backup.age.key"],
+    ["strongroom keygen --name backup --passphrase-file passphrase.txt", "with a protected private key"],
+  ],
+  run,
+};
+
+interface KeyPair {
+  readonly publicFile: string;
+  readonly privateFile: string;
+  readonly make: () => Promise<{ publicText: string; privateText: string; id: string }>;
+}
+
+async function run(invocation: Invocation): Promise<ExitCode> {
+  const { values, output } = invocation;
+  const type = values.get(OPTIONS.type);
+  const pair = type === "age" ? await agePair(invocation) : await openPgpPair(invocation);
+  for (const path of [pair.publicFile, pair.privateFile]) await refuseExisting(path);
+  const { publicText, privateText, id } = await pair.make();
+  await mkdir(dirname(pair.publicFile), { recursive: true });
+  await writeNew(pair.privateFile, privateText, 0o600);
+  try {
+    await writeNew(pair.publicFile, publicText, 0o644);
+  } catch (error) {
+    await rm(pair.privateFile, { force: true });
+    throw error;
+  }
+  if (output.isJson) {
+    output.json({
+      type,
+      [type === "age" ? "recipient" : "fingerprint"]: id,
+      publicKey: pair.publicFile,
+      privateKey: pair.privateFile,
+    });
+    return EXIT.ok;
+  }
+  output.note(
+    [
+      `Public key:  ${pair.publicFile} (${id})`,
+      `Private key: ${pair.privateFile}`,
+      "",
+      "Keep the private key away from the server and from the machines that make backups: at least two copies, in places that do not burn together.",
+      "Without it no backup can be read, by anyone. Machines that make backups need the public key only:",
+      `  strongroom backup COLLECTION --public-key ${pair.publicFile} -c "COMMAND"`,
+      "Try a restore before you rely on it:",
+      `  strongroom restore COLLECTION ${type === "age" ? "--identity" : "--private-key"} ${pair.privateFile} --output FILE`,
+    ].join("\n"),
+  );
+  return EXIT.ok;
+}
+
+async function openPgpPair({ values, context }: Invocation): Promise<KeyPair> {
+  const base = basePath(values);
+  const passphrase = await givenPassphrase(values, context);
+  const email = values.get(OPTIONS.email);
+  return {
+    publicFile: `${base}.pub.asc`,
+    privateFile: `${base}.key.asc`,
+    make: async () => {
+      const { generateOpenPgpKey } = await context.sdk();
+      const name = values.get(OPTIONS.name) ?? basename(base);
+      const key = await generateOpenPgpKey({
+        name,
+        ...(email === undefined ? {} : { email }),
+        ...(passphrase === undefined ? {} : { passphrase }),
+      });
+      return { publicText: key.publicKey, privateText: key.privateKey, id: key.fingerprint };
+    },
+  };
+}
+
+async function agePair({ values, context }: Invocation): Promise<KeyPair> {
+  if (values.source(passphraseFile) === "flag") {
+    throw new UsageError("An age key has no passphrase.", {
+      hint: "encrypt the file afterwards: age -p NAME.age.key > NAME.age.key.age",
+    });
+  }
+  if (values.source(OPTIONS.email) === "flag")
+    throw new UsageError("An age key holds no e-mail address; --email is for OpenPGP.");
+  const base = basePath(values);
+  return {
+    publicFile: `${base}.age.pub`,
+    privateFile: `${base}.age.key`,
+    make: async () => {
+      const { generateAgeKey } = await context.sdk();
+      const { recipient, identity } = await generateAgeKey();
+      // The form of age-keygen, which also `age -i` and `age -R` read.
+      const made = new Date(context.now()).toISOString().replace(/\.\d+/, "");
+      return {
+        publicText: `${recipient}\n`,
+        privateText: `# created: ${made}\n# public key: ${recipient}\n${identity}\n`,
+        id: recipient,
+      };
+    },
+  };
+}
+
+function basePath(values: OptionValues): string {
+  const out = values.get(OPTIONS.out);
+  if (out !== undefined && out !== "" && !out.endsWith("/")) return out;
+  const name = values.get(OPTIONS.name);
+  if (name === undefined)
+    throw new UsageError("Which name shall the key have?", { hint: "for example: strongroom keygen --name backup" });
+  const file = name
+    .trim()
+    .replace(/[^\p{L}\p{N}._-]+/gu, "-")
+    .replace(/^[-.]+|[-.]+$/g, "");
+  if (file === "")
+    throw new UsageError(`--name "${name}" leaves no letter for a file name.`, { hint: "give --out PATH besides" });
+  return join(values.get(OPTIONS.outDir), file);
+}
+
+async function refuseExisting(path: string): Promise<void> {
+  const found = await stat(path).catch((error: NodeJS.ErrnoException) => {
+    if (error.code === "ENOENT" || error.code === "ENOTDIR") return undefined;
+    throw error;
+  });
+  if (found !== undefined)
+    throw new UsageError(`${path} exists, and keys are never overwritten.`, {
+      hint: "choose another --name, --out-dir or --out",
+    });
+}
+
+async function writeNew(path: string, text: string, mode: number): Promise<void> {
+  const file = await open(path, "wx", mode);
+  try {
+    await file.writeFile(text.endsWith("\n") ? text : `${text}\n`);
+    await file.sync();
+  } finally {
+    await file.close();
+  }
+}

@@ -1,0 +1,78 @@
+import type { CommandSpec, Invocation } from "../command.ts";
+import { CredentialStore, writePrivateFile } from "../credentials.ts";
+import { UsageError } from "../errors.ts";
+import { EXIT, type ExitCode } from "../exit-codes.ts";
+import { formatTime, toIso } from "../format.ts";
+import { prompt } from "../input.ts";
+import { described } from "../option-spec.ts";
+import { OPTIONS, OUTPUT_OPTIONS, SECRETS } from "../options.ts";
+import { givenPassword } from "../password.ts";
+import { principal, sessionReport } from "../reports.ts";
+import { isUnprotected, withClient } from "../session.ts";
+
+const tokenFile = described(
+  OPTIONS.tokenFile,
+  "write the token to this file (mode 0600) instead of keeping the session",
+);
+
+/** `strongroom login`. */
+export const login: CommandSpec = {
+  name: "login",
+  summary: "log in and keep the session",
+  details:
+    "The session is kept in a file that only you can read (~/.config/strongroom/credentials.json on Linux), one for each server; the last server logged in to is " +
+    "the one that commands without --url talk to. A session that is near its end is renewed by the commands that use it.",
+  options: [
+    OPTIONS.url,
+    OPTIONS.username,
+    OPTIONS.passwordFile,
+    OPTIONS.passwordStdin,
+    OPTIONS.description,
+    tokenFile,
+    ...OUTPUT_OPTIONS,
+  ],
+  secrets: [SECRETS.password],
+  examples: [
+    ["strongroom login --url https://backup.example.org --username alice", "asks for the password"],
+    ["pass show strongroom | strongroom login --username alice --password-stdin", "from a password store"],
+    [
+      "strongroom login --username 'alice$cron' --password-file /etc/strongroom/password --token-file /run/strongroom/token",
+      "for a cron job, with an access key",
+    ],
+  ],
+  run,
+};
+
+async function run({ values, output, context }: Invocation): Promise<ExitCode> {
+  const username = values.get(OPTIONS.username) ?? (await askUsername(context));
+  return await withClient(context, values, { anonymous: true }, async ({ client, url }) => {
+    // Before the password is typed.
+    if (isUnprotected(url)) output.note(`Warning: ${url} is not encrypted; the password can be read on its way.`);
+    const password = await givenPassword(values, context, { question: `Password of ${username} at ${url}: ` });
+    const description = values.get(OPTIONS.description) ?? `strongroom CLI on ${context.hostname}`;
+    const { token, session } = await client.login({ username, password, description: description.slice(0, 255) });
+    const path = values.get(tokenFile);
+    if (path === undefined) {
+      const expiresAt = toIso(session.expiresAt) ?? new Date(context.now()).toISOString();
+      await new CredentialStore(context).save(url, { token, user: username, expiresAt, sessionId: session.sessionId });
+    } else {
+      await writePrivateFile(path, `${token}\n`);
+    }
+    if (output.isJson) output.json({ url, ...sessionReport(session), tokenFile: path });
+    else {
+      const where = path === undefined ? "" : `; the token is in ${path}`;
+      output.note(
+        `Logged in to ${url} as ${principal(session.user, session.accessKey)} until ${formatTime(session.expiresAt)}${where}.`,
+      );
+    }
+    return EXIT.ok;
+  });
+}
+
+async function askUsername(context: Invocation["context"]): Promise<string> {
+  if (context.stdin.isTTY !== true)
+    throw new UsageError("Which user?", { hint: "give --username NAME, or --username 'NAME$KEY' for an access key" });
+  const name = (await prompt(context, "User: ")).trim();
+  if (name === "") throw new UsageError("No user was given.");
+  return name;
+}

@@ -1,0 +1,49 @@
+import type { CommandSpec, Invocation } from "../command.ts";
+import { CredentialStore } from "../credentials.ts";
+import { EXIT, type ExitCode } from "../exit-codes.ts";
+import { CONNECTION_OPTIONS, OUTPUT_OPTIONS, SECRETS } from "../options.ts";
+import { CALL, serverUrl, tokenPlace, withClient } from "../session.ts";
+
+/** `strongroom logout`. */
+export const logout: CommandSpec = {
+  name: "logout",
+  summary: "end the session and forget it",
+  details:
+    "The session is forgotten here in any case; when the server cannot be told, the exit code says so, and the session ends by itself.",
+  options: [...CONNECTION_OPTIONS, ...OUTPUT_OPTIONS],
+  secrets: [SECRETS.token],
+  examples: [
+    ["strongroom logout", "of the current server"],
+    ["strongroom logout --url https://backup.example.org", "of another one"],
+    ["strongroom logout --token-file /run/strongroom/token", "end the session of a cron job; the file stays"],
+  ],
+  run,
+};
+
+async function run({ values, output, context }: Invocation): Promise<ExitCode> {
+  const url = await serverUrl(context, values);
+  const store = new CredentialStore(context);
+  const isStored = tokenPlace(context, values).kind === "stored";
+  const stored = (await store.read()).servers[url];
+  const done = (revoked: boolean) => {
+    if (output.isJson) output.json({ url, revoked });
+    else output.note(revoked ? `Logged out of ${url}.` : `The session at ${url} had ended already.`);
+    return EXIT.ok;
+  };
+  if (isStored && stored !== undefined && Date.parse(stored.expiresAt) <= context.now()) {
+    await store.forget(url);
+    return done(false);
+  }
+  return await withClient(context, values, {}, async ({ client, sdk }) => {
+    try {
+      await client.sessions.revokeSession({}, CALL);
+      return done(true);
+    } catch (error) {
+      const reason = sdk.toStrongroomError(error, { url });
+      if (reason instanceof sdk.AuthenticationError && isStored) return done(false);
+      throw reason;
+    } finally {
+      if (isStored) await store.forget(url);
+    }
+  });
+}

@@ -1,0 +1,126 @@
+import type { Collection, Version } from "@strongroom/client-sdk";
+import type { CommandSpec, Invocation } from "../command.ts";
+import type { Sdk } from "../context.ts";
+import { EXIT, type ExitCode } from "../exit-codes.ts";
+import { formatAge, formatBytes, formatTime } from "../format.ts";
+import { CONNECTION_OPTIONS, OUTPUT_OPTIONS, SECRETS } from "../options.ts";
+import { table } from "../output.ts";
+import { collectPages } from "../pages.ts";
+import { collectionReport, enumWord, principal, versionReport } from "../reports.ts";
+import { CALL, type Connection, withClient } from "../session.ts";
+
+/** `strongroom ls`. */
+export const ls: CommandSpec = {
+  name: "ls",
+  summary: "list collections, or the versions of one",
+  args: [["[collection]", "name of the collection; without it, collections are listed"]],
+  options: [...CONNECTION_OPTIONS, ...OUTPUT_OPTIONS],
+  secrets: [SECRETS.token],
+  examples: [
+    ["strongroom ls", "the collections you may see"],
+    ["strongroom ls pg-main", "its versions, newest first"],
+    ["strongroom ls pg-main --json | jq '.versions[0].version'", "number of the newest"],
+  ],
+  run,
+};
+
+async function run({ args, values, output, context }: Invocation): Promise<ExitCode> {
+  // The argument alone: with a collection in the environment there would be no way to list them all.
+  const [collection] = args;
+  return await withClient(context, values, {}, async (connection) => {
+    const { sdk } = connection;
+    if (collection === undefined) {
+      const collections = await listCollections(connection);
+      if (output.isJson) output.json({ collections: collections.map((item) => collectionReport(item, sdk)) });
+      else if (collections.length === 0) output.note("There is no collection that you may see.");
+      else output.line(collectionsTable(collections, sdk));
+      return EXIT.ok;
+    }
+    const versions = await listVersions(connection, collection);
+    if (output.isJson) output.json({ collection, versions: versions.map((version) => versionReport(version, sdk)) });
+    else if (versions.length === 0) output.note(`${collection} has no versions.`);
+    else output.line(versionsTable(versions, sdk, context.now()));
+    return EXIT.ok;
+  });
+}
+
+async function listCollections({ client }: Connection): Promise<Collection[]> {
+  return await collectPages(async (pageToken) => {
+    const { collections, nextPageToken } = await client.collections.listCollections({ pageToken }, CALL);
+    return { items: collections, nextPageToken };
+  });
+}
+
+async function listVersions({ client }: Connection, collection: string): Promise<Version[]> {
+  return await collectPages(async (pageToken) => {
+    const { versions, nextPageToken } = await client.versions.listVersions({ collection, pageToken }, CALL);
+    return { items: versions, nextPageToken };
+  });
+}
+
+/** Collections with their limits and whether they take an upload now. */
+export function collectionsTable(collections: readonly Collection[], sdk: Sdk): string {
+  const rows = collections.map((collection) => [
+    collection.name,
+    String(collection.limits?.maxVersions ?? "-"),
+    formatBytes(collection.limits?.maxVersionSize ?? 0n),
+    formatBytes(collection.limits?.maxCollectionSize ?? 0n),
+    collection.encryptionFormats.map((format) => enumWord(sdk.EncryptionFormat, format)).join(", "),
+    uploadsText(collection),
+    collection.description,
+  ]);
+  return table(
+    [
+      { title: "COLLECTION" },
+      { title: "VERSIONS", align: "right" },
+      { title: "EACH", align: "right" },
+      { title: "ALL", align: "right" },
+      { title: "ENCRYPTION" },
+      { title: "UPLOADS" },
+      { title: "DESCRIPTION" },
+    ],
+    rows,
+  );
+}
+
+function uploadsText(collection: Collection): string {
+  if (collection.frozen) return "frozen";
+  if (collection.acceptsUploadsNow) return "open";
+  return collection.nextWindowAt === undefined ? "closed" : `from ${formatTime(collection.nextWindowAt)}`;
+}
+
+/** Versions with what matters for choosing one. */
+export function versionsTable(versions: readonly Version[], sdk: Sdk, now: number): string {
+  const rows = versions.map((version) => [
+    String(version.number),
+    formatBytes(version.size),
+    formatAge(version.begunAt, now),
+    enumWord(sdk.EncryptionFormat, version.encryptionFormat),
+    flags(version, sdk, now),
+    principal(version.uploadedBy, version.accessKey),
+    version.filename,
+  ]);
+  return table(
+    [
+      { title: "VERSION", align: "right" },
+      { title: "SIZE", align: "right" },
+      { title: "AGE", align: "right" },
+      { title: "ENCRYPTION" },
+      { title: "FLAGS" },
+      { title: "UPLOADED BY" },
+      { title: "FILE" },
+    ],
+    rows,
+  );
+}
+
+function flags(version: Version, sdk: Sdk, now: number): string {
+  const found: string[] = [];
+  if (enumWord(sdk.ContentEncoding, version.contentEncoding) === "zstd") found.push("zstd");
+  if (version.armored) found.push("armored");
+  if (version.held) found.push("held");
+  if (version.protectedUntil !== undefined && Number(version.protectedUntil.seconds) * 1000 > now)
+    found.push("protected");
+  if (version.aboveSoftLimit) found.push("above-limit");
+  return found.join(",");
+}

@@ -1,0 +1,90 @@
+import { requiredCollection } from "../collection-argument.ts";
+import type { CommandSpec, Invocation } from "../command.ts";
+import { DECRYPTION_OPTIONS, decryptionFor, keyringDecryption } from "../decryption-choice.ts";
+import { UsageError } from "../errors.ts";
+import type { ExitCode } from "../exit-codes.ts";
+import { fetchVersion, type Target } from "../fetch-version.ts";
+import { described, type OptionValues } from "../option-spec.ts";
+import { CONNECTION_OPTIONS, OPTIONS, OUTPUT_OPTIONS, SECRETS } from "../options.ts";
+
+const command = described(
+  OPTIONS.command,
+  "command that reads the dump on its standard input, run with bash -o pipefail",
+);
+const EXAMPLE = 'strongroom restore pg-main --private-key backup.key.asc -c "psql app"';
+
+/** `strongroom restore`. */
+export const restore: CommandSpec = {
+  name: "restore",
+  summary: "fetch a version, decrypt it, and feed a command, a file or standard output",
+  details:
+    "A command is told the end of its input only after every digest and the decryption were verified. If anything is wrong, it is ended by " +
+    "SIGTERM (then SIGKILL) instead. A file is written as FILE.partial and renamed when it is verified. A pipe behind standard output sees its " +
+    "end in any case: only the exit code tells, so prefer -c or --output. A strongroom that is itself killed by SIGKILL cannot hold its promise: " +
+    "make the command all-or-nothing where it can be (psql --single-transaction).\n" +
+    "Without a key, gpg looks into your keyring.",
+  args: [["[collection]", "name of the collection"]],
+  options: [
+    command,
+    OPTIONS.output,
+    OPTIONS.force,
+    OPTIONS.version,
+    ...DECRYPTION_OPTIONS.map((option) =>
+      option === OPTIONS.passphraseFile
+        ? described(option, "file with the passphrase of the key or of the dump")
+        : option,
+    ),
+    OPTIONS.timeout,
+    OPTIONS.retryFor,
+    OPTIONS.collection,
+    ...CONNECTION_OPTIONS,
+    ...OUTPUT_OPTIONS,
+  ],
+  secrets: [SECRETS.token, { ...SECRETS.passphrase, description: "passphrase of the key or of the dump" }],
+  examples: [
+    [EXAMPLE, "the newest version into a database"],
+    [
+      "strongroom restore pg-main --version 7 --private-key backup.key.asc --output app.sql",
+      "an older one into a file",
+    ],
+    ["strongroom restore www --identity backup.age.key -c 'tar -x -C /srv'", "encrypted with age"],
+  ],
+  run: async (invocation): Promise<ExitCode> => {
+    const { args, values, context } = invocation;
+    const collection = requiredCollection(args[0], values, EXAMPLE);
+    const target = restoreTarget(values);
+    refuseTerminal(target, invocation);
+    const decryption = (await decryptionFor(values, context)) ?? keyringDecryption(values);
+    return await fetchVersion(invocation, {
+      collection,
+      number: values.get(OPTIONS.version) ?? 0n,
+      decryption,
+      target,
+      verb: "Restored",
+    });
+  },
+};
+
+/** An argument wins over the environment; of one kind there may be only one. */
+function restoreTarget(values: OptionValues): Target {
+  const line = values.get(command);
+  const path = values.get(OPTIONS.output);
+  const isFlag = (option: typeof command) => values.source(option) === "flag";
+  if (line !== undefined && path !== undefined && isFlag(command) === isFlag(OPTIONS.output)) {
+    throw new UsageError("-c and --output contradict each other.");
+  }
+  if (line !== undefined && (path === undefined || isFlag(command))) return { kind: "command", command: line };
+  return path === undefined || path === "-" ? { kind: "stdout" } : { kind: "file", path };
+}
+
+/**
+ * Bytes on a terminal help nobody and may do harm.
+ * @throws {UsageError}
+ */
+export function refuseTerminal(target: Target, { context }: Invocation): void {
+  if (target.kind === "stdout" && context.stdout.isTTY === true) {
+    throw new UsageError("Standard output is a terminal.", {
+      hint: 'give --output FILE or -c "COMMAND", or redirect: > FILE',
+    });
+  }
+}

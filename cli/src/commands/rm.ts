@@ -1,0 +1,70 @@
+import type { CommandSpec, Invocation } from "../command.ts";
+import { UsageError } from "../errors.ts";
+import { EXIT, type ExitCode } from "../exit-codes.ts";
+import { formatBytes, formatTime, toIso } from "../format.ts";
+import { confirm } from "../input.ts";
+import { CONNECTION_OPTIONS, OPTIONS, OUTPUT_OPTIONS, parseVersion, SECRETS } from "../options.ts";
+import { CALL, withClient } from "../session.ts";
+
+/** `strongroom rm`. */
+export const rm: CommandSpec = {
+  name: "rm",
+  summary: "remove a version",
+  details:
+    "The version is invisible at once; its bytes are deleted no sooner than 24 hours later. Held and protected versions are refused.",
+  args: [
+    ["<collection>", "name of the collection"],
+    ["<version>", "number of the version, such as 7 or v7"],
+  ],
+  options: [OPTIONS.yes, ...CONNECTION_OPTIONS, ...OUTPUT_OPTIONS],
+  secrets: [SECRETS.token],
+  examples: [
+    ["strongroom rm pg-main 7", "asks first"],
+    ["strongroom rm pg-main 7 --yes", "does not ask, for scripts"],
+  ],
+  run,
+};
+
+async function run({ args, values, output, context }: Invocation): Promise<ExitCode> {
+  const [collection = "", given = ""] = args;
+  const number = versionNumber(given);
+  const ask = !values.get(OPTIONS.yes);
+  if (ask && context.stdin.isTTY !== true)
+    throw new UsageError("There is no terminal to ask on.", { hint: "give --yes to remove without asking" });
+  return await withClient(context, values, {}, async ({ client }) => {
+    if (ask) {
+      const { version } = await client.versions.getVersion({ collection, number }, CALL);
+      const facts = version === undefined ? "" : ` (${formatBytes(version.size)}, of ${formatTime(version.begunAt)})`;
+      if (!(await confirm(context, `Remove version ${number} of ${collection}${facts}?`))) {
+        output.note("Nothing was removed.");
+        return EXIT.ok;
+      }
+    }
+    const { version } = await client.versions.deleteVersion({ collection, number }, CALL);
+    if (output.isJson)
+      output.json({
+        collection,
+        version: number,
+        removedAt: toIso(version?.removedAt),
+        purgeAfter: toIso(version?.purgeAfter),
+      });
+    else {
+      const kept =
+        version?.purgeAfter === undefined ? "" : `; its bytes are kept until ${formatTime(version.purgeAfter)}`;
+      output.note(`Removed version ${number} of ${collection}${kept}.`);
+    }
+    return EXIT.ok;
+  });
+}
+
+/** `latest` is refused: by the time the call arrives it may be another version. */
+function versionNumber(given: string): bigint {
+  let number = 0n;
+  try {
+    number = parseVersion(given);
+  } catch {
+    // told below
+  }
+  if (number === 0n) throw new UsageError(`rm expects the number of a version, such as 7 or v7; came "${given}".`);
+  return number;
+}

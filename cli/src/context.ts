@@ -1,0 +1,79 @@
+import type { EventEmitter } from "node:events";
+import { homedir, hostname as osHostname } from "node:os";
+import type { Readable, Writable } from "node:stream";
+import type { SecretSpec } from "./option-spec.ts";
+import { SECRETS } from "./options.ts";
+
+/** The SDK as a module; loaded when a command needs it, so that `--help` is quick. */
+export type Sdk = typeof import("@strongroom/client-sdk");
+
+/** Standard input, perhaps a terminal. */
+export type Input = Readable & { isTTY?: boolean; setRawMode?(on: boolean): unknown };
+
+/** Standard output or error, perhaps a terminal. */
+export type Screen = Writable & { isTTY?: boolean; columns?: number };
+
+/** Everything a command takes from outside, so that a test can stand in for it. */
+export interface Context {
+  /** The environment with secrets. */
+  readonly env: NodeJS.ProcessEnv;
+  /** The environment for child processes, without secrets. */
+  readonly childEnv: NodeJS.ProcessEnv;
+  readonly stdin: Input;
+  readonly stdout: Screen;
+  readonly stderr: Screen;
+  readonly platform: NodeJS.Platform;
+  readonly home: string;
+  readonly hostname: string;
+  /** Milliseconds since 1970. */
+  readonly now: () => number;
+  readonly sdk: () => Promise<Sdk>;
+  /** Sends SIGINT, SIGTERM and SIGHUP as events. */
+  readonly signals: EventEmitter;
+  /** Ends the process at once. */
+  readonly exit: (code: number) => void;
+  /** How long a command may take to end after SIGTERM before it gets SIGKILL, in milliseconds. */
+  readonly killGraceMs: number;
+}
+
+/** Every name of a secret in the environment. */
+export const SECRET_NAMES: readonly string[] = Object.values<SecretSpec>(SECRETS).flatMap(({ env, alias }) =>
+  alias === undefined ? [env] : [env, alias],
+);
+
+/** A copy of an environment without secrets. */
+export function withoutSecrets(env: NodeJS.ProcessEnv): NodeJS.ProcessEnv {
+  return Object.fromEntries(Object.entries(env).filter(([name]) => !SECRET_NAMES.includes(name)));
+}
+
+/** The context of the real process. Takes the secrets out of `process.env`, since whatever starts a child (gpg, for example) hands that on. */
+export function processContext(): Context {
+  const env = { ...process.env };
+  for (const name of SECRET_NAMES) delete process.env[name];
+  return {
+    env,
+    childEnv: withoutSecrets(env),
+    stdin: process.stdin,
+    stdout: process.stdout,
+    stderr: process.stderr,
+    platform: process.platform,
+    home: homedir(),
+    hostname: osHostname(),
+    now: Date.now,
+    sdk: () => import("@strongroom/client-sdk"),
+    signals: process,
+    exit: (code) => process.exit(code),
+    killGraceMs: 5_000,
+  };
+}
+
+/** A secret from the environment; which of its names it came from decides over files. */
+export function secretFromEnv(
+  spec: SecretSpec,
+  env: NodeJS.ProcessEnv,
+): { value: string; source: "environment" | "alias" } | undefined {
+  const own = env[spec.env];
+  if (own !== undefined && own !== "") return { value: own, source: "environment" };
+  const other = spec.alias === undefined ? undefined : env[spec.alias];
+  return other === undefined || other === "" ? undefined : { value: other, source: "alias" };
+}

@@ -1,0 +1,74 @@
+import type { Decryption, Version } from "@strongroom/client-sdk";
+import type { Context, Sdk } from "./context.ts";
+import { givenPassphrase, programFor } from "./encryption-choice.ts";
+import { UsageError } from "./errors.ts";
+import { readInputFile } from "./input.ts";
+import { ageIdentities, keyKind } from "./key-files.ts";
+import type { OptionValues } from "./option-spec.ts";
+import { OPTIONS } from "./options.ts";
+
+/** The options that choose how a version is decrypted. */
+export const DECRYPTION_OPTIONS = [
+  OPTIONS.privateKey,
+  OPTIONS.identity,
+  OPTIONS.passphraseFile,
+  OPTIONS.program,
+] as const;
+
+/**
+ * Decides from options and environment how a version is decrypted; undefined when no key was given.
+ * @throws {UsageError} for a file that is no private key, or keys of both kinds.
+ */
+export async function decryptionFor(
+  values: OptionValues,
+  context: Pick<Context, "env">,
+): Promise<Decryption | undefined> {
+  const privateKeys: Uint8Array[] = [];
+  const identities: string[] = [];
+  for (const path of values.get(OPTIONS.privateKey)) {
+    const bytes = await readInputFile(path, "private key");
+    const kind = keyKind(bytes);
+    if (kind === "openpgp-private") privateKeys.push(bytes);
+    else if (kind === "age-private") identities.push(...ageIdentities(bytes));
+    else if (kind === "unknown")
+      throw new UsageError(`${path} holds neither an OpenPGP private key nor an age identity.`);
+    else throw new UsageError(`${path} is a public key; decryption needs the private one.`);
+  }
+  for (const path of values.get(OPTIONS.identity)) {
+    const found = ageIdentities(await readInputFile(path, "identity"));
+    if (found.length === 0)
+      throw new UsageError(`${path} holds no age identity (lines that begin with AGE-SECRET-KEY-).`);
+    identities.push(...found);
+  }
+  if (identities.length > 0 && privateKeys.length > 0)
+    throw new UsageError("There are OpenPGP private keys and age identities; give those of one kind.");
+  if (identities.length > 0) return { kind: "age", identities, program: programFor(values, "age") };
+  const passphrase = await givenPassphrase(values, context);
+  if (privateKeys.length === 0 && passphrase === undefined) return undefined;
+  return {
+    kind: "openpgp",
+    program: programFor(values, "gpg"),
+    ...(privateKeys.length > 0 ? { privateKeys } : {}),
+    ...(passphrase === undefined ? {} : { passphrase }),
+  };
+}
+
+/** What `restore` does without a key: gpg knows the user's keyring and smart cards. */
+export function keyringDecryption(values: OptionValues): Decryption {
+  return { kind: "openpgp", program: programFor(values, "gpg") };
+}
+
+/**
+ * Compares the key with what the version is, before its first byte.
+ * @throws {UsageError} when the one cannot open the other.
+ */
+export function checkFits(decryption: Decryption, version: Version, sdk: Pick<Sdk, "EncryptionFormat">): void {
+  const { EncryptionFormat } = sdk;
+  const what = `version ${version.number} is encrypted with`;
+  if (decryption.kind === "openpgp" && version.encryptionFormat === EncryptionFormat.AGE) {
+    throw new UsageError(`${what} age.`, { hint: "give --identity FILE" });
+  }
+  if (decryption.kind === "age" && version.encryptionFormat === EncryptionFormat.OPENPGP) {
+    throw new UsageError(`${what} OpenPGP.`, { hint: "give --private-key FILE, or --passphrase-file FILE" });
+  }
+}

@@ -1,0 +1,207 @@
+import type { StrongroomError } from "@strongroom/client-sdk";
+import { EXIT, type ExitCode } from "./exit-codes.ts";
+import { formatBytes, formatDuration, formatTime } from "./format.ts";
+
+type Sdk = typeof import("@strongroom/client-sdk");
+
+/** A failure with its exit code and, where there is something to do, a hint. Message and hint are for a person and hold no secret. */
+export class CliError extends Error {
+  override name = "CliError";
+  readonly exitCode: ExitCode;
+  readonly hint: string | undefined;
+
+  constructor(message: string, exitCode: ExitCode, options: { hint?: string; cause?: unknown } = {}) {
+    super(message, options.cause === undefined ? undefined : { cause: options.cause });
+    this.exitCode = exitCode;
+    this.hint = options.hint;
+  }
+}
+
+/** Wrong arguments, options or input files. */
+export class UsageError extends CliError {
+  override name = "UsageError";
+
+  constructor(message: string, options: { hint?: string; cause?: unknown } = {}) {
+    super(message, EXIT.usage, options);
+  }
+}
+
+/** No usable session on this side. */
+export class NotLoggedInError extends CliError {
+  override name = "NotLoggedInError";
+
+  constructor(message: string, url: string) {
+    super(message, EXIT.authentication, { hint: loginHint(url) });
+  }
+}
+
+/** The command of `-c`, or the other end of a pipe, failed. */
+export class CommandFailedError extends CliError {
+  override name = "CommandFailedError";
+
+  constructor(message: string, options: { hint?: string; cause?: unknown } = {}) {
+    super(message, EXIT.commandFailed, options);
+  }
+}
+
+/** A signal asked the program to stop. */
+export class InterruptedError extends CliError {
+  override name = "InterruptedError";
+}
+
+/** `--timeout` ran out. */
+export class TimeoutError extends CliError {
+  override name = "TimeoutError";
+
+  constructor(ms: number) {
+    super(`not finished within --timeout (${formatDuration(ms)})`, EXIT.network);
+  }
+}
+
+/** What a person is told about an error, and what the program exits with. */
+export interface Explanation {
+  readonly message: string;
+  readonly hint?: string;
+  readonly exitCode: ExitCode;
+  /** Stable name for programs: the server's reason, or the class of the error. */
+  readonly reason: string;
+  /** For the server's log. */
+  readonly requestId?: string;
+}
+
+/** The one place that turns an error, the SDK's or this program's, into words and an exit code. */
+export async function explain(
+  error: unknown,
+  url: string | undefined,
+  loadSdk: () => Promise<Sdk>,
+): Promise<Explanation> {
+  // An own error may come back wrapped: the SDK reports a failed dump command as the cause of its SourceError.
+  for (let link: unknown = error, depth = 0; link instanceof Error && depth < 8; link = link.cause, depth++) {
+    if (link instanceof CliError) {
+      return {
+        message: link.message,
+        exitCode: link.exitCode,
+        reason: link.name,
+        ...(link.hint === undefined ? {} : { hint: link.hint }),
+      };
+    }
+  }
+  if (isSystemError(error)) return { message: systemMessage(error), exitCode: EXIT.unexpected, reason: error.code };
+  const sdk = await loadSdk();
+  if (error instanceof sdk.StrongroomError || (error instanceof Error && error.name === "ConnectError")) {
+    return explainSdk(sdk.toStrongroomError(error, url === undefined ? {} : { url }), sdk, url);
+  }
+  const message = error instanceof Error ? error.message : String(error);
+  return {
+    message: `unexpected: ${message}`,
+    hint: "STRONGROOM_DEBUG=1 shows where",
+    exitCode: EXIT.unexpected,
+    reason: "unexpected",
+  };
+}
+
+function explainSdk(error: StrongroomError, sdk: Sdk, url: string | undefined): Explanation {
+  const hint = hintFor(error, sdk, url);
+  return {
+    message: error instanceof sdk.MinSizeError ? minSizeMessage(error) : withFacts(error),
+    exitCode: sdkExitCode(error, sdk),
+    reason: error.reason || error.name,
+    ...(hint === undefined ? {} : { hint }),
+    ...(error.requestId ? { requestId: error.requestId } : {}),
+  };
+}
+
+/** Exit code of an error of the SDK. */
+export function sdkExitCode(error: StrongroomError, sdk: Sdk): ExitCode {
+  const { refused, integrity } = EXIT;
+  // The SDK counts a fault of the server among what may pass; for whoever watches a cron job it is no network trouble.
+  if (error.reason === "ERROR_REASON_INTERNAL") return EXIT.unexpected;
+  const table: ReadonlyArray<readonly [abstract new (...args: never[]) => StrongroomError, ExitCode]> = [
+    [sdk.AuthenticationError, EXIT.authentication],
+    [sdk.AccessDeniedError, refused],
+    [sdk.NotFoundError, refused],
+    [sdk.QuotaExceededError, refused],
+    [sdk.PolicyRefusedError, refused],
+    [sdk.MinSizeError, refused],
+    [sdk.InvalidRequestError, EXIT.usage],
+    [sdk.EncryptionError, EXIT.usage],
+    [sdk.UnavailableError, EXIT.network],
+    [sdk.IntegrityError, integrity],
+    [sdk.DecryptionError, integrity],
+    [sdk.SourceError, EXIT.commandFailed],
+  ];
+  return table.find(([type]) => error instanceof type)?.[1] ?? EXIT.unexpected;
+}
+
+function minSizeMessage({ sourceBytes, minSize }: { sourceBytes: bigint; minSize: bigint }): string {
+  if (sourceBytes === 0n) return "the dump is empty";
+  return `the dump has ${formatBytes(sourceBytes)} (${sourceBytes} bytes), less than --min-size (${minSize} bytes)`;
+}
+
+/** The error's own words, with sizes from its metadata in a form to read. */
+function withFacts(error: StrongroomError): string {
+  const facts: string[] = [];
+  for (const [key, label] of QUOTA_FACTS) {
+    const value = error.metadata?.[key];
+    if (value !== undefined && /^\d{1,20}$/.test(value)) facts.push(`${label} ${formatBytes(BigInt(value))}`);
+  }
+  return facts.length === 0 ? error.message : `${error.message} (${facts.join(", ")})`;
+}
+
+const QUOTA_FACTS = [
+  ["limit_bytes", "limit"],
+  ["received_bytes", "received"],
+  ["requested_bytes", "requested"],
+  ["remaining_bytes", "left"],
+] as const;
+
+function hintFor(error: StrongroomError, sdk: Sdk, url: string | undefined): string | undefined {
+  if (error instanceof sdk.AuthenticationError) {
+    return error.reason === "ERROR_REASON_CREDENTIALS_INVALID" ? undefined : loginHint(url);
+  }
+  if (error instanceof sdk.MinSizeError) return "nothing was stored; look at what makes the dump";
+  if (error instanceof sdk.NotFoundError) return "`strongroom ls` shows what this session may see";
+  if (error instanceof sdk.EncryptionError) return "look at the keys given with --public-key or --recipient";
+  if (error instanceof sdk.DecryptionError)
+    return "is it the right private key and passphrase? `strongroom download` fetches the ciphertext itself";
+  if (error instanceof sdk.IntegrityError)
+    return "the bytes that were received must not be used; tell the operator of the server";
+  const nextWindow = error.metadata?.next_window_at;
+  if (nextWindow !== undefined) return `the next upload window opens at ${formatTime(new Date(nextWindow))}`;
+  if (error.retryAfterMs !== undefined && error.retryAfterMs > 0)
+    return `try again in ${formatDuration(error.retryAfterMs)}`;
+  return undefined;
+}
+
+function loginHint(url: string | undefined): string {
+  return `log in with: strongroom login${url === undefined ? "" : ` --url ${url}`} --username NAME`;
+}
+
+interface SystemError extends Error {
+  readonly code: string;
+  readonly path?: string;
+  readonly dest?: string;
+}
+
+/** Whether the operating system refused something (`ENOENT`, `EACCES`, `ENOSPC`, ...). */
+export function isSystemError(error: unknown): error is SystemError {
+  return error instanceof Error && "syscall" in error && "code" in error && typeof error.code === "string";
+}
+
+const SYSTEM_WORDS: Readonly<Record<string, string>> = {
+  ENOENT: "no such file or folder",
+  EACCES: "permission denied",
+  EPERM: "not permitted",
+  ENOSPC: "no space left on the device",
+  EROFS: "the file system is read-only",
+  EISDIR: "is a folder, a file was expected",
+  ENOTDIR: "is no folder",
+  EEXIST: "exists already",
+  EDQUOT: "the disk quota is used up",
+};
+
+/** `/etc/key.asc: permission denied`. */
+export function systemMessage(error: Error & { code?: string; path?: string }): string {
+  const words = SYSTEM_WORDS[error.code ?? ""] ?? error.message;
+  return error.path === undefined ? words : `${error.path}: ${words}`;
+}

@@ -1,0 +1,112 @@
+import { type FileHandle, open, realpath, rename, rm, stat } from "node:fs/promises";
+import { basename, dirname, join } from "node:path";
+import type { Version } from "@strongroom/client-sdk";
+import type { Destination } from "./destination.ts";
+import { UsageError } from "./errors.ts";
+
+/**
+ * A file, written as `FILE.partial` (mode 0600: a restored dump is no less secret than the database) and renamed when everything was verified, so that
+ * whatever has the name FILE is whole.
+ */
+export class FileDestination implements Destination {
+  readonly #path: (version: Version) => string;
+  readonly #force: boolean;
+  #target = "";
+  #partial = "";
+  #file: FileHandle | undefined;
+
+  /** @param path the file, or how its name follows from the version. */
+  constructor(path: string | ((version: Version) => string), force: boolean) {
+    this.#path = typeof path === "string" ? () => path : path;
+    if (typeof path === "string") this.#target = path;
+    this.#force = force;
+  }
+
+  get name(): string {
+    return this.#target;
+  }
+
+  /** Refuses an output that exists, so that it is told before anything is fetched. */
+  async check(): Promise<void> {
+    if (this.#target !== "") this.#target = await usable(this.#target, this.#force);
+  }
+
+  async open(version: Version): Promise<void> {
+    this.#target = await usable(this.#path(version), this.#force);
+    const partial = `${this.#target}.partial`;
+    if (this.#force) await rm(partial, { force: true });
+    try {
+      this.#file = await open(partial, "wx", 0o600);
+    } catch (error) {
+      if ((error as NodeJS.ErrnoException).code !== "EEXIST") throw error;
+      throw new UsageError(`${partial} exists: another restore is writing it, or one was killed.`, {
+        hint: "remove it, or give --force",
+      });
+    }
+    this.#partial = partial;
+  }
+
+  async write(bytes: Uint8Array): Promise<void> {
+    for (let rest = bytes; rest.length > 0; ) {
+      const { bytesWritten } = await this.#file!.write(rest);
+      rest = rest.subarray(bytesWritten);
+    }
+  }
+
+  async finish(): Promise<void> {
+    await this.#file!.sync();
+    await this.#close();
+    await usable(this.#target, this.#force);
+    await rename(this.#partial, this.#target);
+    this.#partial = "";
+    await syncFolder(dirname(this.#target));
+  }
+
+  async discard(): Promise<void> {
+    await this.#close();
+    if (this.#partial !== "") await rm(this.#partial, { force: true });
+  }
+
+  async #close(): Promise<void> {
+    const file = this.#file;
+    this.#file = undefined;
+    await file?.close();
+  }
+}
+
+/** Makes the rename last through a loss of power. Some file systems and Windows do not know this for folders; the content is safe then too. */
+async function syncFolder(path: string): Promise<void> {
+  const folder = await open(path).catch(() => undefined);
+  await folder?.sync().catch(() => {});
+  await folder?.close();
+}
+
+/** The real path of an output that may be written. */
+async function usable(path: string, force: boolean): Promise<string> {
+  const found = await stat(path).catch((error: NodeJS.ErrnoException) => {
+    if (error.code === "ENOENT") return undefined;
+    throw error;
+  });
+  if (found === undefined) return path;
+  if (found.isDirectory()) throw new UsageError(`${path} is a folder; --output expects a file.`);
+  // A rename would put a file in the place of the device.
+  if (!found.isFile())
+    throw new UsageError(`${path} is no regular file.`, { hint: "write to standard output and redirect it" });
+  if (!force) throw new UsageError(`${path} exists.`, { hint: "give another --output, or --force to overwrite it" });
+  return await realpath(path);
+}
+
+/** Endings that say a file is encrypted. */
+const ENCRYPTION_ENDING = /\.(gpg|pgp|asc|age)$/i;
+
+/**
+ * The name for a version in the current folder, without the endings of what was undone. The server's word is not trusted: only the last part of a path counts, and no control characters.
+ * @param decoded the version is decrypted and decompressed.
+ */
+export function safeFilename(version: Version, decoded: { decrypted: boolean; decompressed: boolean }): string {
+  let name = basename(version.filename.replaceAll("\\", "/")).replace(/[\p{Cc}\p{Cf}]/gu, "_");
+  if (decoded.decrypted) name = name.replace(ENCRYPTION_ENDING, "");
+  if (decoded.decompressed) name = name.replace(/\.zst$/i, "");
+  if (name === "" || /^\.+$/.test(name)) name = `version-${version.number}`;
+  return join(".", name);
+}

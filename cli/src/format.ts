@@ -1,0 +1,112 @@
+/** A point in time as protobuf has it (`google.protobuf.Timestamp`). */
+export interface Timestamp {
+  readonly seconds: bigint;
+  readonly nanos: number;
+}
+
+const UNITS = ["B", "KiB", "MiB", "GiB", "TiB", "PiB", "EiB"] as const;
+
+/** Writes a size for people, rounded: `512 B`, `1.2 GiB`, `57 MiB`. For figures to compare there is `--json`. */
+export function formatBytes(bytes: bigint | number): string {
+  let value = Number(bytes);
+  let unit = 0;
+  // 1023.5 would be shown as 1024, so it goes up to the next unit.
+  while (value >= 1023.5 && unit < UNITS.length - 1) {
+    value /= 1024;
+    unit++;
+  }
+  const shown = unit === 0 || value >= 9.95 ? Math.round(value).toString() : value.toFixed(1).replace(/\.0$/, "");
+  return `${shown} ${UNITS[unit]}`;
+}
+
+/** Writes a duration for people: `0.4 s`, `21 s`, `3 min 5 s`, `2 h 10 min`, `5 d 3 h`. */
+export function formatDuration(ms: number): string {
+  if (ms < 9_950) return `${(Math.max(0, ms) / 1000).toFixed(1).replace(/\.0$/, "")} s`;
+  const seconds = Math.round(ms / 1000);
+  if (seconds < 60) return `${seconds} s`;
+  const minutes = Math.floor(seconds / 60);
+  if (minutes < 60) return pair(minutes, "min", seconds % 60, "s");
+  const hours = Math.floor(minutes / 60);
+  if (hours < 48) return pair(hours, "h", minutes % 60, "min");
+  return pair(Math.floor(hours / 24), "d", hours % 24, "h");
+}
+
+function pair(large: number, largeUnit: string, small: number, smallUnit: string): string {
+  return small === 0 ? `${large} ${largeUnit}` : `${large} ${largeUnit} ${small} ${smallUnit}`;
+}
+
+/** How long ago a time was, in one unit: `now`, `5 min`, `3 h`, `12 d`. */
+export function formatAge(time: Timestamp | undefined, now: number): string {
+  if (time === undefined) return "-";
+  const seconds = Math.floor((now - toMs(time)) / 1000);
+  if (seconds < 60) return "now";
+  if (seconds < 3600) return `${Math.floor(seconds / 60)} min`;
+  if (seconds < 2 * 86_400) return `${Math.floor(seconds / 3600)} h`;
+  return `${Math.floor(seconds / 86_400)} d`;
+}
+
+/** Milliseconds since 1970. */
+export function toMs(time: Timestamp): number {
+  return Number(time.seconds) * 1000 + Math.floor(time.nanos / 1e6);
+}
+
+/** RFC 3339 in UTC, for programs; undefined stays undefined. */
+export function toIso(time: Timestamp | undefined): string | undefined {
+  return time === undefined ? undefined : new Date(toMs(time)).toISOString();
+}
+
+/** For people: `2026-01-31 02:00 UTC`. */
+export function formatTime(time: Timestamp | Date | undefined): string {
+  if (time === undefined) return "-";
+  const date = time instanceof Date ? time : new Date(toMs(time));
+  return Number.isNaN(date.getTime()) ? "-" : `${date.toISOString().slice(0, 16).replace("T", " ")} UTC`;
+}
+
+/**
+ * Makes text from elsewhere (server, environment) safe to print: control and formatting characters, which could move the cursor or
+ * disguise a name, become U+FFFD. Line ends stay when `lines` is set.
+ */
+export function printable(text: string, lines = false): string {
+  return text.replace(/[\p{Cc}\p{Cf}]/gu, (character) => (lines && character === "\n" ? character : "\u{fffd}"));
+}
+
+const POWERS = ["", "K", "M", "G", "T", "P", "E"];
+
+/**
+ * Reads a size as collections have it: `500`, `10K`, `1.5G`, `2Ti`, `10MB`; every unit is a power of 1024.
+ * @throws {Error} whose message begins with "expects".
+ */
+export function parseSize(given: string): bigint {
+  const match = /^(\d{1,20})(?:\.(\d{1,9}))?\s?([KMGTPE]?)(I?)B?$/i.exec(given.trim());
+  const [, whole = "", fraction = "", unit = "", binary = ""] = match ?? [];
+  if (!match || (binary !== "" && unit === ""))
+    throw new Error(`expects a size such as 500, 10K, 1.5G or 2Ti, came "${given}"`);
+  const scale = 10n ** BigInt(fraction.length);
+  return (BigInt(whole + fraction) * 1024n ** BigInt(POWERS.indexOf(unit.toUpperCase()))) / scale;
+}
+
+const DURATION_MS: Readonly<Record<string, number>> = {
+  ms: 1,
+  s: 1000,
+  m: 60_000,
+  h: 3_600_000,
+  d: 86_400_000,
+  w: 604_800_000,
+};
+
+/**
+ * Reads a duration: `45s`, `30m`, `1h30m`, `5d`; a number without a unit is seconds, as Backup Maker has it.
+ * @returns milliseconds, more than 0.
+ * @throws {Error} whose message begins with "expects".
+ */
+export function parseDuration(given: string): number {
+  const text = given.trim();
+  const expectation = `expects a duration such as 45s, 30m or 1h30m, came "${given}"`;
+  let ms = 0;
+  if (/^\d{1,12}$/.test(text)) ms = Number(text) * 1000;
+  else if (/^(?:\d{1,12}(?:ms|[smhdw]))+$/.test(text)) {
+    for (const [, count, unit] of text.matchAll(/(\d+)(ms|[smhdw])/g)) ms += Number(count) * DURATION_MS[unit!]!;
+  }
+  if (ms <= 0) throw new Error(expectation);
+  return ms;
+}

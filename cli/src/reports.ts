@@ -1,0 +1,76 @@
+import type { Collection, Session, Version } from "@strongroom/client-sdk";
+import type { Sdk } from "./context.ts";
+import { toIso } from "./format.ts";
+
+/** The word for a value of a generated enumeration: `openpgp`, `live`, `warning`. */
+export function enumWord(names: object, value: number): string {
+  const name = (names as Record<number, unknown>)[value];
+  return typeof name === "string" ? name.toLowerCase().replaceAll("_", "-") : `unknown (${value})`;
+}
+
+/** A version as `--json` prints it. Sizes are bytes, times RFC 3339. */
+export function versionReport(version: Version, sdk: Sdk) {
+  return {
+    collection: version.collection,
+    version: version.number,
+    versionId: version.versionId,
+    filename: version.filename,
+    size: version.size,
+    compositeSha256: Buffer.from(version.compositeSha256).toString("hex"),
+    encryption: enumWord(sdk.EncryptionFormat, version.encryptionFormat),
+    contentEncoding: enumWord(sdk.ContentEncoding, version.contentEncoding),
+    armored: version.armored,
+    begunAt: toIso(version.begunAt),
+    committedAt: toIso(version.committedAt),
+    uploadedBy: version.uploadedBy,
+    accessKey: version.accessKey || undefined,
+    held: version.held,
+    holdReason: version.holdReason || undefined,
+    protectedUntil: toIso(version.protectedUntil),
+    aboveSoftLimit: version.aboveSoftLimit,
+    labels: version.labels,
+    clientMetadata: version.clientMetadata,
+  };
+}
+
+/** A collection as `--json` prints it. */
+export function collectionReport(collection: Collection, sdk: Sdk) {
+  const { limits } = collection;
+  return {
+    name: collection.name,
+    collectionId: collection.collectionId,
+    description: collection.description || undefined,
+    organization: collection.organization || undefined,
+    limits: limits && {
+      maxVersions: limits.maxVersions,
+      maxVersionSize: limits.maxVersionSize,
+      maxCollectionSize: limits.maxCollectionSize,
+      extraSpace: limits.extraSpace,
+      maxParallelUploads: limits.maxParallelUploads,
+    },
+    encryption: collection.encryptionFormats.map((format) => enumWord(sdk.EncryptionFormat, format)),
+    rotation: collection.rotationStrategy,
+    acceptsUploadsNow: collection.acceptsUploadsNow,
+    nextWindowAt: toIso(collection.nextWindowAt),
+    frozen: collection.frozen,
+  };
+}
+
+/** A session as `--json` prints it; it has no token. */
+export function sessionReport(session: Session) {
+  return {
+    sessionId: session.sessionId,
+    user: session.user,
+    accessKey: session.accessKey || undefined,
+    scope: session.scope.map(({ type, name, roles }) => ({ type, name, roles })),
+    description: session.description || undefined,
+    address: session.address,
+    createdAt: toIso(session.createdAt),
+    expiresAt: toIso(session.expiresAt),
+  };
+}
+
+/** `alice`, or `alice$cron` for an access key. */
+export function principal(user: string, accessKey: string): string {
+  return accessKey === "" ? user : `${user}$${accessKey}`;
+}

@@ -1,0 +1,151 @@
+import type { RetryEvent, StrongroomClient } from "@strongroom/client-sdk";
+import type { Context, Sdk } from "./context.ts";
+import { secretFromEnv } from "./context.ts";
+import { CredentialStore } from "./credentials.ts";
+import { NotLoggedInError, UsageError } from "./errors.ts";
+import { toIso } from "./format.ts";
+import type { OptionValues } from "./option-spec.ts";
+import { OPTIONS, SECRETS } from "./options.ts";
+import { type Issued, RefreshingToken } from "./refreshing-token.ts";
+
+/** Where a server listens when it is started without options. */
+const DEFAULT_URL = "http://127.0.0.1:8080";
+
+/** For calls outside of transfers, which have their own patience: a server that does not answer must not keep a cron job for ever. */
+export const CALL = { timeoutMs: 30_000 } as const;
+
+/** A client for one server. */
+export interface Connection {
+  readonly client: StrongroomClient;
+  readonly sdk: Sdk;
+  readonly url: string;
+}
+
+/** What a command wants of its client. */
+export interface ConnectOptions {
+  /** Without a session, for calls that bring another proof. */
+  readonly anonymous?: boolean;
+  readonly giveUpAfterMs?: number | undefined;
+  readonly onRetry?: (event: RetryEvent) => void;
+}
+
+/**
+ * Runs `work` with a client for the server that options, environment or the last login name, and closes the client afterwards.
+ * @throws {NotLoggedInError} when there is no session for the server.
+ */
+export async function withClient<T>(
+  context: Context,
+  values: OptionValues,
+  options: ConnectOptions,
+  work: (connection: Connection) => Promise<T>,
+): Promise<T> {
+  const url = await serverUrl(context, values);
+  const sdk = await context.sdk();
+  const token = options.anonymous ? undefined : await tokenFor(context, values, url, sdk);
+  const client = new sdk.StrongroomClient({
+    url,
+    ...(token === undefined ? {} : { token }),
+    ...(options.onRetry === undefined ? {} : { onRetry: options.onRetry }),
+    ...(options.giveUpAfterMs === undefined ? {} : { giveUpAfterMs: options.giveUpAfterMs }),
+  });
+  try {
+    return await work({ client, sdk, url });
+  } finally {
+    client.close();
+  }
+}
+
+/** The server that is meant: option or environment, else the current one of the credentials, else the default. */
+export async function serverUrl(context: Context, values: OptionValues): Promise<string> {
+  const given = values.get(OPTIONS.url);
+  if (given !== undefined) return normalizeUrl(given);
+  return (await new CredentialStore(context).read()).current ?? DEFAULT_URL;
+}
+
+/**
+ * Brings an address into one form, so that it finds its session again.
+ * @throws {UsageError} when it is no http or https address, or holds a user name, password or query.
+ */
+export function normalizeUrl(given: string): string {
+  let url: URL;
+  try {
+    url = new URL(given);
+  } catch {
+    throw new UsageError("--url expects an address such as https://backup.example.org, and what came is none.");
+  }
+  if (url.protocol !== "http:" && url.protocol !== "https:")
+    throw new UsageError(`--url expects http:// or https://, came ${url.protocol}//`);
+  // Not echoed: it may hold the password.
+  if (url.username !== "" || url.password !== "")
+    throw new UsageError("--url must not hold a user name or password.", { hint: "strongroom login" });
+  if (url.search !== "" || url.hash !== "") throw new UsageError("--url must not hold a query or fragment.");
+  return `${url.origin}${url.pathname}`.replace(/\/+$/, "");
+}
+
+/** Whether what is sent to this address can be read on its way. */
+export function isUnprotected(url: string): boolean {
+  const { protocol, hostname } = new URL(url);
+  return protocol === "http:" && !/^(localhost|127\.\d+\.\d+\.\d+|\[::1\])$/.test(hostname);
+}
+
+/** Where this run's token comes from. */
+export type TokenPlace = { kind: "file"; path: string } | { kind: "environment"; token: string } | { kind: "stored" };
+
+/** The order: --token-file, STRONGROOM_TOKEN, STRONGROOM_TOKEN_FILE, BM_AUTH_TOKEN, the session that login kept. */
+export function tokenPlace(context: Context, values: OptionValues): TokenPlace {
+  const path = values.get(OPTIONS.tokenFile);
+  const secret = secretFromEnv(SECRETS.token, context.env);
+  const fileFirst = values.source(OPTIONS.tokenFile) === "flag" || secret?.source !== "environment";
+  if (path !== undefined && fileFirst) return { kind: "file", path };
+  if (secret !== undefined) return { kind: "environment", token: secret.value.trim() };
+  return { kind: "stored" };
+}
+
+async function tokenFor(context: Context, values: OptionValues, url: string, sdk: Sdk): Promise<() => Promise<string>> {
+  const place = tokenPlace(context, values);
+  if (place.kind === "file") {
+    const read = sdk.tokenFromFile(place.path);
+    await read(); // a missing file is told before a dump command is started
+    return read;
+  }
+  const renew = async (token: string): Promise<Issued> => {
+    const client = new sdk.StrongroomClient({ url, token });
+    try {
+      return await client.sessions.refreshSession({}, CALL);
+    } finally {
+      client.close();
+    }
+  };
+  if (place.kind === "environment") {
+    let current = place.token;
+    const refreshing = new RefreshingToken({
+      read: async () => current,
+      keep: async ({ token }) => {
+        current = token;
+      },
+      renew,
+      now: context.now,
+    });
+    return () => refreshing.get();
+  }
+  const store = new CredentialStore(context);
+  const stored = (await store.read()).servers[url];
+  if (stored === undefined) throw new NotLoggedInError(`Not logged in to ${url}.`, url);
+  if (Date.parse(stored.expiresAt) <= context.now())
+    throw new NotLoggedInError(`The session of ${stored.user} at ${url} has ended.`, url);
+  const refreshing = new RefreshingToken({
+    read: async () => (await store.read()).servers[url]?.token ?? stored.token,
+    keep: async (issued) => {
+      const { sessionId = stored.sessionId, expiresAt } = issued.session ?? {};
+      await store.replace(url, {
+        token: issued.token,
+        user: stored.user,
+        sessionId,
+        expiresAt: toIso(expiresAt) ?? stored.expiresAt,
+      });
+    },
+    renew,
+    now: context.now,
+  });
+  return () => refreshing.get();
+}

@@ -1,0 +1,317 @@
+import { mkdir, readFile, stat, writeFile } from "node:fs/promises";
+import { join } from "node:path";
+import { Readable } from "node:stream";
+import { AuthenticationError, HealthStatus, NotFoundError, UnavailableError } from "@strongroom/client-sdk";
+import test from "ava";
+import { CredentialStore } from "../src/credentials.ts";
+import { testContext } from "./support/context.ts";
+import { at, collection, fakeSdk, LOGGED_IN, session, version } from "./support/fake-sdk.ts";
+
+const NOW = Date.parse("2026-01-01T05:00:00Z");
+const now = () => NOW;
+const URL = { STRONGROOM_URL: "http://127.0.0.1:9" };
+
+/** Answers a login, and remembers it. */
+function loginServer() {
+  const asked: Array<{ username: string; password: string; description?: string }> = [];
+  const sdk = fakeSdk({
+    login: async (request) => {
+      asked.push(request);
+      return { token: "the-token", session: session() };
+    },
+  });
+  return { asked, load: sdk.load, opened: sdk.opened };
+}
+
+test("login keeps the session, and never shows the token", async (t) => {
+  const { load, asked, opened } = loginServer();
+  const stdin = Readable.from([Buffer.from("pass word \n")]);
+  const { run, context, stdout, stderr } = await testContext(t, { sdk: load, stdin, now });
+  t.is(await run("login", "--url", "http://127.0.0.1:9/", "--username", "alice", "--password-stdin"), 0, stderr.text);
+  t.like(asked[0], { username: "alice", password: "pass word ", description: "strongroom CLI on test-host" });
+  t.is(opened[0]?.token, undefined);
+  const store = new CredentialStore(context);
+  t.deepEqual(await store.read(), {
+    current: "http://127.0.0.1:9",
+    servers: {
+      "http://127.0.0.1:9": {
+        token: "the-token",
+        user: "alice",
+        expiresAt: "2026-01-01T06:00:00.000Z",
+        sessionId: "a".repeat(64),
+      },
+    },
+  });
+  t.is((await stat(store.file)).mode & 0o777, 0o600);
+  t.is(stderr.text, "Logged in to http://127.0.0.1:9 as alice until 2026-01-01 06:00 UTC.\n");
+  t.false((stdout.text + stderr.text).includes("the-token"));
+});
+
+test("the password: arguments, STRONGROOM_PASSWORD, STRONGROOM_PASSWORD_FILE", async (t) => {
+  const used = async (args: string[], env: Record<string, string> = {}) => {
+    const { load, asked } = loginServer();
+    const stdin = Readable.from([Buffer.from("from stdin")]);
+    const { run, dir } = await testContext(t, { sdk: load, stdin, env: { ...URL, ...env }, now });
+    await writeFile(join(dir, "file"), "from file\n");
+    const code = await run("login", "--username", "a", ...args.map((arg) => arg.replace("DIR", dir)));
+    return code === 0 ? asked[0]?.password : code;
+  };
+  const env = { STRONGROOM_PASSWORD: "from env" };
+  t.is(await used(["--password-file", "DIR/file"], env), "from file");
+  t.is(await used(["--password-stdin"], env), "from stdin");
+  t.is(await used([], env), "from env");
+  t.is(await used([], { STRONGROOM_PASSWORD_STDIN: "1" }), "from stdin");
+  t.is(await used([]), 2);
+  t.is(await used(["--password-stdin", "--password-file", "DIR/file"]), 2);
+});
+
+test("on a terminal the password is asked for and not shown", async (t) => {
+  const { load, asked } = loginServer();
+  const typed = new Readable({ read() {} });
+  const modes: boolean[] = [];
+  const stdin = Object.assign(typed, { isTTY: true, setRawMode: (on: boolean) => modes.push(on) });
+  const { run, stderr } = await testContext(t, { sdk: load, stdin, env: URL, now });
+  const running = run("login");
+  typed.push("alicf\u007fe\r");
+  while (!stderr.text.includes("Password of alice")) await new Promise((resolve) => setTimeout(resolve, 5));
+  typed.push("hunterx\u007f2");
+  typed.push("\r");
+  t.is(await running, 0, stderr.text);
+  t.like(asked[0], { username: "alice", password: "hunter2" });
+  t.false(stderr.text.includes("hunter"));
+  t.deepEqual(modes, [true, false, true, false]);
+});
+
+test("Ctrl-C at the prompt is an interruption", async (t) => {
+  const stdin = Object.assign(Readable.from([Buffer.from("abc\u0003")]), { isTTY: true });
+  const { run } = await testContext(t, { sdk: loginServer().load, stdin, env: URL });
+  t.is(await run("login", "--username", "alice"), 130);
+});
+
+test("login for a cron job writes the token into a file of its own", async (t) => {
+  const { load } = loginServer();
+  const { run, dir, context } = await testContext(t, { sdk: load, env: { ...URL, STRONGROOM_PASSWORD: "x" }, now });
+  t.is(await run("login", "--username", "a$cron", "--token-file", join(dir, "token")), 0);
+  t.is(await readFile(join(dir, "token"), "utf8"), "the-token\n");
+  t.is((await stat(join(dir, "token"))).mode & 0o777, 0o600);
+  t.deepEqual((await new CredentialStore(context).read()).servers, {});
+});
+
+test("login warns before a password crosses a network unprotected", async (t) => {
+  const { run, stderr } = await testContext(t, { sdk: loginServer().load, env: { STRONGROOM_PASSWORD: "x" }, now });
+  await run("login", "--username", "a", "--url", "http://backup.example.org");
+  t.true(stderr.text.startsWith("Warning: http://backup.example.org is not encrypted"));
+});
+
+const STORED = { token: "x", user: "alice", expiresAt: "2026-01-01T06:00:00Z", sessionId: "s" };
+
+test("logout ends the session and forgets it, also when the server cannot be told", async (t) => {
+  for (const [failure, code, words] of [
+    [undefined, 0, "Logged out"],
+    [new AuthenticationError("revoked", { reason: "ERROR_REASON_SESSION_INVALID" }), 0, "had ended already"],
+    [new UnavailableError("no route"), 5, "no route"],
+  ] as const) {
+    const { load } = fakeSdk({
+      sessions: {
+        revokeSession: async () => {
+          if (failure !== undefined) throw failure;
+        },
+      },
+    });
+    const { run, context, stderr } = await testContext(t, { sdk: load, now });
+    const store = new CredentialStore(context);
+    await store.save("http://a", STORED);
+    t.is(await run("logout"), code);
+    t.true(stderr.text.includes(words), stderr.text);
+    t.deepEqual((await store.read()).servers, {});
+  }
+});
+
+test("whoami", async (t) => {
+  const whoAmI = async () => ({
+    session: session({ accessKey: "cron" }),
+    email: "a@example.org",
+    roles: ["systemAdmin"],
+  });
+  const { load } = fakeSdk({ sessions: { whoAmI } });
+  const text = await testContext(t, { sdk: load, env: LOGGED_IN });
+  t.is(await text.run("whoami"), 0);
+  t.regex(text.stdout.text, /User: +alice\$cron\n[\s\S]*Roles: +systemAdmin\n[\s\S]*Ends: +2026-01-01 06:00 UTC/);
+  const json = await testContext(t, { sdk: load, env: LOGGED_IN });
+  t.is(await json.run("whoami", "--json"), 0);
+  t.like(JSON.parse(json.stdout.text), {
+    user: "alice",
+    accessKey: "cron",
+    roles: ["systemAdmin"],
+    expiresAt: "2026-01-01T06:00:00.000Z",
+  });
+});
+
+test("sessions: all pages, the own one marked; ended by the beginning of an id", async (t) => {
+  const ids = ["a".repeat(64), `abc${"0".repeat(61)}`, `abc${"1".repeat(61)}`];
+  const revoked: string[] = [];
+  const { load } = fakeSdk({
+    sessions: {
+      listSessions: async ({ pageToken }: { pageToken: string }) =>
+        pageToken === ""
+          ? { sessions: [session()], nextPageToken: "2" }
+          : { sessions: ids.slice(1).map((sessionId) => session({ sessionId })), nextPageToken: "" },
+      whoAmI: async () => ({ session: session() }),
+      revokeSession: async ({ sessionId }: { sessionId: string }) => revoked.push(sessionId),
+    },
+  });
+  const choices = { sdk: load, env: LOGGED_IN, now };
+  const listed = await testContext(t, choices);
+  t.is(await listed.run("sessions"), 0, listed.stderr.text);
+  t.regex(listed.stdout.text, /^aaaaaaaaaaaa \* +alice +5 h /m);
+  t.is(listed.stdout.text.trim().split("\n").length, 4);
+  const ended = await testContext(t, choices);
+  t.is(await ended.run("sessions", "--revoke", "abc000"), 0);
+  t.deepEqual(revoked, [ids[1]]);
+  for (const [id, code] of [
+    ["abc", 2],
+    ["ffffff", 4],
+    ["xyz123", 2],
+  ] as const) {
+    const { run } = await testContext(t, choices);
+    t.is(await run("sessions", "--revoke", id), code, id);
+  }
+  t.is(revoked.length, 1);
+});
+
+test("ls: collections, and versions through all pages", async (t) => {
+  const { load } = fakeSdk({
+    collections: {
+      listCollections: async () => ({
+        collections: [
+          collection(),
+          collection({ name: "www", acceptsUploadsNow: false, nextWindowAt: at("22:00:00"), description: "" }),
+        ],
+        nextPageToken: "",
+      }),
+    },
+    versions: {
+      listVersions: async ({ pageToken }: { pageToken: string }) =>
+        pageToken === ""
+          ? { versions: [version({ held: true, aboveSoftLimit: true, accessKey: "cron" })], nextPageToken: "p2" }
+          : {
+              versions: [version({ number: 11n, size: 10n, filename: "evil\u001b[2J", contentEncoding: 1 })],
+              nextPageToken: "",
+            },
+    },
+  });
+  const choices = { sdk: load, env: { ...LOGGED_IN, BM_COLLECTION_ID: "ignored" }, now };
+  const collections = await testContext(t, choices);
+  t.is(await collections.run("ls"), 0);
+  t.deepEqual(collections.stdout.text.split("\n"), [
+    "COLLECTION  VERSIONS   EACH     ALL  ENCRYPTION  UPLOADS                    DESCRIPTION",
+    "pg-main            5  1 MiB  10 MiB  openpgp     open                       the main database",
+    "www                5  1 MiB  10 MiB  openpgp     from 2026-01-01 22:00 UTC  -",
+    "",
+  ]);
+  const versions = await testContext(t, choices);
+  t.is(await versions.run("ls", "pg-main"), 0);
+  t.deepEqual(versions.stdout.text.split("\n"), [
+    "VERSION     SIZE  AGE  ENCRYPTION  FLAGS                  UPLOADED BY  FILE",
+    "     12  1.2 GiB  3 h  openpgp     zstd,held,above-limit  alice$cron   pg-main-12.sql.zst.gpg",
+    "     11     10 B  3 h  openpgp     -                      alice        evil\u{fffd}[2J",
+    "",
+  ]);
+  const json = await testContext(t, choices);
+  t.is(await json.run("ls", "pg-main", "--json"), 0);
+  const { versions: reported } = JSON.parse(json.stdout.text) as { versions: Array<{ version: number }> };
+  t.deepEqual(
+    reported.map((item) => item.version),
+    [12, 11],
+  );
+});
+
+test("a collection that is not there or not to be seen: exit code 4", async (t) => {
+  const listVersions = async () => {
+    throw new NotFoundError("There is no collection pg-x.", { reason: "ERROR_REASON_COLLECTION_NOT_FOUND" });
+  };
+  const { run, stderr } = await testContext(t, { sdk: fakeSdk({ versions: { listVersions } }).load, env: LOGGED_IN });
+  t.is(await run("ls", "pg-x"), 4);
+  t.true(stderr.text.includes("There is no collection pg-x."));
+});
+
+test("rm asks on a terminal, and removes only after yes", async (t) => {
+  const removed: bigint[] = [];
+  const { load } = fakeSdk({
+    versions: {
+      getVersion: async () => ({ version: version({ number: 7n }) }),
+      deleteVersion: async ({ number }: { number: bigint }) => {
+        removed.push(number);
+        return { version: version({ number, purgeAfter: at("23:00:00") }) };
+      },
+    },
+  });
+  const answer = async (text: string) => {
+    const stdin = Readable.from([Buffer.from(text)]);
+    const { run, stderr } = await testContext(t, { sdk: load, env: LOGGED_IN, stdin, stdinIsTerminal: true, now });
+    return { code: await run("rm", "pg-main", "v7"), text: stderr.text };
+  };
+  const no = await answer("\r");
+  t.is(no.code, 0);
+  t.true(no.text.includes("Remove version 7 of pg-main (1.2 GiB, of 2026-01-01 02:00 UTC)? [y/N]"));
+  t.deepEqual(removed, []);
+  const yes = await answer("y\r");
+  t.true(yes.text.endsWith("Removed version 7 of pg-main; its bytes are kept until 2026-01-01 23:00 UTC.\n"), yes.text);
+  const { run } = await testContext(t, { sdk: load, env: LOGGED_IN });
+  t.is(await run("rm", "pg-main", "8", "--yes"), 0);
+  t.deepEqual(removed, [7n, 8n]);
+});
+
+test("health: exit codes for monitoring, and the secret in place of a session", async (t) => {
+  const seen: unknown[] = [];
+  const ask = async (status: HealthStatus, args: string[], env: Record<string, string> = LOGGED_IN) => {
+    const getCollectionHealth = async (_request: unknown, options: { headers?: Record<string, string> }) => {
+      seen.push(options.headers);
+      return {
+        status,
+        checks: [{ name: "window", status, message: "expected a version since 02:00" }],
+        newestVersionNumber: 12n,
+        newestVersionAt: at("02:00:00"),
+        lastFailedUpload: { uploadId: "u", endedAt: at("03:00:00"), reason: "the dump command exited with 1" },
+      };
+    };
+    const { load, opened } = fakeSdk({ collections: { getCollectionHealth } });
+    const { run, stdout, dir } = await testContext(t, { sdk: load, env, now });
+    await writeFile(join(dir, "secret"), "from file\n");
+    const code = await run("health", "pg-main", ...args.map((arg) => arg.replace("DIR", dir)));
+    return { code, text: stdout.text, token: opened[0]?.token };
+  };
+  const { OK, WARNING, FAILED } = HealthStatus;
+  t.is((await ask(OK, [])).code, 0);
+  t.is((await ask(WARNING, [])).code, 0);
+  t.is((await ask(WARNING, ["--fail-on", "warning"])).code, 8);
+  t.is((await ask(FAILED, [])).code, 8);
+  t.is((await ask(99 as HealthStatus, [])).code, 8, "a status of the future is not taken for well");
+  const { text } = await ask(FAILED, []);
+  t.regex(text, /Health: +failed\n/);
+  t.regex(text, /Newest version: +12, 2026-01-01 02:00 UTC \(3 h\)\n/);
+  t.regex(text, /Last failed upload: +2026-01-01 03:00 UTC: the dump command exited with 1\n/);
+  t.regex(text, /^window +failed +expected a version since 02:00$/m);
+  t.like(JSON.parse((await ask(WARNING, ["--json"])).text), {
+    status: "warning",
+    newestVersion: 12,
+    checks: [{ name: "window" }],
+  });
+  t.true(seen.every((headers) => headers === undefined));
+  seen.length = 0;
+  const anonymous = await ask(OK, [], { ...URL, STRONGROOM_HEALTH_SECRET: "from env" });
+  t.is(anonymous.code, 0);
+  t.is(anonymous.token, undefined);
+  await ask(OK, ["--secret-file", "DIR/secret"], { ...URL, STRONGROOM_HEALTH_SECRET: "from env" });
+  t.deepEqual(seen, [{ "strongroom-health-secret": "from env" }, { "strongroom-health-secret": "from file" }]);
+});
+
+test("a secret file that is too large to be one is not read into memory", async (t) => {
+  const { run, dir, stderr } = await testContext(t, { sdk: fakeSdk({}).load, env: URL });
+  await mkdir(join(dir, "x"));
+  await writeFile(join(dir, "big"), Buffer.alloc((1 << 20) + 1));
+  t.is(await run("health", "pg-main", "--secret-file", join(dir, "big")), 2);
+  t.true(stderr.text.includes("more than 1 MiB"));
+  t.is(await run("health", "pg-main", "--secret-file", "/dev/zero"), 2);
+  t.is(await run("health", "pg-main", "--secret-file", join(dir, "x")), 2);
+});

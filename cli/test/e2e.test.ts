@@ -1,0 +1,311 @@
+/**
+ * The real server process and the real CLI, on the embedded default.
+ */
+import { randomBytes } from "node:crypto";
+import { mkdir, mkdtemp, readFile, rm, stat, writeFile } from "node:fs/promises";
+import { connect } from "node:net";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { setTimeout as sleep } from "node:timers/promises";
+import anyTest, { type ExecutionContext, type TestFn } from "ava";
+import { startCuttingProxy } from "../../demo/cutting-proxy.ts";
+import { type Outcome, run, type ServerProcess, STRONGROOM, startServerProcess } from "../../demo/processes.ts";
+
+interface Place {
+  readonly dir: string;
+  readonly data: string;
+  readonly password: string;
+  server: ServerProcess;
+}
+
+const test = anyTest as TestFn<{ place: Place }>;
+const MIB = 1024 * 1024;
+
+test.before(async (t) => {
+  t.context = { place: await makePlace() };
+});
+test.after.always(async (t) => {
+  const { place } = t.context;
+  await place?.server.end("SIGTERM");
+  if (place !== undefined) await rm(place.dir, { recursive: true, force: true });
+});
+
+/** A collection that takes both formats. */
+const ANY_COLLECTION = `apiVersion: backups.riotkit.org/v1alpha1
+kind: BackupCollection
+metadata: { name: any }
+spec: { maxBackupsCount: 20, maxOneVersionSize: 100M, maxCollectionSize: 3G, encryption: any-of }
+`;
+
+/** A temporary directory with a configuration, a running server, a session and a key. */
+async function makePlace(): Promise<Place> {
+  const dir = await mkdtemp(join(tmpdir(), "strongroom-e2e-"));
+  const data = join(dir, "data");
+  const init = await run(STRONGROOM, ["init", join(data, "config"), "--collection", "db"]);
+  const password = /password\s+(\S+)/.exec(init.stdout.toString())![1]!;
+  await writeFile(join(data, "config", "any.yaml"), ANY_COLLECTION);
+  const place = { dir, data, password, server: await startServerProcess(["--data", data]) };
+  await mkdir(join(dir, "home"), { mode: 0o700 });
+  await login(place);
+  const key = await strongroom(place, ["keygen", "--name", "test", "--out-dir", dir]);
+  if (key.code !== 0) throw new Error(key.stderr);
+  return place;
+}
+
+const login = async (place: Place, url = place.server.url) =>
+  await strongroom(place, ["login", "--username", "admin", "--password-stdin"], { input: place.password, url });
+
+async function strongroom(
+  place: Place,
+  args: readonly string[],
+  { input = "" as string | Uint8Array, url = place.server?.url, env = {} as Record<string, string> } = {},
+): Promise<Outcome> {
+  const home = join(place.dir, "home");
+  return await run(STRONGROOM, args, {
+    input,
+    env: { HOME: home, XDG_CONFIG_HOME: home, STRONGROOM_URL: url, ...env },
+    cwd: place.dir,
+  });
+}
+
+function succeeded(t: ExecutionContext, outcome: Outcome): Outcome {
+  t.is(outcome.code, 0, outcome.stderr);
+  return outcome;
+}
+
+async function versionsOf(place: Place, collection = "db"): Promise<{ version: number; size: number }[]> {
+  const { stdout } = await strongroom(place, ["ls", collection, "--json"]);
+  return (JSON.parse(stdout.toString()) as { versions: { version: number; size: number }[] }).versions;
+}
+
+const PUBLIC = ["--public-key", "test.pub.asc"];
+const PRIVATE = ["--private-key", "test.key.asc"];
+
+/** Whether the program is there. Without it the test says so loudly, and fails in CI. */
+async function hasPeer(t: ExecutionContext, program: "gpg" | "age"): Promise<boolean> {
+  if ((await run("which", [program])).code === 0) return true;
+  if (process.env.CI === "true") t.fail(`${program} is not installed`);
+  t.log(`SKIPPED: ${program} is not installed`);
+  t.pass();
+  return false;
+}
+
+for (const program of ["gpg", "library"] as const) {
+  test.serial(`a dump goes in through stdin and comes back, with ${program}`, async (t) => {
+    const { place } = t.context;
+    if (program === "gpg" && !(await hasPeer(t, "gpg"))) return;
+    const dump = randomBytes(20 * MIB);
+    const backup = await strongroom(place, ["backup", "db", ...PUBLIC, "--program", program], { input: dump });
+    succeeded(t, backup);
+    const restored = await strongroom(place, ["restore", "db", ...PRIVATE, "--program", program]);
+    succeeded(t, restored);
+    t.true(restored.stdout.equals(dump));
+  });
+}
+
+test.serial("what the library encrypts, gpg opens; and the reverse", async (t) => {
+  const { place } = t.context;
+  if (!(await hasPeer(t, "gpg"))) return;
+  for (const [one, other] of [
+    ["library", "gpg"],
+    ["gpg", "library"],
+  ] as const) {
+    const dump = Buffer.from(`made by ${one}\n`.repeat(100_000));
+    succeeded(t, await strongroom(place, ["backup", "db", ...PUBLIC, "--program", one], { input: dump }));
+    const restored = await strongroom(place, ["restore", "db", ...PRIVATE, "--program", other]);
+    t.true(succeeded(t, restored).stdout.equals(dump));
+  }
+});
+
+for (const armor of [false, true]) {
+  const form = armor ? "armored" : "binary";
+  test.serial(`messages made by stock gpg are accepted, and ours open with it (${form})`, async (t) => {
+    const { place } = t.context;
+    if (!(await hasPeer(t, "gpg"))) return;
+    const dump = randomBytes(3 * MIB);
+    const keyring = await mkdtemp(join(tmpdir(), "sr-gpg-"));
+    const gpg = async (args: string[], input: Uint8Array = new Uint8Array()) =>
+      await run("gpg", ["--batch", "--quiet", ...args], { input, env: { GNUPGHOME: keyring } });
+    try {
+      succeeded(t, await gpg(["--import", join(place.dir, "test.key.asc")]));
+      const encrypt = ["--encrypt", "--trust-model", "always", "--recipient", "test", ...(armor ? ["--armor"] : [])];
+      const message = succeeded(t, await gpg(encrypt, dump)).stdout;
+      succeeded(t, await strongroom(place, ["backup", "any", "--encryption", "none"], { input: message }));
+      t.true(succeeded(t, await strongroom(place, ["restore", "any", ...PRIVATE])).stdout.equals(dump));
+
+      succeeded(t, await strongroom(place, ["backup", "any", ...PUBLIC, "--compress", "none"], { input: dump }));
+      succeeded(t, await strongroom(place, ["download", "any", "--output", "ours.gpg", "--force"]));
+      const opened = await gpg(["--decrypt", join(place.dir, "ours.gpg")]);
+      t.true(succeeded(t, opened).stdout.equals(dump));
+    } finally {
+      await run("gpgconf", ["--kill", "all"], { env: { GNUPGHOME: keyring } });
+      await rm(keyring, { recursive: true, force: true });
+    }
+  });
+
+  test.serial(`messages made by stock age are accepted, and ours open with it (${form})`, async (t) => {
+    const { place } = t.context;
+    if (!(await hasPeer(t, "age"))) return;
+    const dump = randomBytes(3 * MIB);
+    await rm(join(place.dir, "age.key"), { force: true });
+    succeeded(t, await run("age-keygen", ["-o", join(place.dir, "age.key")]));
+    const recipient = /age1[0-9a-z]+/.exec(await readFile(join(place.dir, "age.key"), "utf8"))![0];
+    const message = await run("age", ["-r", recipient, ...(armor ? ["--armor"] : [])], { input: dump });
+    succeeded(
+      t,
+      await strongroom(place, ["backup", "any", "--encryption", "none"], { input: succeeded(t, message).stdout }),
+    );
+    for (const program of ["age", "library"]) {
+      const restored = await strongroom(place, ["restore", "any", "--identity", "age.key", "--program", program]);
+      t.true(succeeded(t, restored).stdout.equals(dump));
+    }
+    for (const program of ["age", "library"]) {
+      const args = ["backup", "any", "--recipient", recipient, "--compress", "none", "--program", program];
+      succeeded(t, await strongroom(place, args, { input: dump }));
+      succeeded(t, await strongroom(place, ["download", "any", "--output", "ours.age", "--force"]));
+      const opened = await run("age", ["--decrypt", "-i", join(place.dir, "age.key"), join(place.dir, "ours.age")]);
+      t.true(succeeded(t, opened).stdout.equals(dump));
+    }
+  });
+}
+
+test.serial("a failing dump command never becomes a version, and health says why", async (t) => {
+  const { place } = t.context;
+  const before = await versionsOf(place);
+  for (const command of ["head -c 3000000 /dev/urandom; exit 3", "head -c 3000000 /dev/urandom | false | cat"]) {
+    t.is((await strongroom(place, ["backup", "db", ...PUBLIC, "-c", command])).code, 7);
+  }
+  t.deepEqual(await versionsOf(place), before);
+  t.regex((await strongroom(place, ["health", "db"])).stdout.toString(), /dump command exited/);
+  const empty = await strongroom(place, ["backup", "db", ...PUBLIC], { input: "" });
+  t.not(empty.code, 0);
+  t.deepEqual(await versionsOf(place), before);
+});
+
+test.serial("a cut connection: the upload goes on", async (t) => {
+  const { place } = t.context;
+  const proxy = await startCuttingProxy(place.server.url);
+  await login(place, proxy.url);
+  const dump = randomBytes(60 * MIB);
+  await writeFile(join(place.dir, "dump"), dump);
+  proxy.cutAfter(25 * MIB);
+  const args = ["backup", "db", ...PUBLIC, "--compress", "none", "-c", "cat dump"];
+  const backup = await strongroom(place, args, { url: proxy.url });
+  succeeded(t, backup);
+  t.is(proxy.cuts, 1);
+  t.regex(backup.stderr, /connection lost/);
+  await proxy.close();
+  const restored = await strongroom(place, ["restore", "db", ...PRIVATE]);
+  t.true(succeeded(t, restored).stdout.equals(dump));
+});
+
+test.serial("kill -9 right after the acknowledgement: the version is there", async (t) => {
+  const { place } = t.context;
+  const dump = randomBytes(5 * MIB);
+  succeeded(t, await strongroom(place, ["backup", "db", ...PUBLIC], { input: dump }));
+  await place.server.end("SIGKILL");
+  place.server = await startServerProcess(["--data", place.data]);
+  succeeded(t, await login(place));
+  const restored = await strongroom(place, ["restore", "db", ...PRIVATE]);
+  t.true(succeeded(t, restored).stdout.equals(dump));
+});
+
+for (const signal of ["SIGKILL", "SIGTERM"] as const) {
+  test.serial(`${signal} of the server in the middle of an upload: it goes on after the restart`, async (t) => {
+    const { place } = t.context;
+    const { port } = new URL(place.server.url);
+    const dump = randomBytes(80 * MIB);
+    await writeFile(join(place.dir, "dump"), dump);
+    // The source pauses in the middle, so that the signal surely meets an open upload.
+    const command = "head -c 40000000 dump; until [ -e go ]; do sleep 0.1; done; tail -c +40000001 dump";
+    await rm(join(place.dir, "go"), { force: true });
+    const logged = place.server.log().length;
+    const backup = strongroom(place, ["backup", "db", ...PUBLIC, "--compress", "none", "-c", command]);
+    while (!/WriteSegment/.test(place.server.log().slice(logged))) await sleep(50);
+    const code = await place.server.end(signal);
+    t.is(code, signal === "SIGTERM" ? 0 : null);
+    place.server = await startServerProcess(["--data", place.data, "--listen", `127.0.0.1:${port}`]);
+    await writeFile(join(place.dir, "go"), "");
+    succeeded(t, await backup);
+    const restored = await strongroom(place, ["restore", "db", ...PRIVATE]);
+    t.true(succeeded(t, restored).stdout.equals(dump));
+  });
+}
+
+test.serial("a second server on the same data refuses to start, and the first goes on", async (t) => {
+  const { place } = t.context;
+  const second = await run(STRONGROOM, ["serve", "--data", place.data, "--listen", "127.0.0.1:0"]);
+  t.is(second.code, 1);
+  t.regex(second.stderr, /in use|another/i);
+  succeeded(t, await strongroom(place, ["ls"]));
+});
+
+test.serial("start-up errors say what to do", async (t) => {
+  const { place } = t.context;
+  const start = async (...args: string[]) => await run(STRONGROOM, ["serve", ...args]);
+  const missing = await start("--data", join(place.dir, "none"));
+  t.is(missing.code, 1);
+  t.regex(missing.stderr, /strongroom init/);
+  const usage = await start("--listen", "0.0.0.0:8080");
+  t.is(usage.code, 2);
+  t.regex(usage.stderr, /allow-plaintext/);
+  const { port } = new URL(place.server.url);
+  // Each of these opens its database and storage before it finds the port taken.
+  for (const name of ["other", "third"]) {
+    await run(STRONGROOM, ["init", join(place.dir, name, "config")]);
+    const busy = await start("--data", join(place.dir, name), "--listen", `127.0.0.1:${port}`);
+    t.is(busy.code, 1);
+    t.regex(busy.stderr, /in use by another program/);
+  }
+  const swapped = await start(
+    "--data",
+    join(place.dir, "other"),
+    "--storage",
+    `file://${join(place.dir, "third", "storage")}`,
+  );
+  t.is(swapped.code, 1);
+  t.regex(swapped.stderr, /never point two installations at one place/);
+});
+
+test.serial("check-config names file, line and reason", async (t) => {
+  const { place } = t.context;
+  const dir = join(place.dir, "broken");
+  await mkdir(dir);
+  const yaml =
+    "apiVersion: backups.riotkit.org/v1alpha1\nkind: BackupCollection\nmetadata: {name: x}\nspec:\n  maxBackupsCount: 5\n  maxOneVersionSize: 1G\n  maxCollectionSize: 2G\n";
+  await writeFile(join(dir, "x.yaml"), yaml);
+  const outcome = await strongroom(place, ["check-config", dir]);
+  t.is(outcome.code, 1);
+  t.regex(outcome.stderr, /x\.yaml:\d+: spec/);
+  succeeded(t, await strongroom(place, ["check-config", join(place.data, "config")]));
+});
+
+test.serial("secrets are in no log line, and files with secrets are private", async (t) => {
+  const { place } = t.context;
+  const credentials = join(place.dir, "home", "strongroom", "credentials.json");
+  const token = /eyJ[\w.-]+/.exec(await readFile(credentials, "utf8"))![0];
+  t.is((await stat(credentials)).mode & 0o777, 0o600);
+  t.is((await stat(join(place.dir, "test.key.asc"))).mode & 0o777, 0o600);
+  for (const secret of [place.password, token]) t.false(place.server.log().includes(secret));
+  const hashed = await strongroom(place, ["hash-password"], { input: "a password" });
+  t.regex(succeeded(t, hashed).stdout.toString(), /^\$argon2id\$/);
+});
+
+test.serial("logout ends the session at once", async (t) => {
+  const { place } = t.context;
+  succeeded(t, await strongroom(place, ["logout"]));
+  t.is((await strongroom(place, ["whoami"])).code, 3);
+  succeeded(t, await login(place));
+});
+
+test.serial("garbage on the port does no harm", async (t) => {
+  const { place } = t.context;
+  const { port } = new URL(place.server.url);
+  for (const bytes of ["PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0\0\xff", "GET / HTTP/1.1\r\n\r\n", "\x16\x03\x01"]) {
+    const socket = connect(Number(port), "127.0.0.1");
+    socket.on("error", () => {}).resume();
+    socket.end(bytes, "latin1");
+    await new Promise((resolve) => socket.once("close", resolve));
+  }
+  succeeded(t, await strongroom(place, ["ls"]));
+});

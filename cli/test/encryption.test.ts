@@ -1,0 +1,146 @@
+import { writeFile } from "node:fs/promises";
+import { join } from "node:path";
+import test, { type ExecutionContext } from "ava";
+import { DECRYPTION_OPTIONS, decryptionFor } from "../src/decryption-choice.ts";
+import { ENCRYPTION_OPTIONS, encryptionFor } from "../src/encryption-choice.ts";
+import { UsageError } from "../src/errors.ts";
+import { keyKind } from "../src/key-files.ts";
+import { OptionValues } from "../src/option-spec.ts";
+import { temporaryFolder } from "./support/context.ts";
+
+const ARMORED_PUBLIC = "-----BEGIN PGP PUBLIC KEY BLOCK-----\n\nxjM=\n-----END PGP PUBLIC KEY BLOCK-----\n";
+const ARMORED_PRIVATE = ARMORED_PUBLIC.replaceAll("PUBLIC", "PRIVATE");
+const RECIPIENT = "age1qqqqqqqqqqqqqqqqqqqqqqqqqqqqqqqqqqqqqqqqqqqqqqqqqqqqq";
+const IDENTITY = `# created: now\n# public key: ${RECIPIENT}\nAGE-SECRET-KEY-1QQQ\n`;
+
+async function files(t: ExecutionContext) {
+  const dir = await temporaryFolder(t);
+  const write = async (name: string, content: string | Uint8Array) => {
+    const path = join(dir, name);
+    await writeFile(path, content);
+    return path;
+  };
+  return {
+    pub: await write("k.pub.asc", ARMORED_PUBLIC),
+    key: await write("k.key.asc", ARMORED_PRIVATE),
+    agePub: await write("k.age.pub", `# team\n${RECIPIENT}\n`),
+    ageKey: await write("k.age.key", IDENTITY),
+    passphrase: await write("pass", "from file\n"),
+    empty: await write("empty", ""),
+    junk: await write("junk", "hello"),
+  };
+}
+
+const encryption = (given: Record<string, unknown>, env: NodeJS.ProcessEnv = {}) =>
+  encryptionFor(OptionValues.resolve(ENCRYPTION_OPTIONS, [given], env), { env });
+const decryption = (given: Record<string, unknown>, env: NodeJS.ProcessEnv = {}) =>
+  decryptionFor(OptionValues.resolve(DECRYPTION_OPTIONS, [given], env), { env });
+
+test("what is in a key file is told by its content", (t) => {
+  const kind = (content: string | number[]) => keyKind(Buffer.from(content as string));
+  t.is(kind(ARMORED_PUBLIC), "openpgp-public");
+  t.is(kind(`comment\n${ARMORED_PRIVATE}`), "openpgp-private");
+  t.is(kind([0x99, 0x01]), "openpgp-public", "old format");
+  t.is(kind([0xc6, 0x33]), "openpgp-public", "new format");
+  t.is(kind([0x95, 0x01]), "openpgp-private", "old format");
+  t.is(kind([0xc5, 0x33]), "openpgp-private", "new format");
+  t.is(kind([0x85, 0x01]), "unknown", "an encrypted message");
+  t.is(kind(`${RECIPIENT}\n`), "age-public");
+  t.is(kind(IDENTITY), "age-private", "the comment with the public key does not make it public");
+  t.is(kind("hello"), "unknown");
+  t.is(kind(""), "unknown");
+});
+
+test("keys decide between OpenPGP and age", async (t) => {
+  const { pub, agePub } = await files(t);
+  const openpgp = await encryption({ publicKey: [pub] });
+  t.deepEqual(openpgp, { kind: "openpgp", program: "auto", publicKeys: [Buffer.from(ARMORED_PUBLIC)] });
+  t.deepEqual(await encryption({ recipient: ["backup@example.org", "0xABCD"] }), {
+    kind: "openpgp",
+    program: "auto",
+    recipients: ["backup@example.org", "0xABCD"],
+  });
+  const age = { kind: "age" as const, program: "auto" as const, recipients: [RECIPIENT] };
+  t.deepEqual(await encryption({ recipient: [RECIPIENT] }), age);
+  t.deepEqual(await encryption({ recipientsFile: [agePub] }), age);
+  t.deepEqual(await encryption({ publicKey: [agePub] }), age);
+  t.deepEqual(await encryption({ encryption: "none" }), { kind: "none" });
+});
+
+test("what does not fit together is refused", async (t) => {
+  const { pub, key, agePub, ageKey, empty, junk, passphrase } = await files(t);
+  const cases: Array<[given: Record<string, unknown>, expected: RegExp]> = [
+    [{}, /no key to encrypt to/],
+    [{ publicKey: [pub], recipient: [RECIPIENT] }, /one of the two/],
+    [{ recipient: [RECIPIENT], passphraseFile: passphrase }, /one of the two/],
+    [{ encryption: "age", publicKey: [pub] }, /expects age recipients/],
+    [{ encryption: "openpgp", publicKey: [agePub] }, /expects OpenPGP keys/],
+    [{ encryption: "none", recipient: ["x"] }, /contradict/],
+    [{ publicKey: [key] }, /is a private key/],
+    [{ publicKey: [ageKey] }, /is a private key/],
+    [{ recipientsFile: [ageKey] }, /holds a private key/],
+    [{ recipientsFile: [pub] }, /holds no age recipient/],
+    [{ publicKey: [junk] }, /neither/],
+    [{ publicKey: [empty] }, /is empty/],
+    [{ publicKey: [pub], program: "age" }, /--program age cannot/],
+    [{ recipient: [RECIPIENT], program: "gpg" }, /--program gpg cannot/],
+  ];
+  for (const [given, expected] of cases) {
+    const error = await t.throwsAsync(() => encryption(given), { instanceOf: UsageError }, JSON.stringify(given));
+    t.regex(error.message, expected);
+    t.notRegex(error.message, /SECRET-KEY/);
+  }
+});
+
+test("a passphrase in the environment does not open dumps that are made with keys; one asked for does", async (t) => {
+  const { pub, passphrase } = await files(t);
+  const env = { BM_PASSPHRASE: "of the private key" };
+  t.false("passphrase" in (await encryption({ publicKey: [pub] }, env)));
+  t.like(await encryption({}, env), { kind: "openpgp", passphrase: "of the private key" });
+  t.like(await encryption({ publicKey: [pub], passphraseFile: passphrase }, env), { passphrase: "from file" });
+});
+
+test("the passphrase: --passphrase-file, STRONGROOM_PASSPHRASE, STRONGROOM_PASSPHRASE_FILE, BM_PASSPHRASE", async (t) => {
+  const { passphrase } = await files(t);
+  const all = { STRONGROOM_PASSPHRASE: "own", STRONGROOM_PASSPHRASE_FILE: passphrase, BM_PASSPHRASE: "bm" };
+  t.like(await encryption({ passphraseFile: passphrase }, all), { passphrase: "from file" });
+  t.like(await encryption({}, all), { passphrase: "own" });
+  t.like(await encryption({}, { ...all, STRONGROOM_PASSPHRASE: "" }), { passphrase: "from file" });
+  t.like(await encryption({}, { BM_PASSPHRASE: "bm" }), { passphrase: "bm" });
+});
+
+test("BM_RECIPIENT names the key in BM_PUBLIC_KEY_PATH, and no other", async (t) => {
+  const { pub } = await files(t);
+  const env = { BM_PUBLIC_KEY_PATH: pub, BM_RECIPIENT: "test@example.org" };
+  t.deepEqual(await encryption({}, env), {
+    kind: "openpgp",
+    program: "auto",
+    publicKeys: [Buffer.from(ARMORED_PUBLIC)],
+  });
+  t.like(await encryption({}, { BM_RECIPIENT: "test@example.org" }), { recipients: ["test@example.org"] });
+  t.like(await encryption({ recipient: ["other"] }, env), { recipients: ["other"] });
+});
+
+test("private keys decide how a version is decrypted", async (t) => {
+  const { pub, key, ageKey, junk, passphrase } = await files(t);
+  t.is(await decryption({}), undefined);
+  t.deepEqual(await decryption({ privateKey: [key], passphraseFile: passphrase }), {
+    kind: "openpgp",
+    program: "auto",
+    privateKeys: [Buffer.from(ARMORED_PRIVATE)],
+    passphrase: "from file",
+  });
+  t.deepEqual(await decryption({}, { BM_PASSPHRASE: "p" }), { kind: "openpgp", program: "auto", passphrase: "p" });
+  const age = { kind: "age" as const, program: "auto" as const, identities: ["AGE-SECRET-KEY-1QQQ"] };
+  t.deepEqual(await decryption({ identity: [ageKey] }), age);
+  t.deepEqual(await decryption({ privateKey: [ageKey] }), age);
+  for (const given of [
+    { privateKey: [pub] },
+    { privateKey: [junk] },
+    { identity: [key] },
+    { privateKey: [key], identity: [ageKey] },
+  ]) {
+    const error = await t.throwsAsync(() => decryption(given), { instanceOf: UsageError });
+    t.notRegex(error.message, /SECRET-KEY-1/);
+  }
+});

@@ -1,0 +1,172 @@
+import test from "ava";
+import { storedLine } from "../src/commands/backup.ts";
+import { formatAge, formatBytes, formatDuration, parseDuration, parseSize, printable } from "../src/format.ts";
+import { Output, pairs, table, toJson } from "../src/output.ts";
+import { formatRate, Progress, RateMeter } from "../src/progress.ts";
+import { Recorder } from "./support/context.ts";
+import { at, version } from "./support/fake-sdk.ts";
+
+test("sizes", (t) => {
+  const cases: Array<[bigint | number, string]> = [
+    [0n, "0 B"],
+    [1023n, "1023 B"],
+    [1024n, "1 KiB"],
+    [1536n, "1.5 KiB"],
+    [10_485_760n, "10 MiB"],
+    [1_288_490_189n, "1.2 GiB"],
+    [1_073_741_823n, "1 GiB"],
+    [2n ** 60n, "1 EiB"],
+  ];
+  for (const [bytes, text] of cases) t.is(formatBytes(bytes), text);
+});
+
+test("durations and ages", (t) => {
+  t.is(formatDuration(400), "0.4 s");
+  t.is(formatDuration(9_999), "10 s");
+  t.is(formatDuration(21_000), "21 s");
+  t.is(formatDuration(59_600), "1 min");
+  t.is(formatDuration(185_000), "3 min 5 s");
+  t.is(formatDuration(7_800_000), "2 h 10 min");
+  t.is(formatDuration(5 * 86_400_000 + 3 * 3_600_000), "5 d 3 h");
+  const now = Date.parse("2026-01-01T03:00:00Z");
+  t.is(formatAge(at("02:59:30"), now), "now");
+  t.is(formatAge(at("02:00:00"), now), "1 h");
+  t.is(formatAge(undefined, now), "-");
+});
+
+test("sizes and durations that people write", (t) => {
+  t.is(parseSize("500"), 500n);
+  t.is(parseSize("1.5K"), 1536n);
+  t.is(parseSize("10MB"), 10_485_760n);
+  t.is(parseSize("2Ti"), 2n ** 41n);
+  for (const bad of ["", "10i", "-1", "1X", "K"]) t.throws(() => parseSize(bad), { message: /^expects a size/ });
+  t.is(parseDuration("1h30m"), 5_400_000);
+  t.is(parseDuration("90"), 90_000, "as BM_TIMEOUT has it");
+  for (const bad of ["", "0", "0s", "5 minutes", "h"])
+    t.throws(() => parseDuration(bad), { message: /^expects a duration/ });
+});
+
+test("tables line up, and nothing from a server moves the cursor", (t) => {
+  const text = table(
+    [{ title: "N", align: "right" }, { title: "NAME" }, { title: "X" }],
+    [
+      ["7", "ä\u001b[31mred", ""],
+      ["12", "b", "y"],
+    ],
+  );
+  t.is(text, [" N  NAME       X", ` 7  ä\u{fffd}[31mred  -`, "12  b          y"].join("\n"));
+  t.is(
+    pairs([
+      ["A", "1"],
+      ["Longer", "2"],
+      ["No", undefined],
+      ["Empty", ""],
+    ]),
+    "A:       1\nLonger:  2",
+  );
+  t.is(printable("a\nb\u202ec", true), "a\nb\u{fffd}c");
+});
+
+test("JSON: bigints as numbers where that is exact", (t) => {
+  t.is(toJson({ a: 5n, b: 2n ** 60n, c: [1n] }), '{"a":5,"b":"1152921504606846976","c":[1]}');
+});
+
+test("the line about a stored version", (t) => {
+  const result = {
+    version: version({ size: 1_288_490_189n }),
+    removedNumbers: [5n],
+    sourceBytes: 3_650_722_202n,
+    resumes: 0,
+    compressed: true,
+  };
+  t.is(
+    storedLine(result, 21_500),
+    "Stored version 12 of pg-main: 1.2 GiB (3.4 GiB before compression) in 22 s, 57 MiB/s; rotated out: 5",
+  );
+  t.is(
+    storedLine(
+      { ...result, version: version({ size: 512n }), compressed: false, removedNumbers: [], resumes: 2 },
+      1000,
+    ),
+    "Stored version 12 of pg-main: 512 B in 1 s, 512 B/s; resumed 2 times",
+  );
+});
+
+test("results go to standard output until it carries a dump", (t) => {
+  const stdout = new Recorder();
+  const stderr = new Recorder();
+  const output = new Output(stdout, stderr, { json: true, quiet: false });
+  output.json({ a: 1 });
+  output.reserveStdout();
+  output.json({ b: 2 });
+  output.note("remark");
+  t.is(stdout.text, '{"a":1}\n');
+  t.is(stderr.text, '{"b":2}\nremark\n');
+});
+
+function progressOn(isTTY: boolean, quiet = false) {
+  const stderr = new Recorder();
+  stderr.isTTY = isTTY;
+  let now = 0;
+  const output = new Output(new Recorder(), stderr, { json: false, quiet });
+  const progress = new Progress(
+    output,
+    () => now,
+    () => "half",
+  );
+  return { stderr, progress, advance: (ms: number) => (now += ms) };
+}
+
+const pause = (ms: number) => new Promise((resolve) => setTimeout(resolve, ms));
+
+test("progress on a terminal is one line, which everything else gets out of the way", async (t) => {
+  const { stderr, progress } = progressOn(true);
+  progress.start(5);
+  while (!stderr.text.includes("half")) await pause(5);
+  progress.note("remark");
+  progress.stop();
+  t.true(stderr.text.startsWith("\r\u001b[2Khalf"));
+  t.true(stderr.text.includes("\r\u001b[2Kremark\n"));
+  t.true(stderr.text.endsWith("\n") || stderr.text.endsWith("\r\u001b[2K"));
+});
+
+test("progress elsewhere is whole lines; none with --quiet", async (t) => {
+  const log = progressOn(false);
+  log.progress.start(5);
+  while (!log.stderr.text.includes("half")) await pause(5);
+  log.progress.stop();
+  t.regex(log.stderr.text, /^(half\n)+$/);
+  const quiet = progressOn(false, true);
+  quiet.progress.start(1);
+  quiet.progress.retrying({ operation: "WriteSegment", delayMs: 1000, error: new Error("reset") });
+  await pause(20);
+  quiet.progress.passThrough(Buffer.from("pg_dump: error\n"));
+  quiet.progress.stop();
+  t.is(quiet.stderr.text, "pg_dump: error\n", "what a command says is never swallowed");
+});
+
+test("a lost connection is told once, though many segments notice it", (t) => {
+  const { stderr, progress, advance } = progressOn(false);
+  const event = { operation: "WriteSegment", delayMs: 2000, error: new Error("reset") };
+  progress.retrying(event);
+  progress.retrying(event);
+  progress.resumed(1);
+  t.is(stderr.text, "connection lost, going on in 2 s (WriteSegment: reset)\n");
+  advance(61_000);
+  progress.resumed(1);
+  progress.resumed(2);
+  t.true(stderr.text.endsWith("\nconnection lost, going on\n"), stderr.text);
+});
+
+test("rates", (t) => {
+  t.is(formatRate(59_768_832n, 1000), "57 MiB/s");
+  let now = 0;
+  const meter = new RateMeter(() => now);
+  t.is(meter.rate(0n), "");
+  now = 2000;
+  t.is(meter.rate(2_097_152n), "1 MiB/s");
+  now = 20_000;
+  meter.rate(2_097_152n);
+  now = 40_000;
+  t.is(meter.rate(2_097_152n), "0 B/s", "a stall shows");
+});

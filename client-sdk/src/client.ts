@@ -1,0 +1,172 @@
+/** The entry to the SDK. */
+import type { MessageInitShape } from "@bufbuild/protobuf";
+import { type Client, createClient } from "@connectrpc/connect";
+import { CollectionService } from "@strongroom/gen/strongroom/v1/collection_service_pb";
+import {
+  type ScopeElementSchema,
+  type Session,
+  SessionService,
+} from "@strongroom/gen/strongroom/v1/session_service_pb";
+import { UploadService } from "@strongroom/gen/strongroom/v1/upload_service_pb";
+import { VersionService } from "@strongroom/gen/strongroom/v1/version_service_pb";
+import { LinkedController } from "./abort.ts";
+import { type DownloadOptions, type DownloadResult, download } from "./download.ts";
+import { toStrongroomError } from "./error-mapping.ts";
+import { StrongroomError, UnavailableError } from "./errors.ts";
+import { Retrier, type RetryEvent } from "./retry.ts";
+import { DEFAULT_TIMINGS, type Timings } from "./timings.ts";
+import { checkServerUrl, type TokenSource } from "./token.ts";
+import type { TransferContext } from "./transfer-context.ts";
+import { type Connection, createConnection, DOWNLOAD_WINDOW_BYTES, TRANSFER_READ_MAX_BYTES } from "./transport.ts";
+import { type UploadOptions, type UploadResult, upload } from "./upload.ts";
+
+/** How to reach a server, and how patient to be. */
+export interface ClientOptions {
+  /** Address of the server, for example `https://backups.example.org` or `http://127.0.0.1:8080`. */
+  url: string;
+  /** Session token, or a function that is asked before every call, so that a token may be renewed during a long upload. */
+  token?: TokenSource;
+  /** Told before every wait for a retry, of all uploads and downloads. */
+  onRetry?: (event: RetryEvent) => void;
+  /** How long an upload or download goes on trying while nothing succeeds, in milliseconds; default 15 minutes. */
+  giveUpAfterMs?: number;
+}
+
+/** What a session can be narrowed to. */
+export type ScopeElementInit = MessageInitShape<typeof ScopeElementSchema>;
+
+/** Who logs in. */
+export interface LoginOptions {
+  /** Name of the user, or `user$key` for an access key. */
+  username: string;
+  /** The password. */
+  password: string;
+  /** What the session is for; at most 255 characters. */
+  description?: string;
+  /** What to narrow the session to; default everything the user may do. */
+  scope?: ScopeElementInit[];
+}
+
+/** A new session. */
+export interface LoginResult {
+  /** The token; keep it secret. */
+  token: string;
+  /** The session. */
+  session: Session;
+}
+
+/** How long retries go on by default, in milliseconds: as long as a lease. */
+const GIVE_UP_AFTER_MS = 15 * 60_000;
+
+/**
+ * A client of one server. It opens no connection before the first call, and an idle one does not keep the process alive.
+ *
+ * The generated clients (`uploads`, `versions`, `collections`, `sessions`) share one connection, make each call once, and throw `ConnectError`; give that to
+ * {@link toStrongroomError}. `login`, `upload` and `download` throw the SDK's own errors; each upload and download has a connection of its own.
+ */
+export class StrongroomClient {
+  /** Address of the server. */
+  readonly url: string;
+  /** Uploads, call by call; {@link StrongroomClient.upload} does it all. */
+  readonly uploads: Client<typeof UploadService>;
+  /** Versions: list, describe, delete, read. */
+  readonly versions: Client<typeof VersionService>;
+  /** Collections and their health. */
+  readonly collections: Client<typeof CollectionService>;
+  /** Sessions: who am I, list, refresh, revoke. */
+  readonly sessions: Client<typeof SessionService>;
+
+  readonly #options: ClientOptions;
+  readonly #timings: Timings;
+  readonly #connection: Connection;
+  readonly #closed = new AbortController();
+
+  /**
+   * @param options - the server, the session, the patience
+   * @param timings - for tests
+   * @throws InvalidRequestError when the address is not one of a server
+   */
+  constructor(options: ClientOptions, timings: Partial<Timings> = {}) {
+    this.url = checkServerUrl(options.url);
+    this.#options = options;
+    this.#timings = { ...DEFAULT_TIMINGS, ...timings };
+    this.#connection = createConnection({ url: this.url, token: options.token });
+    const { transport } = this.#connection;
+    this.uploads = createClient(UploadService, transport);
+    this.versions = createClient(VersionService, transport);
+    this.collections = createClient(CollectionService, transport);
+    this.sessions = createClient(SessionService, transport);
+  }
+
+  /**
+   * Checks a password and gets a token. It is given to the caller; this client goes on with its own.
+   * @throws AuthenticationError when user name and password do not fit, whatever is wrong with them
+   */
+  async login(options: LoginOptions): Promise<LoginResult> {
+    const { username, password, description = "", scope = [] } = options;
+    try {
+      const { token, session } = await this.sessions.login(
+        { username, password, description, scope },
+        { timeoutMs: this.#timings.unaryTimeoutMs },
+      );
+      if (token === "" || session === undefined) throw new UnavailableError(`${this.url} answered without a session.`);
+      return { token, session };
+    } catch (error) {
+      throw toStrongroomError(error, { url: this.url });
+    }
+  }
+
+  /**
+   * Encrypts a dump and stores it as a new version. See `upload.ts` for memory and failures.
+   *
+   * @returns the version, once it is published
+   * @throws SourceError, MinSizeError, EncryptionError, QuotaExceededError, PolicyRefusedError, UnavailableError, ...
+   */
+  async upload(options: UploadOptions): Promise<UploadResult> {
+    return this.#transfer(options, {}, upload);
+  }
+
+  /**
+   * Reads a version, verifies it, and decrypts it on the way. See `download.ts` for what is verified when.
+   *
+   * @returns the version, once all of it was verified
+   * @throws IntegrityError, DecryptionError, NotFoundError, UnavailableError, ...
+   */
+  async download(options: DownloadOptions): Promise<DownloadResult> {
+    return this.#transfer(options, { windowBytes: DOWNLOAD_WINDOW_BYTES }, download);
+  }
+
+  /** Ends the connection and everything under way; uploads that are not committed yet are aborted. */
+  close(): void {
+    this.#closed.abort(new StrongroomError("The client was closed.", { code: "canceled" }));
+    this.#connection.reset();
+  }
+
+  async #transfer<O extends { signal?: AbortSignal }, R>(
+    options: O,
+    connectionOptions: { windowBytes?: number },
+    transfer: (context: TransferContext, options: O) => Promise<R>,
+  ): Promise<R> {
+    const { token, onRetry, giveUpAfterMs = GIVE_UP_AFTER_MS } = this.#options;
+    const ending = new LinkedController(options.signal, this.#closed.signal);
+    const connection = createConnection({
+      url: this.url,
+      token,
+      readMaxBytes: TRANSFER_READ_MAX_BYTES,
+      ...connectionOptions,
+    });
+    const retrier = new Retrier({
+      timings: this.#timings,
+      giveUpAfterMs,
+      tokenMayChange: typeof token === "function",
+      url: this.url,
+      onRetry,
+      stopConnecting: () => connection.stopConnecting(),
+    });
+    try {
+      return await transfer({ connection, retrier, timings: this.#timings }, { ...options, signal: ending.signal });
+    } finally {
+      ending.unlink();
+    }
+  }
+}

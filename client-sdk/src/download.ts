@@ -1,0 +1,155 @@
+/**
+ * Downloading a version: server -> verification -> decryption -> zstd -> sink.
+ *
+ * **What is verified when.** The list of segment digests is checked against the version's digest before the first byte. Each segment is checked at its
+ * end; its bytes are handed on as they come, since a segment may have hundreds of MiB. So the sink may have seen bytes that turn out to be wrong, and
+ * must not treat its input as whole before {@link download} resolves: that is after every byte came, every segment was right, and decryption and
+ * decompression reached their own ends.
+ *
+ * **Memory.** 4 MiB under way on the connection, a few chunks of at most 1 MiB, 32 bytes for each segment, and what decryption and zstd take. The
+ * server sends no faster than the sink takes.
+ */
+import { createClient } from "@connectrpc/connect";
+import { ContentEncoding, type Version } from "@strongroom/gen/strongroom/v1/resources_pb";
+import { VersionService } from "@strongroom/gen/strongroom/v1/version_service_pb";
+import { LinkedController, orAborted } from "./abort.ts";
+import { decompressed } from "./compression.ts";
+import type { Decryption } from "./encryption/options.ts";
+import { decryptionStage } from "./encryption/stages.ts";
+import { DecryptionError } from "./errors.ts";
+import { loadDigests, nameOf, SegmentVerifier } from "./segment-digests.ts";
+import type { TransferContext } from "./transfer-context.ts";
+import { resolveVersion, VerifiedSource } from "./verified-source.ts";
+
+/** How far a download is. */
+export interface DownloadProgress {
+  /** Bytes of ciphertext received. */
+  receivedBytes: bigint;
+  /** Bytes of ciphertext the version has. */
+  totalBytes: bigint;
+  /** Bytes given to the sink. */
+  outputBytes: bigint;
+  /** How often the download was taken up again. */
+  resumes: number;
+}
+
+/** What to download. */
+export interface DownloadOptions {
+  /** Name of the collection. */
+  collection: string;
+  /** Number of the version; 0 or absent for the newest. */
+  number?: bigint;
+  /** How to decrypt it; default `none`, which gives the ciphertext as it is stored. Otherwise compression is undone, too, as recorded. */
+  decryption?: Decryption;
+  /**
+   * Takes the bytes, and is waited for. There is no call at the end: that the bytes are whole and right is known when the download resolves, not before.
+   * What it throws ends the download, and is thrown by it unchanged.
+   */
+  sink: (chunk: Uint8Array) => void | Promise<void>;
+  /** Told which version it is, before the first byte. What it throws ends the download. */
+  onVersion?: (version: Version) => void | Promise<void>;
+  /** Told how far the download is, at most every half second, at resumptions and at the end. What it throws ends the download. */
+  onProgress?: (progress: DownloadProgress) => void;
+  /** Ends the download, which then rejects with the signal's reason. */
+  signal?: AbortSignal;
+}
+
+/** A download that is whole and verified. */
+export interface DownloadResult {
+  /** The version. */
+  version: Version;
+  /** Bytes given to the sink. */
+  outputBytes: bigint;
+  /** How often the download was taken up again. */
+  resumes: number;
+}
+
+/**
+ * Downloads a version.
+ *
+ * @param context - connection and retries, for this download alone
+ * @throws IntegrityError when the bytes are not those that were stored
+ * @throws DecryptionError when they are, but cannot be decrypted or decompressed
+ * @throws the other errors of `errors.ts`, the signal's reason, or what a callback threw
+ */
+export async function download(context: TransferContext, options: DownloadOptions): Promise<DownloadResult> {
+  const ending = new LinkedController(options.signal);
+  try {
+    return await run(context, options, ending.signal);
+  } catch (error) {
+    ending.abort(error);
+    throw ending.signal.reason;
+  } finally {
+    ending.unlink();
+    context.connection.reset();
+  }
+}
+
+async function run(context: TransferContext, options: DownloadOptions, signal: AbortSignal): Promise<DownloadResult> {
+  const { retrier, timings, connection } = context;
+  const { decryption = { kind: "none" }, onProgress, sink } = options;
+  const decrypt = decryptionStage(decryption);
+  signal.throwIfAborted();
+  const client = createClient(VersionService, connection.transport);
+  const version = await resolveVersion({ client, retrier, timings, signal }, options.collection, options.number ?? 0n);
+  const unpack = decryption.kind !== "none" && isCompressed(version);
+  const verifier = new SegmentVerifier(version, await loadDigests(client, version, retrier, timings, signal));
+  await orAborted(options.onVersion?.(version), signal);
+
+  let outputBytes = 0;
+  let resumes = 0;
+  let reportedAt = Number.NEGATIVE_INFINITY;
+  const report = (): void => {
+    reportedAt = performance.now();
+    onProgress?.({
+      receivedBytes: verifier.offset,
+      totalBytes: version.size,
+      outputBytes: BigInt(outputBytes),
+      resumes,
+    });
+  };
+  const source = new VerifiedSource(version, verifier, {
+    client,
+    retrier,
+    timings,
+    signal,
+    onResume: () => {
+      resumes += 1;
+      report();
+    },
+    onChunk: () => {
+      if (performance.now() - reportedAt >= timings.progressEveryMs) report();
+    },
+  });
+  try {
+    const plain = decrypt(source, signal);
+    for await (const chunk of unpack ? decompressed(plain) : plain) {
+      outputBytes += chunk.length;
+      await orAborted(sink(chunk), signal);
+    }
+    // A program may be content before the last byte was read.
+    await source.drain();
+    report();
+    return { version, outputBytes: BigInt(outputBytes), resumes };
+  } catch (error) {
+    // Damaged bytes look like a wrong key to whoever decrypts them.
+    if (error instanceof DecryptionError && !signal.aborted) await source.diagnose();
+    throw error;
+  } finally {
+    await source.close();
+  }
+}
+
+function isCompressed(version: Version): boolean {
+  switch (version.contentEncoding) {
+    case ContentEncoding.ZSTD:
+      return true;
+    case ContentEncoding.NONE:
+    case ContentEncoding.UNSPECIFIED:
+      return false;
+    default:
+      throw new DecryptionError(
+        `${nameOf(version)} was made with a content encoding (${version.contentEncoding}) that this client does not know; use a newer one.`,
+      );
+  }
+}

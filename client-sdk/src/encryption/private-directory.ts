@@ -1,0 +1,36 @@
+/** Directories for key material that programs can only read from files. */
+import { mkdtemp, rm, writeFile } from "node:fs/promises";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+
+/** The name of a socket has at most 108 bytes (Linux; 104 on macOS) with its directory; gpg-agent's longest is `S.gpg-agent.browser`. */
+const LONGEST_DIRECTORY = 104 - "/S.gpg-agent.browser".length - 1;
+
+/** A directory that only this user can enter (mode 0700), short enough to hold gpg-agent's sockets. */
+export class PrivateDirectory {
+  /** Its full path. */
+  readonly path: string;
+
+  private constructor(path: string) {
+    this.path = path;
+  }
+
+  /** Makes an empty one in the system's directory for temporary files, or in `/tmp` where that has too long a name. */
+  static async create(): Promise<PrivateDirectory> {
+    const parent = tmpdir().length + "/sr-XXXXXX".length <= LONGEST_DIRECTORY ? tmpdir() : "/tmp";
+    return new PrivateDirectory(await mkdtemp(join(parent, "sr-")));
+  }
+
+  /** Writes a file that only this user can read (mode 0600), and gives its path. */
+  async write(name: string, content: Uint8Array | string): Promise<string> {
+    const path = join(this.path, name);
+    await writeFile(path, content, { mode: 0o600, flag: "wx" });
+    return path;
+  }
+
+  /** Deletes it with all that is in it. */
+  async remove(): Promise<void> {
+    // An agent that is just ending may still delete its sockets there.
+    await rm(this.path, { recursive: true, force: true, maxRetries: 5, retryDelay: 100 });
+  }
+}

@@ -1,0 +1,150 @@
+/** Turns what the Connect client throws into the errors of {@link ./errors.ts}, and tells how the server or the network put it. */
+import { Code, ConnectError } from "@connectrpc/connect";
+import { ErrorInfoSchema, RequestInfoSchema, RetryInfoSchema } from "@strongroom/gen/google/rpc/error_details_pb";
+import {
+  AccessDeniedError,
+  AuthenticationError,
+  IntegrityError,
+  InvalidRequestError,
+  NotFoundError,
+  PolicyRefusedError,
+  QuotaExceededError,
+  StrongroomError,
+  type StrongroomErrorDetails,
+  UnavailableError,
+} from "./errors.ts";
+
+/** Header with the id of a request; sent by the client, and answered by the server. */
+export const REQUEST_ID_HEADER = "x-request-id";
+
+/** Domain of the server's `ErrorInfo`. */
+const ERROR_DOMAIN = "strongroom";
+
+/** Where a failed call went, for the message. */
+export interface CallContext {
+  /** Address of the server, without credentials. */
+  url?: string;
+}
+
+/** Errors of name resolution and of connecting: the server was not reached at all, so nothing can have happened there. */
+const CONNECT_FAILURES: Readonly<Record<string, string>> = {
+  ECONNREFUSED: "the connection was refused; check the address and that the server is running",
+  ENOTFOUND: "the host name is not known; check the address",
+  EAI_AGAIN: "the host name could not be looked up; check the network and the name server",
+  EHOSTUNREACH: "there is no route to the host; check the address and the network",
+  ENETUNREACH: "the network is unreachable; check the network",
+  EADDRNOTAVAIL: "the address cannot be used from here; check the address",
+  ETIMEDOUT: "nothing answered in time; check the address, the network and firewalls",
+  EPROTO: "the TLS handshake failed; check whether the address should begin with http:// or https://",
+  ERR_HTTP2_ERROR: "the other end does not speak HTTP/2; check address and port, and that proxies between pass HTTP/2",
+  DEPTH_ZERO_SELF_SIGNED_CERT: "its certificate is self-signed; name its CA in NODE_EXTRA_CA_CERTS",
+  SELF_SIGNED_CERT_IN_CHAIN: "its certificate comes from an unknown CA; name the CA in NODE_EXTRA_CA_CERTS",
+  UNABLE_TO_VERIFY_LEAF_SIGNATURE: "its certificate comes from an unknown CA; name the CA in NODE_EXTRA_CA_CERTS",
+  UNABLE_TO_GET_ISSUER_CERT_LOCALLY: "its certificate comes from an unknown CA; name the CA in NODE_EXTRA_CA_CERTS",
+  CERT_HAS_EXPIRED: "its certificate has expired; renew it on the server",
+  ERR_TLS_CERT_ALTNAME_INVALID: "its certificate is for another name; check the address",
+};
+
+/** The system's code of a failure to connect (`ECONNREFUSED`, ...), or undefined when the error is of another kind. */
+export function connectFailure(error: unknown): string | undefined {
+  // An error over several addresses of one name (AggregateError) carries the code itself.
+  for (let e: unknown = error, depth = 0; e instanceof Error && depth < 8; e = e.cause, depth++) {
+    const code = (e as { code?: unknown }).code;
+    if (typeof code === "string" && Object.hasOwn(CONNECT_FAILURES, code)) return code;
+  }
+  return undefined;
+}
+
+/** `ErrorInfo.reason` when a Strongroom server answered; undefined when the network, a proxy or the client's own stack made the error. */
+export function serverReason(error: ConnectError): string | undefined {
+  return error.findDetails(ErrorInfoSchema).find((info) => info.domain === ERROR_DOMAIN)?.reason;
+}
+
+function detailsOf(error: ConnectError): StrongroomErrorDetails {
+  const info = error.findDetails(ErrorInfoSchema).find((i) => i.domain === ERROR_DOMAIN);
+  const delay = error.findDetails(RetryInfoSchema)[0]?.retryDelay;
+  const details: StrongroomErrorDetails = {
+    code: codeName(error.code),
+    reason: info?.reason ?? "",
+    metadata: info === undefined ? {} : { ...info.metadata },
+    requestId: error.findDetails(RequestInfoSchema)[0]?.requestId || (error.metadata.get(REQUEST_ID_HEADER) ?? ""),
+    cause: error,
+  };
+  if (delay !== undefined) details.retryAfterMs = Number(delay.seconds) * 1000 + Math.ceil(delay.nanos / 1e6);
+  return details;
+}
+
+function codeName(code: Code): string {
+  return (Code[code] ?? "Unknown").replace(/(?<!^)[A-Z]/g, (c) => `_${c}`).toLowerCase();
+}
+
+type ErrorClass = new (message: string, details: StrongroomErrorDetails) => StrongroomError;
+
+/** Reasons whose class does not follow from the Connect code. */
+const BY_REASON: Readonly<Record<string, ErrorClass>> = {
+  ERROR_REASON_QUOTA_EXCEEDED: QuotaExceededError,
+  ERROR_REASON_CIPHERTEXT_REFUSED: PolicyRefusedError,
+  ERROR_REASON_COLLECTION_BUSY: PolicyRefusedError,
+  ERROR_REASON_LOGIN_BUSY: UnavailableError,
+  ERROR_REASON_VERSION_DAMAGED: IntegrityError,
+};
+
+const BY_CODE: Readonly<Record<Code, ErrorClass>> = {
+  [Code.Canceled]: UnavailableError,
+  [Code.Unknown]: UnavailableError,
+  [Code.InvalidArgument]: InvalidRequestError,
+  [Code.DeadlineExceeded]: UnavailableError,
+  [Code.NotFound]: NotFoundError,
+  [Code.AlreadyExists]: InvalidRequestError,
+  [Code.PermissionDenied]: AccessDeniedError,
+  [Code.ResourceExhausted]: UnavailableError,
+  [Code.FailedPrecondition]: PolicyRefusedError,
+  [Code.Aborted]: UnavailableError,
+  [Code.OutOfRange]: InvalidRequestError,
+  [Code.Unimplemented]: InvalidRequestError,
+  [Code.Internal]: UnavailableError,
+  [Code.Unavailable]: UnavailableError,
+  [Code.DataLoss]: IntegrityError,
+  [Code.Unauthenticated]: AuthenticationError,
+};
+
+/**
+ * Turns any thrown value into a {@link StrongroomError}: one that is already is returned as it is, an error of a Connect call becomes the class
+ * that fits its reason or code, anything else a plain `StrongroomError` with the value as its `cause`.
+ */
+export function toStrongroomError(error: unknown, context: CallContext = {}): StrongroomError {
+  if (error instanceof StrongroomError) return error;
+  if (!(error instanceof ConnectError)) {
+    const message = error instanceof Error ? error.message : String(error);
+    const canceled = error instanceof Error && error.name === "AbortError";
+    return new StrongroomError(message, { code: canceled ? "canceled" : "unknown", cause: error });
+  }
+  // An interceptor's own error (for example of the token function) arrives wrapped.
+  if (error.cause instanceof StrongroomError) return error.cause;
+  const details = detailsOf(error);
+  if (details.reason) {
+    const type = BY_REASON[details.reason] ?? BY_CODE[error.code] ?? StrongroomError;
+    return new type(`${sentence(error.rawMessage)}${suffix(details.requestId)}`, details);
+  }
+  return new (BY_CODE[error.code] ?? StrongroomError)(foreignMessage(error, context, details.requestId), details);
+}
+
+/** Words for an error that no Strongroom server made. */
+function foreignMessage(error: ConnectError, context: CallContext, requestId: string | undefined): string {
+  const where = context.url === undefined ? "the server" : context.url;
+  const failure = connectFailure(error);
+  if (failure !== undefined) return `Cannot reach ${where}: ${CONNECT_FAILURES[failure]} (${failure}).`;
+  if (error.code === Code.Unimplemented || error.code === Code.NotFound) {
+    return `Expected a Strongroom server at ${where}, but it does not know this call; check the address and the server's version. It said: ${sentence(error.rawMessage)}`;
+  }
+  return `The call to ${where} failed: ${sentence(error.rawMessage)}${suffix(requestId)}`;
+}
+
+function sentence(text: string): string {
+  const trimmed = text.trim();
+  return trimmed === "" ? "no message was given." : /[.!?]$/.test(trimmed) ? trimmed : `${trimmed}.`;
+}
+
+function suffix(requestId: string | undefined): string {
+  return requestId ? ` (request ${requestId})` : "";
+}

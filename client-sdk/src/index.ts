@@ -1,0 +1,67 @@
+/**
+ * The SDK of Strongroom: streams encrypted dumps to a server, and back.
+ *
+ * ```ts
+ * const client = new StrongroomClient({ url: "https://backups.example.org", token: tokenFromFile("/run/secrets/token") });
+ * const { version } = await client.upload({
+ *   collection: "pg-main",
+ *   source: dump.stdout,
+ *   encryption: { kind: "age", recipients: ["age1..."] },
+ * });
+ * ```
+ */
+
+export {
+  type FailedUpload,
+  type GetCollectionHealthResponse,
+  type HealthCheck,
+  HealthStatus,
+} from "@strongroom/gen/strongroom/v1/collection_service_pb";
+export { ErrorReason } from "@strongroom/gen/strongroom/v1/error_reason_pb";
+export {
+  type Collection,
+  type CollectionLimits,
+  type CollectionUsage,
+  ContentEncoding,
+  EncryptionFormat,
+  type Segment,
+  type Upload,
+  UploadState,
+  type UploadWindow,
+  type Version,
+  VersionState,
+} from "@strongroom/gen/strongroom/v1/resources_pb";
+export type { ScopeElement, Session, WhoAmIResponse } from "@strongroom/gen/strongroom/v1/session_service_pb";
+export {
+  type ClientOptions,
+  type LoginOptions,
+  type LoginResult,
+  type ScopeElementInit,
+  StrongroomClient,
+} from "./client.ts";
+export type { Compression } from "./compression.ts";
+export type { DownloadOptions, DownloadProgress, DownloadResult } from "./download.ts";
+export { type AgeKeyPair, generateAgeKey } from "./encryption/age.ts";
+export { generateOpenPgpKey, type OpenPgpKeyPair } from "./encryption/openpgp-library.ts";
+export type { Decryption, Encryption } from "./encryption/options.ts";
+export { findProgram } from "./encryption/programs.ts";
+export { type CallContext, toStrongroomError } from "./error-mapping.ts";
+export {
+  AccessDeniedError,
+  AuthenticationError,
+  DecryptionError,
+  EncryptionError,
+  IntegrityError,
+  InvalidRequestError,
+  MinSizeError,
+  NotFoundError,
+  PolicyRefusedError,
+  QuotaExceededError,
+  SourceError,
+  StrongroomError,
+  type StrongroomErrorDetails,
+  UnavailableError,
+} from "./errors.ts";
+export type { RetryEvent } from "./retry.ts";
+export { type TokenSource, tokenFromFile } from "./token.ts";
+export type { UploadOptions, UploadProgress, UploadResult } from "./upload.ts";

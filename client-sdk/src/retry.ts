@@ -1,0 +1,204 @@
+/**
+ * What is tried again, how soon and for how long.
+ *
+ * - An answer of the server is retried when its reason says that a retry can help.
+ * - An error that no Strongroom server made (a broken connection, a proxy) is retried, since every call the SDK makes is idempotent.
+ * - Before anything is open, a server that cannot be reached at all is given up after a few seconds: most likely the address is wrong. Once an
+ *   upload is open, its source cannot be rewound, and patience pays.
+ * - Delays grow from 250 ms to 15 s by doubling, shortened by up to a half at random so that clients do not come back all at once. A longer
+ *   `google.rpc.RetryInfo` wins.
+ */
+import { Code, ConnectError } from "@connectrpc/connect";
+import { orAborted, sleep } from "./abort.ts";
+import { connectFailure, serverReason, toStrongroomError } from "./error-mapping.ts";
+import { AuthenticationError, StrongroomError, UnavailableError } from "./errors.ts";
+import type { Timings } from "./timings.ts";
+
+/** Told before every wait for a retry. */
+export interface RetryEvent {
+  /** What is going to be tried again, for example `WriteSegment`. */
+  operation: string;
+  /** How often it was tried, from 1. */
+  attempt: number;
+  /** How long the wait is, in milliseconds. */
+  delayMs: number;
+  /** Why the last attempt failed. */
+  error: unknown;
+}
+
+/**
+ * How an error is retried: not at all; only a few times (the same may come again); only a few times because the session may be refreshed by then; a few
+ * times before anything is open and patiently afterwards (there may be no Strongroom server at the address); or patiently.
+ */
+export type RetryKind = "no" | "few" | "session" | "connect" | "patient";
+
+const BY_REASON: Readonly<Record<string, RetryKind>> = {
+  ERROR_REASON_STORE_UNAVAILABLE: "patient",
+  ERROR_REASON_DATABASE_UNAVAILABLE: "patient",
+  ERROR_REASON_SHUTTING_DOWN: "patient",
+  ERROR_REASON_LOGIN_BUSY: "patient",
+  ERROR_REASON_SEGMENT_IDLE: "patient",
+  // Bytes changed or lost under way; another try is cheap, but a fault of this machine would never end.
+  ERROR_REASON_SEGMENT_DIGEST_MISMATCH: "few",
+  ERROR_REASON_SEGMENT_SIZE_MISMATCH: "few",
+  ERROR_REASON_SEGMENT_FRAMES_INVALID: "few",
+  ERROR_REASON_SEGMENT_SUPERSEDED: "few",
+  ERROR_REASON_INTERNAL: "few",
+  ERROR_REASON_SESSION_INVALID: "session",
+  ERROR_REASON_AUTHENTICATION_REQUIRED: "session",
+};
+
+/** Codes with which a proxy refuses for good, when no Strongroom server said anything. */
+const FINAL_CODES: ReadonlySet<Code> = new Set([
+  Code.InvalidArgument,
+  Code.NotFound,
+  Code.AlreadyExists,
+  Code.PermissionDenied,
+  Code.FailedPrecondition,
+  Code.OutOfRange,
+  Code.Unimplemented,
+  Code.DataLoss,
+]);
+
+/** Tells how an error is retried. */
+export function retryKind(error: unknown): RetryKind {
+  if (error instanceof StrongroomError) return error instanceof AuthenticationError ? "session" : "no";
+  if (!(error instanceof ConnectError)) return "no";
+  if (error.cause instanceof StrongroomError) return retryKind(error.cause);
+  const reason = serverReason(error);
+  if (reason !== undefined) {
+    return BY_REASON[reason] ?? (error.code === Code.Unavailable ? "patient" : "no");
+  }
+  if (error.code === Code.Unauthenticated) return "session";
+  // The stock client reports an answer that was cut off as a protocol error.
+  const cut = error.code === Code.InvalidArgument && error.rawMessage.startsWith("protocol error");
+  if (FINAL_CODES.has(error.code) && !cut) return "no";
+  // A proxy without a server behind it, for a moment. All else (no connection, none of our answers, a deadline because a firewall swallows packets)
+  // most likely is a wrong address as long as nothing ever succeeded.
+  return error.code === Code.Unavailable && connectFailure(error) === undefined ? "patient" : "connect";
+}
+
+/** What the retries of one upload or download share. */
+export interface RetryScope {
+  /** The delays and counts. */
+  timings: Timings;
+  /** How long failures may go on without any success, in milliseconds. */
+  giveUpAfterMs: number;
+  /** Whether the token is asked for anew before each call, so that a refused session may be a valid one next time. */
+  tokenMayChange: boolean;
+  /** Address of the server, for messages. */
+  url: string;
+  /** Told before every wait. */
+  onRetry: ((event: RetryEvent) => void) | undefined;
+  /** Gives up connecting, for an attempt that took too long. */
+  stopConnecting: () => void;
+}
+
+/** Retries the calls of one upload or download. What one of them achieves is a success for all. */
+export class Retrier {
+  readonly #scope: RetryScope;
+  /** When something went forward last, in milliseconds of the monotonic clock. */
+  #progressAt = performance.now();
+
+  /** Whether something is open on the server: from then on an unreachable server is waited for. */
+  #open = false;
+  #uploadId = "";
+
+  /** What it means when the retries end, for the message. */
+  consequence = "";
+
+  constructor(scope: RetryScope) {
+    this.#scope = scope;
+  }
+
+  /**
+   * The server answered, and there is something to lose now.
+   * @param uploadId - the upload that is open; empty for a download
+   */
+  opened(uploadId = ""): void {
+    this.#open = true;
+    this.#uploadId = uploadId;
+    if (uploadId !== "") this.consequence = `Upload ${uploadId} was given up; nothing was published by it.`;
+    this.progress();
+  }
+
+  /** Something went forward: failures count anew. */
+  progress(): void {
+    this.#progressAt = performance.now();
+  }
+
+  /**
+   * Makes a call until it succeeds.
+   *
+   * @param operation - its name, for messages
+   * @param signal - ends the attempts; its reason is thrown
+   * @param call - one attempt, with its number from 1
+   * @throws StrongroomError the mapped error when a retry cannot help
+   * @throws UnavailableError when the time for retries is over
+   */
+  async run<T>(operation: string, signal: AbortSignal, call: (attempt: number) => Promise<T>): Promise<T> {
+    let firstFailureAt: number | undefined;
+    const counts: Record<RetryKind, number> = { no: 0, few: 0, session: 0, connect: 0, patient: 0 };
+    for (let attempt = 1; ; attempt++) {
+      signal.throwIfAborted();
+      try {
+        return await orAborted(call(attempt), signal);
+      } catch (error) {
+        signal.throwIfAborted();
+        const kind = retryKind(error);
+        counts[kind] += 1;
+        const mapped = toStrongroomError(error, this.#scope);
+        if (!this.#mayRetry(kind, counts[kind])) throw mapped;
+        // An established connection stays: on a slow line an answer may just wait behind segments, and pings find out whether it is dead.
+        if (mapped.code === "deadline_exceeded" && mapped.reason === "") this.#scope.stopConnecting();
+        const delayMs = this.#delay(attempt, kind, mapped.retryAfterMs);
+        const now = performance.now();
+        firstFailureAt ??= now;
+        // Counted from the failure, not from the last success: a source may have been silent for hours between the two.
+        const failingMs = now - Math.max(firstFailureAt, this.#progressAt);
+        if (failingMs + delayMs > this.#scope.giveUpAfterMs) throw this.#gaveUp(operation, attempt, failingMs, mapped);
+        this.#scope.onRetry?.({ operation, attempt, delayMs, error: mapped });
+        await sleep(delayMs, signal);
+      }
+    }
+  }
+
+  #mayRetry(kind: RetryKind, count: number): boolean {
+    const { timings, tokenMayChange } = this.#scope;
+    switch (kind) {
+      case "no":
+        return false;
+      case "few":
+        return count <= timings.fewRetries;
+      case "session":
+        return this.#open && tokenMayChange && count <= timings.fewRetries;
+      case "connect":
+        return this.#open || count < timings.connectAttempts;
+      case "patient":
+        return true;
+    }
+  }
+
+  #delay(attempt: number, kind: RetryKind, retryAfterMs: number | undefined): number {
+    const { retryBaseMs, retryMaxMs } = this.#scope.timings;
+    // The few attempts to reach a server at all are spread over some seconds.
+    const doublings = attempt - 1 + (kind === "connect" && !this.#open ? 2 : 0);
+    const backOff = Math.min(retryBaseMs * 2 ** doublings, retryMaxMs) * (0.5 + Math.random() / 2);
+    return Math.round(Math.max(backOff, (retryAfterMs ?? 0) * (1 + Math.random() / 10)));
+  }
+
+  #gaveUp(operation: string, attempts: number, failingMs: number, last: StrongroomError): UnavailableError {
+    const consequence = this.consequence === "" ? "" : ` ${this.consequence}`;
+    return new UnavailableError(
+      `${operation} failed ${attempts} times, for ${Math.round(failingMs / 1000)} s, and is not tried any longer.${consequence} Last error: ${last.message}`,
+      {
+        reason: last.reason,
+        metadata: last.metadata,
+        requestId: last.requestId,
+        uploadId: this.#uploadId,
+        cause: last,
+        ...(last.retryAfterMs === undefined ? {} : { retryAfterMs: last.retryAfterMs }),
+      },
+    );
+  }
+}

@@ -1,0 +1,101 @@
+/** One attempt to send one segment. */
+import { create } from "@bufbuild/protobuf";
+import { type Client, Code, ConnectError } from "@connectrpc/connect";
+import {
+  SegmentHeaderSchema,
+  type UploadService,
+  type WriteSegmentRequest,
+  WriteSegmentRequestSchema,
+  type WriteSegmentResponse,
+} from "@strongroom/gen/strongroom/v1/upload_service_pb";
+import { LinkedController } from "./abort.ts";
+import type { PreparedSegment } from "./segments.ts";
+import type { Timings } from "./timings.ts";
+
+/**
+ * The largest chunk that is sent, in bytes: so little under 1 MiB that the chunk with its envelope still fits one power of two, which spares HTTP/2 a
+ * second write.
+ */
+const LARGEST_CHUNK = 1024 * 1024 - 64;
+
+/** What a segment needs besides itself. */
+export interface SegmentTarget {
+  /** Client on the upload's own connection. */
+  client: Client<typeof UploadService>;
+  /** Id of the upload. */
+  uploadId: string;
+  /** The most bytes the server takes in one chunk. */
+  maxChunkSize: number;
+  /** When to take an attempt for stuck. */
+  timings: Pick<Timings, "stallMs" | "acknowledgeMs">;
+}
+
+/**
+ * Sends a segment and waits for its acknowledgement. The call is over when the promise settles: also after an early refusal, whose request stream is
+ * closed at once.
+ *
+ * @throws ConnectError as the call failed; with code `deadline_exceeded` when it stood still
+ */
+export async function writeSegment(
+  target: SegmentTarget,
+  segment: PreparedSegment,
+  signal: AbortSignal,
+): Promise<WriteSegmentResponse> {
+  const attempt = new LinkedController(signal);
+  const watchdog = new Watchdog(attempt);
+  const { stallMs, acknowledgeMs } = target.timings;
+
+  async function* frames(): AsyncGenerator<WriteSegmentRequest> {
+    const { index, bytes, sha256, framingIn } = segment;
+    const header = create(SegmentHeaderSchema, {
+      uploadId: target.uploadId,
+      index,
+      size: BigInt(bytes.length),
+      sha256,
+      framingIn,
+    });
+    yield create(WriteSegmentRequestSchema, { frame: { case: "header", value: header } });
+    const chunkSize = Math.min(LARGEST_CHUNK, target.maxChunkSize);
+    for (let offset = 0; offset < bytes.length; offset += chunkSize) {
+      watchdog.expect(stallMs, "the connection took no bytes");
+      yield create(WriteSegmentRequestSchema, {
+        frame: { case: "chunk", value: bytes.subarray(offset, offset + chunkSize) },
+      });
+    }
+    watchdog.expect(acknowledgeMs, "the segment was not acknowledged");
+  }
+
+  try {
+    watchdog.expect(stallMs, "the connection took no bytes");
+    return await target.client.writeSegment(frames(), { signal: attempt.signal });
+  } finally {
+    watchdog.stop();
+    // Leaving a call does not end it; this closes its stream if it is still open.
+    attempt.abort(new ConnectError("the call is over", Code.Canceled));
+    attempt.unlink();
+  }
+}
+
+/** Ends an attempt when what is expected does not happen in time. */
+export class Watchdog {
+  readonly #attempt: LinkedController;
+  #timer: NodeJS.Timeout | undefined;
+
+  /** @param attempt - what to abort */
+  constructor(attempt: LinkedController) {
+    this.#attempt = attempt;
+  }
+
+  /** Something happened; the next thing is expected within `ms`. */
+  expect(ms: number, otherwise: string): void {
+    clearTimeout(this.#timer);
+    this.#timer = setTimeout(() => {
+      this.#attempt.abort(new ConnectError(`${otherwise} for ${ms / 1000} s`, Code.DeadlineExceeded));
+    }, ms);
+  }
+
+  /** Nothing is expected any more. */
+  stop(): void {
+    clearTimeout(this.#timer);
+  }
+}

@@ -1,0 +1,181 @@
+/**
+ * Cutting ciphertext into segments.
+ *
+ * A segment is copied once into a buffer of the segment's size that is used again when the segment was acknowledged: chunks come from pipes in 64 KiB
+ * pieces, and sending many small messages costs far more than the copy. The number of buffers is the bound on memory; a source that is faster than
+ * the network waits for a free one. The memory of a buffer is only taken as far as it was ever filled.
+ */
+import { createHash, type Hash } from "node:crypto";
+import { FramingError, FramingMachine } from "@strongroom/framing";
+import { orAborted } from "./abort.ts";
+import { PolicyRefusedError } from "./errors.ts";
+
+/** A part of the ciphertext, held until it is acknowledged. */
+export interface PreparedSegment {
+  /** Position, from 0. */
+  readonly index: number;
+  /** Its bytes; valid until the segment is released. */
+  readonly bytes: Uint8Array;
+  /** SHA-256 of the bytes. */
+  readonly sha256: Uint8Array;
+  /** State of the ciphertext check before the first byte. */
+  readonly framingIn: Uint8Array;
+  /** Gives the buffer back; call it once, when the segment was acknowledged or is given up. */
+  release(): void;
+}
+
+/** A fixed number of buffers of one size, made when they are first needed. */
+export class SegmentBuffers {
+  /** Size of each, in bytes. */
+  readonly size: number;
+  readonly #free: Buffer[] = [];
+  readonly #waiting: (() => void)[] = [];
+  readonly #signal: AbortSignal;
+  #unmade: number;
+
+  /**
+   * @param count - the most buffers that exist at a time
+   * @param size - bytes of each
+   * @param signal - ends the waiting for a buffer
+   */
+  constructor(count: number, size: number, signal: AbortSignal) {
+    this.#unmade = count;
+    this.size = size;
+    this.#signal = signal;
+  }
+
+  /**
+   * Takes a buffer, and waits for one to be released when all are in use.
+   * @throws the signal's reason when it is aborted
+   */
+  async acquire(): Promise<Buffer> {
+    for (;;) {
+      const buffer = this.#free.pop();
+      if (buffer !== undefined) return buffer;
+      if (this.#unmade > 0) {
+        this.#unmade -= 1;
+        // Not zero-filled: the system gives the pages when they are written to, so a small dump costs little.
+        return Buffer.allocUnsafeSlow(this.size);
+      }
+      await orAborted(new Promise<void>((resolve) => this.#waiting.push(resolve)), this.#signal);
+    }
+  }
+
+  /** Gives a buffer back. */
+  release(buffer: Buffer): void {
+    this.#free.push(buffer);
+    this.#waiting.shift()?.();
+  }
+}
+
+/**
+ * Cuts a stream into segments of the buffers' size; the last may be shorter. The ciphertext check runs along, and gives each segment the state it
+ * begins in; so plaintext is refused here before it leaves the machine.
+ *
+ * @throws PolicyRefusedError when the bytes are no OpenPGP message and no age file
+ * @throws what the source throws; segments that were given out before stay valid until they are released
+ */
+export async function* cutSegments(
+  source: AsyncIterable<Uint8Array>,
+  buffers: SegmentBuffers,
+): AsyncGenerator<PreparedSegment> {
+  const machine = new FramingMachine({ formats: ["openpgp", "age"] });
+  let current: OpenSegment | undefined;
+  let index = 0;
+  try {
+    for await (const chunk of source) {
+      for (let offset = 0; offset < chunk.length; ) {
+        current ??= new OpenSegment(index, machine, await buffers.acquire(), buffers);
+        offset += current.fill(chunk.subarray(offset));
+        if (!current.full) continue;
+        const full = current;
+        current = undefined;
+        index += 1;
+        yield full.finish();
+      }
+    }
+    checked(() => machine.finish());
+    if (current !== undefined) {
+      const last = current;
+      current = undefined;
+      yield last.finish();
+    }
+  } finally {
+    current?.release();
+  }
+}
+
+/** A segment that is being filled. */
+class OpenSegment {
+  readonly #index: number;
+  readonly #machine: FramingMachine;
+  readonly #buffer: Buffer;
+  readonly #buffers: SegmentBuffers;
+  readonly #framingIn: Uint8Array;
+  /** The thread pool would take the work off this thread, but copies a segment into fresh memory first, which takes as long as the hash. */
+  readonly #hash: Hash = createHash("sha256");
+  #length = 0;
+
+  constructor(index: number, machine: FramingMachine, buffer: Buffer, buffers: SegmentBuffers) {
+    this.#index = index;
+    this.#machine = machine;
+    this.#buffer = buffer;
+    this.#buffers = buffers;
+    this.#framingIn = machine.encodeState();
+  }
+
+  get full(): boolean {
+    return this.#length === this.#buffer.length;
+  }
+
+  /** Takes as much as fits; returns how much that was. */
+  fill(chunk: Uint8Array): number {
+    const part = chunk.subarray(0, this.#buffer.length - this.#length);
+    checked(() => this.#machine.push(part));
+    this.#hash.update(part);
+    this.#buffer.set(part, this.#length);
+    this.#length += part.length;
+    return part.length;
+  }
+
+  finish(): PreparedSegment {
+    const bytes = this.#buffer.subarray(0, this.#length);
+    return {
+      index: this.#index,
+      bytes,
+      sha256: this.#hash.digest(),
+      framingIn: this.#framingIn,
+      release: () => this.release(),
+    };
+  }
+
+  release(): void {
+    this.#buffers.release(this.#buffer);
+  }
+}
+
+/** Runs a step of the ciphertext check; what it refuses becomes the error that the server would give. */
+function checked(step: () => void): void {
+  try {
+    step();
+  } catch (error) {
+    if (!(error instanceof FramingError)) throw error;
+    throw new PolicyRefusedError(error.message, {
+      code: "invalid_argument",
+      reason: "ERROR_REASON_CIPHERTEXT_REFUSED",
+      metadata: { violation: error.violation, offset: String(error.offset) },
+      cause: error,
+    });
+  }
+}
+
+/**
+ * The digest of a version: SHA-256 over the SHA-256 digests of its segments in order, as S3 computes it for an object of several parts.
+ *
+ * @param digests - the digests, of 32 bytes each
+ */
+export function compositeSha256(digests: Iterable<Uint8Array>): Uint8Array {
+  const hash = createHash("sha256");
+  for (const digest of digests) hash.update(digest);
+  return hash.digest();
+}

@@ -1,0 +1,42 @@
+/** Times and counts that nobody needs to choose, in one place so that tests can make them short. */
+
+/** All in milliseconds unless the name says otherwise. */
+export interface Timings {
+  /** First delay before a retry; doubled each time. */
+  retryBaseMs: number;
+  /** Longest delay before a retry, unless the server asks for a longer one. */
+  retryMaxMs: number;
+  /** How often an unreachable server is tried before anything is open. */
+  connectAttempts: number;
+  /** Retries of an error that is likely to come again. */
+  fewRetries: number;
+  /** Longest time without an acknowledgement before the lease is renewed; a third of the lease where that is shorter. */
+  renewEveryMs: number;
+  /** How long a short call may take. */
+  unaryTimeoutMs: number;
+  /** How long one CommitUpload may take: the store puts an object of many parts together. It is repeated, so this is no limit of the commit. */
+  commitTimeoutMs: number;
+  /** How long an abort may take in all; it is a courtesy to the server, whose lease ends by itself. */
+  abortTimeoutMs: number;
+  /** How long a stream may stand still: no chunk taken by the network on an upload, none come on a download. */
+  stallMs: number;
+  /** How long the server may take to acknowledge a segment after its last byte. */
+  acknowledgeMs: number;
+  /** Least time between two progress reports that nothing but read bytes caused. */
+  progressEveryMs: number;
+}
+
+/** What is used outside of tests. */
+export const DEFAULT_TIMINGS: Timings = {
+  retryBaseMs: 250,
+  retryMaxMs: 15_000,
+  connectAttempts: 3,
+  fewRetries: 3,
+  renewEveryMs: 60_000,
+  unaryTimeoutMs: 60_000,
+  commitTimeoutMs: 300_000,
+  abortTimeoutMs: 5_000,
+  stallMs: 180_000,
+  acknowledgeMs: 300_000,
+  progressEveryMs: 500,
+};

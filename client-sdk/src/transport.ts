@@ -1,0 +1,153 @@
+/**
+ * Connections to the server: the Connect protocol over HTTP/2, tuned for a few large streams.
+ *
+ * The stock client stops at 64 KiB under way for a connection, and has no hook to change that; {@link SessionManager} sets it. Each upload and
+ * each download has a connection of its own, because streams that share one also share its flow control, its memory limit and its end.
+ */
+import { randomUUID } from "node:crypto";
+import type { ClientHttp2Session, ClientHttp2Stream } from "node:http2";
+import { ConnectError, type Interceptor, type Transport } from "@connectrpc/connect";
+import { createConnectTransport, Http2SessionManager } from "@connectrpc/connect-node";
+import { SessionService } from "@strongroom/gen/strongroom/v1/session_service_pb";
+import { orAborted } from "./abort.ts";
+import { REQUEST_ID_HEADER } from "./error-mapping.ts";
+import { withFastSegments } from "./segment-transport.ts";
+import { authorizationValue, type TokenSource } from "./token.ts";
+
+const MIB = 1024 * 1024;
+
+/** Bytes the server may send on one stream before this end has read them. */
+const STREAM_WINDOW_BYTES = 1 * MIB;
+
+/** Window of a download's stream: with 1 MiB, a round trip of 40 ms would hold it at 25 MiB/s. */
+export const DOWNLOAD_WINDOW_BYTES = 4 * MIB;
+
+/** Node's limit (in MB) for what one session holds; the default of 10 refuses streams with ENHANCE_YOUR_CALM when chunks are 1 MiB. */
+const MAX_SESSION_MEMORY_MB = 1000;
+
+/** A message of an upload or a download holds a chunk of at most 1 MiB, and less than 64 KiB besides. Pages of 10,000 digests fit too. */
+export const TRANSFER_READ_MAX_BYTES = MIB + 64 * 1024;
+
+/** A full page of versions with all their labels and metadata has 45 MiB at most. */
+const READ_MAX_BYTES = 64 * MIB;
+
+/** A connection that is used without an answer is probed after this time. */
+const PING_INTERVAL_MS = 20_000;
+
+/**
+ * A probe waits behind the bytes that are already under way, up to the server's window for each stream. 30 s let a line of 0.6 Mbit/s
+ * carry 2 MiB before it is taken for dead.
+ */
+const PING_TIMEOUT_MS = 30_000;
+
+/** What a connection needs to know. */
+export interface ConnectionOptions {
+  /** Address of the server, checked with `checkServerUrl`. */
+  url: string;
+  /** Session token or its source. */
+  token?: TokenSource | undefined;
+  /** Bytes the server may have under way on one stream; the connection's window is twice that. Default 1 MiB. */
+  windowBytes?: number;
+  /** The largest message that is taken, in bytes; default 64 MiB. */
+  readMaxBytes?: number;
+}
+
+/** A connection that opens itself with the first call, and again with the next call after it broke. */
+export interface Connection {
+  /** For `createClient`. */
+  readonly transport: Transport;
+  /** Address of the server. */
+  readonly url: string;
+  /** Drops the connection, and with it every call under way; the next call opens a new one. */
+  reset(): void;
+  /** Gives up connecting, so that the next call tries anew; an established connection is left alone. */
+  stopConnecting(): void;
+}
+
+/** Makes a connection; nothing is sent before the first call. */
+export function createConnection(options: ConnectionOptions): Connection {
+  const manager = new SessionManager(options.url, options.windowBytes ?? STREAM_WINDOW_BYTES);
+  const baseUrl = options.url;
+  const interceptors = [requestIdInterceptor, authInterceptor(options.token)];
+  const stock = createConnectTransport({
+    baseUrl,
+    httpVersion: "2",
+    sessionManager: manager,
+    readMaxBytes: options.readMaxBytes ?? READ_MAX_BYTES,
+    // Ciphertext does not compress; without this the server would be asked to try.
+    acceptCompression: [],
+    interceptors,
+  });
+  const transport = withFastSegments(stock, { baseUrl, manager, interceptors });
+  return {
+    transport,
+    url: options.url,
+    reset: () => manager.abort(),
+    stopConnecting: () => {
+      if (manager.state() === "connecting") manager.abort();
+    },
+  };
+}
+
+/** The stock manager, with a window for the whole connection on every session it opens. */
+class SessionManager extends Http2SessionManager {
+  readonly #windowBytes: number;
+  readonly #seen = new WeakSet<ClientHttp2Session>();
+
+  constructor(url: string, windowBytes: number) {
+    super(
+      url,
+      { pingIntervalMs: PING_INTERVAL_MS, pingTimeoutMs: PING_TIMEOUT_MS },
+      { settings: { initialWindowSize: windowBytes, enablePush: false }, maxSessionMemory: MAX_SESSION_MEMORY_MB },
+    );
+    this.#windowBytes = windowBytes;
+  }
+
+  override async request(...args: Parameters<Http2SessionManager["request"]>): Promise<ClientHttp2Stream> {
+    const stream = await super.request(...args);
+    const session = stream.session as ClientHttp2Session | undefined;
+    if (session !== undefined && !session.destroyed && !this.#seen.has(session)) {
+      this.#seen.add(session);
+      session.setLocalWindowSize(2 * this.#windowBytes);
+    }
+    return stream;
+  }
+}
+
+/** Gives every call an id, and every error the id of its call, also when the error is not the server's. */
+const requestIdInterceptor: Interceptor = (next) => async (request) => {
+  const id = randomUUID();
+  request.header.set(REQUEST_ID_HEADER, id);
+  try {
+    const response = await next(request);
+    return response.stream ? { ...response, message: withRequestId(response.message, id) } : response;
+  } catch (error) {
+    throw markRequest(error, id);
+  }
+};
+
+async function* withRequestId<T>(messages: AsyncIterable<T>, id: string): AsyncGenerator<T> {
+  try {
+    yield* messages;
+  } catch (error) {
+    throw markRequest(error, id);
+  }
+}
+
+function markRequest(error: unknown, id: string): ConnectError {
+  const connectError = ConnectError.from(error);
+  if (!connectError.metadata.has(REQUEST_ID_HEADER)) connectError.metadata.set(REQUEST_ID_HEADER, id);
+  return connectError;
+}
+
+function authInterceptor(token: TokenSource | undefined): Interceptor {
+  return (next) => async (request) => {
+    // A login with a stale token would be refused for the token.
+    if (request.method !== SessionService.method.login) {
+      // A token function that hangs must not outlive the call's deadline.
+      const value = await orAborted(authorizationValue(token), request.signal);
+      if (value !== undefined) request.header.set("authorization", value);
+    }
+    return next(request);
+  };
+}

@@ -1,0 +1,249 @@
+/**
+ * Uploading a dump of unknown length: source -> zstd -> encryption -> segments -> server.
+ *
+ * **Memory.** Whatever the dump's size: at most `parallel + 1` segments, `parallel` of them under way and one being filled. A segment has 16 MiB by
+ * default; the server makes it larger only for collections whose versions may pass some 150 GiB. Besides: about 1 MiB for each segment under way in the
+ * layers below, 5 MiB for zstd, a few hundred KiB for pipes, and 32 bytes for each segment sent. The source is read no faster than segments are
+ * acknowledged.
+ *
+ * **What can go wrong.** A broken connection, a stopping server or a failing store cost the segments under way, which are sent again. Whatever cannot be
+ * retried, an error of the source, and the caller's signal abort the upload on the server, so that its place is free at once. Only the explicit commit,
+ * after the source has ended and `beforeCommit` has returned, makes a version.
+ */
+import { randomUUID } from "node:crypto";
+import { ContentEncoding, type Version } from "@strongroom/gen/strongroom/v1/resources_pb";
+import { LinkedController, orAborted } from "./abort.ts";
+import { COMPRESSION_SAMPLE_BYTES, type Compression, compressed, compressionPays } from "./compression.ts";
+import { DumpSource } from "./dump-source.ts";
+import type { Encryption } from "./encryption/options.ts";
+import { encryptionStage } from "./encryption/stages.ts";
+import { InvalidRequestError, UnavailableError } from "./errors.ts";
+import { OpenUpload } from "./open-upload.ts";
+import { peek } from "./peek.ts";
+import { compositeSha256, cutSegments, type PreparedSegment, SegmentBuffers } from "./segments.ts";
+import type { TransferContext } from "./transfer-context.ts";
+
+/** How far an upload is. */
+export interface UploadProgress {
+  /** Bytes read from the source. */
+  sourceBytes: bigint;
+  /** Bytes of ciphertext that the server acknowledged. */
+  sentBytes: bigint;
+  /** Bytes that the quota would let in on top of what is reserved, as the server last said. */
+  remaining: bigint;
+  /** The upload's id; empty until it is created. */
+  uploadId: string;
+  /** How often sending a segment had to be begun again. */
+  resumes: number;
+}
+
+/** A dump to upload. */
+export interface UploadOptions {
+  /** Name of the collection. */
+  collection: string;
+  /**
+   * The dump: plain, or already ciphertext with encryption `none`. An error it throws aborts the upload. When the upload ends before the source does,
+   * the source is told with `return()`, and with `destroy()` where it is a Node stream.
+   */
+  source: AsyncIterable<Uint8Array>;
+  /** How to encrypt it. */
+  encryption: Encryption;
+  /** Whether to compress it before; default `auto`, which looks at the first MiB. Never with encryption `none`. */
+  compression?: Compression;
+  /** File name of the version; default: made by the server from the collection's template. */
+  filename?: string;
+  /** Short names and values for people and selectors. */
+  labels?: Record<string, string>;
+  /** Facts about the client and the source. */
+  clientMetadata?: Record<string, string>;
+  /** Unique for each backup, so that a retry of the creation is safe; default a random UUID. */
+  requestId?: string;
+  /** Fewest bytes the source must have, before compression and encryption; default 1, which refuses an empty dump. */
+  minSize?: bigint;
+  /** Segments under way at once; default 2, at most 64. */
+  parallel?: number;
+  /** Called after the last segment was acknowledged; the commit waits for it. What it throws aborts the upload, and is thrown by it unchanged. */
+  beforeCommit?: () => void | Promise<void>;
+  /** Told how far the upload is: after every acknowledgement and resumption, and now and then while bytes are read. What it throws aborts the upload. */
+  onProgress?: (progress: UploadProgress) => void;
+  /** Aborts the upload, which then rejects with the signal's reason. After the commit was sent, whether it took effect is not known. */
+  signal?: AbortSignal;
+}
+
+/** A dump that became a version. */
+export interface UploadResult {
+  /** The version. */
+  version: Version;
+  /** Numbers of the versions that rotation removed for it. */
+  removedNumbers: bigint[];
+  /** Bytes the source had. */
+  sourceBytes: bigint;
+  /** How often sending a segment had to be begun again. */
+  resumes: number;
+  /** Whether the dump was compressed. */
+  compressed: boolean;
+}
+
+/** The most segments under way at once. */
+const MAX_PARALLEL = 64;
+
+/**
+ * Uploads a dump.
+ *
+ * @param context - connection and retries, for this upload alone
+ * @throws the errors of `errors.ts`, the signal's reason, or what a callback threw
+ */
+export async function upload(context: TransferContext, options: UploadOptions): Promise<UploadResult> {
+  const ending = new LinkedController(options.signal);
+  const run = new UploadRun(context, options, ending);
+  try {
+    return await run.run();
+  } catch (error) {
+    // Stops the source, the stages and the segments under way. The first reason stays: the others follow from it.
+    ending.abort(error);
+    await run.abort(ending.signal.reason);
+    throw ending.signal.reason;
+  } finally {
+    ending.unlink();
+    context.connection.reset();
+  }
+}
+
+class UploadRun {
+  readonly #context: TransferContext;
+  readonly #options: UploadOptions;
+  readonly #ending: LinkedController;
+  readonly #source: DumpSource;
+  readonly #sends = new Set<Promise<void>>();
+  readonly #digests: Uint8Array[] = [];
+  #upload: OpenUpload | undefined;
+  #sent = 0n;
+  #remaining = 0n;
+  #resumes = 0;
+  #reportedAt = Number.NEGATIVE_INFINITY;
+
+  constructor(context: TransferContext, options: UploadOptions, ending: LinkedController) {
+    this.#context = context;
+    this.#options = options;
+    this.#ending = ending;
+    this.#source = new DumpSource(options.source, {
+      minSize: options.minSize ?? 1n,
+      signal: ending.signal,
+      onRead: () => this.#reportNowAndThen(),
+    });
+  }
+
+  async run(): Promise<UploadResult> {
+    const { signal } = this.#ending;
+    const { parallel = 2, beforeCommit } = this.#options;
+    if (!Number.isInteger(parallel) || parallel < 1 || parallel > MAX_PARALLEL) {
+      throw new InvalidRequestError(`Expected 1 to ${MAX_PARALLEL} segments in parallel, but got ${parallel}.`, {
+        code: "invalid_argument",
+      });
+    }
+    const encrypt = encryptionStage(this.#options.encryption);
+    // The server has to know before the first byte whether the dump is compressed.
+    const { plain, compress } = await this.#chooseCompression();
+    const upload = await this.#create(compress);
+    const ciphertext = encrypt(compress ? compressed(plain) : plain, signal);
+    const buffers = new SegmentBuffers(parallel + 1, Number(upload.upload.segmentSize), signal);
+    for await (const segment of cutSegments(ciphertext, buffers)) {
+      while (this.#sends.size >= parallel) await Promise.race(this.#sends);
+      if (signal.aborted) break;
+      this.#send(upload, segment);
+    }
+    await Promise.all(this.#sends);
+    signal.throwIfAborted();
+    if (beforeCommit !== undefined) await orAborted(beforeCommit(), signal);
+    upload.releaseLease();
+    const { version, removedNumbers } = await upload.commit(this.#sent, compositeSha256(this.#digests));
+    if (version === undefined) {
+      throw new UnavailableError(
+        `Upload ${upload.upload.uploadId} was committed, but the answer has no version; check the server's version.`,
+      );
+    }
+    return { version, removedNumbers, sourceBytes: this.#source.bytes, resumes: this.#resumes, compressed: compress };
+  }
+
+  /** Ends what is under way here, and gives the upload up on the server. Never throws. */
+  async abort(error: unknown): Promise<void> {
+    const upload = this.#upload;
+    upload?.releaseLease();
+    this.#source.close();
+    await Promise.all(this.#sends);
+    if (upload === undefined) return;
+    // A commit that was not refused may still be carried out; an abort could only get in its way.
+    const undecided =
+      upload.commitSent && (error instanceof UnavailableError || this.#options.signal?.aborted === true);
+    if (!undecided) await upload.abort(error instanceof Error ? error.message : String(error));
+  }
+
+  async #chooseCompression(): Promise<{ plain: AsyncIterable<Uint8Array>; compress: boolean }> {
+    const { encryption, compression = "auto" } = this.#options;
+    const auto = compression === "auto" && encryption.kind !== "none";
+    // Also without a choice to make: a source that is empty or fails at once leaves no trace on the server.
+    const { head, stream } = await peek(this.#source, auto ? COMPRESSION_SAMPLE_BYTES : 1);
+    const compress = auto ? await compressionPays(head) : compression === "zstd" && encryption.kind !== "none";
+    return { plain: stream, compress };
+  }
+
+  async #create(compress: boolean): Promise<OpenUpload> {
+    const { collection, requestId = randomUUID(), filename = "", labels = {}, clientMetadata = {} } = this.#options;
+    const upload = await OpenUpload.create(
+      this.#context,
+      {
+        collection,
+        requestId,
+        expectedSize: 0n,
+        filename,
+        contentEncoding: compress ? ContentEncoding.ZSTD : ContentEncoding.NONE,
+        labels,
+        clientMetadata,
+      },
+      this.#ending.signal,
+    );
+    this.#upload = upload;
+    this.#remaining = upload.upload.remaining;
+    upload.keepLease((error) => this.#ending.abort(error));
+    this.#report();
+    return upload;
+  }
+
+  /** Sends in the background; a failure ends the whole upload. */
+  #send(upload: OpenUpload, segment: PreparedSegment): void {
+    const send = this.#deliver(upload, segment)
+      .catch((error: unknown) => this.#ending.abort(error))
+      .finally(() => {
+        segment.release();
+        this.#sends.delete(send);
+      });
+    this.#sends.add(send);
+  }
+
+  async #deliver(upload: OpenUpload, segment: PreparedSegment): Promise<void> {
+    const onResume = (): void => {
+      this.#resumes += 1;
+      this.#report();
+    };
+    const { remaining } = await upload.write(segment, onResume);
+    this.#digests[segment.index] = segment.sha256;
+    this.#sent += BigInt(segment.bytes.length);
+    this.#remaining = remaining;
+    this.#report();
+  }
+
+  #reportNowAndThen(): void {
+    if (performance.now() - this.#reportedAt >= this.#context.timings.progressEveryMs) this.#report();
+  }
+
+  #report(): void {
+    this.#reportedAt = performance.now();
+    this.#options.onProgress?.({
+      sourceBytes: this.#source.bytes,
+      sentBytes: this.#sent,
+      remaining: this.#remaining,
+      uploadId: this.#upload?.upload.uploadId ?? "",
+      resumes: this.#resumes,
+    });
+  }
+}

@@ -1,0 +1,201 @@
+/** The ciphertext of a version: read by number, resumed where it broke off, verified as it comes. */
+import { type Client, Code, ConnectError } from "@connectrpc/connect";
+import type { Version } from "@strongroom/gen/strongroom/v1/resources_pb";
+import type { VersionService } from "@strongroom/gen/strongroom/v1/version_service_pb";
+import { LinkedController } from "./abort.ts";
+import { toStrongroomError } from "./error-mapping.ts";
+import { IntegrityError } from "./errors.ts";
+import type { Retrier } from "./retry.ts";
+import { nameOf, type SegmentVerifier } from "./segment-digests.ts";
+import { Watchdog } from "./segment-writer.ts";
+import type { Timings } from "./timings.ts";
+
+/** After a failed decryption, at most this much is read to tell a damaged version from a wrong key, in bytes. */
+const DIAGNOSIS_LIMIT = 64 * 1024 * 1024;
+
+/** How often a stream may end too early at the same byte without an error. */
+const CUT_LIMIT = 3;
+
+/** What reading needs. */
+export interface ReadContext {
+  /** Client on the download's own connection. */
+  client: Client<typeof VersionService>;
+  /** Its retries. */
+  retrier: Retrier;
+  /** Times and counts. */
+  timings: Timings;
+  /** Ends the reading. */
+  signal: AbortSignal;
+  /** Told before every attempt to go on but the first. */
+  onResume: () => void;
+  /** Told after every chunk. */
+  onChunk: () => void;
+}
+
+/**
+ * The verified bytes of a version. Can be iterated once; leaving the iteration early does not end it, so that the rest can still be verified with
+ * {@link VerifiedSource.drain}.
+ *
+ * A chunk is passed on as soon as it comes, its segment is verified at the segment's end: a segment may have hundreds of MiB. So a reader may have seen
+ * up to one segment of wrong bytes when the iteration fails.
+ */
+export class VerifiedSource implements AsyncIterable<Uint8Array> {
+  readonly #version: Version;
+  readonly #verifier: SegmentVerifier;
+  readonly #context: ReadContext;
+  readonly #chunks: AsyncGenerator<Uint8Array>;
+
+  constructor(version: Version, verifier: SegmentVerifier, context: ReadContext) {
+    this.#version = version;
+    this.#verifier = verifier;
+    this.#context = context;
+    this.#chunks = this.#read();
+  }
+
+  [Symbol.asyncIterator](): AsyncIterator<Uint8Array> {
+    return { next: () => this.#chunks.next() };
+  }
+
+  /**
+   * Reads and verifies what the iteration left.
+   * @throws IntegrityError when something of it is wrong
+   */
+  async drain(): Promise<void> {
+    while ((await this.#chunks.next()).done !== true);
+  }
+
+  /**
+   * Tells whether bytes that could not be decrypted are damaged, by reading on to the end of their segment.
+   * @throws IntegrityError when they are
+   */
+  async diagnose(): Promise<void> {
+    const { leftOfSegment } = this.#verifier;
+    if (leftOfSegment > DIAGNOSIS_LIMIT) return;
+    const end = this.#verifier.offset + BigInt(leftOfSegment);
+    while (this.#verifier.offset < end) {
+      if ((await this.#chunks.next()).done === true) return;
+    }
+  }
+
+  /** Ends the reading. */
+  async close(): Promise<void> {
+    await this.#chunks.return(undefined);
+  }
+
+  async *#read(): AsyncGenerator<Uint8Array> {
+    const { retrier, signal, onResume } = this.#context;
+    let cuts = 0;
+    let attempt: Attempt | undefined;
+    try {
+      while (!this.#verifier.complete) {
+        const before = this.#verifier.offset;
+        // One step is one chunk: the retries of a step end with its success, so each interruption has the whole time.
+        const chunk = await retrier.run("ReadVersion", signal, async (count) => {
+          if (count > 1) {
+            attempt?.end();
+            attempt = undefined;
+            onResume();
+          }
+          attempt ??= new Attempt(this.#context, this.#version, this.#verifier.offset);
+          return await attempt.next();
+        });
+        if (chunk !== undefined) {
+          this.#verifier.push(chunk);
+          cuts = 0;
+          retrier.progress();
+          this.#context.onChunk();
+          yield chunk;
+          continue;
+        }
+        // Ended without an error, and too early.
+        attempt?.end();
+        attempt = undefined;
+        cuts += 1;
+        if (cuts >= CUT_LIMIT) {
+          throw new IntegrityError(
+            `${nameOf(this.#version)} has ${this.#version.size} bytes, but the server ended the download ${cuts} times at byte ${before}. Tell the operator of the server.`,
+          );
+        }
+        onResume();
+      }
+    } finally {
+      attempt?.end();
+    }
+  }
+}
+
+/** One call of ReadVersion. */
+class Attempt {
+  readonly #version: Version;
+  readonly #offset: bigint;
+  readonly #stallMs: number;
+  readonly #controller: LinkedController;
+  readonly #watchdog: Watchdog;
+  readonly #frames: AsyncIterator<{ frame: { case?: string | undefined; value?: unknown } }>;
+  #begun = false;
+
+  constructor(context: ReadContext, version: Version, offset: bigint) {
+    this.#version = version;
+    this.#offset = offset;
+    this.#stallMs = context.timings.stallMs;
+    this.#controller = new LinkedController(context.signal);
+    this.#watchdog = new Watchdog(this.#controller);
+    const { collection, number } = version;
+    const frames = context.client.readVersion({ collection, number, offset }, { signal: this.#controller.signal });
+    this.#frames = frames[Symbol.asyncIterator]();
+  }
+
+  /** The next chunk; undefined at the end of the stream. */
+  async next(): Promise<Uint8Array | undefined> {
+    // Only while a frame is waited for: how long the sink takes for the last one is its own affair.
+    this.#watchdog.expect(this.#stallMs, "no byte came");
+    try {
+      for (;;) {
+        const result = await this.#frames.next();
+        if (result.done === true) return undefined;
+        const { frame } = result.value;
+        if (frame.case === "header") this.#check(frame.value as { version?: Version; offset: bigint });
+        else if (frame.case === "chunk" && this.#begun) {
+          if ((frame.value as Uint8Array).length > 0) return frame.value as Uint8Array;
+        } else
+          throw new IntegrityError(`${nameOf(this.#version)}: the server sent bytes before it said what they are.`);
+      }
+    } finally {
+      this.#watchdog.stop();
+    }
+  }
+
+  /** Leaving a stream does not end its call; this does. */
+  end(): void {
+    this.#watchdog.stop();
+    this.#controller.abort(new ConnectError("the download goes on without this call", Code.Canceled));
+    this.#controller.unlink();
+  }
+
+  #check(header: { version?: Version; offset: bigint }): void {
+    this.#begun = true;
+    const { versionId, size } = this.#version;
+    if (header.version?.versionId !== versionId || header.version.size !== size || header.offset !== this.#offset) {
+      throw new IntegrityError(
+        `${nameOf(this.#version)}: expected its bytes from ${this.#offset} on, but the server sends version ${header.version?.number} from byte ${header.offset} on.`,
+      );
+    }
+  }
+}
+
+/** Reads a version's description, once: later calls go by its number, since the newest may be another by then. */
+export async function resolveVersion(
+  context: Pick<ReadContext, "client" | "retrier" | "timings" | "signal">,
+  collection: string,
+  number: bigint,
+): Promise<Version> {
+  const { client, retrier, timings, signal } = context;
+  const { version } = await retrier.run("GetVersion", signal, () =>
+    client.getVersion({ collection, number }, { signal, timeoutMs: timings.unaryTimeoutMs }),
+  );
+  if (version === undefined || version.number === 0n) {
+    throw toStrongroomError(new ConnectError("expected a version, but the answer has none", Code.Unknown));
+  }
+  retrier.opened();
+  return version;
+}

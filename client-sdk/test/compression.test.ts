@@ -1,0 +1,79 @@
+import { zstdCompressSync, zstdDecompressSync } from "node:zlib";
+import test from "ava";
+import { COMPRESSION_SAMPLE_BYTES, compressed, compressionPays, decompressed } from "../src/compression.ts";
+import { peek } from "../src/peek.ts";
+import { chunked, collect, noise, text } from "./support/bytes.ts";
+
+test("text is worth compressing, noise is not, nothing is not", async (t) => {
+  t.true(await compressionPays([text(2 * COMPRESSION_SAMPLE_BYTES)]));
+  t.true(await compressionPays([text(100), text(5000)]));
+  t.false(await compressionPays([noise(2 * COMPRESSION_SAMPLE_BYTES)]));
+  t.false(await compressionPays([noise(100)]));
+  t.false(await compressionPays([]));
+});
+
+test("it has to save a tenth", async (t) => {
+  const sample = (shareOfText: number): Uint8Array[] => [
+    noise(100_000 * (1 - shareOfText)),
+    Buffer.alloc(100_000 * shareOfText),
+  ];
+  t.true(await compressionPays(sample(0.15)));
+  t.false(await compressionPays(sample(0.05)));
+});
+
+test("only the first MiB counts", async (t) => {
+  t.false(await compressionPays([noise(COMPRESSION_SAMPLE_BYTES), text(COMPRESSION_SAMPLE_BYTES)]));
+});
+
+test("a peek loses nothing", async (t) => {
+  const bytes = noise(300_000);
+  for (const size of [0, 1, 60_000, 60_001, 299_999, 300_000, 1_000_000]) {
+    const { head, ended, stream, size: length } = await peek(chunked(bytes), size);
+    t.is(Buffer.concat(head).length, length);
+    t.true(ended || length >= size);
+    t.is(ended, size > bytes.length);
+    t.true((await collect(stream)).equals(bytes));
+  }
+});
+
+test("compressed and decompressed are opposites, and stock zstd", async (t) => {
+  for (const bytes of [Buffer.alloc(0), text(3_000_000), noise(500_000)]) {
+    const packed = await collect(compressed(chunked(bytes)));
+    t.true(zstdDecompressSync(packed).equals(bytes));
+    t.true((await collect(decompressed(chunked(packed)))).equals(bytes));
+  }
+});
+
+test("a cut, changed or foreign stream is an error", async (t) => {
+  const packed = zstdCompressSync(text(300_000));
+  await t.throwsAsync(collect(decompressed(chunked(packed.subarray(0, packed.length - 5)))), {
+    name: "DecryptionError",
+  });
+  await t.throwsAsync(collect(decompressed(chunked(text(1000)))), { name: "DecryptionError" });
+  await t.throwsAsync(collect(decompressed(chunked(Buffer.alloc(0)))), { name: "DecryptionError" });
+});
+
+test("an error of the source is thrown as it is", async (t) => {
+  const failure = new Error("gone");
+  async function* broken(bytes: Uint8Array): AsyncGenerator<Uint8Array> {
+    yield bytes;
+    throw failure;
+  }
+  const packed = zstdCompressSync(noise(200_000));
+  t.is(await t.throwsAsync(collect(compressed(broken(text(200_000))))), failure);
+  t.is(await t.throwsAsync(collect(decompressed(broken(packed.subarray(0, 150_000))))), failure);
+});
+
+test("leaving early ends the source", async (t) => {
+  let ended = false;
+  async function* source(): AsyncGenerator<Uint8Array> {
+    try {
+      for (;;) yield noise(100_000);
+    } finally {
+      ended = true;
+    }
+  }
+  for await (const _ of compressed(source())) break;
+  await new Promise((resolve) => setTimeout(resolve, 50));
+  t.true(ended);
+});

@@ -1,0 +1,286 @@
+import { Readable } from "node:stream";
+import { Code, ConnectError } from "@connectrpc/connect";
+import test from "ava";
+import type { UnavailableError } from "../src/errors.ts";
+import { chunked, ciphertext } from "./support/bytes.ts";
+import { clientOf } from "./support/client.ts";
+import { FakeServer, MIB, refusal, type ServerOptions } from "./support/server.ts";
+import { ask, assertAborted, pause, serve } from "./support/upload.ts";
+
+test("a connection that breaks in the middle of segments costs only those", async (t) => {
+  const broken = new Set<number>();
+  const server = await serve(t, {
+    segmentSize: MIB,
+    maxChunkSize: 100_000,
+    onSegmentBytes: ({ header, received }) => {
+      if ([1, 4].includes(header.index) && received > 500_000 && !broken.has(header.index)) {
+        broken.add(header.index);
+        server.dropConnections();
+      }
+    },
+  });
+  const bytes = ciphertext(6 * MIB);
+  const retries: string[] = [];
+  const client = clientOf(server, { onRetry: ({ operation }) => retries.push(operation) });
+  const result = await client.upload(ask(chunked(bytes)));
+  t.is(broken.size, 2);
+  t.true(server.versions[0]!.bytes.equals(bytes));
+  t.true(result.resumes >= 2);
+  t.true(retries.length >= 2);
+  t.true(retries.every((operation) => operation === "WriteSegment"));
+  t.is(server.connections, 3);
+});
+
+test("a server that restarts is waited for", async (t) => {
+  const server = await serve(t, { segmentSize: 500_000 });
+  const bytes = ciphertext(3 * MIB);
+  const { port } = server;
+  async function* source(): AsyncGenerator<Uint8Array> {
+    yield bytes.subarray(0, 2 * MIB);
+    await server.stop();
+    setTimeout(() => void server.listen(port), 150);
+    yield bytes.subarray(2 * MIB);
+  }
+  await clientOf(server).upload(ask(source()));
+  t.true(server.versions[0]!.bytes.equals(bytes));
+});
+
+test("UNAVAILABLE is retried, not sooner than the server asks", async (t) => {
+  let refused = 0;
+  const server = await serve(t, {
+    onCall: (method) => {
+      if (["CreateUpload", "WriteSegment", "CommitUpload"].includes(method) && server.count(method) === 1) {
+        refused += 1;
+        throw refusal(Code.Unavailable, "STORE_UNAVAILABLE", { retryAfterMs: 60 });
+      }
+    },
+  });
+  const delays: number[] = [];
+  const client = clientOf(server, { onRetry: ({ delayMs }) => delays.push(delayMs) });
+  await client.upload(ask(chunked(ciphertext(1000))));
+  t.is(refused, 3);
+  t.is(delays.length, 3);
+  t.true(delays.every((delay) => delay >= 60));
+  t.is(server.versions.length, 1);
+});
+
+test("a lost acknowledgement is cleared up by asking again", async (t) => {
+  let lost = 0;
+  const server = await serve(t, {
+    onSegmentStored: ({ attempt }) => {
+      if (attempt === 1) {
+        lost += 1;
+        server.dropConnections();
+      }
+    },
+  });
+  const bytes = ciphertext(3 * MIB);
+  await clientOf(server).upload(ask(chunked(bytes), { parallel: 1 }));
+  t.is(lost, 4);
+  t.true(server.versions[0]!.bytes.equals(bytes));
+});
+
+test("a lost answer to create and commit makes neither a second upload nor a second version", async (t) => {
+  let dropped = 0;
+  const server = await serve(t, {
+    onCommitted: () => {
+      if (dropped++ === 0) server.dropConnections();
+    },
+    onCall: (method) => {
+      // After the upload exists: the answer to the first creation is lost.
+      if (method === "CreateUpload" && server.count(method) === 1) setImmediate(() => server.dropConnections());
+    },
+  });
+  await clientOf(server).upload(ask(chunked(ciphertext(5000))));
+  t.is(server.uploads.size, 1);
+  t.is(server.versions.length, 1);
+  t.is(server.count("CommitUpload"), 2);
+});
+
+test("a segment damaged under way is sent again, but not for ever", async (t) => {
+  let failures = 2;
+  const options: ServerOptions = {
+    onSegmentBytes: ({ received }) => {
+      if (received === 0 && failures-- > 0) throw refusal(Code.InvalidArgument, "SEGMENT_DIGEST_MISMATCH");
+    },
+  };
+  const server = await serve(t, options);
+  const result = await clientOf(server).upload(ask(chunked(ciphertext(5000))));
+  t.is(result.resumes, 2);
+  failures = Number.POSITIVE_INFINITY;
+  const error = await t.throwsAsync(clientOf(server).upload(ask(chunked(ciphertext(5000)))), {
+    name: "InvalidRequestError",
+  });
+  t.is((error as UnavailableError).reason, "ERROR_REASON_SEGMENT_DIGEST_MISMATCH");
+});
+
+test("while the source is silent the lease is renewed", async (t) => {
+  const server = await serve(t, { leaseMs: 60 });
+  const bytes = ciphertext(2_000_000);
+  async function* source(): AsyncGenerator<Uint8Array> {
+    yield bytes.subarray(0, 1_500_000);
+    while (server.count("RenewUpload") < 3) await pause(5);
+    yield bytes.subarray(1_500_000);
+  }
+  const beforeCommit = async (): Promise<void> => {
+    const before = server.count("RenewUpload");
+    while (server.count("RenewUpload") < before + 2) await pause(5);
+  };
+  await clientOf(server).upload(ask(source(), { beforeCommit }));
+  t.true(server.versions[0]!.bytes.equals(bytes));
+  const renewals = server.count("RenewUpload");
+  await pause(100);
+  t.is(server.count("RenewUpload"), renewals, "none after the end");
+});
+
+test("a lease that cannot be renewed ends the upload although the source is silent", async (t) => {
+  const server = await serve(t, {
+    leaseMs: 60,
+    onCall: (method) => {
+      if (method === "RenewUpload") throw refusal(Code.FailedPrecondition, "UPLOAD_NOT_OPEN");
+    },
+  });
+  const silent = new Readable({ read: () => undefined });
+  silent.push(ciphertext(100));
+  await t.throwsAsync(clientOf(server).upload(ask(silent)), { name: "PolicyRefusedError" });
+  t.true(silent.destroyed);
+});
+
+test("an unreachable server is given up after a few attempts, and its address is named", async (t) => {
+  const server = await FakeServer.start();
+  const { url } = server;
+  let retries = 0;
+  const client = clientOf(server, {
+    onRetry: () => {
+      retries += 1;
+    },
+  });
+  await server.stop();
+  const error = await t.throwsAsync(client.upload(ask(chunked(ciphertext(10)))), { name: "UnavailableError" });
+  t.true(error!.message.includes(url));
+  t.is(retries, 2);
+});
+
+test("an open upload is given up when nothing succeeds for long, and its id is named", async (t) => {
+  const server = await serve(t, {
+    onCall: (method) => {
+      if (method === "WriteSegment") throw refusal(Code.Unavailable, "STORE_UNAVAILABLE");
+    },
+  });
+  const client = clientOf(server, { giveUpAfterMs: 150 });
+  const error = await t.throwsAsync(client.upload(ask(chunked(ciphertext(10)))), { name: "UnavailableError" });
+  const [uploadId] = [...server.uploads.keys()];
+  t.is((error as UnavailableError).uploadId, uploadId!);
+  t.true(error!.message.includes(uploadId!));
+  t.is((error as UnavailableError).reason, "ERROR_REASON_STORE_UNAVAILABLE");
+  t.true(server.count("WriteSegment") >= 2);
+  assertAborted(t, server, /not tried any longer/);
+});
+
+test("a commit without a known outcome is not aborted, one that is refused is", async (t) => {
+  let code = Code.Unavailable;
+  let reason = "DATABASE_UNAVAILABLE";
+  const server = await serve(t, {
+    onCall: (method) => {
+      if (method === "CommitUpload") throw refusal(code, reason);
+    },
+  });
+  const client = clientOf(server, { giveUpAfterMs: 100 });
+  await t.throwsAsync(client.upload(ask(chunked(ciphertext(10)))), {
+    name: "UnavailableError",
+    message: /Whether upload .* became a version is not known/,
+  });
+  t.is(server.aborted.length, 0);
+  code = Code.FailedPrecondition;
+  reason = "ROTATION_BLOCKED";
+  await t.throwsAsync(client.upload(ask(chunked(ciphertext(10)))), { name: "PolicyRefusedError" });
+  t.is(server.aborted.length, 1);
+});
+
+test("a refusal to create is not retried", async (t) => {
+  for (const [code, reason, name] of [
+    [Code.Aborted, "COLLECTION_BUSY", "PolicyRefusedError"],
+    [Code.FailedPrecondition, "WINDOW_CLOSED", "PolicyRefusedError"],
+    [Code.Unauthenticated, "SESSION_INVALID", "AuthenticationError"],
+    [Code.NotFound, "COLLECTION_NOT_FOUND", "NotFoundError"],
+  ] as const) {
+    const server = await serve(t, {
+      onCall: () => {
+        throw refusal(code, reason, { retryAfterMs: 5 });
+      },
+    });
+    const silent = new Readable({ read: () => undefined });
+    silent.push(ciphertext(10));
+    await t.throwsAsync(clientOf(server, { token: () => "x" }).upload(ask(silent)), { name });
+    t.is(server.calls.length, 1);
+    t.true(silent.destroyed);
+  }
+});
+
+test("a token that is renewed while the upload runs is used", async (t) => {
+  let token = "first";
+  const server = await serve(t, {
+    segmentSize: 500_000,
+    token: "first",
+    onSegmentStored: ({ header }) => {
+      if (header.index === 1) {
+        server.options.token = "second";
+        setTimeout(() => {
+          token = "second";
+        }, 5);
+      }
+    },
+  });
+  const bytes = ciphertext(2 * MIB);
+  await clientOf(server, { token: () => token }).upload(ask(chunked(bytes), { parallel: 1 }));
+  t.true(server.versions[0]!.bytes.equals(bytes));
+});
+
+test("an attempt that stands still is begun again", async (t) => {
+  const held: (() => void)[] = [];
+  const server = await serve(t, {
+    onSegmentBytes: ({ attempt, header, received }) => {
+      // Takes nothing more: the windows fill, and the client's bytes stop.
+      if (attempt === 1 && header.index === 0 && received > 0) return new Promise((resolve) => held.push(resolve));
+      return undefined;
+    },
+    onSegmentStored: ({ attempt, header }) => {
+      if (attempt === 1 && header.index === 1) return new Promise((resolve) => held.push(resolve));
+      return undefined;
+    },
+    segmentSize: 6 * MIB,
+  });
+  const bytes = ciphertext(11 * MIB);
+  const client = clientOf(server, {}, { stallMs: 300, acknowledgeMs: 400 });
+  const result = await client.upload(ask(chunked(bytes)));
+  t.true(result.resumes >= 2);
+  t.true(server.versions[0]!.bytes.equals(bytes));
+  for (const release of held) release();
+});
+
+test("a fault of a proxy is retried", async (t) => {
+  let faults = 0;
+  const server = await serve(t, {
+    onCall: (method) => {
+      if (method === "WriteSegment" && faults++ < 3) {
+        throw new ConnectError("bad gateway", [Code.Internal, Code.Unknown, Code.Canceled][faults - 1]);
+      }
+    },
+  });
+  const result = await clientOf(server).upload(ask(chunked(ciphertext(100))));
+  t.is(result.resumes, 3);
+});
+
+test("a request id of an upload that has ended is refused, and its version is named", async (t) => {
+  const server = await serve(t);
+  const requestId = "nightly-1";
+  await clientOf(server).upload(ask(chunked(ciphertext(100)), { requestId }));
+  const [stored] = [...server.uploads.values()];
+  stored!.upload.versionNumber = 1n;
+  await t.throwsAsync(clientOf(server).upload(ask(chunked(ciphertext(100)), { requestId })), {
+    name: "InvalidRequestError",
+    message: /became version 1/,
+  });
+  t.is(server.versions.length, 1);
+  t.is(server.aborted.length, 0);
+});

@@ -1,0 +1,91 @@
+/** Real server and CLI processes, for the demo, the end-to-end tests and the benchmark. */
+import { type ChildProcess, spawn } from "node:child_process";
+import { once } from "node:events";
+import { fileURLToPath } from "node:url";
+
+const ROOT = fileURLToPath(new URL("..", import.meta.url));
+
+/** The `strongroom` program of this checkout. */
+export const STRONGROOM = `${ROOT}bin/strongroom`;
+
+/** How a command ended. */
+export interface Outcome {
+  /** Exit code; null when a signal ended it. */
+  readonly code: number | null;
+  readonly stdout: Buffer;
+  readonly stderr: string;
+}
+
+/** Input and surroundings of a command. */
+export interface RunOptions {
+  readonly input?: string | Uint8Array;
+  readonly env?: Readonly<Record<string, string>>;
+  readonly cwd?: string;
+}
+
+/** The environment of this process without options of Strongroom or Backup Maker, so that a developer's own do not leak in. */
+export function cleanEnvironment(): Record<string, string> {
+  const entries = Object.entries(process.env).filter(([name]) => !/^(STRONGROOM|BM)_/.test(name));
+  return Object.fromEntries(entries) as Record<string, string>;
+}
+
+/** Runs a program to its end. */
+export async function run(program: string, args: readonly string[], options: RunOptions = {}): Promise<Outcome> {
+  const child = spawn(program, args, { cwd: options.cwd, env: { ...cleanEnvironment(), ...options.env } });
+  const stdout: Buffer[] = [];
+  const stderr: Buffer[] = [];
+  child.stdout.on("data", (chunk: Buffer) => stdout.push(chunk));
+  child.stderr.on("data", (chunk: Buffer) => stderr.push(chunk));
+  // A program that ends without reading its input breaks the pipe; its exit code says why.
+  child.stdin.on("error", () => {});
+  child.stdin.end(options.input);
+  const [code] = (await once(child, "close")) as [number | null];
+  return { code, stdout: Buffer.concat(stdout), stderr: Buffer.concat(stderr).toString() };
+}
+
+/** A running `strongroom serve`. */
+export interface ServerProcess {
+  readonly child: ChildProcess;
+  readonly url: string;
+  /** What it has logged so far. */
+  log(): string;
+  /** Sends a signal and waits for the end. Returns the exit code; null when the signal ended it. */
+  end(signal: NodeJS.Signals): Promise<number | null>;
+}
+
+/** Starts a server on a free port and waits until it listens. Throws with its messages when it ends before. */
+export async function startServerProcess(
+  args: readonly string[],
+  env: Readonly<Record<string, string>> = {},
+): Promise<ServerProcess> {
+  const child = spawn(STRONGROOM, ["serve", "--listen", "127.0.0.1:0", ...args], {
+    env: { ...cleanEnvironment(), ...env },
+    stdio: ["ignore", "pipe", "pipe"],
+  });
+  let log = "";
+  const ended = once(child, "close");
+  const listening = new Promise<string>((resolve, reject) => {
+    let out = "";
+    child.stdout.on("data", (chunk: Buffer) => {
+      out += chunk;
+      const url = /listens on (http:\S+)/.exec(out)?.[1];
+      if (url !== undefined) resolve(url);
+    });
+    child.stderr.on("data", (chunk: Buffer) => {
+      log += chunk;
+    });
+    child.once("close", () => reject(new Error(`the server ended before it listened:\n${log}`)));
+  });
+  const url = await listening;
+  return {
+    child,
+    url,
+    log: () => log,
+    async end(signal) {
+      if (child.exitCode !== null || child.signalCode !== null) return child.exitCode;
+      child.kill(signal);
+      const [code] = (await ended) as [number | null];
+      return code;
+    },
+  };
+}

@@ -1,0 +1,89 @@
+import { readdir, readFile, realpath, stat } from "node:fs/promises";
+import { join } from "node:path";
+import type { Findings } from "./problem.ts";
+
+/** A configuration file that was read. */
+export interface ConfigFile {
+  /** Relative to the configuration directory, with `/`. */
+  readonly file: string;
+  readonly text: string;
+}
+
+/** Greatest size of a file in bytes; a Kubernetes object has the same bound. */
+const MAX_FILE_SIZE = 1024 * 1024;
+/** Most files of one directory; a bound against a wrong directory such as `/`, not against use. */
+const MAX_FILES = 10_000;
+const MAX_DEPTH = 16;
+const CONFIG_FILE = /\.(?:ya?ml|json)$/i;
+
+function why(error: unknown): string {
+  const code = (error as NodeJS.ErrnoException).code;
+  if (code === "ENOENT") return "it does not exist (a link to nothing, or removed meanwhile)";
+  if (code === "EACCES" || code === "EPERM") return "the server's user may not read it";
+  if (code === "ELOOP") return "its symbolic links go round in a circle";
+  return code ?? "unknown error";
+}
+
+/**
+ * Reads all `.yaml`, `.yml` and `.json` files below a directory, in a stable order. What begins with a dot is passed by.
+ *
+ * Symbolic links are followed, because Kubernetes mounts a ConfigMap as links into a hidden `..data` directory; a directory or file that
+ * is reached a second time by another way is not read again, so that links can neither go in circles nor double an object.
+ */
+export async function readConfigFiles(dir: string, findings: Findings): Promise<ConfigFile[]> {
+  const files: ConfigFile[] = [];
+  const seen = new Set<string>();
+  let full = false;
+
+  const fail = (file: string, reason: string) => findings.error({ file: file || ".", line: 1, path: "" }, reason);
+
+  async function readOne(file: string, size: number): Promise<void> {
+    if (size > MAX_FILE_SIZE) {
+      fail(file, `expected at most 1 MiB, came ${size} bytes; split the file`);
+      return;
+    }
+    if (files.length >= MAX_FILES) {
+      if (!full) fail(file, `expected at most ${MAX_FILES} files, this one and others are too many; is ${dir} right?`);
+      full = true;
+      return;
+    }
+    const bytes = await readFile(join(dir, file));
+    try {
+      files.push({ file, text: new TextDecoder("utf-8", { fatal: true }).decode(bytes) });
+    } catch {
+      fail(file, "expected UTF-8 text, came other bytes; save the file as UTF-8");
+    }
+  }
+
+  async function visit(path: string, depth: number): Promise<void> {
+    if (full) return;
+    try {
+      const info = await stat(join(dir, path));
+      // Only regular files: opening a named pipe would wait for ever.
+      const wanted = info.isDirectory() || (info.isFile() && CONFIG_FILE.test(path));
+      if (!wanted) return;
+      const real = await realpath(join(dir, path));
+      if (seen.has(real)) return;
+      seen.add(real);
+      if (info.isFile()) {
+        await readOne(path, info.size);
+      } else if (depth > MAX_DEPTH) {
+        fail(path, `expected directories at most ${MAX_DEPTH} deep; is ${dir} right?`);
+      } else {
+        const names = (await readdir(join(dir, path))).filter((name) => !name.startsWith(".")).sort();
+        for (const name of names) await visit(path === "" ? name : `${path}/${name}`, depth + 1);
+      }
+    } catch (error) {
+      fail(path, `cannot be read: ${why(error)}`);
+    }
+  }
+
+  const root = await stat(dir).catch(() => undefined);
+  if (!root?.isDirectory()) {
+    const came = root ? "a file" : "nothing there";
+    fail("", `expected a directory at ${dir}, came ${came}; \`strongroom init\` makes one`);
+    return files;
+  }
+  await visit("", 0);
+  return files;
+}

@@ -1,0 +1,81 @@
+/** Where something stands in a configuration directory. */
+export interface Place {
+  /** Relative to the configuration directory, with `/`. */
+  readonly file: string;
+  /** From 1. */
+  readonly line: number;
+  /** Field within the object, such as `spec.windows[0].duration`; empty for a whole file or document. */
+  readonly path: string;
+}
+
+/** Something to be said about a configuration directory. The reason never contains a value of a Secret or a password. */
+export interface ConfigProblem extends Place {
+  /** What was expected, what came, what to do. */
+  readonly reason: string;
+  /** An error keeps the configuration from being used; a warning does not. */
+  readonly severity: "error" | "warning";
+}
+
+/** Writes a problem as one line: `file:line: path: reason`; the path is left out where there is none. */
+export function formatProblem(problem: ConfigProblem): string {
+  const path = problem.path === "" ? "" : `${problem.path}: `;
+  return `${problem.file}:${problem.line}: ${path}${problem.reason}`;
+}
+
+function inOrder(problems: readonly ConfigProblem[]): ConfigProblem[] {
+  return problems.toSorted((a, b) => (a.file === b.file ? a.line - b.line : a.file < b.file ? -1 : 1));
+}
+
+/** Collects what is said while a directory is read. */
+export class Findings {
+  readonly #problems: ConfigProblem[] = [];
+  readonly #warnings: ConfigProblem[] = [];
+
+  /** Errors so far; readers compare it before and after an object to know whether that object is whole. */
+  get errorCount(): number {
+    return this.#problems.length;
+  }
+
+  /** Adds an error. */
+  error({ file, line, path }: Place, reason: string): void {
+    this.#problems.push({ file, line, path, reason, severity: "error" });
+  }
+
+  /** Adds a warning. */
+  warn({ file, line, path }: Place, reason: string): void {
+    this.#warnings.push({ file, line, path, reason, severity: "warning" });
+  }
+
+  /** The errors, by file and line. */
+  problems(): ConfigProblem[] {
+    return inOrder(this.#problems);
+  }
+
+  /** The warnings, by file and line. */
+  warnings(): ConfigProblem[] {
+    return inOrder(this.#warnings);
+  }
+}
+
+/** Problems a message lists before it says how many more there are. */
+const LISTED = 20;
+
+/** A configuration directory cannot be used. The message lists up to 20 problems, a line each. */
+export class ConfigInvalidError extends Error {
+  override name = "ConfigInvalidError";
+  /** The directory as it was given. */
+  readonly dir: string;
+  /** All problems, by file and line. */
+  readonly problems: readonly ConfigProblem[];
+
+  constructor(dir: string, problems: readonly ConfigProblem[]) {
+    const lines = problems.slice(0, LISTED).map((problem) => `  ${formatProblem(problem)}`);
+    if (problems.length > LISTED) {
+      lines.push(`  and ${problems.length - LISTED} more; \`strongroom check-config\` lists all of them`);
+    }
+    const count = problems.length === 1 ? "a problem" : `${problems.length} problems`;
+    super(`The configuration in ${dir} has ${count}:\n${lines.join("\n")}`);
+    this.dir = dir;
+    this.problems = problems;
+  }
+}

@@ -1,0 +1,221 @@
+import { and, asc, desc, eq, gte, inArray, isNull, lte, ne, or, sql } from "drizzle-orm";
+import type { AnyPgColumn, PgDatabase, PgQueryResultHKT } from "drizzle-orm/pg-core";
+import type {
+  CollectionRepository,
+  CollectionRow,
+  OrganizationRepository,
+  SegmentRepository,
+  UploadRepository,
+  UsageChange,
+} from "../../app/repositories.ts";
+import * as schema from "./schema.ts";
+
+/** A drizzle database or transaction of either driver. */
+export type Executor = PgDatabase<PgQueryResultHKT, typeof schema>;
+
+const usageChange = (
+  columns: Record<"storedBytes" | "reservedBytes" | "trashBytes", AnyPgColumn>,
+  change: UsageChange,
+) => ({
+  storedBytes: sql`${columns.storedBytes} + ${change.storedBytes ?? 0n}`,
+  reservedBytes: sql`${columns.reservedBytes} + ${change.reservedBytes ?? 0n}`,
+  trashBytes: sql`${columns.trashBytes} + ${change.trashBytes ?? 0n}`,
+});
+
+/** Collections over SQL. */
+export function collectionRepository(db: Executor, now: Date, newId: () => string): CollectionRepository {
+  const { collections } = schema;
+  const lockWhere = async (where: ReturnType<typeof eq>): Promise<CollectionRow | undefined> =>
+    (await db.select().from(collections).where(where).for("update"))[0];
+  return {
+    async lockByName(name) {
+      const existing = await lockWhere(eq(collections.name, name));
+      if (existing !== undefined) return existing;
+      await db
+        .insert(collections)
+        .values({
+          id: newId(),
+          name,
+          lastNumber: 0n,
+          storedBytes: 0n,
+          reservedBytes: 0n,
+          trashBytes: 0n,
+          createdAt: now,
+        })
+        .onConflictDoNothing();
+      return (await lockWhere(eq(collections.name, name)))!;
+    },
+    async lockById(id) {
+      const row = await lockWhere(eq(collections.id, id));
+      if (row === undefined) throw new Error(`no collection row ${id}`);
+      return row;
+    },
+    findByName: async (name) => (await db.select().from(collections).where(eq(collections.name, name)))[0],
+    async addUsage(id, change) {
+      await db.update(collections).set(usageChange(collections, change)).where(eq(collections.id, id));
+    },
+    async nextNumber(id) {
+      const rows = await db
+        .update(collections)
+        .set({ lastNumber: sql`${collections.lastNumber} + 1` })
+        .where(eq(collections.id, id))
+        .returning({ number: collections.lastNumber });
+      return rows[0]!.number;
+    },
+    all: async () => await db.select().from(collections).orderBy(asc(collections.name)),
+  };
+}
+
+/** Counters of tenants over SQL. */
+export function organizationRepository(db: Executor): OrganizationRepository {
+  const { organizations } = schema;
+  return {
+    async lock(name) {
+      await db
+        .insert(organizations)
+        .values({ name, storedBytes: 0n, reservedBytes: 0n, trashBytes: 0n })
+        .onConflictDoNothing();
+      return (await db.select().from(organizations).where(eq(organizations.name, name)).for("update"))[0]!;
+    },
+    async addUsage(name, change) {
+      await db.update(organizations).set(usageChange(organizations, change)).where(eq(organizations.name, name));
+    },
+  };
+}
+
+/** Uploads over SQL. */
+export function uploadRepository(db: Executor): UploadRepository {
+  const { uploads, segments } = schema;
+  return {
+    async insert(row) {
+      await db.insert(uploads).values(row);
+    },
+    find: async (id) => (await db.select().from(uploads).where(eq(uploads.id, id)))[0],
+    findByRequest: async (key, since) =>
+      (
+        await db
+          .select()
+          .from(uploads)
+          .where(
+            and(
+              eq(uploads.collectionId, key.collectionId),
+              eq(uploads.userName, key.userName),
+              eq(uploads.accessKey, key.accessKey),
+              eq(uploads.requestId, key.requestId),
+              ne(uploads.requestId, ""),
+              gte(uploads.begunAt, since),
+            ),
+          )
+          .orderBy(desc(uploads.begunAt))
+          .limit(1)
+      )[0],
+    unsettled: async (collectionId) =>
+      await db
+        .select()
+        .from(uploads)
+        .where(and(eq(uploads.collectionId, collectionId), inArray(uploads.state, ["open", "committing"]))),
+    async update(id, from, change) {
+      const rows = await db
+        .update(uploads)
+        .set(change)
+        .where(and(eq(uploads.id, id), eq(uploads.state, from)))
+        .returning({ id: uploads.id });
+      return rows.length > 0;
+    },
+    lastFailed: async (collectionId) =>
+      (
+        await db
+          .select()
+          .from(uploads)
+          .where(and(eq(uploads.collectionId, collectionId), inArray(uploads.state, ["aborted", "expired"])))
+          .orderBy(desc(uploads.begunAt))
+          .limit(1)
+      )[0],
+    overdue: async (now, limit) =>
+      await db
+        .select()
+        .from(uploads)
+        .where(
+          and(
+            eq(uploads.state, "open"),
+            or(lte(uploads.expiresAt, now), and(eq(uploads.lapsed, false), lte(uploads.leaseExpiresAt, now))),
+          ),
+        )
+        .orderBy(asc(uploads.begunAt))
+        .limit(limit),
+    uncleaned: async (limit) =>
+      await db
+        .select()
+        .from(uploads)
+        .where(and(isNull(uploads.cleanedAt), inArray(uploads.state, ["aborted", "expired"])))
+        .orderBy(asc(uploads.begunAt))
+        .limit(limit),
+    committing: async (limit) =>
+      await db.select().from(uploads).where(eq(uploads.state, "committing")).orderBy(asc(uploads.begunAt)).limit(limit),
+    async markCleaned(id, now) {
+      await db.delete(segments).where(eq(segments.uploadId, id));
+      await db.update(uploads).set({ cleanedAt: now }).where(eq(uploads.id, id));
+    },
+  };
+}
+
+/** Segments over SQL. */
+export function segmentRepository(db: Executor): SegmentRepository {
+  const { segments } = schema;
+  const one = (uploadId: string, index: number) => and(eq(segments.uploadId, uploadId), eq(segments.index, index));
+  const pendingAttempt = (uploadId: string, index: number, attempt: number) =>
+    and(one(uploadId, index), eq(segments.state, "pending"), eq(segments.attempt, attempt));
+  return {
+    find: async (uploadId, index) => (await db.select().from(segments).where(one(uploadId, index)))[0],
+    async insert(row) {
+      await db.insert(segments).values(row);
+    },
+    async raiseAttempt(uploadId, index) {
+      const rows = await db
+        .update(segments)
+        .set({ attempt: sql`${segments.attempt} + 1` })
+        .where(and(one(uploadId, index), eq(segments.state, "pending")))
+        .returning({ attempt: segments.attempt });
+      return rows[0]!.attempt;
+    },
+    async settle(uploadId, index, attempt, framingOut, now) {
+      const rows = await db
+        .update(segments)
+        .set({ state: "stored", framingOut, storedAt: now })
+        .where(pendingAttempt(uploadId, index, attempt))
+        .returning({ index: segments.index });
+      return rows.length > 0;
+    },
+    async dropPending(uploadId, index, attempt) {
+      const rows = await db
+        .delete(segments)
+        .where(pendingAttempt(uploadId, index, attempt))
+        .returning({ index: segments.index });
+      return rows.length > 0;
+    },
+    list: async (uploadId, fromIndex, limit) =>
+      await db
+        .select()
+        .from(segments)
+        .where(and(eq(segments.uploadId, uploadId), gte(segments.index, fromIndex)))
+        .orderBy(asc(segments.index))
+        .limit(limit),
+    async summary(uploadId, segmentSize) {
+      const rows = await db
+        .select({
+          bytes: sql<string>`coalesce(sum(${segments.size}), 0)::text`,
+          lastIndex: sql<number>`coalesce(max(${segments.index}), -1)::int`,
+          shortIndex: sql<
+            number | null
+          >`min(case when ${segments.size} < ${segmentSize} then ${segments.index} end)::int`,
+        })
+        .from(segments)
+        .where(eq(segments.uploadId, uploadId));
+      const row = rows[0]!;
+      return { bytes: BigInt(row.bytes), lastIndex: row.lastIndex, shortIndex: row.shortIndex ?? undefined };
+    },
+    async deleteAll(uploadId) {
+      await db.delete(segments).where(eq(segments.uploadId, uploadId));
+    },
+  };
+}

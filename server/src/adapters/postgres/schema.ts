@@ -1,0 +1,192 @@
+/**
+ * The database schema, the same for PostgreSQL and PGlite. Migrations in `migrations/` are made from it by `npm run migrations` and only go forward.
+ * What the columns mean is said where the rows are used, in `app/repositories.ts`.
+ */
+import { sql } from "drizzle-orm";
+import { boolean, check, index, integer, jsonb, pgTable, primaryKey, text, unique, uuid } from "drizzle-orm/pg-core";
+import { bytea, byteCount, instant } from "./columns.ts";
+
+/** One row: which installation this database and its bucket belong to. */
+export const installation = pgTable("installation", {
+  id: uuid().primaryKey(),
+  createdAt: instant("created_at").notNull(),
+});
+
+/** Every collection ever uploaded to, with its counters; the row is the lock of everything that changes them. */
+export const collections = pgTable(
+  "collections",
+  {
+    id: uuid().primaryKey(),
+    name: text().notNull().unique(),
+    lastNumber: byteCount("last_number").notNull(),
+    storedBytes: byteCount("stored_bytes").notNull(),
+    reservedBytes: byteCount("reserved_bytes").notNull(),
+    trashBytes: byteCount("trash_bytes").notNull(),
+    createdAt: instant("created_at").notNull(),
+  },
+  (t) => [
+    check("collections_counters", sql`${t.storedBytes} >= 0 and ${t.reservedBytes} >= 0 and ${t.trashBytes} >= 0`),
+  ],
+);
+
+/** Physical bytes of a tenant over all its collections. Locked after the collection, never before. */
+export const organizations = pgTable(
+  "organizations",
+  {
+    name: text().primaryKey(),
+    storedBytes: byteCount("stored_bytes").notNull(),
+    reservedBytes: byteCount("reserved_bytes").notNull(),
+    trashBytes: byteCount("trash_bytes").notNull(),
+  },
+  (t) => [
+    check("organizations_counters", sql`${t.storedBytes} >= 0 and ${t.reservedBytes} >= 0 and ${t.trashBytes} >= 0`),
+  ],
+);
+
+/** Versions being received, and how they ended. */
+export const uploads = pgTable(
+  "uploads",
+  {
+    id: uuid().primaryKey(),
+    collectionId: uuid("collection_id")
+      .notNull()
+      .references(() => collections.id),
+    collectionName: text("collection_name").notNull(),
+    organization: text().notNull(),
+    storage: text().notNull(),
+    key: text().notNull().unique(),
+    storeToken: text("store_token"),
+    state: text({ enum: ["open", "committing", "committed", "aborted", "expired"] }).notNull(),
+    userName: text("user_name").notNull(),
+    accessKey: text("access_key").notNull(),
+    sessionId: text("session_id").notNull(),
+    requestId: text("request_id").notNull(),
+    requestDigest: text("request_digest").notNull(),
+    filename: text().notNull(),
+    contentEncoding: text("content_encoding", { enum: ["none", "zstd"] }).notNull(),
+    labels: jsonb().$type<Record<string, string>>().notNull(),
+    clientMetadata: jsonb("client_metadata").$type<Record<string, string>>().notNull(),
+    segmentSize: byteCount("segment_size").notNull(),
+    maxSize: byteCount("max_size").notNull(),
+    reservedBytes: byteCount("reserved_bytes").notNull(),
+    lapsed: boolean().notNull(),
+    leaseExpiresAt: instant("lease_expires_at").notNull(),
+    expiresAt: instant("expires_at").notNull(),
+    begunAt: instant("begun_at").notNull(),
+    endedAt: instant("ended_at"),
+    abortReason: text("abort_reason").notNull(),
+    versionNumber: byteCount("version_number"),
+    cleanedAt: instant("cleaned_at"),
+  },
+  (t) => [
+    index("uploads_collection").on(t.collectionId, t.begunAt),
+    index("uploads_unsettled").on(t.collectionId).where(sql`${t.state} in ('open', 'committing')`),
+    index("uploads_unclean").on(t.state).where(sql`${t.cleanedAt} is null and ${t.state} in ('aborted', 'expired')`),
+    index("uploads_request").on(t.collectionId, t.userName, t.requestId).where(sql`${t.requestId} <> ''`),
+    check("uploads_reserved", sql`${t.reservedBytes} >= 0`),
+  ],
+);
+
+/** Segments of uploads; deleted when the upload has ended. */
+export const segments = pgTable(
+  "segments",
+  {
+    uploadId: uuid("upload_id")
+      .notNull()
+      .references(() => uploads.id, { onDelete: "cascade" }),
+    index: integer().notNull(),
+    size: byteCount("size").notNull(),
+    sha256: bytea().notNull(),
+    state: text({ enum: ["pending", "stored"] }).notNull(),
+    attempt: integer().notNull(),
+    framingIn: bytea("framing_in").notNull(),
+    framingOut: bytea("framing_out"),
+    storedAt: instant("stored_at"),
+  },
+  (t) => [primaryKey({ columns: [t.uploadId, t.index] }), check("segments_size", sql`${t.size} > 0`)],
+);
+
+/** Stored backups; the row outlives its object, as a record. */
+export const versions = pgTable(
+  "versions",
+  {
+    id: uuid().primaryKey(),
+    collectionId: uuid("collection_id")
+      .notNull()
+      .references(() => collections.id),
+    collectionName: text("collection_name").notNull(),
+    organization: text().notNull(),
+    storage: text().notNull(),
+    key: text().notNull().unique(),
+    number: byteCount("number").notNull(),
+    filename: text().notNull(),
+    size: byteCount("size").notNull(),
+    segmentSize: byteCount("segment_size").notNull(),
+    segmentCount: integer("segment_count").notNull(),
+    compositeSha256: bytea("composite_sha256").notNull(),
+    segmentDigests: bytea("segment_digests").notNull(),
+    contentEncoding: text("content_encoding", { enum: ["none", "zstd"] }).notNull(),
+    encryptionFormat: text("encryption_format", { enum: ["openpgp", "age"] }).notNull(),
+    armored: boolean().notNull(),
+    begunAt: instant("begun_at").notNull(),
+    committedAt: instant("committed_at").notNull(),
+    userName: text("user_name").notNull(),
+    accessKey: text("access_key").notNull(),
+    sessionId: text("session_id").notNull(),
+    labels: jsonb().$type<Record<string, string>>().notNull(),
+    clientMetadata: jsonb("client_metadata").$type<Record<string, string>>().notNull(),
+    aboveSoftLimit: boolean("above_soft_limit").notNull(),
+    state: text({ enum: ["live", "removed", "purged"] }).notNull(),
+    held: boolean().notNull(),
+    holdReason: text("hold_reason").notNull(),
+    protectedUntil: instant("protected_until"),
+    removedAt: instant("removed_at"),
+    removedBy: text("removed_by").notNull(),
+    purgeAfter: instant("purge_after"),
+    purgedAt: instant("purged_at"),
+  },
+  (t) => [
+    unique("versions_number").on(t.collectionId, t.number),
+    index("versions_live").on(t.collectionId, t.number).where(sql`${t.state} = 'live'`),
+    index("versions_trash").on(t.purgeAfter).where(sql`${t.state} = 'removed'`),
+    index("versions_removed_by").on(t.removedBy).where(sql`${t.removedBy} <> ''`),
+  ],
+);
+
+/** Issued tokens, as hashes. */
+export const sessions = pgTable(
+  "sessions",
+  {
+    id: text().primaryKey(),
+    userName: text("user_name").notNull(),
+    accessKey: text("access_key").notNull(),
+    scope: jsonb().$type<{ type: string; name: string; roles: string[] }[]>().notNull(),
+    description: text().notNull(),
+    address: text().notNull(),
+    createdAt: instant("created_at").notNull(),
+    expiresAt: instant("expires_at").notNull(),
+    revokedAt: instant("revoked_at"),
+  },
+  (t) => [index("sessions_user").on(t.userName, t.createdAt)],
+);
+
+/** Keys that sign tokens; the newest signs, all verify. */
+export const signingKeys = pgTable("signing_keys", {
+  id: text().primaryKey(),
+  jwk: jsonb().$type<Record<string, unknown>>().notNull(),
+  createdAt: instant("created_at").notNull(),
+});
+
+/** What was done to stored data, and by whom. */
+export const auditEvents = pgTable(
+  "audit_events",
+  {
+    id: uuid().primaryKey(),
+    at: instant("at").notNull(),
+    kind: text().notNull(),
+    actor: text().notNull(),
+    collectionName: text("collection_name").notNull(),
+    details: jsonb().$type<Record<string, string>>().notNull(),
+  },
+  (t) => [index("audit_events_collection").on(t.collectionName, t.at)],
+);

@@ -1,0 +1,130 @@
+import { timingSafeEqual } from "node:crypto";
+import { maySee, type Principal } from "../domain/access.ts";
+import { collectionNotFound } from "../domain/errors.ts";
+import { checkHealth, type HealthCheck, type HealthStatus, newestOf, worst } from "../domain/health.ts";
+import type { CollectionSpec } from "../domain/objects.ts";
+import { nextWindowStart, openWindow } from "../domain/window.ts";
+import { requireVisible } from "./guards.ts";
+import type { ConfigSource } from "./ports.ts";
+import type { CollectionRow, Database, UploadRow, VersionRow } from "./repositories.ts";
+import { releaseLapsed, roomFor } from "./reservations.ts";
+
+/** What the use cases of collections need. */
+export interface CollectionDeps {
+  readonly database: Database;
+  readonly config: ConfigSource;
+  /** SHA-256 in hexadecimal. */
+  readonly sha256: (text: string) => string;
+}
+
+/** A collection with its windows at this moment. */
+export interface CollectionView {
+  readonly spec: CollectionSpec;
+  /** Empty while nothing was ever uploaded. */
+  readonly id: string;
+  readonly acceptsUploadsNow: boolean;
+  readonly nextWindowAt: Date | undefined;
+}
+
+/** A collection with its usage. */
+export interface CollectionDetails extends CollectionView {
+  readonly usage: Pick<CollectionRow, "storedBytes" | "reservedBytes" | "trashBytes"> & {
+    readonly versionCount: number;
+    readonly openUploads: number;
+    /** Bytes. */
+    readonly nextUploadAllowance: bigint;
+  };
+}
+
+const NOTHING = { id: "", storedBytes: 0n, reservedBytes: 0n, trashBytes: 0n };
+
+function viewOf(spec: CollectionSpec, id: string, now: Date): CollectionView {
+  const open = spec.windows.length === 0 || openWindow(spec.windows, spec.timezone, now) !== undefined;
+  return { spec, id, acceptsUploadsNow: open, nextWindowAt: nextWindowStart(spec.windows, spec.timezone, now) };
+}
+
+/** Lists the collections the caller may see, by name, after `afterName`. */
+export async function listCollections(
+  deps: CollectionDeps,
+  principal: Principal,
+  input: { afterName: string | undefined; pageSize: number },
+): Promise<{ collections: CollectionView[]; nextAfter: string | undefined }> {
+  const visible = [...deps.config.current().collections.values()]
+    .filter((spec) => maySee(principal, spec) && (input.afterName === undefined || spec.name > input.afterName))
+    .sort((a, b) => (a.name < b.name ? -1 : 1));
+  const page = visible.slice(0, input.pageSize);
+  const collections = await deps.database.transaction(async (tx) => {
+    const views: CollectionView[] = [];
+    for (const spec of page) views.push(viewOf(spec, (await tx.collections.findByName(spec.name))?.id ?? "", tx.now));
+    return views;
+  });
+  return { collections, nextAfter: visible.length > page.length ? page.at(-1)!.name : undefined };
+}
+
+/** Describes a collection with what it uses. */
+export async function getCollection(
+  deps: CollectionDeps,
+  principal: Principal,
+  name: string,
+): Promise<CollectionDetails> {
+  const spec = requireVisible(deps.config, principal, name);
+  return await deps.database.transaction(async (tx) => {
+    const collection = await tx.collections.lockByName(spec.name);
+    await releaseLapsed(tx, collection);
+    const fresh = (await tx.collections.findByName(spec.name)) ?? NOTHING;
+    const open = (await tx.uploads.unsettled(collection.id)).filter((u) => !u.lapsed);
+    const room = await roomFor(tx, deps.config, spec, collection, undefined);
+    return {
+      ...viewOf(spec, collection.id, tx.now),
+      usage: {
+        storedBytes: fresh.storedBytes,
+        reservedBytes: fresh.reservedBytes,
+        trashBytes: fresh.trashBytes,
+        versionCount: (await tx.versions.allLive(collection.id)).length,
+        openUploads: open.length,
+        nextUploadAllowance: room.total,
+      },
+    };
+  });
+}
+
+/** The health of a collection. */
+export interface CollectionHealth {
+  readonly status: HealthStatus;
+  readonly checks: readonly HealthCheck[];
+  readonly newest: VersionRow | undefined;
+  /** The last upload that failed, when no version was begun after it. */
+  readonly lastFailed: UploadRow | undefined;
+}
+
+/**
+ * Runs the health checks for a caller that may see the collection, or one that knows its health secret. Every other caller gets the one answer for
+ * collections that do not exist or may not be seen.
+ */
+export async function getCollectionHealth(
+  deps: CollectionDeps,
+  caller: { readonly principal: Principal | undefined; readonly secret: string | undefined },
+  name: string,
+): Promise<CollectionHealth> {
+  const spec = deps.config.current().collections.get(name);
+  const bySecret = isHealthSecret(deps, spec, caller.secret);
+  const bySession = spec !== undefined && caller.principal !== undefined && maySee(caller.principal, spec);
+  if (spec === undefined || !(bySecret || bySession)) throw collectionNotFound(name);
+  return await deps.database.transaction(async (tx) => {
+    const collection = await tx.collections.findByName(spec.name);
+    const versions = collection === undefined ? [] : await tx.versions.allLive(collection.id);
+    const checks = checkHealth(spec, versions, tx.now);
+    const newest = newestOf(versions);
+    const failed = collection === undefined ? undefined : await tx.uploads.lastFailed(collection.id);
+    const isLast = failed !== undefined && (newest === undefined || failed.begunAt > newest.begunAt);
+    return { status: worst(checks.map((c) => c.status)), checks, newest, lastFailed: isLast ? failed : undefined };
+  });
+}
+
+function isHealthSecret(deps: CollectionDeps, spec: CollectionSpec | undefined, secret: string | undefined): boolean {
+  if (secret === undefined) return false;
+  // Hashes and compares in every case, so that the time tells nothing about which collections exist.
+  const given = Buffer.from(deps.sha256(secret), "hex");
+  const expected = Buffer.from(spec?.healthSecretSha256 ?? "0".repeat(64), "hex");
+  return expected.length === given.length && timingSafeEqual(expected, given) && spec?.healthSecretSha256 !== undefined;
+}

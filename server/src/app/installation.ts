@@ -1,0 +1,46 @@
+import type { BlobStore } from "./ports.ts";
+import type { Database } from "./repositories.ts";
+
+/** Key of the object that says which installation a store belongs to. */
+export const INSTALLATION_KEY = "strongroom-installation.json";
+
+/** Database and store do not belong together; the server must not start, since its sweeper could delete what it does not know. */
+export class InstallationMismatchError extends Error {
+  override name = "InstallationMismatchError";
+}
+
+/**
+ * Makes sure that database and store carry the same installation id: an empty or rolled-back database must never empty a store. A new database
+ * and an unmarked store are married here.
+ */
+export async function checkInstallation(database: Database, store: BlobStore): Promise<string> {
+  const { id, fresh } = await database.installation();
+  const bytes = await store.get(INSTALLATION_KEY, 4096);
+  if (bytes === undefined) {
+    if (!fresh) {
+      throw new InstallationMismatchError(
+        `the database is in use (installation ${id}), but the ${store.capabilities.name} store has no ${INSTALLATION_KEY}: it is empty or another one. Check the storage URL; if the store was lost on purpose, begin with a new database`,
+      );
+    }
+    const marker = { installation_id: id, what: "Belongs to the Strongroom installation of this id. Do not delete." };
+    await store.put(INSTALLATION_KEY, new TextEncoder().encode(`${JSON.stringify(marker)}\n`));
+    return id;
+  }
+  const found = installationIdOf(bytes);
+  if (found !== id) {
+    throw new InstallationMismatchError(
+      `the store belongs to installation ${found}, the database to ${id}. Check the storage URL and the database; never point two installations at one place`,
+    );
+  }
+  return id;
+}
+
+function installationIdOf(bytes: Uint8Array): string {
+  try {
+    const parsed = JSON.parse(new TextDecoder().decode(bytes)) as { installation_id?: unknown };
+    if (typeof parsed.installation_id === "string") return parsed.installation_id;
+  } catch {
+    // Falls through.
+  }
+  throw new InstallationMismatchError(`${INSTALLATION_KEY} in the store cannot be read; restore it from a backup`);
+}

@@ -1,0 +1,38 @@
+import type { RotatableVersion } from "../domain/rotation.ts";
+import type { Transaction, UsageChange, VersionRow } from "./repositories.ts";
+import type { UploadSettings } from "./settings.ts";
+
+/** A version row as rotation sees it. */
+export function rotatable(row: VersionRow): RotatableVersion & Omit<VersionRow, "protectedUntil"> {
+  return { ...row, protectedUntil: row.protectedUntil ?? undefined };
+}
+
+/** Moves bytes between the counters of a collection and of its tenant. The collection must be locked. */
+export async function moveUsage(
+  tx: Transaction,
+  of: { readonly collectionId: string; readonly organization: string },
+  change: UsageChange,
+): Promise<void> {
+  await tx.collections.addUsage(of.collectionId, change);
+  if (of.organization === "") return;
+  await tx.organizations.lock(of.organization);
+  await tx.organizations.addUsage(of.organization, change);
+}
+
+/**
+ * Removes a live version: invisible at once, its bytes counted as trash until the sweeper deletes them, no sooner than the purge delay. The
+ * collection must be locked.
+ * @param removedBy id of the version it was rotated out for, or `user:<name>`.
+ * @returns when its bytes may be deleted; undefined when it was not live.
+ */
+export async function removeVersion(
+  tx: Transaction,
+  settings: Pick<UploadSettings, "purgeDelayMs">,
+  version: Pick<VersionRow, "id" | "collectionId" | "organization" | "size">,
+  removedBy: string,
+): Promise<Date | undefined> {
+  const purgeAfter = new Date(tx.now.getTime() + settings.purgeDelayMs);
+  if (!(await tx.versions.remove(version.id, { removedAt: tx.now, removedBy, purgeAfter }))) return undefined;
+  await moveUsage(tx, version, { storedBytes: -version.size, trashBytes: version.size });
+  return purgeAfter;
+}

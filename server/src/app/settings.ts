@@ -1,0 +1,35 @@
+/** Times and sizes of the upload protocol. Milliseconds and bytes. */
+export interface UploadSettings {
+  /** Place and space of an upload are kept this long after the last sign of life. */
+  readonly leaseMs: number;
+  /** An upload can be resumed this long after the last sign of life. */
+  readonly expiryMs: number;
+  /** Segments are at least this large; a multiple of 1 MiB. */
+  readonly leastSegmentSize: bigint;
+  /** The most bytes one chunk of WriteSegment may have, and the size of chunks of ReadVersion. */
+  readonly maxChunkSize: number;
+  /** WriteSegment fails when nothing came for this long. */
+  readonly segmentIdleMs: number;
+  /** Bytes of a removed version are kept at least this long, so that running downloads end. */
+  readonly purgeDelayMs: number;
+  /** A request id is remembered this long. */
+  readonly requestIdMs: number;
+}
+
+/** The protocol's defaults. */
+export const DEFAULT_UPLOAD_SETTINGS: UploadSettings = {
+  leaseMs: 15 * 60_000,
+  expiryMs: 24 * 3_600_000,
+  leastSegmentSize: 16n * 1024n * 1024n,
+  maxChunkSize: 1024 * 1024,
+  segmentIdleMs: 60_000,
+  purgeDelayMs: 24 * 3_600_000,
+  requestIdMs: 7 * 24 * 3_600_000,
+};
+
+/** What server processes log; messages and fields never hold a secret. */
+export interface Log {
+  info(fields: Record<string, unknown>, message: string): void;
+  warn(fields: Record<string, unknown>, message: string): void;
+  error(fields: Record<string, unknown>, message: string): void;
+}

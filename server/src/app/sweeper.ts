@@ -1,0 +1,85 @@
+import { type SweepDeps, type SweepReport, sweep } from "./sweep.ts";
+
+/** A leap of the database's clock against this process' own pauses deletions for this long, in milliseconds. */
+const LEAP_MS = 24 * 3_600_000;
+
+/** Runs {@link sweep} every so often and on request, one at a time. */
+export class Sweeper {
+  readonly #deps: SweepDeps;
+  readonly #everyMs: number;
+  #timer: NodeJS.Timeout | undefined;
+  #running: Promise<SweepReport> | undefined;
+  #again = false;
+  #stopped = false;
+  #clock: { database: number; process: number } | undefined;
+  #pausedUntil = 0;
+
+  constructor(deps: SweepDeps, everyMs: number) {
+    this.#deps = deps;
+    this.#everyMs = everyMs;
+  }
+
+  /** Sweeps now and from then on. */
+  start(): void {
+    this.request();
+  }
+
+  /** Asks for a sweep soon: something ended. */
+  request(): void {
+    if (this.#stopped) return;
+    if (this.#running !== undefined) {
+      this.#again = true;
+      return;
+    }
+    clearTimeout(this.#timer);
+    this.runOnce()
+      .catch((error: unknown) => this.#deps.log.warn({ err: error }, "sweeper: failed; the next sweep tries again"))
+      .finally(() => {
+        if (this.#stopped) return;
+        const delay = this.#again ? 0 : this.#everyMs;
+        this.#again = false;
+        this.#timer = setTimeout(() => this.request(), delay);
+        this.#timer.unref();
+      });
+  }
+
+  /** Sweeps once, after a sweep that is under way. */
+  async runOnce(): Promise<SweepReport> {
+    await this.#running?.catch(() => {});
+    const run = this.#mayDelete().then(async (mayDelete) => await sweep(this.#deps, mayDelete));
+    this.#running = run;
+    try {
+      return await run;
+    } finally {
+      this.#running = undefined;
+    }
+  }
+
+  /** No further sweeps; waits for the one under way. */
+  async stop(): Promise<void> {
+    this.#stopped = true;
+    clearTimeout(this.#timer);
+    await this.#running?.catch(() => {});
+  }
+
+  /** Whether the database's clock went on like this process' own: a leap of a day must not make everything look overdue. */
+  async #mayDelete(): Promise<boolean> {
+    const now = {
+      database: (await this.#deps.database.transaction(async (tx) => tx.now)).getTime(),
+      process: performance.now(),
+    };
+    const before = this.#clock;
+    this.#clock = now;
+    if (before !== undefined) {
+      const leap = now.database - before.database - (now.process - before.process);
+      if (Math.abs(leap) >= LEAP_MS) {
+        this.#pausedUntil = now.process + LEAP_MS;
+        this.#deps.log.error(
+          { leap_ms: Math.round(leap) },
+          "sweeper: the database's clock leapt by a day or more; nothing is deleted for 24 hours. If the clock is right, restart the server",
+        );
+      }
+    }
+    return now.process >= this.#pausedUntil;
+  }
+}

@@ -1,0 +1,57 @@
+import type { Principal } from "../domain/access.ts";
+import { DomainError } from "../domain/errors.ts";
+import { atLeastZero, type UploadDeps, type UploadView } from "./create-upload.ts";
+import { requireOwnUpload, requireUploadAccess, uploadNotOpen } from "./guards.ts";
+import type { SegmentRow, UploadRow } from "./repositories.ts";
+import { endUpload, roomFor } from "./reservations.ts";
+import type { SegmentAttempts } from "./segment-attempts.ts";
+
+/** How an upload stands, with a page of its stored segments. */
+export interface UploadStatus extends UploadView {
+  readonly segments: readonly SegmentRow[];
+  /** Index to go on from; undefined on the last page. */
+  readonly nextIndex: number | undefined;
+}
+
+/** Tells how one's own upload stands. */
+export async function getUpload(
+  deps: UploadDeps,
+  principal: Principal,
+  input: { uploadId: string; fromIndex: number; pageSize: number },
+): Promise<UploadStatus> {
+  return await deps.database.transaction(async (tx) => {
+    const upload = await requireOwnUpload(tx, principal, input.uploadId);
+    const spec = requireUploadAccess(deps.config, principal, upload);
+    const page = await tx.segments.list(upload.id, input.fromIndex, input.pageSize + 1);
+    const nextIndex = page.length > input.pageSize ? page[input.pageSize]!.index : undefined;
+    const segments = page.slice(0, input.pageSize).filter((s) => s.state === "stored");
+    if (upload.state !== "open") return { upload, remaining: 0n, segments, nextIndex };
+    const collection = await tx.collections.lockById(upload.collectionId);
+    const room = await roomFor(tx, deps.config, spec, collection, upload.id);
+    return { upload, remaining: atLeastZero(room.total - upload.reservedBytes), segments, nextIndex };
+  });
+}
+
+/**
+ * Gives up one's own upload. An aborted or expired one stays as it is; one that is being or was committed is left alone.
+ * Needs no role: whoever began an upload may end it.
+ */
+export async function abortUpload(
+  deps: UploadDeps & { readonly attempts: SegmentAttempts },
+  principal: Principal,
+  input: { uploadId: string; reason: string },
+): Promise<UploadRow> {
+  const ended = await deps.database.transaction(async (tx) => {
+    const found = await requireOwnUpload(tx, principal, input.uploadId);
+    await tx.collections.lockById(found.collectionId);
+    const upload = (await tx.uploads.find(found.id))!;
+    if (upload.state === "aborted" || upload.state === "expired") return upload;
+    if (upload.state !== "open") throw uploadNotOpen(upload);
+    return await endUpload(tx, upload, "aborted", input.reason === "" ? "aborted by the client" : input.reason);
+  });
+  await deps.attempts.end(
+    ended.id,
+    new DomainError("UPLOAD_NOT_OPEN", "the upload was aborted", { metadata: { state: "aborted" } }),
+  );
+  return ended;
+}

@@ -1,0 +1,79 @@
+/**
+ * What a call can be refused for. The names are those of `proto/strongroom/v1/error_reason.proto` without their prefix; which code each becomes
+ * is decided in `transport/error-map.ts`.
+ */
+export type Reason =
+  | "INVALID_REQUEST"
+  | "PAGE_TOKEN_INVALID"
+  | "AUTHENTICATION_REQUIRED"
+  | "CREDENTIALS_INVALID"
+  | "SESSION_INVALID"
+  | "ACCESS_DENIED"
+  | "LOGIN_BUSY"
+  | "COLLECTION_NOT_FOUND"
+  | "VERSION_NOT_FOUND"
+  | "UPLOAD_NOT_FOUND"
+  | "SESSION_NOT_FOUND"
+  | "WINDOW_CLOSED"
+  | "COLLECTION_BUSY"
+  | "COLLECTION_FROZEN"
+  | "QUOTA_EXCEEDED"
+  | "ROTATION_BLOCKED"
+  | "REQUEST_ID_REUSED"
+  | "UPLOAD_NOT_OPEN"
+  | "SEGMENT_FRAMES_INVALID"
+  | "SEGMENT_SIZE_MISMATCH"
+  | "SEGMENT_DIGEST_MISMATCH"
+  | "SEGMENT_CONFLICT"
+  | "SEGMENT_SUPERSEDED"
+  | "SEGMENT_IDLE"
+  | "PREVIOUS_SEGMENT_MISSING"
+  | "FRAMING_STATE_INVALID"
+  | "CIPHERTEXT_REFUSED"
+  | "SEGMENTS_INCOMPLETE"
+  | "COMMIT_MISMATCH"
+  | "UPLOAD_EMPTY"
+  | "VERSION_PROTECTED"
+  | "RANGE_INVALID"
+  | "VERSION_DAMAGED"
+  | "STORE_UNAVAILABLE"
+  | "DATABASE_UNAVAILABLE"
+  | "SHUTTING_DOWN";
+
+/** Extras of a {@link DomainError}. */
+export interface DomainErrorOptions {
+  /** Facts for programs, as strings; never a secret. */
+  readonly metadata?: Readonly<Record<string, string>>;
+  /** When a retry makes sense, in milliseconds from now. */
+  readonly retryAfterMs?: number;
+  readonly cause?: unknown;
+}
+
+/** A refusal or failure that the caller is told. The message is for a person: what was expected, what came, what to do. */
+export class DomainError extends Error {
+  override name = "DomainError";
+  readonly reason: Reason;
+  readonly metadata: Readonly<Record<string, string>>;
+  readonly retryAfterMs: number | undefined;
+
+  constructor(reason: Reason, message: string, options: DomainErrorOptions = {}) {
+    super(message, options.cause === undefined ? undefined : { cause: options.cause });
+    this.reason = reason;
+    this.metadata = options.metadata ?? {};
+    this.retryAfterMs = options.retryAfterMs;
+  }
+}
+
+/** A field of a request has no acceptable value. */
+export function invalidField(field: string, message: string): DomainError {
+  return new DomainError("INVALID_REQUEST", `${field}: ${message}`, { metadata: { field } });
+}
+
+/** The one answer for a collection that does not exist and one that the caller may not see. */
+export function collectionNotFound(name: string): DomainError {
+  return new DomainError(
+    "COLLECTION_NOT_FOUND",
+    `collection "${name}" does not exist, or you may not see it; check the name, and the roles of the user, access key and session`,
+    { metadata: { collection: name } },
+  );
+}

@@ -1,0 +1,90 @@
+import type { CollectionSpec } from "./objects.ts";
+import { formatDuration, formatSize } from "./sizes.ts";
+import { lastFinishedWindow, openWindow } from "./window.ts";
+
+/** How a check ended; `warning` means that backups still work. */
+export type HealthStatus = "ok" | "warning" | "failed";
+
+/** One check with what was expected and found. */
+export interface HealthCheck {
+  readonly name: "window" | "age" | "size" | "sum";
+  readonly status: HealthStatus;
+  readonly message: string;
+}
+
+/** What health needs to know of a live version. */
+export interface HealthVersion {
+  readonly number: bigint;
+  readonly begunAt: Date;
+  /** Bytes. */
+  readonly size: bigint;
+}
+
+/** The worst of several statuses; `ok` for none. */
+export function worst(statuses: Iterable<HealthStatus>): HealthStatus {
+  const all = new Set(statuses);
+  return all.has("failed") ? "failed" : all.has("warning") ? "warning" : "ok";
+}
+
+/** The version that was begun last; undefined for none. */
+export function newestOf<V extends HealthVersion>(versions: readonly V[]): V | undefined {
+  return versions.reduce<V | undefined>((a, b) => (a !== undefined && a.begunAt >= b.begunAt ? a : b), undefined);
+}
+
+/** Runs every check that applies to the collection over its live versions. */
+export function checkHealth(spec: CollectionSpec, versions: readonly HealthVersion[], now: Date): HealthCheck[] {
+  const newest = newestOf(versions);
+  const checks: HealthCheck[] = [];
+  if (spec.windows.length > 0) checks.push(checkWindow(spec, newest, now));
+  if (spec.maxAgeMs !== undefined) checks.push(checkAge(spec.maxAgeMs, newest, now));
+  checks.push(checkSize(spec, versions), checkSum(spec, versions));
+  return checks;
+}
+
+function checkWindow(spec: CollectionSpec, newest: HealthVersion | undefined, now: Date): HealthCheck {
+  const name = "window";
+  if (openWindow(spec.windows, spec.timezone, now) !== undefined)
+    return { name, status: "ok", message: "an upload window is open now" };
+  const last = lastFinishedWindow(spec.windows, spec.timezone, now);
+  if (last === undefined) return { name, status: "ok", message: "no upload window has ended yet" };
+  const expected = `the last upload window, ${last.start.toISOString()} to ${last.end.toISOString()}`;
+  // A version begun after the window (by a role that may) is fresher than one begun inside it.
+  if (newest !== undefined && newest.begunAt >= last.start)
+    return { name, status: "ok", message: `version ${newest.number} was begun in or after ${expected}` };
+  const found =
+    newest === undefined ? "there is no version" : `the newest version was begun ${newest.begunAt.toISOString()}`;
+  return { name, status: "failed", message: `expected a version begun in ${expected}; ${found}` };
+}
+
+function checkAge(maxAgeMs: number, newest: HealthVersion | undefined, now: Date): HealthCheck {
+  const name = "age";
+  const expected = `a version not older than ${formatDuration(maxAgeMs)}`;
+  if (newest === undefined) return { name, status: "failed", message: `expected ${expected}; there is no version` };
+  const ageMs = now.getTime() - newest.begunAt.getTime();
+  const found = `version ${newest.number} was begun ${newest.begunAt.toISOString()}`;
+  return ageMs <= maxAgeMs
+    ? { name, status: "ok", message: found }
+    : { name, status: "failed", message: `expected ${expected}; the newest, ${found}` };
+}
+
+function checkSize(spec: CollectionSpec, versions: readonly HealthVersion[]): HealthCheck {
+  const name = "size";
+  const above = versions.filter((v) => v.size > spec.maxOneVersionSize);
+  if (above.length === 0) return { name, status: "ok", message: "no version is above the soft limit" };
+  const list = above.map((v) => `${v.number} (${formatSize(v.size)})`).join(", ");
+  return {
+    name,
+    status: "warning",
+    message: `above maxOneVersionSize, ${formatSize(spec.maxOneVersionSize)}: version ${list}; raise the limits before the extra space is used up`,
+  };
+}
+
+function checkSum(spec: CollectionSpec, versions: readonly HealthVersion[]): HealthCheck {
+  const name = "sum";
+  const sum = versions.reduce((total, v) => total + v.size, 0n);
+  if (sum <= spec.maxCollectionSize) {
+    return { name, status: "ok", message: `${formatSize(sum)} of ${formatSize(spec.maxCollectionSize)} used` };
+  }
+  const message = `the versions have ${sum} bytes together, which is above maxCollectionSize, ${spec.maxCollectionSize} bytes`;
+  return { name, status: "failed", message };
+}

@@ -1,0 +1,98 @@
+import type { CiphertextFormat } from "@strongroom/framing";
+import type { UploadWindow } from "./window.ts";
+
+/** Roles a user can have system-wide, on a collection, for an access key or in a session's scope (behaviour of each in `access.ts`). */
+export const ROLES = [
+  "systemAdmin",
+  "userManager",
+  "collectionManager",
+  "backupUploader",
+  "backupDownloader",
+  "uploadsAnytime",
+] as const;
+
+/** One of {@link ROLES}. */
+export type Role = (typeof ROLES)[number];
+
+/** Roles for one object, as in access keys and session scopes. */
+export interface ObjectGrant {
+  /** Kind of object; only `collection` is known so far. */
+  readonly type: string;
+  /** Name of the object. */
+  readonly name: string;
+  readonly roles: readonly Role[];
+}
+
+/** An extra name and password of a user (`user$key`) with fewer rights. */
+export interface AccessKey {
+  readonly name: string;
+  /** PHC-encoded argon2id hash; undefined when none is configured, so nobody can log in with it. */
+  readonly passwordHash: string | undefined;
+  readonly objects: readonly ObjectGrant[];
+}
+
+/** A person or program that logs in. */
+export interface User {
+  readonly name: string;
+  readonly email: string;
+  readonly organization: string;
+  readonly about: string;
+  readonly deactivated: boolean;
+  /** PHC-encoded argon2id hash; undefined when none is configured, so nobody can log in with it. */
+  readonly passwordHash: string | undefined;
+  /** Addresses and CIDR ranges logins and requests must come from; empty for anywhere. */
+  readonly restrictByIp: readonly string[];
+  readonly roles: readonly Role[];
+  readonly accessKeys: readonly AccessKey[];
+}
+
+/** Who may do what in a collection. */
+export interface AccessEntry {
+  readonly userName: string;
+  readonly roles: readonly Role[];
+}
+
+/** The configuration of a collection. Byte counts are bigint, durations are milliseconds. */
+export interface CollectionSpec {
+  readonly name: string;
+  readonly description: string;
+  /** Tenant; empty for none. */
+  readonly organization: string;
+  /** File name of a version; `${version}` stands for its number. */
+  readonly filenameTemplate: string;
+  readonly maxBackupsCount: number;
+  /** Soft limit of one version. */
+  readonly maxOneVersionSize: bigint;
+  /** Hard limit of the collection. */
+  readonly maxCollectionSize: bigint;
+  readonly maxParallelUploads: number;
+  readonly windows: readonly UploadWindow[];
+  /** IANA time zone of the windows. */
+  readonly timezone: string;
+  /** Rotation. */
+  readonly strategy: "fifo";
+  /** The age check of health fails above this; undefined for no age check. */
+  readonly maxAgeMs: number | undefined;
+  /** A published version is protected from removal for this long; undefined for none. */
+  readonly minRetentionMs: number | undefined;
+  readonly encryptionFormats: readonly CiphertextFormat[];
+  /** OpenPGP key ids (16 lower-case hexadecimal digits) a dump may be encrypted to; undefined for any. */
+  readonly recipientKeyIds: readonly string[] | undefined;
+  /** SHA-256 of the health secret in hexadecimal; undefined when health is for sessions only. */
+  readonly healthSecretSha256: string | undefined;
+  readonly accessControl: readonly AccessEntry[];
+}
+
+/** A tenant over several collections. */
+export interface OrganizationSpec {
+  readonly name: string;
+  /** Hard limit over all physical bytes of its collections: stored, reserved, removed and not yet purged. */
+  readonly maxTotalSize: bigint | undefined;
+}
+
+/** One consistent state of the whole configuration. */
+export interface Configuration {
+  readonly users: ReadonlyMap<string, User>;
+  readonly collections: ReadonlyMap<string, CollectionSpec>;
+  readonly organizations: ReadonlyMap<string, OrganizationSpec>;
+}

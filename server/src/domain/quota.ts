@@ -1,0 +1,43 @@
+/** Limits of a collection, in bytes; see `CollectionSpec`. */
+export interface QuotaLimits {
+  readonly maxBackupsCount: number;
+  /** soft */
+  readonly maxOneVersionSize: bigint;
+  /** hard */
+  readonly maxCollectionSize: bigint;
+}
+
+/** What takes room beside an upload, in bytes. */
+export interface QuotaSituation {
+  /** Sizes of the versions that rotation would keep if this upload alone were published. */
+  readonly kept: readonly bigint[];
+  /** Reservations of the other open uploads. */
+  readonly reservedByOthers: readonly bigint[];
+}
+
+/** Bytes that all versions at their soft limit leave of the hard limit; negative for an invalid configuration. */
+export function extraSpace(limits: QuotaLimits): bigint {
+  return limits.maxCollectionSize - BigInt(limits.maxBackupsCount) * limits.maxOneVersionSize;
+}
+
+/** The most bytes one upload could reach in an empty collection. */
+export function maxUploadSize(limits: QuotaLimits): bigint {
+  return limits.maxOneVersionSize + extraSpace(limits);
+}
+
+/**
+ * Bytes that an upload may have in total, by the formula of the protocol:
+ * `min(hard - sum(K) - sum(R), soft + extra - sum over K of max(0, size - soft) - sum over R of max(0, reserved - soft))`, where K are the kept versions
+ * and R the other reservations. Never negative.
+ */
+export function allowance(limits: QuotaLimits, situation: QuotaSituation): bigint {
+  const soft = limits.maxOneVersionSize;
+  let ofHardLimit = limits.maxCollectionSize;
+  let ofExtraSpace = maxUploadSize(limits);
+  for (const size of [...situation.kept, ...situation.reservedByOthers]) {
+    ofHardLimit -= size;
+    if (size > soft) ofExtraSpace -= size - soft;
+  }
+  const least = ofHardLimit < ofExtraSpace ? ofHardLimit : ofExtraSpace;
+  return least > 0n ? least : 0n;
+}

@@ -1,0 +1,157 @@
+import { Cron } from "croner";
+import { parseDuration, quoted, ValueError } from "./sizes.ts";
+
+/** A time in which uploads may begin. */
+export interface UploadWindow {
+  /** Five-field cron expression of the start. */
+  readonly from: string;
+  /** Milliseconds. */
+  readonly durationMs: number;
+}
+
+/** One occurrence of a window: uploads may begin at `start` and after it, before `end`. */
+export interface WindowOccurrence {
+  /** First instant, always on a full minute. */
+  readonly start: Date;
+  /** First instant after the window. */
+  readonly end: Date;
+}
+
+/** Greatest value of minute, hour, day of month, month and weekday. */
+const LAST_VALUES = [59, 23, 31, 12, 6] as const;
+
+const CRON_EXPECTED =
+  'expected a cron expression of five fields (minute, hour, day, month, weekday) such as "0 1 * * *"';
+
+/** From here the search for a first run starts; any fixed date will do, and a fixed one keeps {@link parseWindowStart} pure. */
+const EPOCH = new Date("2000-01-01T00:00:00Z");
+
+/** DST: a start that falls into the hour left out comes when the clock has jumped; one in the repeated hour comes once, unless it is an interval. */
+function schedule(from: string, timezone: string): Cron {
+  return new Cron(from, { timezone, mode: "5-part", paused: true });
+}
+
+/**
+ * Rewrites one field where the parser of existing installations (robfig/cron) and croner differ: `?` and a step of one over everything mean `*`
+ * (which matters for the rule of day and weekday), and `5/15` means from 5 to the end in steps of 15.
+ */
+function normalizeField(text: string, last: number): string {
+  return text
+    .split(",")
+    .map((part) => {
+      if (part === "?" || part === "*/1" || part === "?/1") return "*";
+      return part.replace(/^\?\//, "*/").replace(/^(\d+)\/(\d+)$/, `$1-${last}/$2`);
+    })
+    .join(",");
+}
+
+/**
+ * Checks the start of a window and gives it in five fields. A missing weekday means any, as existing installations may have it.
+ * @throws {ValueError} when it is no cron expression, or names a day that never comes (30 February).
+ */
+export function parseWindowStart(from: string): string {
+  const fields = from.trim().split(/\s+/);
+  if (/^(CRON_)?TZ=/.test(fields[0] ?? "")) {
+    throw new ValueError(`${CRON_EXPECTED}, came ${quoted(from)}; give the time zone of all windows in spec.timezone`);
+  }
+  if (from.length > 256 || fields.length < 4 || fields.length > 5) {
+    throw new ValueError(`${CRON_EXPECTED}, came ${quoted(from)}`);
+  }
+  const normalized = LAST_VALUES.map((last, index) => normalizeField(fields[index] ?? "*", last)).join(" ");
+  let first: Date | null;
+  try {
+    first = schedule(normalized, "UTC").nextRun(EPOCH);
+  } catch (error) {
+    const detail = error instanceof Error ? error.message.replace(/^CronPattern: /, "") : String(error);
+    throw new ValueError(`${CRON_EXPECTED}, came ${quoted(from)}: ${detail}`, { cause: error });
+  }
+  if (!first) throw new ValueError(`expected a cron expression that comes true some day, came ${quoted(from)}`);
+  return normalized;
+}
+
+/**
+ * Checks the length of a window.
+ * @returns milliseconds, more than 0.
+ * @throws {ValueError}
+ */
+export function parseWindowDuration(duration: string): number {
+  const durationMs = parseDuration(duration);
+  if (durationMs === 0) throw new ValueError(`expected a duration above zero, came ${quoted(duration)}`);
+  return durationMs;
+}
+
+/**
+ * Reads a window as it stands in a configuration.
+ * @throws {ValueError} see {@link parseWindowStart} and {@link parseWindowDuration}.
+ */
+export function parseWindow(window: { readonly from: string; readonly duration: string }): UploadWindow {
+  return { from: parseWindowStart(window.from), durationMs: parseWindowDuration(window.duration) };
+}
+
+/** Whether this is the name of a time zone in the IANA database (`UTC`, `Europe/Warsaw`); plain offsets such as `+02:00` are not. */
+export function isTimezone(name: string): boolean {
+  if (!/^[A-Za-z]/.test(name)) return false;
+  try {
+    new Intl.DateTimeFormat("en", { timeZone: name });
+    return true;
+  } catch {
+    return false;
+  }
+}
+
+/** The latest occurrence that started at `moment` or before. */
+function latestOccurrence(window: UploadWindow, timezone: string, moment: Date): WindowOccurrence | undefined {
+  // croner's previous runs lie strictly before the reference; starts are on full minutes, so a millisecond makes it inclusive.
+  const [start] = schedule(window.from, timezone).previousRuns(1, new Date(moment.getTime() + 1));
+  return start && { start, end: new Date(start.getTime() + window.durationMs) };
+}
+
+/**
+ * The occurrence that is open: `start <= now < end`. Of several (overlapping windows, or one longer than its interval) the one that ends last.
+ * @param timezone IANA name, in which the cron expressions are read.
+ * @returns undefined when uploads may not begin now, also when there are no windows at all.
+ */
+export function openWindow(
+  windows: readonly UploadWindow[],
+  timezone: string,
+  now: Date,
+): WindowOccurrence | undefined {
+  let found: WindowOccurrence | undefined;
+  for (const window of windows) {
+    // All occurrences of a window are equally long, so that the latest start also ends last.
+    const occurrence = latestOccurrence(window, timezone, now);
+    if (occurrence && now < occurrence.end && (!found || occurrence.end > found.end)) found = occurrence;
+  }
+  return found;
+}
+
+/** The earliest start after `now`, over all windows; undefined when there are none. */
+export function nextWindowStart(windows: readonly UploadWindow[], timezone: string, now: Date): Date | undefined {
+  let found: Date | undefined;
+  for (const window of windows) {
+    const start = schedule(window.from, timezone).nextRun(now);
+    if (start && (!found || start < found)) found = start;
+  }
+  return found;
+}
+
+/**
+ * The occurrence with the latest `end <= now`, over all windows. Of several that ended together the longest, since a backup begun in any of
+ * them was in time.
+ * @returns undefined when there are no windows or none has ever finished.
+ */
+export function lastFinishedWindow(
+  windows: readonly UploadWindow[],
+  timezone: string,
+  now: Date,
+): WindowOccurrence | undefined {
+  let found: WindowOccurrence | undefined;
+  for (const window of windows) {
+    const occurrence = latestOccurrence(window, timezone, new Date(now.getTime() - window.durationMs));
+    if (!occurrence) continue;
+    const later = !found || occurrence.end > found.end;
+    const longer = found && occurrence.end.getTime() === found.end.getTime() && occurrence.start < found.start;
+    if (later || longer) found = occurrence;
+  }
+  return found;
+}

@@ -1,0 +1,179 @@
+/**
+ * The server, put together. This is the only place that knows which adapters there are.
+ */
+import { createHash, randomUUID } from "node:crypto";
+import { readFile } from "node:fs/promises";
+import { destination, type Logger, pino } from "pino";
+import { Argon2Hasher } from "./adapters/argon2/argon2-hasher.ts";
+import { ConfigFilesSource } from "./adapters/config-files/source.ts";
+import { DirectoryBlobStore } from "./adapters/filesystem/directory-blob-store.ts";
+import { JoseSigner } from "./adapters/jose/jose-signer.ts";
+import { MemoryBlobStore } from "./adapters/memory/memory-blob-store.ts";
+import { openPglite } from "./adapters/pglite/pglite.ts";
+import { checkInstallation } from "./app/installation.ts";
+import type { BlobStore, ConfigSource } from "./app/ports.ts";
+import type { Database } from "./app/repositories.ts";
+import { SegmentAttempts } from "./app/segment-attempts.ts";
+import type { PasswordHasher, TokenSigner } from "./app/sessions.ts";
+import { DEFAULT_UPLOAD_SETTINGS, type UploadSettings } from "./app/settings.ts";
+import { Sweeper } from "./app/sweeper.ts";
+import { parseOptions, type ServerOptions, type StorageLocation, serveHelp, UsageError } from "./options.ts";
+import { type Listener, listen } from "./transport/listener.ts";
+import { requestHandler } from "./transport/router.ts";
+import { ServingState, shuttingDown } from "./transport/serving-state.ts";
+
+/** The parts a server is made of. */
+export interface ServerParts {
+  readonly database: Database;
+  readonly store: BlobStore;
+  readonly config: ConfigSource;
+  readonly passwords: PasswordHasher;
+  readonly tokens: TokenSigner;
+  readonly log: Logger;
+  readonly settings: UploadSettings;
+  readonly sessionMs: number;
+  readonly sweepMs: number;
+}
+
+/** A server that takes calls. */
+export interface RunningServer {
+  readonly url: string;
+  readonly listener: Listener;
+  readonly sweeper: Sweeper;
+  /** Ends gracefully: running calls may go on for `graceMs`, then store and database are closed. */
+  stop(graceMs: number): Promise<void>;
+}
+
+/** Puts the parts together and listens. The server owns store and database and closes them when it stops. */
+export async function startServer(parts: ServerParts, host: string, port: number): Promise<RunningServer> {
+  const state = new ServingState(async () => await parts.database.ping());
+  const attempts = new SegmentAttempts();
+  const shutdown = new AbortController();
+  const shared = { ...parts, attempts, newId: randomUUID, sha256 };
+  const sweeper = new Sweeper(shared, parts.sweepMs);
+  const handler = requestHandler({
+    ...shared,
+    state,
+    refuseWhileStopping: state.refuseWhileStopping,
+    onEnded: () => sweeper.request(),
+    shutdownSignal: shutdown.signal,
+  });
+  const listener = await listen(handler, host, port);
+  sweeper.start();
+  return {
+    url: `http://${listener.address.includes(":") ? `[${listener.address}]` : listener.address}:${listener.port}`,
+    listener,
+    sweeper,
+    async stop(graceMs) {
+      state.stop();
+      await listener.stop(graceMs, () => shutdown.abort(shuttingDown()));
+      await sweeper.stop();
+      await parts.store.close();
+      await parts.database.close();
+    },
+  };
+}
+
+function sha256(text: string): string {
+  return createHash("sha256").update(text).digest("hex");
+}
+
+/** Opens what the options name. On failure everything opened so far is closed again. */
+export async function openParts(options: ServerOptions, log: Logger): Promise<ServerParts> {
+  const config = await ConfigFilesSource.open(options.configDir);
+  const opened: { close(): Promise<void> }[] = [];
+  try {
+    const store = await openStore(options.storage);
+    opened.push(store);
+    const database = await openPglite({ directory: options.pgliteDir });
+    opened.push(database);
+    const installation = await checkInstallation(database, store);
+    log.info({ installation, store: store.capabilities.name }, "storage and database are open");
+    const tokens =
+      options.tokenSecretFile === undefined
+        ? await JoseSigner.fromDatabase(database, options.sessionMs)
+        : JoseSigner.withSecret(Buffer.from((await readFile(options.tokenSecretFile, "utf8")).trim()));
+    return {
+      database,
+      store,
+      config,
+      passwords: new Argon2Hasher(),
+      tokens,
+      log,
+      settings: { ...DEFAULT_UPLOAD_SETTINGS, leastSegmentSize: options.segmentSize },
+      sessionMs: options.sessionMs,
+      sweepMs: options.sweepMs,
+    };
+  } catch (error) {
+    for (const part of opened.reverse()) await part.close();
+    throw error;
+  }
+}
+
+async function openStore(location: StorageLocation): Promise<BlobStore> {
+  if (location.kind === "memory") return new MemoryBlobStore({ discard: location.discard });
+  return await DirectoryBlobStore.open(location.path);
+}
+
+/**
+ * `strongroom serve`: runs until SIGTERM or SIGINT.
+ * @returns the exit code: 0 after a graceful stop, 1 when it could not start, 2 for wrong options.
+ */
+export async function serve(
+  args: readonly string[],
+  env: Readonly<Record<string, string | undefined>>,
+): Promise<number> {
+  let options: ServerOptions | "help";
+  try {
+    options = parseOptions(args, env);
+  } catch (error) {
+    if (!(error instanceof UsageError)) throw error;
+    process.stderr.write(`strongroom serve: ${error.message}\n`);
+    return 2;
+  }
+  if (options === "help") {
+    process.stdout.write(serveHelp());
+    return 0;
+  }
+  const log = pino({ level: options.logLevel, base: { service: "strongroom" } }, destination({ dest: 2, sync: false }));
+  let server: RunningServer;
+  try {
+    const parts = await openParts(options, log);
+    try {
+      server = await startServer(parts, options.host, options.port);
+    } catch (error) {
+      await parts.store.close();
+      await parts.database.close();
+      throw error;
+    }
+  } catch (error) {
+    log.flush();
+    process.stderr.write(`strongroom serve: cannot start: ${startupMessage(error, options)}\n`);
+    return 1;
+  }
+  process.stdout.write(`Strongroom listens on ${server.url}\n`);
+  log.info({ url: server.url }, "listening");
+  const signal = await stopSignal();
+  log.info({ signal, grace_ms: options.shutdownGraceMs }, "stopping: running calls may end, new uploads are refused");
+  await server.stop(options.shutdownGraceMs);
+  log.info({}, "stopped");
+  log.flush();
+  return 0;
+}
+
+async function stopSignal(): Promise<NodeJS.Signals> {
+  return await new Promise((resolve) => {
+    // A second signal ends the process at once, as without a handler.
+    for (const signal of ["SIGTERM", "SIGINT"] as const) process.once(signal, resolve);
+  });
+}
+
+function startupMessage(error: unknown, options: ServerOptions): string {
+  const code = (error as NodeJS.ErrnoException).code;
+  if (code === "EADDRINUSE")
+    return `${options.host}:${options.port} is in use by another program; choose another with --listen`;
+  if (code === "EACCES" && (error as NodeJS.ErrnoException).syscall === "listen") {
+    return `no permission to listen on ${options.host}:${options.port}; choose a port above 1023`;
+  }
+  return error instanceof Error ? error.message : String(error);
+}

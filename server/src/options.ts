@@ -1,0 +1,252 @@
+import { resolve } from "node:path";
+import { pathToFileURL } from "node:url";
+import { parseArgs } from "node:util";
+import { formatDuration, formatSize, parseDuration, parseSize } from "./domain/sizes.ts";
+
+/** An option as it is declared: the one source of parsing, help and documentation. */
+export interface OptionDeclaration {
+  /** Name of the flag without dashes; the environment variable is STRONGROOM_ and the name in capitals. */
+  readonly name: string;
+  /** What the value is, for help; absent for switches. */
+  readonly value?: string;
+  /** The default, as a person would write it. */
+  readonly fallback?: string;
+  readonly help: string;
+}
+
+/** Every option of `strongroom serve`. */
+export const OPTION_DECLARATIONS = [
+  {
+    name: "data",
+    value: "DIR",
+    fallback: "./strongroom-data",
+    help: "directory of the embedded defaults: configuration, database and storage",
+  },
+  {
+    name: "config",
+    value: "DIR",
+    fallback: "<data>/config",
+    help: "directory with users and collections (make one with `strongroom init`)",
+  },
+  {
+    name: "database",
+    value: "URL",
+    fallback: "pglite:<data>/database",
+    help: "`pglite:DIR` (embedded PostgreSQL) or `pglite:memory`",
+  },
+  {
+    name: "storage",
+    value: "URL",
+    fallback: "file:<data>/storage",
+    help: "`file:///DIR` or `mem://` (lost at the end; for tests)",
+  },
+  {
+    name: "listen",
+    value: "HOST:PORT",
+    fallback: "127.0.0.1:8080",
+    help: "address to listen on; port 0 takes a free one",
+  },
+  {
+    name: "allow-plaintext",
+    help: "listen without TLS on an address beyond loopback: only behind something that does TLS",
+  },
+  { name: "session-duration", value: "TIME", fallback: "6h", help: "how long a session is valid" },
+  {
+    name: "token-secret-file",
+    value: "FILE",
+    help: "sign tokens with the secret in this file (HS256, at least 32 bytes) instead of keys kept in the database",
+  },
+  {
+    name: "segment-size",
+    value: "SIZE",
+    fallback: "16M",
+    help: "least size of upload segments, a multiple of 1M; a client holds up to three in memory",
+  },
+  {
+    name: "sweep-interval",
+    value: "TIME",
+    fallback: "1m",
+    help: "how often ended uploads and removed versions are looked for",
+  },
+  { name: "shutdown-grace", value: "TIME", fallback: "30s", help: "how long running calls may go on after SIGTERM" },
+  { name: "log-level", value: "LEVEL", fallback: "info", help: "trace, debug, info, warn, error, fatal or silent" },
+] as const satisfies readonly OptionDeclaration[];
+
+/** Options of the server, read once and handed on by main. */
+export interface ServerOptions {
+  readonly configDir: string;
+  /** Directory of the embedded database; undefined for memory. */
+  readonly pgliteDir: string | undefined;
+  readonly storage: StorageLocation;
+  readonly host: string;
+  readonly port: number;
+  readonly sessionMs: number;
+  readonly tokenSecretFile: string | undefined;
+  /** Bytes. */
+  readonly segmentSize: bigint;
+  readonly sweepMs: number;
+  readonly shutdownGraceMs: number;
+  readonly logLevel: string;
+}
+
+/** Where objects are kept, as the storage URL says. */
+export type StorageLocation =
+  | { readonly kind: "memory"; readonly discard: boolean }
+  | { readonly kind: "directory"; readonly path: string };
+
+const DAY_MS = 24 * 3_600_000;
+
+function durationBetween(least: number, most: number): (text: string) => number {
+  return (text) => {
+    const ms = parseDuration(text);
+    if (ms < least || ms > most)
+      throw new RangeError(`expected ${formatDuration(least)} to ${formatDuration(most)}, got "${text}"`);
+    return ms;
+  };
+}
+
+/** An option is unknown or has no acceptable value. */
+export class UsageError extends Error {
+  override name = "UsageError";
+}
+
+/** Environment variable of an option. */
+export function environmentName(option: string): string {
+  return `STRONGROOM_${option.toUpperCase().replaceAll("-", "_")}`;
+}
+
+/** Reads flags, then environment, then defaults. Returns "help" when asked for it. @throws UsageError */
+export function parseOptions(
+  args: readonly string[],
+  env: Readonly<Record<string, string | undefined>>,
+): ServerOptions | "help" {
+  const flags = parseFlags(args);
+  if (flags.help === true) return "help";
+  const text = (name: string): string | undefined => {
+    const flag = flags[name];
+    if (flag === "") throw new UsageError(`--${name}: the value is empty; is a variable of the shell not set?`);
+    if (typeof flag === "string") return flag;
+    const variable = env[environmentName(name)];
+    return variable === undefined || variable === "" ? undefined : variable;
+  };
+  const switched = (name: string) => flags[name] === true || /^(1|true|yes|on)$/i.test(text(name) ?? "");
+  const value = <T>(name: string, fallback: string, parse: (text: string) => T): T => {
+    const given = text(name);
+    try {
+      return parse(given ?? fallback);
+    } catch (error) {
+      throw new UsageError(
+        `--${name} (${environmentName(name)}): ${error instanceof Error ? error.message : String(error)}`,
+      );
+    }
+  };
+
+  const data = resolve(text("data") ?? "strongroom-data");
+  const { host, port } = value("listen", "127.0.0.1:8080", parseListen);
+  if (!isLoopback(host) && !switched("allow-plaintext")) {
+    throw new UsageError(
+      `--listen (STRONGROOM_LISTEN) ${host.includes(":") ? `[${host}]` : host}:${port}: without TLS only loopback addresses are served, since passwords would cross the network in the clear. Put a TLS proxy in front and add --allow-plaintext (STRONGROOM_ALLOW_PLAINTEXT=1)`,
+    );
+  }
+  return Object.freeze({
+    configDir: resolve(text("config") ?? `${data}/config`),
+    pgliteDir: value("database", `pglite:${data}/database`, parseDatabase),
+    storage: value("storage", pathToFileURL(`${data}/storage`).href, parseStorage),
+    host,
+    port,
+    sessionMs: value("session-duration", "6h", durationBetween(60_000, 366 * DAY_MS)),
+    tokenSecretFile: text("token-secret-file"),
+    segmentSize: value("segment-size", "16M", parseSegmentSize),
+    sweepMs: value("sweep-interval", "1m", durationBetween(1000, DAY_MS)),
+    shutdownGraceMs: value("shutdown-grace", "30s", durationBetween(0, DAY_MS)),
+    logLevel: value("log-level", "info", parseLogLevel),
+  });
+}
+
+function parseFlags(args: readonly string[]): Record<string, string | boolean | undefined> {
+  const options = Object.fromEntries(
+    OPTION_DECLARATIONS.map((o: OptionDeclaration) => [
+      o.name,
+      { type: o.value === undefined ? ("boolean" as const) : ("string" as const) },
+    ]),
+  );
+  try {
+    const { values } = parseArgs({ args: [...args], options: { ...options, help: { type: "boolean", short: "h" } } });
+    return values as Record<string, string | boolean | undefined>;
+  } catch (error) {
+    // What stands where no option is may be a URL with a password, so it is not repeated.
+    const positional = (error as NodeJS.ErrnoException).code === "ERR_PARSE_ARGS_UNEXPECTED_POSITIONAL";
+    const reason = positional ? "only options are taken; each begins with --" : (error as Error).message;
+    throw new UsageError(`${reason}; see \`strongroom serve --help\``);
+  }
+}
+
+function parseListen(text: string): { host: string; port: number } {
+  const match = /^(?:\[([0-9a-f:.]+)\]|([^:[\]]+)):(\d{1,5})$/i.exec(text);
+  const port = Number(match?.[3]);
+  if (match === null || port > 65_535)
+    throw new RangeError(
+      `expected HOST:PORT, for example 127.0.0.1:8080 or [::1]:8080, got ${text.includes("/") ? describeUrl(text) : `"${text}"`}`,
+    );
+  return { host: (match[1] ?? match[2])!, port };
+}
+
+function isLoopback(host: string): boolean {
+  return host === "localhost" || host === "::1" || /^127\.\d+\.\d+\.\d+$/.test(host);
+}
+
+function parseDatabase(text: string): string | undefined {
+  if (text === "pglite:memory") return undefined;
+  const match = /^pglite:(.+)$/.exec(text);
+  if (match === null) throw new RangeError(`expected pglite:DIR or pglite:memory, got ${describeUrl(text)}`);
+  return resolve(match[1]!.replace(/^\/\/(?=\/)/, ""));
+}
+
+function parseStorage(text: string): StorageLocation {
+  if (text === "mem://") return { kind: "memory", discard: false };
+  if (text === "mem://discard") return { kind: "memory", discard: true };
+  const match = /^file:(?:\/\/)?(\/[^/].*|\.{1,2}\/.+)$/.exec(text);
+  if (match === null) throw new RangeError(`expected file:///DIR or mem://, got ${describeUrl(text)}`);
+  return { kind: "directory", path: resolve(decodeURIComponent(match[1]!)) };
+}
+
+/** A URL for a message: only its scheme, since the rest may hold a password. */
+function describeUrl(text: string): string {
+  return `"${/^[a-z0-9+.-]{1,20}:/i.exec(text)?.[0] ?? ""}..."`;
+}
+
+function parseSegmentSize(text: string): bigint {
+  const size = parseSize(text);
+  const mib = 1024n * 1024n;
+  if (size < mib || size % mib !== 0n || size > 1024n * mib)
+    throw new RangeError(`expected a multiple of 1M up to 1G, got ${formatSize(size)}`);
+  return size;
+}
+
+function parseLogLevel(text: string): string {
+  if (!/^(trace|debug|info|warn|error|fatal|silent)$/.test(text))
+    throw new RangeError(`expected trace, debug, info, warn, error, fatal or silent, got "${text}"`);
+  return text;
+}
+
+/** The text of `strongroom serve --help`. */
+export function serveHelp(): string {
+  const rows = OPTION_DECLARATIONS.map((o: OptionDeclaration): [string, string] => [
+    `--${o.name}${o.value === undefined ? "" : ` ${o.value}`}`,
+    `${o.help}${o.fallback === undefined ? "" : ` (default ${o.fallback})`} [${environmentName(o.name)}]`,
+  ]);
+  const width = Math.max(...rows.map(([flag]) => flag.length));
+  return `Usage: strongroom serve [options]
+
+Runs the server: Connect, gRPC and gRPC-Web over HTTP/1.1 and HTTP/2 on one port.
+
+Options:
+${rows.map(([flag, help]) => `  ${flag.padEnd(width)}  ${help}`).join("\n")}
+  ${"-h, --help".padEnd(width)}  shows this
+
+Examples:
+  strongroom init && strongroom serve
+  strongroom serve --data /var/lib/strongroom --listen 127.0.0.1:9000
+  strongroom serve --config /etc/strongroom --storage file:///backup/strongroom
+`;
+}

@@ -1,0 +1,56 @@
+import type { ServiceImpl } from "@connectrpc/connect";
+import { type CollectionService, HealthStatus } from "@strongroom/gen/strongroom/v1/collection_service_pb";
+import { type CollectionDeps, getCollection, getCollectionHealth, listCollections } from "../app/collections.ts";
+import type { HealthStatus as DomainStatus } from "../domain/health.ts";
+import { HEALTH_SECRET_HEADER } from "./authentication.ts";
+import { callerOf, PRINCIPAL } from "./call-context.ts";
+import { collectionMessage, time } from "./messages.ts";
+import { collectionNameOf, pagePosition, pageSizeOf, pageToken } from "./shapes.ts";
+
+const STATUSES: Readonly<Record<DomainStatus, HealthStatus>> = {
+  ok: HealthStatus.OK,
+  warning: HealthStatus.WARNING,
+  failed: HealthStatus.FAILED,
+};
+
+/** CollectionService of the contract. */
+export function collectionService(deps: CollectionDeps): ServiceImpl<typeof CollectionService> {
+  return {
+    async listCollections(req, context) {
+      const { collections, nextAfter } = await listCollections(deps, callerOf(context.values), {
+        afterName: pagePosition("collections", req.pageToken, /^.{1,253}$/),
+        pageSize: pageSizeOf(req.pageSize, 100, 1000),
+      });
+      return { collections: collections.map(collectionMessage), nextPageToken: pageToken("collections", nextAfter) };
+    },
+
+    async getCollection(req, context) {
+      const details = await getCollection(deps, callerOf(context.values), collectionNameOf(req.collection));
+      return { collection: collectionMessage(details) };
+    },
+
+    async getCollectionHealth(req, context) {
+      const caller = {
+        principal: context.values.get(PRINCIPAL),
+        secret: context.requestHeader.get(HEALTH_SECRET_HEADER) ?? undefined,
+      };
+      const health = await getCollectionHealth(deps, caller, collectionNameOf(req.collection));
+      const failed = health.lastFailed;
+      return {
+        status: STATUSES[health.status],
+        checks: health.checks.map((c) => ({ name: c.name, status: STATUSES[c.status], message: c.message })),
+        newestVersionAt: time(health.newest?.begunAt),
+        newestVersionNumber: health.newest?.number ?? 0n,
+        lastFailedUpload:
+          failed === undefined
+            ? undefined
+            : {
+                uploadId: failed.id,
+                begunAt: time(failed.begunAt),
+                endedAt: time(failed.endedAt),
+                reason: failed.abortReason,
+              },
+      };
+    },
+  };
+}

@@ -1,0 +1,65 @@
+import type * as http from "node:http";
+import { type ConnectRouter, createContextValues } from "@connectrpc/connect";
+import { connectNodeAdapter } from "@connectrpc/connect-node";
+import { Health } from "@strongroom/gen/grpc/health/v1/health_pb";
+import { CollectionService } from "@strongroom/gen/strongroom/v1/collection_service_pb";
+import { SessionService } from "@strongroom/gen/strongroom/v1/session_service_pb";
+import { UploadService } from "@strongroom/gen/strongroom/v1/upload_service_pb";
+import { VersionService } from "@strongroom/gen/strongroom/v1/version_service_pb";
+import type { CollectionDeps } from "../app/collections.ts";
+import type { SessionDeps } from "../app/sessions.ts";
+import type { Log } from "../app/settings.ts";
+import type { VersionDeps } from "../app/versions.ts";
+import { normalizeAddress } from "../domain/addresses.ts";
+import { authenticationInterceptor } from "./authentication.ts";
+import { ADDRESS } from "./call-context.ts";
+import { callLogInterceptor } from "./call-log.ts";
+import { collectionService } from "./collection-service.ts";
+import { healthService } from "./health-service.ts";
+import type { RequestHandler } from "./listener.ts";
+import type { ServingState } from "./serving-state.ts";
+import { sessionService } from "./session-service.ts";
+import { type UploadServiceDeps, uploadService } from "./upload-service.ts";
+import { versionService } from "./version-service.ts";
+
+/** Every service that is served, in this order. */
+export const SERVICES = [UploadService, VersionService, CollectionService, SessionService, Health] as const;
+
+/** What the services need, together. */
+export interface RouterDeps extends UploadServiceDeps, VersionDeps, CollectionDeps, SessionDeps {
+  readonly log: Log;
+  readonly state: ServingState;
+  /** Ends running calls when the server must not wait any longer. */
+  readonly shutdownSignal: AbortSignal;
+}
+
+/** Beside the chunk a message has field tags and lengths. */
+const MESSAGE_OVERHEAD = 64 * 1024;
+
+/** The services over Connect, gRPC and gRPC-Web as a request handler. */
+export function requestHandler(deps: RouterDeps): RequestHandler {
+  const routes = (router: ConnectRouter) => {
+    router
+      .service(UploadService, uploadService(deps))
+      .service(VersionService, versionService(deps))
+      .service(CollectionService, collectionService(deps))
+      .service(SessionService, sessionService(deps))
+      .service(
+        Health,
+        healthService(
+          deps.state,
+          SERVICES.map((s) => s.typeName),
+        ),
+      );
+  };
+  return connectNodeAdapter({
+    routes,
+    interceptors: [callLogInterceptor(deps.log), authenticationInterceptor(deps)],
+    readMaxBytes: deps.settings.maxChunkSize + MESSAGE_OVERHEAD,
+    // Ciphertext does not compress, and compressed requests would be unpacked before they are bounded.
+    acceptCompression: [],
+    shutdownSignal: deps.shutdownSignal,
+    contextValues: (req) =>
+      createContextValues().set(ADDRESS, normalizeAddress((req as http.IncomingMessage).socket.remoteAddress ?? "")),
+  }) as RequestHandler;
+}

@@ -1,0 +1,63 @@
+import type { ServiceImpl } from "@connectrpc/connect";
+import type { SessionService } from "@strongroom/gen/strongroom/v1/session_service_pb";
+import { listSessions, login, refreshSession, revokeSession, type SessionDeps, whoAmI } from "../app/sessions.ts";
+import { invalidField } from "../domain/errors.ts";
+import { ADDRESS, callerOf } from "./call-context.ts";
+import { sessionMessage } from "./messages.ts";
+import { pagePosition, pageSizeOf, pageToken, scopeOf, textOf } from "./shapes.ts";
+
+/** A longer password is refused before it is hashed. */
+const MAX_PASSWORD_LENGTH = 1024;
+
+/** SessionService of the contract. */
+export function sessionService(deps: SessionDeps): ServiceImpl<typeof SessionService> {
+  return {
+    async login(req, context) {
+      if (req.username === "")
+        throw invalidField("username", "expected the name of a user, or user$key for an access key");
+      if (req.password.length > MAX_PASSWORD_LENGTH)
+        throw invalidField("password", `expected at most ${MAX_PASSWORD_LENGTH} characters`);
+      const issued = await login(deps, {
+        username: textOf("username", req.username, 512),
+        password: req.password,
+        description: textOf("description", req.description, 255),
+        scope: scopeOf(req.scope),
+        address: context.values.get(ADDRESS),
+      });
+      return { token: issued.token, session: sessionMessage(issued.session) };
+    },
+
+    async refreshSession(_req, context) {
+      const issued = await refreshSession(deps, callerOf(context.values), context.values.get(ADDRESS));
+      return { token: issued.token, session: sessionMessage(issued.session) };
+    },
+
+    async whoAmI(_req, context) {
+      const principal = callerOf(context.values);
+      const session = await whoAmI(deps, principal);
+      return { session: sessionMessage(session), email: principal.user.email, roles: [...principal.user.roles] };
+    },
+
+    async listSessions(req, context) {
+      const position = pagePosition("sessions", req.pageToken, /^\d{1,14}\/[0-9a-f]{64}$/);
+      const [millis, id] = position?.split("/") ?? [];
+      const { sessions, next } = await listSessions(deps, callerOf(context.values), {
+        user: textOf("user", req.user, 253),
+        after: id === undefined ? undefined : { createdAt: new Date(Number(millis)), id },
+        pageSize: pageSizeOf(req.pageSize, 100, 1000),
+      });
+      const at = next === undefined ? undefined : `${next.createdAt.getTime()}/${next.id}`;
+      return { sessions: sessions.map(sessionMessage), nextPageToken: pageToken("sessions", at) };
+    },
+
+    async revokeSession(req, context) {
+      if (req.sessionId !== "" && !/^[0-9a-f]{64}$/.test(req.sessionId)) {
+        throw invalidField(
+          "session_id",
+          "expected a session id of 64 hexadecimal digits, or nothing for the session of this call",
+        );
+      }
+      return { sessionId: await revokeSession(deps, callerOf(context.values), req.sessionId) };
+    },
+  };
+}

@@ -1,0 +1,105 @@
+import { DomainError, invalidField } from "../domain/errors.ts";
+import { type ObjectGrant, ROLES, type Role } from "../domain/objects.ts";
+
+/*
+ * Shape checks of requests, in one place: what a field may look like, before any use case sees it.
+ */
+
+const UUID = /^[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}$/;
+
+/** The id of an upload. One that cannot exist has the answer of one that does not. */
+export function uploadIdOf(value: string): string {
+  if (UUID.test(value)) return value;
+  if (value === "") throw invalidField("upload_id", "expected the upload_id that CreateUpload gave");
+  throw new DomainError(
+    "UPLOAD_NOT_FOUND",
+    "there is no such upload of yours; expected the upload_id that CreateUpload gave",
+    {
+      metadata: { upload_id: value.slice(0, 64) },
+    },
+  );
+}
+
+/** The name of a collection. */
+export function collectionNameOf(value: string): string {
+  if (value === "" || value.length > 253) throw invalidField("collection", "expected the name of a collection");
+  return value;
+}
+
+/** A SHA-256 digest. */
+export function sha256Of(field: string, value: Uint8Array): Uint8Array {
+  if (value.length !== 32)
+    throw invalidField(field, `expected a SHA-256 digest of 32 bytes, got ${value.length} bytes`);
+  return value;
+}
+
+/** A text of at most `most` characters without control characters. */
+export function textOf(field: string, value: string, most: number): string {
+  if (value.length > most) throw invalidField(field, `expected at most ${most} characters, got ${value.length}`);
+  // biome-ignore lint/suspicious/noControlCharactersInRegex: they are what is looked for
+  if (/[\u0000-\u001f\u007f]/.test(value) || !value.isWellFormed())
+    throw invalidField(field, "control characters are not allowed");
+  return value;
+}
+
+/** The file name of a version; empty for none. */
+export function filenameOf(value: string): string {
+  textOf("filename", value, 255);
+  if (/[/\\]/.test(value) || value.startsWith(".")) {
+    throw invalidField("filename", "expected a plain file name without slashes and without a dot at the beginning");
+  }
+  if (Buffer.byteLength(value) > 240) throw invalidField("filename", "expected at most 240 bytes");
+  return value;
+}
+
+/** Labels or metadata. */
+export function mapOf(field: string, value: Record<string, string>, mostValue: number): Record<string, string> {
+  const entries = Object.entries(value);
+  if (entries.length > 32) throw invalidField(field, `expected at most 32 entries, got ${entries.length}`);
+  for (const [key, text] of entries) {
+    if (key === "") throw invalidField(field, "expected keys of 1 to 63 characters");
+    textOf(field, key, 63);
+    textOf(`${field}[${key}]`, text, mostValue);
+  }
+  return value;
+}
+
+/** The scope of a session. */
+export function scopeOf(elements: readonly { type: string; name: string; roles: string[] }[]): ObjectGrant[] {
+  if (elements.length > 100) throw invalidField("scope", `expected at most 100 elements, got ${elements.length}`);
+  return elements.map((element, i) => {
+    const field = `scope[${i}]`;
+    if (element.type !== "collection") throw invalidField(`${field}.type`, 'expected "collection"');
+    textOf(`${field}.name`, element.name, 253);
+    const roles = element.roles.map((role): Role => {
+      const name = role === "usersManager" ? "userManager" : role;
+      if (!(ROLES as readonly string[]).includes(name)) {
+        throw invalidField(`${field}.roles`, `expected roles out of ${ROLES.join(", ")}`);
+      }
+      return name as Role;
+    });
+    return { type: element.type, name: element.name, roles };
+  });
+}
+
+/** How many items a page may have. */
+export function pageSizeOf(asked: number, usual: number, most: number): number {
+  return asked === 0 ? usual : Math.min(asked, most);
+}
+
+/** Makes an opaque page token of where the next page begins. `list` keeps tokens of different lists apart. */
+export function pageToken(list: string, position: string | undefined): string {
+  return position === undefined ? "" : Buffer.from(JSON.stringify([list, position])).toString("base64url");
+}
+
+/** Where a page begins; undefined for the first. */
+export function pagePosition(list: string, token: string, form: RegExp): string | undefined {
+  if (token === "") return undefined;
+  try {
+    const [of, position] = JSON.parse(Buffer.from(token.slice(0, 1024), "base64url").toString()) as [unknown, unknown];
+    if (of === list && typeof position === "string" && form.test(position)) return position;
+  } catch {
+    // Falls through to the refusal.
+  }
+  throw new DomainError("PAGE_TOKEN_INVALID", "the page token was not made by this list; begin again without one");
+}

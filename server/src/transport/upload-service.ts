@@ -1,0 +1,178 @@
+import { Code, ConnectError, type ServiceImpl } from "@connectrpc/connect";
+import { ContentEncoding } from "@strongroom/gen/strongroom/v1/resources_pb";
+import type { UploadService, WriteSegmentRequest } from "@strongroom/gen/strongroom/v1/upload_service_pb";
+import { type CommitDeps, commitUpload } from "../app/commit-upload.ts";
+import { createUpload } from "../app/create-upload.ts";
+import { BodyBrokenError } from "../app/segment-body.ts";
+import { abortUpload, getUpload } from "../app/upload-lifecycle.ts";
+import { renewUploadById, type WriteSegmentDeps, writeSegment } from "../app/write-segment.ts";
+import { DomainError, invalidField } from "../domain/errors.ts";
+import { callerOf } from "./call-context.ts";
+import { segmentMessage, time, uploadMessage, versionMessage } from "./messages.ts";
+import {
+  collectionNameOf,
+  filenameOf,
+  mapOf,
+  pagePosition,
+  pageSizeOf,
+  pageToken,
+  sha256Of,
+  textOf,
+  uploadIdOf,
+} from "./shapes.ts";
+
+/** What the service needs. */
+export interface UploadServiceDeps extends WriteSegmentDeps, CommitDeps {
+  /** Throws when the server is stopping: nothing new may begin. */
+  readonly refuseWhileStopping: () => void;
+  /** Told that something ended and the sweeper has work. */
+  readonly onEnded: () => void;
+}
+
+/** UploadService of the contract. */
+export function uploadService(deps: UploadServiceDeps): ServiceImpl<typeof UploadService> {
+  const most = deps.settings.maxChunkSize;
+  return {
+    async createUpload(req, context) {
+      deps.refuseWhileStopping();
+      const { upload, remaining } = await createUpload(deps, callerOf(context.values), {
+        collection: collectionNameOf(req.collection),
+        requestId: textOf("request_id", req.requestId, 128),
+        expectedSize: req.expectedSize,
+        filename: filenameOf(req.filename),
+        contentEncoding: contentEncodingOf(req.contentEncoding),
+        labels: mapOf("labels", req.labels, 255),
+        clientMetadata: mapOf("client_metadata", req.clientMetadata, 1024),
+      });
+      return { upload: uploadMessage(upload, remaining, most) };
+    },
+
+    async writeSegment(requests, context) {
+      deps.refuseWhileStopping();
+      const frames = brokenAsSuch(requests)[Symbol.asyncIterator]();
+      try {
+        const header = await headerOf(frames, deps.settings.segmentIdleMs);
+        const accepted = await writeSegment(
+          deps,
+          callerOf(context.values),
+          {
+            uploadId: uploadIdOf(header.uploadId),
+            index: indexOf(header.index),
+            size: sizeOf(header.size),
+            sha256: sha256Of("sha256", header.sha256),
+            framingIn: header.framingIn,
+          },
+          chunksOf(frames),
+          context.signal,
+        );
+        const leaseExpiresAt = time(accepted.leaseExpiresAt);
+        return { segment: segmentMessage(accepted), remaining: accepted.remaining, leaseExpiresAt };
+      } catch (error) {
+        if (error instanceof DomainError && error.reason === "CIPHERTEXT_REFUSED") deps.onEnded();
+        throw error;
+      } finally {
+        void frames.return?.(undefined).catch(() => {});
+      }
+    },
+
+    async renewUpload(req, context) {
+      const upload = await renewUploadById(deps, callerOf(context.values), uploadIdOf(req.uploadId));
+      return { leaseExpiresAt: time(upload.leaseExpiresAt), expiresAt: time(upload.expiresAt) };
+    },
+
+    async getUpload(req, context) {
+      const from = pagePosition("segments", req.pageToken, /^\d{1,7}$/);
+      const status = await getUpload(deps, callerOf(context.values), {
+        uploadId: uploadIdOf(req.uploadId),
+        fromIndex: from === undefined ? 0 : Number(from),
+        pageSize: pageSizeOf(req.pageSize, 1000, 1000),
+      });
+      return {
+        upload: uploadMessage(status.upload, status.remaining, most),
+        segments: status.segments.map(segmentMessage),
+        nextPageToken: pageToken("segments", status.nextIndex?.toString()),
+      };
+    },
+
+    async commitUpload(req, context) {
+      const outcome = await commitUpload(deps, callerOf(context.values), {
+        uploadId: uploadIdOf(req.uploadId),
+        size: req.size,
+        compositeSha256: sha256Of("composite_sha256", req.compositeSha256),
+      });
+      return { version: versionMessage(outcome.version), removedNumbers: [...outcome.removedNumbers] };
+    },
+
+    async abortUpload(req, context) {
+      const upload = await abortUpload(deps, callerOf(context.values), {
+        uploadId: uploadIdOf(req.uploadId),
+        reason: textOf(
+          "reason",
+          req.reason
+            .slice(0, 1000)
+            .toWellFormed()
+            .replace(/\p{Cc}+/gu, " "),
+          1000,
+        ),
+      });
+      deps.onEnded();
+      return { upload: uploadMessage(upload, 0n, most) };
+    },
+  };
+}
+
+function contentEncodingOf(value: ContentEncoding): "none" | "zstd" {
+  if (value === ContentEncoding.ZSTD) return "zstd";
+  if (value === ContentEncoding.NONE || value === ContentEncoding.UNSPECIFIED) return "none";
+  throw invalidField("content_encoding", "expected CONTENT_ENCODING_NONE or CONTENT_ENCODING_ZSTD");
+}
+
+function indexOf(value: number): number {
+  if (value > 1_000_000) throw invalidField("index", `expected at most 1000000, got ${value}`);
+  return value;
+}
+
+function sizeOf(value: bigint): bigint {
+  if (value === 0n) throw invalidField("size", "expected the size of the segment in bytes, at least 1");
+  return value;
+}
+
+const framesInvalid = (message: string) => new DomainError("SEGMENT_FRAMES_INVALID", message);
+
+async function headerOf(frames: AsyncIterator<WriteSegmentRequest>, idleMs: number) {
+  let timer: NodeJS.Timeout | undefined;
+  const silence = new Promise<never>((_, reject) => {
+    timer = setTimeout(() => reject(new DomainError("SEGMENT_IDLE", `no header came for ${idleMs / 1000} s`)), idleMs);
+  });
+  try {
+    const first = await Promise.race([frames.next(), silence]);
+    if (first.done === true || first.value.frame.case !== "header") {
+      throw framesInvalid("the first frame of WriteSegment must be the header");
+    }
+    return first.value.frame.value;
+  } finally {
+    clearTimeout(timer);
+  }
+}
+
+/** The chunks behind the header. */
+async function* chunksOf(frames: AsyncIterator<WriteSegmentRequest>): AsyncGenerator<Uint8Array> {
+  for (let next = await frames.next(); next.done !== true; next = await frames.next()) {
+    const { frame } = next.value;
+    if (frame.case !== "chunk") throw framesInvalid("after the header only chunks may follow");
+    yield frame.value;
+  }
+}
+
+/** Says of what goes wrong with incoming messages whether they are malformed or the connection is gone. */
+async function* brokenAsSuch<T>(messages: AsyncIterable<T>): AsyncGenerator<T> {
+  try {
+    yield* messages;
+  } catch (error) {
+    const code = error instanceof ConnectError ? error.code : undefined;
+    if (code === Code.ResourceExhausted || code === Code.InvalidArgument) {
+      throw framesInvalid(`a frame is malformed or too large: ${(error as ConnectError).rawMessage}`);
+    }
+    throw new BodyBrokenError("the connection broke off in the middle of a segment", { cause: error });
+  }
+}

@@ -1,0 +1,72 @@
+import type { ServiceImpl } from "@connectrpc/connect";
+import type { VersionService } from "@strongroom/gen/strongroom/v1/version_service_pb";
+import {
+  deleteVersion,
+  getVersion,
+  listSegmentDigests,
+  listVersions,
+  readVersion,
+  type VersionDeps,
+} from "../app/versions.ts";
+import { invalidField } from "../domain/errors.ts";
+import { callerOf } from "./call-context.ts";
+import { versionMessage } from "./messages.ts";
+import { collectionNameOf, pagePosition, pageSizeOf, pageToken } from "./shapes.ts";
+
+/** VersionService of the contract. */
+export function versionService(deps: VersionDeps): ServiceImpl<typeof VersionService> {
+  return {
+    async listVersions(req, context) {
+      const before = pagePosition("versions", req.pageToken, /^\d{1,18}$/);
+      const { versions, nextBefore } = await listVersions(deps, callerOf(context.values), {
+        collection: collectionNameOf(req.collection),
+        beforeNumber: before === undefined ? undefined : BigInt(before),
+        pageSize: pageSizeOf(req.pageSize, 100, 1000),
+      });
+      return { versions: versions.map(versionMessage), nextPageToken: pageToken("versions", nextBefore?.toString()) };
+    },
+
+    async getVersion(req, context) {
+      const name = { collection: collectionNameOf(req.collection), number: numberOf(req.number) };
+      return { version: versionMessage(await getVersion(deps, callerOf(context.values), name)) };
+    },
+
+    async listSegmentDigests(req, context) {
+      const from = pagePosition("digests", req.pageToken, /^\d{1,7}$/);
+      const first = from === undefined ? 0 : Number(from);
+      const { digests, nextFirst } = await listSegmentDigests(deps, callerOf(context.values), {
+        collection: collectionNameOf(req.collection),
+        number: numberOf(req.number),
+        first,
+        pageSize: pageSizeOf(req.pageSize, 10_000, 10_000),
+      });
+      return { firstIndex: first, sha256: digests, nextPageToken: pageToken("digests", nextFirst?.toString()) };
+    },
+
+    async *readVersion(req, context) {
+      const input = {
+        collection: collectionNameOf(req.collection),
+        number: numberOf(req.number),
+        offset: req.offset,
+        limit: req.limit,
+      };
+      const read = await readVersion(deps, callerOf(context.values), input, context.signal);
+      const header = { version: versionMessage(read.version), offset: read.offset, length: read.length };
+      yield { frame: { case: "header" as const, value: header } };
+      for await (const chunk of read.body) yield { frame: { case: "chunk" as const, value: chunk } };
+    },
+
+    async deleteVersion(req, context) {
+      if (req.number === 0n)
+        throw invalidField("number", "expected the number of the version; 0 for the newest is not taken here");
+      const name = { collection: collectionNameOf(req.collection), number: numberOf(req.number) };
+      return { version: versionMessage(await deleteVersion(deps, callerOf(context.values), name)) };
+    },
+  };
+}
+
+/** A version number; more than the database can hold cannot exist and is refused rather than passed on. */
+function numberOf(value: bigint): bigint {
+  if (value > 2n ** 63n - 1n) throw invalidField("number", "expected a version number");
+  return value;
+}

@@ -1,0 +1,120 @@
+import test from "ava";
+import fc from "fast-check";
+import { addressMatches, normalizeAddress } from "../src/domain/addresses.ts";
+
+const forms: [string, string][] = [
+  ["192.0.2.7", "192.0.2.7"],
+  ["::ffff:192.0.2.7", "192.0.2.7"],
+  ["::FFFF:192.0.2.7", "192.0.2.7"],
+  ["2001:db8::7", "2001:db8::7"],
+  ["::1", "::1"],
+  ["", ""],
+  ["x::ffff:192.0.2.7", "x::ffff:192.0.2.7"],
+];
+
+for (const [address, expected] of forms) {
+  test(`normalizeAddress(${JSON.stringify(address)})`, (t) => t.is(normalizeAddress(address), expected));
+}
+
+const cases: [address: string, ranges: string[], matches: boolean][] = [
+  ["192.0.2.7", [], false],
+  ["192.0.2.7", ["192.0.2.7"], true],
+  ["192.0.2.8", ["192.0.2.7"], false],
+  ["192.0.2.7", ["10.0.0.1", "192.0.2.7"], true],
+  ["192.0.2.0", ["192.0.2.0/24"], true],
+  ["192.0.2.255", ["192.0.2.0/24"], true],
+  ["192.0.3.0", ["192.0.2.0/24"], false],
+  ["192.0.1.255", ["192.0.2.0/24"], false],
+  ["192.0.2.99", ["192.0.2.7/24"], true],
+  ["192.0.2.7", ["192.0.2.7/32"], true],
+  ["192.0.2.8", ["192.0.2.7/32"], false],
+  ["192.0.2.8", ["192.0.2.8/31"], true],
+  ["192.0.2.10", ["192.0.2.8/31"], false],
+  ["203.0.113.9", ["0.0.0.0/0"], true],
+  ["2001:db8::1", ["0.0.0.0/0"], false],
+  ["2001:db8::7", ["2001:db8::7"], true],
+  ["2001:db8::8", ["2001:db8::7"], false],
+  ["2001:DB8:0:0::7", ["2001:db8::7"], true],
+  ["2001:db8::7", ["2001:db8::/32"], true],
+  ["2001:db8:ffff:ffff::1", ["2001:db8::/32"], true],
+  ["2001:db9::1", ["2001:db8::/32"], false],
+  ["2001:db8::1", ["2001:db8::2/127"], false],
+  ["2001:db8::3", ["2001:db8::2/127"], true],
+  ["2001:db8::1", ["::/0"], true],
+  ["192.0.2.7", ["2001:db8::/32"], false],
+  ["::1", ["127.0.0.1"], false],
+  // As dual-stack sockets give IPv4 addresses.
+  ["::ffff:192.0.2.7", ["192.0.2.0/24"], true],
+  ["::ffff:192.0.3.7", ["192.0.2.0/24"], false],
+  ["::ffff:c000:207", ["192.0.2.0/24"], true],
+  ["192.0.2.7", ["::ffff:192.0.2.7"], true],
+  ["fe80::1%eth0", ["fe80::/10"], true],
+  // What is no address matches nothing, and ranges that are none match nobody.
+  ["", ["0.0.0.0/0", "::/0"], false],
+  ["localhost", ["0.0.0.0/0", "::/0"], false],
+  ["192.0.2", ["0.0.0.0/0"], false],
+  ["192.0.2.7/32", ["0.0.0.0/0"], false],
+  ["192.0.2.007", ["0.0.0.0/0"], false],
+  ["192.0.2.7", [""], false],
+  ["192.0.2.7", ["example.org"], false],
+  ["192.0.2.7", ["example.org/8", "192.0.2.7"], true],
+];
+
+for (const [address, ranges, matches] of cases) {
+  test(`${JSON.stringify(address)} ${matches ? "matches" : "does not match"} ${JSON.stringify(ranges)}`, (t) => {
+    t.is(addressMatches(address, ranges), matches);
+  });
+}
+
+/** The bits of an address of groups, highest first. */
+const bitsOf = (groups: readonly number[], bitsEach: number): string =>
+  groups.map((group) => group.toString(2).padStart(bitsEach, "0")).join("");
+
+const octets = fc.array(fc.nat(255), { minLength: 4, maxLength: 4 });
+const words = fc.array(fc.nat(0xffff), { minLength: 8, maxLength: 8 });
+
+/** Changes one bit, so that near misses are met. */
+function flip(groups: readonly number[], bit: number, bitsEach: number): number[] {
+  return groups.map((group, i) => (i === Math.floor(bit / bitsEach) ? group ^ (1 << (bit % bitsEach)) : group));
+}
+
+test("an IPv4 address is in a range when their first bits are equal", (t) => {
+  fc.assert(
+    fc.property(octets, fc.nat(31), fc.integer({ min: 0, max: 32 }), (base, bit, prefix) => {
+      const address = flip(base, bit, 8);
+      const expected = bitsOf(address, 8).slice(0, prefix) === bitsOf(base, 8).slice(0, prefix);
+      const range = `${base.join(".")}/${prefix}`;
+      t.is(addressMatches(address.join("."), [range]), expected);
+      t.is(addressMatches(`::ffff:${address.join(".")}`, [range]), expected);
+      t.true(addressMatches(base.join("."), [range]));
+    }),
+    { numRuns: 300 },
+  );
+});
+
+test("an IPv6 address is in a range when their first bits are equal", (t) => {
+  const text = (groups: readonly number[]) => groups.map((group) => group.toString(16)).join(":");
+  fc.assert(
+    fc.property(words, fc.nat(127), fc.integer({ min: 0, max: 128 }), (base, bit, prefix) => {
+      const address = flip(base, bit, 16);
+      const expected = bitsOf(address, 16).slice(0, prefix) === bitsOf(base, 16).slice(0, prefix);
+      t.is(addressMatches(text(address), [`${text(base)}/${prefix}`]), expected);
+      t.true(addressMatches(text(base), [`${text(base)}/${prefix}`]));
+    }),
+    { numRuns: 300 },
+  );
+});
+
+test("what is no address never matches and never throws", (t) => {
+  fc.assert(
+    fc.property(fc.string(), (text) => {
+      if (/^[\d.]+$|:/.test(text)) return;
+      t.false(addressMatches(text, ["0.0.0.0/0", "::/0"]));
+    }),
+  );
+});
+
+test("a range with a malformed prefix lets nobody in and does not throw", (t) => {
+  for (const range of ["10.0.0.0/", "10.0.0.0/33", "10.0.0.0/x", "::/129"])
+    t.false(addressMatches("10.0.0.9", [range]));
+});

@@ -1,0 +1,184 @@
+import test from "ava";
+import { checkHealth, type HealthCheck, type HealthVersion, newestOf, worst } from "../src/domain/health.ts";
+import type { CollectionSpec } from "../src/domain/objects.ts";
+
+const HOUR = 3_600_000;
+const NOW = new Date("2026-03-10T12:00:00Z");
+
+function spec(more: Partial<CollectionSpec> = {}): CollectionSpec {
+  return {
+    name: "db",
+    description: "",
+    organization: "",
+    filenameTemplate: "db-${version}",
+    maxBackupsCount: 3,
+    maxOneVersionSize: 1000n,
+    maxCollectionSize: 4000n,
+    maxParallelUploads: 1,
+    windows: [],
+    timezone: "UTC",
+    strategy: "fifo",
+    maxAgeMs: undefined,
+    minRetentionMs: undefined,
+    encryptionFormats: ["openpgp"],
+    recipientKeyIds: undefined,
+    healthSecretSha256: undefined,
+    accessControl: [],
+    ...more,
+  };
+}
+
+function version(number: number, begunAt: string, size = 100n): HealthVersion {
+  return { number: BigInt(number), begunAt: new Date(begunAt), size };
+}
+
+function check(
+  name: HealthCheck["name"],
+  of: CollectionSpec,
+  versions: readonly HealthVersion[],
+  now = NOW,
+): HealthCheck {
+  const found = checkHealth(of, versions, now).filter((c) => c.name === name);
+  if (found.length !== 1) throw new Error(`${found.length} checks of the name ${name}`);
+  return found[0]!;
+}
+
+test("worst", (t) => {
+  t.is(worst([]), "ok");
+  t.is(worst(["ok", "ok"]), "ok");
+  t.is(worst(["ok", "warning", "ok"]), "warning");
+  t.is(worst(["warning", "failed", "ok"]), "failed");
+});
+
+test("newestOf goes by the beginning, not by the number or the order", (t) => {
+  t.is(newestOf([]), undefined);
+  const old = version(9, "2026-03-01T00:00:00Z");
+  const middle = version(1, "2026-03-02T00:00:00Z");
+  const newest = version(2, "2026-03-03T00:00:00Z");
+  t.is(newestOf([middle, newest, old]), newest);
+  t.is(newestOf([newest, middle]), newest);
+});
+
+test("which checks run depends on the configuration", (t) => {
+  const names = (of: CollectionSpec) => checkHealth(of, [], NOW).map((c) => c.name);
+  const windows = [{ from: "0 1 * * *", durationMs: HOUR }];
+  t.deepEqual(names(spec()), ["size", "sum"]);
+  t.deepEqual(names(spec({ windows })), ["window", "size", "sum"]);
+  t.deepEqual(names(spec({ maxAgeMs: HOUR })), ["age", "size", "sum"]);
+  t.deepEqual(names(spec({ windows, maxAgeMs: HOUR })), ["window", "age", "size", "sum"]);
+});
+
+test("a collection without windows and age is healthy while it is empty", (t) => {
+  t.is(worst(checkHealth(spec(), [], NOW).map((c) => c.status)), "ok");
+});
+
+/** From 01:00 to 02:00 every day. */
+const nightly = spec({ windows: [{ from: "0 1 * * *", durationMs: HOUR }] });
+
+const windowCases: [title: string, now: string, newest: string | undefined, status: HealthCheck["status"]][] = [
+  ["no version at all", "2026-03-10T12:00:00Z", undefined, "failed"],
+  ["in the last window", "2026-03-10T12:00:00Z", "2026-03-10T01:30:00Z", "ok"],
+  ["at its first instant", "2026-03-10T12:00:00Z", "2026-03-10T01:00:00.000Z", "ok"],
+  ["at its last instant", "2026-03-10T12:00:00Z", "2026-03-10T01:59:59.999Z", "ok"],
+  ["a moment before the last window", "2026-03-10T12:00:00Z", "2026-03-10T00:59:59.999Z", "failed"],
+  ["in the window before the last", "2026-03-10T12:00:00Z", "2026-03-09T01:30:00Z", "failed"],
+  ["after the last window, by a role that may", "2026-03-10T12:00:00Z", "2026-03-10T09:00:00Z", "ok"],
+  ["a window is open, nothing yet in it", "2026-03-10T01:30:00Z", "2026-03-09T01:30:00Z", "ok"],
+  ["a window opens at this instant", "2026-03-10T01:00:00Z", undefined, "ok"],
+  ["the window closes at this instant", "2026-03-10T02:00:00Z", "2026-03-09T01:30:00Z", "failed"],
+  ["the window has closed, the version is of it", "2026-03-10T02:00:00Z", "2026-03-10T01:59:00Z", "ok"],
+];
+
+for (const [title, now, newest, status] of windowCases) {
+  test(`window: ${title}`, (t) => {
+    const versions = newest === undefined ? [] : [version(3, "2026-03-01T01:30:00Z"), version(4, newest)];
+    const found = check("window", nightly, versions, new Date(now));
+    t.is(found.status, status, found.message);
+  });
+}
+
+test("window: the message says what was expected and what was found", (t) => {
+  const empty = check("window", nightly, []);
+  t.regex(empty.message, /2026-03-10T01:00:00\.000Z to 2026-03-10T02:00:00\.000Z; there is no version/);
+  const late = check("window", nightly, [version(7, "2026-03-09T01:30:00Z")]);
+  t.regex(late.message, /the newest version was begun 2026-03-09T01:30:00\.000Z/);
+  t.regex(check("window", nightly, [version(7, "2026-03-10T01:30:00Z")]).message, /version 7/);
+  t.regex(check("window", nightly, [], new Date("2026-03-10T01:30:00Z")).message, /open now/);
+});
+
+test("window: of several windows the one that ended last counts", (t) => {
+  const both = spec({
+    windows: [
+      { from: "0 1 * * *", durationMs: HOUR },
+      { from: "0 10 * * *", durationMs: HOUR },
+    ],
+  });
+  t.is(check("window", both, [version(1, "2026-03-10T10:30:00Z")]).status, "ok");
+  t.is(check("window", both, [version(1, "2026-03-10T01:30:00Z")]).status, "failed");
+  t.is(check("window", both, [version(1, "2026-03-10T01:30:00Z")], new Date("2026-03-10T09:00:00Z")).status, "ok");
+});
+
+test("window: the time zone is that of the collection", (t) => {
+  // 01:00 to 02:00 in Tokyo is 16:00 to 17:00 UTC the day before.
+  const tokyo = { ...nightly, timezone: "Asia/Tokyo" };
+  t.is(check("window", tokyo, [version(1, "2026-03-09T16:30:00Z")]).status, "ok");
+  t.is(check("window", tokyo, [version(1, "2026-03-09T15:30:00Z")]).status, "failed");
+  t.is(check("window", tokyo, [], new Date("2026-03-10T16:30:00Z")).status, "ok");
+});
+
+const DAY = 24 * HOUR;
+const ageCases: [title: string, begunAt: string | undefined, status: HealthCheck["status"]][] = [
+  ["no version", undefined, "failed"],
+  ["begun just now", "2026-03-10T12:00:00.000Z", "ok"],
+  ["exactly as old as allowed", "2026-03-09T12:00:00.000Z", "ok"],
+  ["a millisecond older", "2026-03-09T11:59:59.999Z", "failed"],
+  ["a clock that went back", "2026-03-10T12:00:05.000Z", "ok"],
+];
+
+for (const [title, begunAt, status] of ageCases) {
+  test(`age: ${title}`, (t) => {
+    const versions = begunAt === undefined ? [] : [version(1, "2026-01-01T00:00:00Z"), version(2, begunAt)];
+    const found = check("age", spec({ maxAgeMs: DAY }), versions);
+    t.is(found.status, status);
+    if (status === "failed") t.regex(found.message, /not older than 1d/);
+  });
+}
+
+test("age: a collection whose windows are fine can be too old", (t) => {
+  const weekly = spec({ windows: [{ from: "0 1 * * 0", durationMs: HOUR }], maxAgeMs: DAY });
+  const statuses = checkHealth(weekly, [version(1, "2026-03-08T01:30:00Z")], NOW).map((c) => [c.name, c.status]);
+  t.deepEqual(statuses, [
+    ["window", "ok"],
+    ["age", "failed"],
+    ["size", "ok"],
+    ["sum", "ok"],
+  ]);
+});
+
+test("size: a version of exactly the soft limit is fine, a byte above it warns", (t) => {
+  const begunAt = "2026-03-10T00:00:00Z";
+  t.is(check("size", spec(), []).status, "ok");
+  t.is(check("size", spec(), [version(1, begunAt, 1000n)]).status, "ok");
+  t.is(check("size", spec(), [version(1, begunAt, 1001n)]).status, "warning");
+  const old = check("size", spec(), [version(1, "2020-01-01T00:00:00Z", 2048n), version(2, begunAt, 5n)]);
+  t.is(old.status, "warning");
+  t.regex(old.message, /version 1 \(2 KiB\)/);
+  const several = check("size", spec(), [version(1, begunAt, 1001n), version(2, begunAt), version(3, begunAt, 1500n)]);
+  t.regex(several.message, /version 1 .*, 3 /);
+});
+
+test("sum: exactly the hard limit is fine, a byte above it fails", (t) => {
+  const begunAt = "2026-03-10T00:00:00Z";
+  t.is(check("sum", spec(), []).status, "ok");
+  t.is(check("sum", spec(), [version(1, begunAt, 3000n), version(2, begunAt, 1000n)]).status, "ok");
+  const over = check("sum", spec(), [version(1, begunAt, 3000n), version(2, begunAt, 1001n)]);
+  t.is(over.status, "failed");
+  t.regex(over.message, /4001 bytes together.*above maxCollectionSize, 4000 bytes/);
+});
+
+test("sum: sizes beyond 2^53", (t) => {
+  const huge = spec({ maxOneVersionSize: 2n ** 54n, maxCollectionSize: 2n ** 54n });
+  const begunAt = "2026-03-10T00:00:00Z";
+  t.is(check("sum", huge, [version(1, begunAt, 2n ** 54n)]).status, "ok");
+  t.is(check("sum", huge, [version(1, begunAt, 2n ** 54n), version(2, begunAt, 1n)]).status, "failed");
+});

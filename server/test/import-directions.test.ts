@@ -1,0 +1,352 @@
+import { readdir, readFile } from "node:fs/promises";
+import { posix } from "node:path";
+import { fileURLToPath } from "node:url";
+import test from "ava";
+
+/*
+ * The directions of imports of docs/architecture: framing <- domain <- app <- adapters, transport <- main; the generated code only for transport,
+ * SDK and benchmarks; every vendor only in its own adapters; the CLI over the SDK, and the server loaded lazily.
+ */
+
+const ROOT = fileURLToPath(new URL("../../", import.meta.url));
+
+/** Folders that are walked. Tests and scripts may import what they need. */
+const SOURCES = ["framing/src", "server/src", "client-sdk/src", "cli/src"] as const;
+
+/** One import of a file. */
+interface Import {
+  readonly specifier: string;
+  /** `type` for imports that are gone when the program runs. */
+  readonly kind: "static" | "type" | "dynamic";
+}
+
+/** The import, export-from and dynamic import statements of a source. A simple reading: statements begin a line, as the formatter has them. */
+function importsOf(source: string): Import[] {
+  const code = source.replace(/^\s*(?:\/\/|\/?\*).*$/gm, "");
+  const found: Import[] = [];
+  const statements =
+    /^[ \t]*(?:import|export)\s+(type\s)?[\w$*{}\s,]*?\s*from\s*["']([^"']+)["']|^[ \t]*import\s*["']([^"']+)["']/gm;
+  for (const [, type, from, bare] of code.matchAll(statements)) {
+    found.push({ specifier: from ?? bare ?? "", kind: type === undefined ? "static" : "type" });
+  }
+  for (const [, type, literal] of code.matchAll(/(typeof\s+)?\bimport\s*\(\s*(?:["'`]([^"'`]*)["'`])?/g)) {
+    // Without a literal the specifier is computed, which no rule allows.
+    found.push({ specifier: literal ?? "(computed)", kind: type === undefined ? "dynamic" : "type" });
+  }
+  for (const [, literal] of code.matchAll(/(?<!\.)\brequire\s*\(\s*["'`]([^"'`]*)["'`]/g)) {
+    found.push({ specifier: literal ?? "", kind: "static" });
+  }
+  return found;
+}
+
+/** Part of the program that a file belongs to: `domain`, `adapters/postgres`, `cli` ... The server's own files beside its folders are `main`. */
+function partOf(file: string): string {
+  const [workspace, , folder, adapter, ...rest] = file.split("/");
+  if (workspace !== "server") return workspace ?? "";
+  if (folder === "options.ts") return "options";
+  if (adapter === undefined) return "main";
+  return folder === "adapters" && rest.length > 0 ? `adapters/${adapter}` : (folder ?? "");
+}
+
+/** What an import leads to: a part of this program, `node:`, or a package of somebody else. */
+function targetOf(
+  file: string,
+  specifier: string,
+): { readonly part?: string; readonly path?: string; readonly vendor?: string } {
+  if (specifier.startsWith("node:")) return { part: "node:" };
+  if (specifier.startsWith(".")) {
+    const path = posix.join(posix.dirname(file), specifier);
+    return { part: partOf(path), path };
+  }
+  const [scope, name, ...rest] = specifier.split("/");
+  if (scope === "@strongroom") {
+    const path = `${name}/src/${rest.length === 0 ? "index" : rest.join("/")}.ts`;
+    return { part: name === "server" ? partOf(path) : (name ?? ""), path };
+  }
+  return { vendor: specifier.startsWith("@") ? `${scope}/${name}` : (scope ?? "") };
+}
+
+/** Which parts a part may import beside itself. */
+const PARTS: Readonly<Record<string, readonly string[]>> = {
+  framing: [],
+  domain: ["framing", "node:"],
+  app: ["domain", "framing", "node:"],
+  adapters: ["app", "domain", "framing", "node:"],
+  transport: ["app", "domain", "framing", "gen", "node:"],
+  options: ["domain", "node:"],
+  main: ["options", "transport", "adapters", "app", "domain", "node:"],
+  "client-sdk": ["framing", "gen", "node:"],
+  cli: ["client-sdk", "node:"],
+};
+
+/** Adapters that build on another one: PGlite is PostgreSQL, and what stores share of their checks has a folder of its own. */
+const ADAPTER_PAIRS: ReadonlySet<string> = new Set([
+  "pglite -> postgres",
+  "pglite -> file-lock",
+  "filesystem -> file-lock",
+  "filesystem -> blob-store",
+  "memory -> blob-store",
+]);
+
+/** Packages of others, and the only parts they are imported from. A scope ends in a slash. */
+const VENDORS: Readonly<Record<string, readonly string[]>> = {
+  argon2: ["adapters/argon2"],
+  jose: ["adapters/jose"],
+  "drizzle-orm": ["adapters/postgres", "adapters/pglite"],
+  postgres: ["adapters/postgres"],
+  "@electric-sql/pglite": ["adapters/pglite"],
+  yaml: ["adapters/config-files"],
+  openpgp: ["adapters/config-files", "client-sdk"],
+  "age-encryption": ["client-sdk"],
+  "@aws-sdk/": ["adapters/s3"],
+  "@smithy/": ["adapters/s3"],
+  "@google-cloud/": ["adapters/gcs"],
+  "@azure/": ["adapters/azure"],
+  "@kubernetes/": ["adapters/kubernetes"],
+  croner: ["domain"],
+  pino: ["main"],
+  "prom-client": ["transport"],
+  "@bufbuild/protobuf": ["transport", "client-sdk"],
+  "@connectrpc/connect": ["transport", "client-sdk"],
+  "@connectrpc/connect-node": ["transport", "client-sdk"],
+  commander: ["cli"],
+};
+
+/** The one file of the CLI that loads the server, when a server command runs. */
+const SERVER_LOADER = "cli/src/server-modules.ts";
+const SERVER_COMMANDS = ["serve", "init", "check-config", "hash-password"].map((name) => `cli/src/commands/${name}.ts`);
+
+/** What is wrong with one import; undefined when it is allowed. */
+function problemOf(file: string, { specifier, kind }: Import): string | undefined {
+  const from = partOf(file);
+  const { part, path, vendor } = targetOf(file, specifier);
+  if (vendor !== undefined) {
+    const name = Object.keys(VENDORS).find((v) => v === vendor || (v.endsWith("/") && vendor.startsWith(v)));
+    if (name === undefined) return `the package ${vendor} has no place in the table of vendors`;
+    return VENDORS[name]!.includes(from) ? undefined : `only ${VENDORS[name]!.join(" and ")} may import ${vendor}`;
+  }
+  if (part === undefined) return "it leads nowhere";
+  if (specifier.startsWith(".") && path?.split("/")[0] !== file.split("/")[0])
+    return "what is in another workspace goes by its name";
+  if (path?.startsWith("server/") && from === "cli") {
+    return file === SERVER_LOADER && kind === "dynamic"
+      ? undefined
+      : `only ${SERVER_LOADER} loads the server, lazily by import()`;
+  }
+  if (path === SERVER_LOADER && !SERVER_COMMANDS.includes(file)) return "only server commands load the server";
+  if (part === from) return undefined;
+  if (part.startsWith("adapters/") && from.startsWith("adapters/")) {
+    const pair = `${from.slice(9)} -> ${part.slice(9)}`;
+    return ADAPTER_PAIRS.has(pair)
+      ? undefined
+      : `the pair ${pair} is not in the list of adapters that build on another`;
+  }
+  const [layer = "", target = ""] = [from, part].map((p) => (p.startsWith("adapters/") ? "adapters" : p));
+  return PARTS[layer]?.includes(target) ? undefined : `${layer} must not import ${target}`;
+}
+
+/** What is wrong with the imports of a file. */
+function problemsOf(file: string, source: string): string[] {
+  return importsOf(source).flatMap((found) => {
+    const problem = problemOf(file, found);
+    return problem === undefined ? [] : [`${file}: ${found.specifier}: ${problem}`];
+  });
+}
+
+async function sourceFiles(): Promise<string[]> {
+  const all = await Promise.all(
+    SOURCES.map(async (folder) =>
+      (await readdir(`${ROOT}${folder}`, { recursive: true }))
+        .filter((name) => /\.[cm]?[jt]s$/.test(name))
+        .map((name) => `${folder}/${name}`),
+    ),
+  );
+  return all.flat().sort();
+}
+
+const files = await sourceFiles();
+const sources = new Map<string, string>();
+for (const file of files) sources.set(file, await readFile(`${ROOT}${file}`, "utf8"));
+
+test("every import goes in an allowed direction", (t) => {
+  t.deepEqual(
+    files.flatMap((file) => problemsOf(file, sources.get(file)!)),
+    [],
+  );
+});
+
+test("every workspace and every part was looked at", (t) => {
+  const parts = new Set(files.map((file) => partOf(file).replace(/\/.*/, "")));
+  t.deepEqual([...parts].sort(), Object.keys(PARTS).sort());
+  for (const folder of SOURCES) {
+    const own = files.filter((file) => file.startsWith(folder));
+    t.true(own.length > 5, folder);
+    t.true(own.some((file) => importsOf(sources.get(file)!).length > 0));
+  }
+});
+
+test("every pair of adapters in the list is one that exists", (t) => {
+  const pairs = new Set<string>();
+  for (const file of files) {
+    const from = partOf(file);
+    for (const { specifier } of importsOf(sources.get(file)!)) {
+      const { part } = targetOf(file, specifier);
+      if (from.startsWith("adapters/") && part?.startsWith("adapters/") && part !== from) {
+        pairs.add(`${from.slice(9)} -> ${part.slice(9)}`);
+      }
+    }
+  }
+  t.deepEqual([...pairs].sort(), [...ADAPTER_PAIRS].sort());
+});
+
+test("no statement with import or from escapes the reading", (t) => {
+  for (const file of files) {
+    const source = sources.get(file)!;
+    // Compared with the crudest count: lines that end a statement with a quoted module name.
+    const lines = source
+      .split("\n")
+      .filter((line) => /^(?:import|export|\}).*\bfrom ["'][^"']+["'];$|^import ["']/.test(line));
+    const read = importsOf(source).filter(({ kind }) => kind !== "dynamic");
+    t.true(read.length >= lines.length, `${file}: ${read.length} of ${lines.length}`);
+    for (const { specifier } of read) {
+      t.true(source.includes(`"${specifier}"`) || source.includes(`'${specifier}'`), `${file}: ${specifier}`);
+    }
+  }
+});
+
+test("packages of others are declared by the workspace that imports them", async (t) => {
+  for (const folder of SOURCES) {
+    const [workspace = ""] = folder.split("/");
+    const manifest = JSON.parse(await readFile(`${ROOT}${workspace}/package.json`, "utf8")) as {
+      dependencies?: Record<string, string>;
+    };
+    const declared = new Set(Object.keys(manifest.dependencies ?? {}));
+    for (const file of files.filter((f) => f.startsWith(folder))) {
+      for (const { specifier } of importsOf(sources.get(file)!)) {
+        const { vendor } = targetOf(file, specifier);
+        const own = /^@strongroom\/[^/]+/.exec(specifier)?.[0];
+        const needed = own ?? vendor;
+        if (needed !== undefined)
+          t.true(declared.has(needed), `${file}: ${needed} is not in ${workspace}/package.json`);
+      }
+    }
+  }
+});
+
+test("the reading of a source", (t) => {
+  const source = `
+import test, { type A } from "one";
+import type { B } from "two";
+import * as three from 'three';
+import {
+  four,
+  type Four,
+} from "./four.ts";
+import "five";
+export * from "six";
+export { seven } from "../seven.ts";
+export type { Eight } from "eight";
+const nine = await import("nine");
+const ten = () => import(\`ten/\${nine}\`);
+type Eleven = typeof import("eleven");
+const twelve = await import(nine);
+const thirteen = require("thirteen");
+export const from = "not this";
+const text = 'import x from "not this";';
+// import x from "not this";
+/**
+ * import x from "not this"; import("nor this")
+ */
+export function important(from: string) { return from; }
+const url = import.meta.url;
+`;
+  t.deepEqual(
+    importsOf(source).map(({ specifier, kind }) => `${specifier} ${kind}`),
+    [
+      "one static",
+      "two type",
+      "three static",
+      "./four.ts static",
+      "five static",
+      "six static",
+      "../seven.ts static",
+      "eight type",
+      "nine dynamic",
+      "ten/${nine} dynamic",
+      "eleven type",
+      "(computed) dynamic",
+      "thirteen static",
+    ],
+  );
+});
+
+const bad: [file: string, source: string, problem: RegExp][] = [
+  ["framing/src/a.ts", 'import { x } from "node:crypto";', /framing must not import node:/],
+  ["framing/src/a.ts", 'import { x } from "@strongroom/server/domain/quota";', /framing must not import domain/],
+  ["server/src/domain/a.ts", 'import { x } from "../app/b.ts";', /domain must not import app/],
+  ["server/src/domain/a.ts", 'import type { X } from "../app/b.ts";', /domain must not import app/],
+  ["server/src/domain/a.ts", 'export { x } from "../transport/b.ts";', /domain must not import transport/],
+  ["server/src/domain/a.ts", 'import { x } from "@strongroom/gen/a_pb";', /domain must not import gen/],
+  ["server/src/domain/a.ts", 'import { x } from "yaml";', /only adapters\/config-files may import yaml/],
+  ["server/src/app/a.ts", 'import { x } from "../adapters/jose/b.ts";', /app must not import adapters/],
+  ["server/src/app/a.ts", 'const x = await import("../adapters/jose/b.ts");', /app must not import adapters/],
+  ["server/src/app/a.ts", 'import { x } from "../transport/b.ts";', /app must not import transport/],
+  ["server/src/app/a.ts", 'import { x } from "@strongroom/gen/a_pb";', /app must not import gen/],
+  ["server/src/app/a.ts", 'import { x } from "@connectrpc/connect";', /only transport and client-sdk may/],
+  ["server/src/app/a.ts", 'import { x } from "../options.ts";', /app must not import options/],
+  ["server/src/transport/a.ts", 'import { x } from "../adapters/jose/b.ts";', /transport must not import adapters/],
+  ["server/src/transport/a.ts", 'import { x } from "../main.ts";', /transport must not import main/],
+  ["server/src/transport/a.ts", 'import { x } from "../options.ts";', /transport must not import options/],
+  ["server/src/adapters/jose/a.ts", 'import { x } from "../../transport/b.ts";', /adapters must not import transport/],
+  ["server/src/adapters/jose/a.ts", 'import { x } from "../argon2/b.ts";', /the pair jose -> argon2 is not/],
+  ["server/src/adapters/postgres/a.ts", 'import { x } from "../pglite/b.ts";', /the pair postgres -> pglite is not/],
+  ["server/src/adapters/jose/a.ts", 'import { x } from "argon2";', /only adapters\/argon2 may import argon2/],
+  ["server/src/adapters/memory/a.ts", 'import { x } from "drizzle-orm/pg-core";', /only adapters\/postgres and/],
+  ["server/src/adapters/memory/a.ts", 'import { S3Client } from "@aws-sdk/client-s3";', /only adapters\/s3 may/],
+  ["server/src/adapters/memory/a.ts", 'import { x } from "left-pad";', /no place in the table of vendors/],
+  ["server/src/adapters/memory/a.ts", "const x = await import(name);", /no place in the table/],
+  ["server/src/main.ts", 'import { x } from "@strongroom/client-sdk";', /main must not import client-sdk/],
+  ["client-sdk/src/a.ts", 'import { x } from "@strongroom/server/domain/sizes";', /client-sdk must not import domain/],
+  [
+    "client-sdk/src/a.ts",
+    'import { x } from "../../server/src/domain/sizes.ts";',
+    /another workspace goes by its name/,
+  ],
+  ["cli/src/commands/a.ts", 'import { x } from "@strongroom/server/main";', /lazily by import\(\)/],
+  ["cli/src/server-modules.ts", 'import { x } from "@strongroom/server/main";', /lazily by import\(\)/],
+  ["cli/src/server-modules.ts", 'import type { X } from "@strongroom/server/main";', /lazily by import\(\)/],
+  ["cli/src/commands/backup.ts", 'const x = await import("@strongroom/server/main");', /only cli\/src\/server-modules/],
+  ["cli/src/commands/backup.ts", 'import { x } from "../server-modules.ts";', /only server commands load the server/],
+  ["cli/src/a.ts", 'import { x } from "@strongroom/gen/a_pb";', /cli must not import gen/],
+  ["cli/src/a.ts", 'import { x } from "@strongroom/framing";', /cli must not import framing/],
+  ["cli/src/a.ts", 'import { x } from "../../client-sdk/src/a.ts";', /another workspace goes by its name/],
+  ["cli/src/a.ts", 'import { x } from "openpgp";', /only adapters\/config-files and client-sdk may import openpgp/],
+];
+
+for (const [file, source, problem] of bad) {
+  test(`refused in ${file}: ${source}`, (t) => {
+    const problems = problemsOf(file, source);
+    t.is(problems.length, 1);
+    t.regex(problems[0]!, problem);
+  });
+}
+
+const good: [file: string, source: string][] = [
+  ["framing/src/a.ts", 'import { x } from "./b.ts";'],
+  ["server/src/domain/a.ts", 'import { createHash } from "node:crypto";\nimport { Cron } from "croner";'],
+  ["server/src/domain/a.ts", 'import { x } from "@strongroom/framing";'],
+  ["server/src/app/a.ts", 'import { x } from "../domain/b.ts";\nimport { y } from "./c.ts";'],
+  ["server/src/adapters/pglite/a.ts", 'import { x } from "../postgres/b.ts";\nimport { y } from "drizzle-orm/pglite";'],
+  ["server/src/adapters/s3/a.ts", 'import { S3Client } from "@aws-sdk/client-s3";'],
+  ["server/src/adapters/s3/deep/a.ts", 'import { x } from "../b.ts";'],
+  ["server/src/transport/a.ts", 'import { x } from "@strongroom/gen/strongroom/v1/resources_pb";'],
+  ["server/src/main.ts", 'import { x } from "./adapters/jose/b.ts";\nimport { y } from "./options.ts";'],
+  ["client-sdk/src/a.ts", 'import { x } from "@strongroom/gen/strongroom/v1/resources_pb";'],
+  ["cli/src/a.ts", 'import { x } from "@strongroom/client-sdk";'],
+  ["cli/src/server-modules.ts", "const x = await import(`@strongroom/server/${part}`);"],
+  ["cli/src/commands/serve.ts", 'import { loadServer } from "../server-modules.ts";'],
+];
+
+for (const [file, source] of good) {
+  test(`allowed in ${file}: ${source}`, (t) => t.deepEqual(problemsOf(file, source), []));
+}

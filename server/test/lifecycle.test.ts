@@ -1,0 +1,314 @@
+import anyTest, { type ExecutionContext, type TestFn } from "ava";
+import { MemoryBlobStore } from "../src/adapters/memory/memory-blob-store.ts";
+import { getCollection, getCollectionHealth } from "../src/app/collections.ts";
+import { finishCommit } from "../src/app/commit-upload.ts";
+import { checkInstallation, InstallationMismatchError } from "../src/app/installation.ts";
+import { manifestKey } from "../src/app/manifest.ts";
+import { BlobStoreError } from "../src/app/ports.ts";
+import { SegmentAttempts } from "../src/app/segment-attempts.ts";
+import { sweep } from "../src/app/sweep.ts";
+import { deleteVersion, listVersions, readVersion } from "../src/app/versions.ts";
+import { parseWindow } from "../src/domain/window.ts";
+import { cutSegments, openpgpMessage } from "./support/ciphertext.ts";
+import { FaultyBlobStore } from "./support/faulty-blob-store.ts";
+import { Harness, MIB, principal, refused, SETTINGS, user } from "./support/harness.ts";
+
+const test = anyTest as TestFn<{ h: Harness }>;
+
+test.before(async (t) => {
+  t.context = { h: await Harness.open() };
+});
+test.afterEach.always(async (t) => await t.context.h.assertInvariants(t));
+test.after.always(async (t) => await t.context.h.deps.database.close());
+
+const never = new AbortController().signal;
+const DAY = 24 * 3_600_000;
+
+async function numbers(h: Harness, name: string): Promise<bigint[]> {
+  const { versions } = await listVersions(h.deps, h.admin, {
+    collection: name,
+    beforeNumber: undefined,
+    pageSize: 100,
+  });
+  return versions.map((v) => v.number);
+}
+
+async function keysOf(h: Harness, name: string): Promise<string[]> {
+  const keys: string[] = [];
+  for await (const object of h.deps.store.list(`collections/${name}/`)) keys.push(object.key);
+  return keys;
+}
+
+test.serial(
+  "fourteen days of backups: fifo keeps three, trash goes after a day, the bucket holds exactly what lives",
+  async (t) => {
+    const { h } = t.context;
+    const spec = h.add();
+    for (let day = 1; day <= 14; day++) {
+      const { version, removedNumbers } = await h.upload(spec.name, openpgpMessage(MIB + day));
+      t.is(version.number, BigInt(day));
+      t.deepEqual(removedNumbers, day > 3 ? [BigInt(day - 3)] : []);
+      t.true((await numbers(h, spec.name)).length <= 3);
+      await h.assertInvariants(t);
+      h.clock.advance(DAY);
+      await sweep(h.deps, true);
+    }
+    t.deepEqual(await numbers(h, spec.name), [14n, 13n, 12n]);
+    t.is((await keysOf(h, spec.name)).length, 6, "three objects with their manifests");
+    t.is((await h.usage(spec.name)).trashBytes, 0n);
+  },
+);
+
+test.serial("a removed version is invisible, stays readable by number for a day, and is purged after it", async (t) => {
+  const { h } = t.context;
+  const spec = h.add();
+  const { version } = await h.upload(spec.name, openpgpMessage(5000));
+  await deleteVersion(h.deps, h.admin, { collection: spec.name, number: 1n });
+  t.deepEqual(await numbers(h, spec.name), []);
+  t.is((await deleteVersion(h.deps, h.admin, { collection: spec.name, number: 1n })).state, "removed", "idempotent");
+  const read = (number: bigint) =>
+    readVersion(h.deps, h.admin, { collection: spec.name, number, offset: 0n, limit: 0n }, never);
+  await refused(t, "VERSION_NOT_FOUND", read(0n));
+  t.is((await read(1n)).length, version.size);
+  t.is((await h.usage(spec.name)).trashBytes, version.size);
+  await sweep(h.deps, true);
+  t.is((await keysOf(h, spec.name)).length, 2, "not before its time");
+  h.clock.advance(DAY);
+  await sweep(h.deps, false);
+  t.is((await keysOf(h, spec.name)).length, 2, "not while deletions are paused");
+  await sweep(h.deps, true);
+  t.deepEqual(await keysOf(h, spec.name), []);
+  await refused(t, "VERSION_NOT_FOUND", read(1n));
+  t.is((await h.upload(spec.name, openpgpMessage(5000))).version.number, 2n, "numbers are not used again");
+});
+
+test.serial("the quota: soft limit, extra space, hard limit", async (t) => {
+  const { h } = t.context;
+  // Of the protocol: count 5, soft 1 MiB, hard 10 MiB, so 5 MiB extra.
+  const spec = h.add({ maxBackupsCount: 5, maxOneVersionSize: BigInt(MIB), maxCollectionSize: BigInt(10 * MIB) });
+  const allowance = async () =>
+    (await getCollection({ ...h.deps, sha256: String }, h.admin, spec.name)).usage.nextUploadAllowance;
+  t.is(await allowance(), BigInt(6 * MIB));
+  await refused(t, "QUOTA_EXCEEDED", h.upload(spec.name, openpgpMessage(6 * MIB + 1)));
+  await h.assertInvariants(t);
+  h.clock.advance(16 * 60_000);
+  const { version } = await h.upload(spec.name, openpgpMessage(4 * MIB));
+  t.true(version.aboveSoftLimit);
+  t.is(await allowance(), BigInt(3 * MIB));
+  const health = await getCollectionHealth(
+    { ...h.deps, sha256: String },
+    { principal: h.admin, secret: undefined },
+    spec.name,
+  );
+  t.is(health.status, "warning");
+  for (let i = 0; i < 5; i++) await h.upload(spec.name, openpgpMessage(MIB));
+  t.is(await allowance(), BigInt(6 * MIB));
+});
+
+test.serial("sixty-four parallel uploads against one hard limit: not one byte over", async (t) => {
+  const { h } = t.context;
+  const spec = h.add({
+    maxBackupsCount: 100,
+    maxOneVersionSize: BigInt(200_000),
+    maxCollectionSize: BigInt(20_000_000),
+    maxParallelUploads: 64,
+  });
+  const outcomes = await Promise.allSettled(
+    Array.from({ length: 64 }, async () => await h.upload(spec.name, openpgpMessage(1_000_000))),
+  );
+  const stored = outcomes.filter((o) => o.status === "fulfilled").length;
+  const usage = await h.usage(spec.name);
+  t.is(usage.storedBytes, BigInt(stored) * 1_000_000n);
+  t.true(usage.storedBytes + usage.reservedBytes <= spec.maxCollectionSize);
+  // All are above the soft limit by 800,000 and share 0 extra bytes: 20,000,000 - 100 * 200,000.
+  t.is(stored, 0);
+  const roomy = h.add({
+    maxBackupsCount: 10,
+    maxOneVersionSize: BigInt(1_000_000),
+    maxCollectionSize: BigInt(20_000_000),
+    maxParallelUploads: 64,
+  });
+  const second = await Promise.allSettled(
+    Array.from({ length: 64 }, async () => await h.upload(roomy.name, openpgpMessage(1_000_000))),
+  );
+  t.true(second.filter((o) => o.status === "fulfilled").length >= 20);
+  const after = await h.usage(roomy.name);
+  t.true(after.storedBytes + after.reservedBytes <= roomy.maxCollectionSize);
+});
+
+test.serial("a tenant's limit covers stored, reserved and trash bytes of all its collections", async (t) => {
+  const { h } = t.context;
+  h.organizations.set("acme", { name: "acme", maxTotalSize: BigInt(3 * MIB) });
+  const one = h.add({ organization: "acme", maxBackupsCount: 1 });
+  const two = h.add({ organization: "acme", maxBackupsCount: 1 });
+  await h.upload(one.name, openpgpMessage(MIB));
+  await h.upload(one.name, openpgpMessage(MIB));
+  const error = await refused(t, "QUOTA_EXCEEDED", h.upload(two.name, openpgpMessage(MIB + 1)));
+  t.is(error.metadata.limit, "organization");
+  h.clock.advance(2 * DAY);
+  await sweep(h.deps, true);
+  await h.upload(two.name, openpgpMessage(2 * MIB));
+});
+
+test.serial(
+  "a protected version is kept by rotation and by people; when it leaves no room, uploads are refused",
+  async (t) => {
+    const { h } = t.context;
+    const spec = h.add({
+      maxBackupsCount: 1,
+      maxOneVersionSize: BigInt(MIB),
+      maxCollectionSize: BigInt(2 * MIB),
+      minRetentionMs: 10 * DAY,
+    });
+    await h.upload(spec.name, openpgpMessage(MIB));
+    await h.upload(spec.name, openpgpMessage(MIB));
+    t.deepEqual(await numbers(h, spec.name), [2n, 1n]);
+    await refused(t, "ROTATION_BLOCKED", h.begin(spec.name));
+    await refused(t, "VERSION_PROTECTED", deleteVersion(h.deps, h.admin, { collection: spec.name, number: 1n }));
+    h.clock.advance(11 * DAY);
+    t.deepEqual((await h.upload(spec.name, openpgpMessage(MIB))).removedNumbers, [1n, 2n]);
+  },
+);
+
+test.serial(
+  "uploads begin only inside a window, except for the role that may; one begun inside may end after it",
+  async (t) => {
+    const { h } = t.context;
+    h.clock.now = new Date("2026-03-01T02:30:00Z");
+    const spec = h.add({
+      windows: [parseWindow({ from: "0 2 * * *", duration: "1h" })],
+      accessControl: [{ userName: "bob", roles: ["backupUploader"] }],
+      maxParallelUploads: 3,
+    });
+    const bob = principal(user("bob"));
+    const { upload } = await h.begin(spec.name, bob);
+    h.clock.advance(31 * 60_000);
+    const error = await refused(t, "WINDOW_CLOSED", h.begin(spec.name, bob));
+    t.is(error.metadata.next_window_at, "2026-03-02T02:00:00.000Z");
+    await h.begin(spec.name, h.admin);
+    h.clock.advance(-10 * 60_000);
+    const segments = cutSegments(openpgpMessage(1000), MIB);
+    h.clock.advance(10 * 60_000);
+    await h.write(upload.id, segments[0]!, undefined, bob);
+    await h.commit(upload.id, segments, bob);
+  },
+);
+
+for (const moment of ["before", "after"] as const) {
+  for (const operation of ["complete", "put"] as const) {
+    test.serial(
+      `the store fails ${moment} the effect of ${operation}: the commit goes on to the same version`,
+      async (t) => {
+        const { h } = t.context;
+        const store = new FaultyBlobStore(h.deps.store);
+        store.fail(operation, { nth: 1, when: moment, error: new BlobStoreError("injected") });
+        const deps = { ...h.over(store) };
+        const spec = h.add();
+        const { upload } = await h.begin(spec.name);
+        const segments = cutSegments(openpgpMessage(MIB + 3), MIB);
+        for (const segment of segments) await h.write(upload.id, segment);
+        const { commitUpload } = await import("../src/app/commit-upload.ts");
+        const { compositeOf } = await import("./support/ciphertext.ts");
+        const input = { uploadId: upload.id, size: BigInt(MIB + 3), compositeSha256: compositeOf(segments) };
+        // A completed object whose answer was lost is found by looking; every other fault is told and repeated.
+        if (operation === "complete" && moment === "after") await commitUpload(deps, h.admin, input);
+        else await refused(t, "STORE_UNAVAILABLE", commitUpload(deps, h.admin, input));
+        store.assertAllFired(t);
+        t.is((await commitUpload(deps, h.admin, input)).version.number, 1n);
+        t.is((await keysOf(h, spec.name)).length, 2);
+      },
+    );
+  }
+}
+
+test.serial("a commit that died after any step is finished by the sweeper", async (t) => {
+  const { h } = t.context;
+  for (const died of ["prepared", "completed", "manifest"] as const) {
+    const spec = h.add();
+    const { upload } = await h.begin(spec.name);
+    const segments = cutSegments(openpgpMessage(2 * MIB), MIB);
+    for (const segment of segments) await h.write(upload.id, segment);
+    const committing = await h.deps.database.transaction(async (tx) => {
+      await tx.collections.lockById(upload.collectionId);
+      const versionNumber = await tx.collections.nextNumber(upload.collectionId);
+      await tx.uploads.update(upload.id, "open", { state: "committing", versionNumber });
+      return (await tx.uploads.find(upload.id))!;
+    });
+    const blob = { key: committing.key, token: committing.storeToken! };
+    if (died !== "prepared") await h.deps.store.complete(blob, committing.id, segments);
+    if (died === "manifest") await h.deps.store.put(manifestKey(committing.key), new TextEncoder().encode("{}"));
+    // An abort comes too late, an expiry as well: from here it only goes forward.
+    const { abortUpload } = await import("../src/app/upload-lifecycle.ts");
+    await refused(t, "UPLOAD_NOT_OPEN", abortUpload(h.deps, h.admin, { uploadId: upload.id, reason: "" }));
+    h.clock.advance(2 * DAY);
+    const report = await sweep(h.deps, true);
+    t.is(report.committed, 1);
+    t.deepEqual(await numbers(h, spec.name), [1n]);
+    const manifest = await h.deps.store.get(manifestKey(committing.key), MIB);
+    t.is(JSON.parse(new TextDecoder().decode(manifest)).number, "1");
+    t.is((await finishCommit(h.deps, committing)).version.number, 1n, "once more, as another server would");
+  }
+});
+
+test.serial(
+  "a store that fails at creation leaves no open upload; a retry with the same request id is another try",
+  async (t) => {
+    const { h } = t.context;
+    const spec = h.add();
+    const store = new FaultyBlobStore(new MemoryBlobStore());
+    store.fail("begin", { nth: 1, when: "after", error: new BlobStoreError("injected") });
+    const { createUpload } = await import("../src/app/create-upload.ts");
+    const deps = h.over(store);
+    const input = {
+      collection: spec.name,
+      requestId: "",
+      expectedSize: 0n,
+      filename: "",
+      contentEncoding: "none" as const,
+      labels: {},
+      clientMetadata: {},
+    };
+    await refused(t, "STORE_UNAVAILABLE", createUpload(deps, h.admin, input));
+    store.assertAllFired(t);
+    await sweep({ ...deps, attempts: new SegmentAttempts() }, true);
+    for await (const pending of store.listPending()) t.fail(`unfinished ${pending.key}`);
+    await createUpload(deps, h.admin, input);
+  },
+);
+
+test.serial("a store and a database that do not belong together are refused", async (t) => {
+  const { h } = t.context;
+  const store = new MemoryBlobStore();
+  h.add({ name: "marked" });
+  await h.begin("marked");
+  const unmarked = await t.throwsAsync(checkInstallation(h.deps.database, store), {
+    instanceOf: InstallationMismatchError,
+  });
+  t.regex(unmarked!.message, /database is in use/);
+  const other = await Harness.open(new MemoryBlobStore(), SETTINGS);
+  const id = await checkInstallation(other.deps.database, store);
+  t.is(await checkInstallation(other.deps.database, store), id);
+  await t.throwsAsync(checkInstallation(h.deps.database, store), { instanceOf: InstallationMismatchError });
+  await other.deps.database.close();
+});
+
+test.serial(
+  "health says how the last upload failed until a version is begun after it",
+  async (t: ExecutionContext<{ h: Harness }>) => {
+    const { h } = t.context;
+    const spec = h.add({ maxAgeMs: DAY });
+    const health = async () =>
+      await getCollectionHealth({ ...h.deps, sha256: String }, { principal: h.admin, secret: undefined }, spec.name);
+    const { upload } = await h.begin(spec.name);
+    const { abortUpload } = await import("../src/app/upload-lifecycle.ts");
+    await abortUpload(h.deps, h.admin, { uploadId: upload.id, reason: "the dump command exited with 1" });
+    t.is((await health()).lastFailed?.abortReason, "the dump command exited with 1");
+    t.is((await health()).status, "failed");
+    h.clock.advance(1000);
+    await h.upload(spec.name, openpgpMessage(1000));
+    t.is((await health()).lastFailed, undefined);
+    t.is((await health()).status, "ok");
+    h.clock.advance(2 * DAY);
+    t.is((await health()).status, "failed");
+  },
+);

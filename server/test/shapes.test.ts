@@ -1,0 +1,225 @@
+import test from "ava";
+import fc from "fast-check";
+import { DomainError } from "../src/domain/errors.ts";
+import { ROLES } from "../src/domain/objects.ts";
+import {
+  collectionNameOf,
+  filenameOf,
+  mapOf,
+  pageSizeOf,
+  scopeOf,
+  sha256Of,
+  textOf,
+  uploadIdOf,
+} from "../src/transport/shapes.ts";
+
+/** What a check refused: `field` of an INVALID_REQUEST, else the reason; undefined when it took the value. */
+function refused(check: () => unknown): string | undefined {
+  try {
+    check();
+    return undefined;
+  } catch (error) {
+    if (!(error instanceof DomainError)) throw error;
+    return error.reason === "INVALID_REQUEST" ? error.metadata.field : error.reason;
+  }
+}
+
+const ID = "0199c3a1-7b1f-7c3e-9f00-0123456789ab";
+
+const ids: [title: string, value: string, outcome: string | undefined][] = [
+  ["a UUID", ID, undefined],
+  ["nothing", "", "upload_id"],
+  ["upper case, which no id has", ID.toUpperCase(), "UPLOAD_NOT_FOUND"],
+  ["a text", "latest", "UPLOAD_NOT_FOUND"],
+  ["something before", ` ${ID}`, "UPLOAD_NOT_FOUND"],
+  ["a line behind", `${ID}\n`, "UPLOAD_NOT_FOUND"],
+  ["two", ID + ID, "UPLOAD_NOT_FOUND"],
+  ["SQL", "' or 1=1 --", "UPLOAD_NOT_FOUND"],
+  ["a path", "../../etc/passwd", "UPLOAD_NOT_FOUND"],
+];
+
+for (const [title, value, outcome] of ids) {
+  test(`uploadIdOf: ${title}`, (t) => {
+    t.is(
+      refused(() => t.is(uploadIdOf(value), value)),
+      outcome,
+    );
+  });
+}
+
+test("uploadIdOf: a long text does not come back whole", (t) => {
+  const error = t.throws(() => uploadIdOf("x".repeat(100_000)), { instanceOf: DomainError });
+  t.is(error?.metadata.upload_id?.length, 64);
+  t.true(error!.message.length < 200);
+});
+
+test("collectionNameOf", (t) => {
+  t.is(collectionNameOf("db"), "db");
+  t.is(collectionNameOf("x".repeat(253)).length, 253);
+  t.is(
+    refused(() => collectionNameOf("")),
+    "collection",
+  );
+  t.is(
+    refused(() => collectionNameOf("x".repeat(254))),
+    "collection",
+  );
+});
+
+test("sha256Of", (t) => {
+  const digest = new Uint8Array(32);
+  t.is(sha256Of("sha256", digest), digest);
+  for (const length of [0, 20, 31, 33, 64]) {
+    t.is(
+      refused(() => sha256Of("composite_sha256", new Uint8Array(length))),
+      "composite_sha256",
+    );
+  }
+});
+
+test("textOf: length and control characters", (t) => {
+  t.is(textOf("description", "", 3), "");
+  t.is(textOf("description", "abc", 3), "abc");
+  t.is(textOf("description", "Größe ✓ 漢字", 20), "Größe ✓ 漢字");
+  t.is(
+    refused(() => textOf("description", "abcd", 3)),
+    "description",
+  );
+  for (const code of [0, 1, 7, 9, 10, 13, 27, 31, 127]) {
+    t.is(
+      refused(() => textOf("description", `a${String.fromCharCode(code)}b`, 10)),
+      "description",
+      `character ${code}`,
+    );
+  }
+});
+
+test("textOf: a message never repeats what was refused", (t) => {
+  const error = t.throws(() => textOf("description", "secret".repeat(100), 10), { instanceOf: DomainError });
+  t.notRegex(error!.message, /secret/);
+});
+
+const filenames: [title: string, value: string, good: boolean][] = [
+  ["none", "", true],
+  ["a plain name", "dump.sql", true],
+  ["spaces inside", "my dump.sql", true],
+  ["letters beyond ASCII", "Sicherung-März.sql", true],
+  ["240 bytes", "x".repeat(240), true],
+  ["241 bytes", "x".repeat(241), false],
+  ["120 letters of two bytes", "ä".repeat(120), true],
+  ["121 letters of two bytes", "ä".repeat(121), false],
+  ["256 characters", "x".repeat(256), false],
+  ["a slash", "a/b", false],
+  ["a backslash", "a\\b", false],
+  ["a hidden file", ".bashrc", false],
+  ["the parent", "..", false],
+  ["this directory", ".", false],
+  ["a NUL", "a\0b", false],
+  ["a line end", "a\r\nX-Header: 1", false],
+];
+
+for (const [title, value, good] of filenames) {
+  test(`filenameOf: ${title}`, (t) => {
+    t.is(
+      refused(() => t.is(filenameOf(value), value)),
+      good ? undefined : "filename",
+    );
+  });
+}
+
+test("mapOf: bounds of entries, keys and values", (t) => {
+  const entries = (count: number) => Object.fromEntries(Array.from({ length: count }, (_, i) => [`key-${i}`, "value"]));
+  t.deepEqual(mapOf("labels", {}, 5), {});
+  t.deepEqual(mapOf("labels", entries(32), 5), entries(32));
+  t.deepEqual(mapOf("labels", { ["k".repeat(63)]: "12345" }, 5), { ["k".repeat(63)]: "12345" });
+  t.is(
+    refused(() => mapOf("labels", entries(33), 5)),
+    "labels",
+  );
+  t.is(
+    refused(() => mapOf("labels", { "": "x" }, 5)),
+    "labels",
+  );
+  t.is(
+    refused(() => mapOf("labels", { ["k".repeat(64)]: "x" }, 5)),
+    "labels",
+  );
+  t.is(
+    refused(() => mapOf("client_metadata", { host: "123456" }, 5)),
+    "client_metadata[host]",
+  );
+  t.is(
+    refused(() => mapOf("client_metadata", { host: "a\0b" }, 5)),
+    "client_metadata[host]",
+  );
+});
+
+test("scopeOf: roles of collections, in both spellings", (t) => {
+  t.deepEqual(scopeOf([]), []);
+  const elements = [{ type: "collection", name: "db", roles: [...ROLES, "usersManager"] }];
+  t.deepEqual(scopeOf(elements), [{ type: "collection", name: "db", roles: [...ROLES, "userManager"] }]);
+  t.deepEqual(scopeOf([{ type: "collection", name: "db", roles: [] }]), [
+    { type: "collection", name: "db", roles: [] },
+  ]);
+});
+
+const scopes: [title: string, elements: { type: string; name: string; roles: string[] }[], field: string][] = [
+  ["another type", [{ type: "user", name: "db", roles: [] }], "scope[0].type"],
+  ["no type", [{ type: "", name: "db", roles: [] }], "scope[0].type"],
+  ["a long name", [{ type: "collection", name: "x".repeat(254), roles: [] }], "scope[0].name"],
+  ["a control character", [{ type: "collection", name: "a\0", roles: [] }], "scope[0].name"],
+  ["an unknown role", [{ type: "collection", name: "db", roles: ["backupUploader", "root"] }], "scope[0].roles"],
+  ["a role in another case", [{ type: "collection", name: "db", roles: ["SYSTEMADMIN"] }], "scope[0].roles"],
+  ["a name that every object has", [{ type: "collection", name: "db", roles: ["constructor"] }], "scope[0].roles"],
+  [
+    "the second element",
+    [
+      { type: "collection", name: "db", roles: [] },
+      { type: "x", name: "db", roles: [] },
+    ],
+    "scope[1].type",
+  ],
+  ["101 elements", Array.from({ length: 101 }, () => ({ type: "collection", name: "db", roles: [] })), "scope"],
+];
+
+for (const [title, elements, field] of scopes) {
+  test(`scopeOf refuses ${title}`, (t) => {
+    t.is(
+      refused(() => scopeOf(elements)),
+      field,
+    );
+  });
+}
+
+test("pageSizeOf: 0 is the usual, and no more than the most is given", (t) => {
+  t.is(pageSizeOf(0, 100, 1000), 100);
+  t.is(pageSizeOf(1, 100, 1000), 1);
+  t.is(pageSizeOf(1000, 100, 1000), 1000);
+  t.is(pageSizeOf(1001, 100, 1000), 1000);
+  t.is(pageSizeOf(2 ** 32 - 1, 100, 1000), 1000);
+});
+
+test("whatever comes, a check takes it or refuses it with a field", (t) => {
+  const any = fc.oneof(fc.string({ maxLength: 300 }), fc.string({ unit: "binary", maxLength: 300 }));
+  fc.assert(
+    fc.property(any, (value) => {
+      for (const check of [uploadIdOf, collectionNameOf, filenameOf, (v: string) => textOf("text", v, 100)]) {
+        refused(() => t.is(check(value), value));
+      }
+      refused(() => scopeOf([{ type: value, name: value, roles: [value] }]));
+      refused(() => mapOf("labels", { [value]: value }, 100));
+    }),
+    { numRuns: 300 },
+  );
+});
+
+test("control characters and broken text are refused, also in keys", (t) => {
+  t.is(
+    refused(() => mapOf("labels", { "a\0b": "x" }, 5)),
+    "labels",
+  );
+  t.is(
+    refused(() => textOf("reason", "\ud83d", 5)),
+    "reason",
+  );
+});

@@ -1,0 +1,196 @@
+import { createHash, randomUUID } from "node:crypto";
+import type { ExecutionContext } from "ava";
+import { sql } from "drizzle-orm";
+import { MemoryBlobStore } from "../../src/adapters/memory/memory-blob-store.ts";
+import { openPglite } from "../../src/adapters/pglite/pglite.ts";
+import type { SqlDatabase } from "../../src/adapters/postgres/database.ts";
+import { commitUpload } from "../../src/app/commit-upload.ts";
+import { createUpload } from "../../src/app/create-upload.ts";
+import type { BlobStore } from "../../src/app/ports.ts";
+import { SegmentAttempts } from "../../src/app/segment-attempts.ts";
+import { DEFAULT_UPLOAD_SETTINGS, type Log, type UploadSettings } from "../../src/app/settings.ts";
+import type { SweepDeps } from "../../src/app/sweep.ts";
+import { writeSegment } from "../../src/app/write-segment.ts";
+import type { Principal } from "../../src/domain/access.ts";
+import { DomainError, type Reason } from "../../src/domain/errors.ts";
+import type { CollectionSpec, OrganizationSpec, User } from "../../src/domain/objects.ts";
+import { chunked, compositeOf, cutSegments, type TestSegment } from "./ciphertext.ts";
+
+/** One MiB as a number. */
+export const MIB = 1024 * 1024;
+
+/** A clock that tests move. */
+export class TestClock {
+  now = new Date("2026-01-01T00:00:00Z");
+
+  advance(ms: number): void {
+    this.now = new Date(this.now.getTime() + ms);
+  }
+}
+
+/** Settings with the smallest segments. */
+export const SETTINGS: UploadSettings = { ...DEFAULT_UPLOAD_SETTINGS, leastSegmentSize: BigInt(MIB) };
+
+/** A user of tests; nobody can log in as it. */
+export function user(name: string, change: Partial<User> = {}): User {
+  return {
+    name,
+    email: `${name}@example.org`,
+    organization: "",
+    about: "",
+    deactivated: false,
+    passwordHash: undefined,
+    restrictByIp: [],
+    roles: [],
+    accessKeys: [],
+    ...change,
+  };
+}
+
+/** A collection of tests: three versions, 4 MiB soft, 20 MiB hard. */
+export function collection(name: string, change: Partial<CollectionSpec> = {}): CollectionSpec {
+  return {
+    name,
+    description: "",
+    organization: "",
+    filenameTemplate: `${name}-\${version}.tar`,
+    maxBackupsCount: 3,
+    maxOneVersionSize: BigInt(4 * MIB),
+    maxCollectionSize: BigInt(20 * MIB),
+    maxParallelUploads: 1,
+    windows: [],
+    timezone: "UTC",
+    strategy: "fifo",
+    maxAgeMs: undefined,
+    minRetentionMs: undefined,
+    encryptionFormats: ["openpgp"],
+    recipientKeyIds: undefined,
+    healthSecretSha256: undefined,
+    accessControl: [],
+    ...change,
+  };
+}
+
+/** A caller in a session of its own. */
+export function principal(of: User, change: Partial<Principal> = {}): Principal {
+  return {
+    user: of,
+    accessKey: "",
+    scope: [],
+    sessionId: createHash("sha256").update(of.name).digest("hex"),
+    ...change,
+  };
+}
+
+const SILENT: Log = { info() {}, warn() {}, error() {} };
+
+/** Use cases over a real embedded database, a store, and a clock that tests move. */
+export class Harness {
+  readonly clock: TestClock;
+  readonly deps: SweepDeps;
+  readonly users = new Map<string, User>();
+  readonly collections = new Map<string, CollectionSpec>();
+  readonly organizations = new Map<string, OrganizationSpec>();
+  readonly admin = principal(user("admin", { roles: ["systemAdmin"] }));
+
+  private constructor(clock: TestClock, deps: Omit<SweepDeps, "config">) {
+    this.clock = clock;
+    const configuration = { users: this.users, collections: this.collections, organizations: this.organizations };
+    this.deps = { ...deps, config: { current: () => configuration } };
+  }
+
+  static async open(store: BlobStore = new MemoryBlobStore(), settings: UploadSettings = SETTINGS): Promise<Harness> {
+    const clock = new TestClock();
+    const database = await openPglite({ directory: undefined, clock: () => clock.now });
+    return new Harness(clock, {
+      database,
+      store,
+      settings,
+      log: SILENT,
+      attempts: new SegmentAttempts(),
+      newId: randomUUID,
+    });
+  }
+
+  /** The same database and clock over another store, as another server would have them. */
+  over(store: BlobStore): SweepDeps {
+    return { ...this.deps, store, attempts: new SegmentAttempts() };
+  }
+
+  /** Adds a collection with a name of its own. */
+  add(change: Partial<CollectionSpec> = {}): CollectionSpec {
+    const spec = collection(change.name ?? `c-${this.collections.size + 1}`, change);
+    this.collections.set(spec.name, spec);
+    return spec;
+  }
+
+  async begin(collectionName: string, by: Principal = this.admin, requestId = "") {
+    return await createUpload(this.deps, by, {
+      collection: collectionName,
+      requestId,
+      expectedSize: 0n,
+      filename: "",
+      contentEncoding: "none",
+      labels: {},
+      clientMetadata: {},
+    });
+  }
+
+  async write(
+    uploadId: string,
+    segment: TestSegment,
+    body: AsyncIterable<Uint8Array> = chunked(segment.bytes),
+    by: Principal = this.admin,
+    signal: AbortSignal = new AbortController().signal,
+  ) {
+    return await writeSegment(this.deps, by, { uploadId, ...segment }, body, signal);
+  }
+
+  async commit(uploadId: string, segments: readonly TestSegment[], by: Principal = this.admin) {
+    const size = segments.reduce((sum, s) => sum + s.size, 0n);
+    return await commitUpload(this.deps, by, { uploadId, size, compositeSha256: compositeOf(segments) });
+  }
+
+  /** Uploads a whole message. */
+  async upload(collectionName: string, message: Uint8Array, by: Principal = this.admin) {
+    const { upload } = await this.begin(collectionName, by);
+    const segments = cutSegments(message, Number(upload.segmentSize));
+    for (const segment of segments) await this.write(upload.id, segment, chunked(segment.bytes), by);
+    return await this.commit(upload.id, segments, by);
+  }
+
+  /** Every counter equals the sum over the rows. Called after every scenario. */
+  async assertInvariants(t: ExecutionContext): Promise<void> {
+    const database = this.deps.database as SqlDatabase;
+    const wrong = await database.query(sql`
+      select c.name, c.stored_bytes, c.reserved_bytes, c.trash_bytes
+      from collections c
+      where c.stored_bytes <> coalesce((select sum(size) from versions v where v.collection_id = c.id and v.state = 'live'), 0)
+         or c.trash_bytes <> coalesce((select sum(size) from versions v where v.collection_id = c.id and v.state = 'removed'), 0)
+         or c.reserved_bytes <> coalesce((select sum(reserved_bytes) from uploads u where u.collection_id = c.id), 0)
+      union all
+      select 'organization ' || o.name, o.stored_bytes, o.reserved_bytes, o.trash_bytes
+      from organizations o
+      where o.stored_bytes <> coalesce((select sum(size) from versions v where v.organization = o.name and v.state = 'live'), 0)
+         or o.trash_bytes <> coalesce((select sum(size) from versions v where v.organization = o.name and v.state = 'removed'), 0)
+         or o.reserved_bytes <> coalesce((select sum(reserved_bytes) from uploads u where u.organization = o.name), 0)
+      union all
+      select 'upload ' || u.id, u.reserved_bytes, 0, 0
+      from uploads u
+      where u.reserved_bytes <> case when u.lapsed then 0
+        else coalesce((select sum(size) from segments s where s.upload_id = u.id), 0) end`);
+    t.deepEqual(wrong, [], "counters equal the rows");
+  }
+
+  /** What a collection counts. */
+  async usage(name: string) {
+    return (await this.deps.database.transaction(async (tx) => await tx.collections.findByName(name)))!;
+  }
+}
+
+/** Asserts that the call is refused with this reason, and returns the error. */
+export async function refused(t: ExecutionContext, reason: Reason, call: Promise<unknown>): Promise<DomainError> {
+  const error = await t.throwsAsync(call, { instanceOf: DomainError });
+  t.is(error!.reason, reason, error!.message);
+  return error as DomainError;
+}
