@@ -7,7 +7,7 @@ import { nextWindowStart, openWindow } from "../domain/window.ts";
 import { requireVisible } from "./guards.ts";
 import type { ConfigSource } from "./ports.ts";
 import type { CollectionRow, Database, UploadRow, VersionRow } from "./repositories.ts";
-import { releaseLapsed, roomFor } from "./reservations.ts";
+import { lockCollection, roomFor } from "./reservations.ts";
 
 /** What the use cases of collections need. */
 export interface CollectionDeps {
@@ -35,8 +35,6 @@ export interface CollectionDetails extends CollectionView {
     readonly nextUploadAllowance: bigint;
   };
 }
-
-const NOTHING = { id: "", storedBytes: 0n, reservedBytes: 0n, trashBytes: 0n };
 
 function viewOf(spec: CollectionSpec, id: string, now: Date): CollectionView {
   const open = spec.windows.length === 0 || openWindow(spec.windows, spec.timezone, now) !== undefined;
@@ -69,18 +67,18 @@ export async function getCollection(
 ): Promise<CollectionDetails> {
   const spec = requireVisible(deps.config, principal, name);
   return await deps.database.transaction(async (tx) => {
-    const collection = await tx.collections.lockByName(spec.name);
-    await releaseLapsed(tx, collection);
-    const fresh = (await tx.collections.findByName(spec.name)) ?? NOTHING;
-    const open = (await tx.uploads.unsettled(collection.id)).filter((u) => !u.lapsed);
+    const collection = await lockCollection(tx, { name: spec.name });
+    // Read again: lapsed uploads have given their space back since.
+    const fresh = (await tx.collections.findByName(spec.name))!;
+    const open = collection.uploads.filter((u) => !u.lapsed);
     const room = await roomFor(tx, deps.config, spec, collection, undefined);
     return {
-      ...viewOf(spec, collection.id, tx.now),
+      ...viewOf(spec, collection.row.id, tx.now),
       usage: {
         storedBytes: fresh.storedBytes,
         reservedBytes: fresh.reservedBytes,
         trashBytes: fresh.trashBytes,
-        versionCount: (await tx.versions.allLive(collection.id)).length,
+        versionCount: (await tx.versions.allLive(collection.row.id)).length,
         openUploads: open.length,
         nextUploadAllowance: room.total,
       },

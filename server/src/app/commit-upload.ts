@@ -10,7 +10,7 @@ import { requireOwnUpload, requireUploadAccess, uploadNotOpen } from "./guards.t
 import { encodeManifest, manifestKey } from "./manifest.ts";
 import { moveUsage, removeVersion, rotatable } from "./removal.ts";
 import type { SegmentRow, Transaction, UploadRow, VersionRow } from "./repositories.ts";
-import { quotaExceeded, releaseLapsed, renewLease, roomFor } from "./reservations.ts";
+import { lockCollection, quotaExceeded, renewLease, roomFor, uploadIn } from "./reservations.ts";
 import type { Log } from "./settings.ts";
 import { refuseUpload } from "./write-segment.ts";
 
@@ -57,8 +57,8 @@ type Prepared = CommitOutcome | { readonly committing: UploadRow } | { readonly 
 
 async function prepare(tx: Transaction, deps: CommitDeps, principal: Principal, input: CommitInput): Promise<Prepared> {
   const found = await requireOwnUpload(tx, principal, input.uploadId);
-  const collection = await tx.collections.lockById(found.collectionId);
-  let upload = (await tx.uploads.find(found.id))!;
+  const collection = await lockCollection(tx, { id: found.collectionId });
+  let upload = await uploadIn(tx, collection, found.id);
   if (upload.state === "committed") return await alreadyCommitted(tx, upload, input);
   const segments = await allSegments(tx, upload.id);
   if (upload.state === "committing") {
@@ -67,8 +67,7 @@ async function prepare(tx: Transaction, deps: CommitDeps, principal: Principal, 
   }
   if (upload.state !== "open") throw uploadNotOpen(upload);
   const spec = requireUploadAccess(deps.config, principal, upload);
-  await releaseLapsed(tx, collection);
-  upload = await renewLease(tx, deps, spec, collection, (await tx.uploads.find(found.id))!);
+  ({ upload } = await renewLease(tx, deps, spec, collection, upload));
 
   requireWhole(segments, upload);
   requireStated(segments, input);
@@ -77,7 +76,7 @@ async function prepare(tx: Transaction, deps: CommitDeps, principal: Principal, 
   const room = await roomFor(tx, deps.config, spec, collection, upload.id);
   if (input.size > room.total) throw quotaExceeded(room, 0n, input.size);
 
-  const versionNumber = await tx.collections.nextNumber(collection.id);
+  const versionNumber = await tx.collections.nextNumber(collection.row.id);
   await tx.uploads.update(upload.id, "open", { state: "committing", versionNumber });
   return { committing: { ...upload, state: "committing", versionNumber } };
 }

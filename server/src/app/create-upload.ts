@@ -8,7 +8,7 @@ import { nextWindowStart, openWindow } from "../domain/window.ts";
 import { requireAction } from "./guards.ts";
 import type { BlobStore, ConfigSource } from "./ports.ts";
 import type { ContentEncoding, Database, Transaction, UploadRow } from "./repositories.ts";
-import { endUpload, quotaExceeded, releaseLapsed, requirePlace, roomFor } from "./reservations.ts";
+import { endUpload, leaseFrom, lockCollection, quotaExceeded, requirePlace, roomFor } from "./reservations.ts";
 import type { UploadSettings } from "./settings.ts";
 
 /** What the use cases of uploads need. */
@@ -62,14 +62,13 @@ async function register(
   spec: CollectionSpec,
   input: CreateUploadInput,
 ): Promise<UploadView> {
-  const collection = await tx.collections.lockByName(spec.name);
-  await releaseLapsed(tx, collection);
+  const collection = await lockCollection(tx, { name: spec.name });
   const requestDigest = digestOf(input);
   const owner = { userName: principal.user.name, accessKey: principal.accessKey };
   if (input.requestId !== "") {
     const since = new Date(tx.now.getTime() - deps.settings.requestIdMs);
     const known = await tx.uploads.findByRequest(
-      { collectionId: collection.id, requestId: input.requestId, ...owner },
+      { collectionId: collection.row.id, requestId: input.requestId, ...owner },
       since,
     );
     if (known !== undefined) {
@@ -84,7 +83,7 @@ async function register(
     }
   }
   requireOpenWindow(spec, principal, tx.now);
-  await requirePlace(tx, spec, collection, undefined);
+  requirePlace(tx, spec, collection, undefined);
   const room = await roomFor(tx, deps.config, spec, collection, undefined);
   if (room.total === 0n || input.expectedSize > room.total) throw quotaExceeded(room, 0n, input.expectedSize);
 
@@ -92,7 +91,7 @@ async function register(
   const maxSize = maxUploadSize(spec);
   const upload: UploadRow = {
     id,
-    collectionId: collection.id,
+    collectionId: collection.row.id,
     collectionName: spec.name,
     organization: spec.organization,
     storage: STORAGE,
@@ -111,8 +110,7 @@ async function register(
     maxSize,
     reservedBytes: 0n,
     lapsed: false,
-    leaseExpiresAt: new Date(tx.now.getTime() + deps.settings.leaseMs),
-    expiresAt: new Date(tx.now.getTime() + deps.settings.expiryMs),
+    ...leaseFrom(tx.now, deps.settings),
     begunAt: tx.now,
     endedAt: null,
     abortReason: "",

@@ -184,6 +184,8 @@ export interface UploadRepository {
   unsettled(collectionId: string): Promise<UploadRow[]>;
   /** Changes columns if the state is still `from`. Returns whether it was. */
   update(id: string, from: UploadState, change: Partial<UploadRow>): Promise<boolean>;
+  /** Extends the lease of an upload that is open and not lapsed, locking its row. Returns whether it was. */
+  extendLease(id: string, lease: Pick<UploadRow, "leaseExpiresAt" | "expiresAt">): Promise<boolean>;
   /** The last upload of a collection that was aborted or expired. */
   lastFailed(collectionId: string): Promise<UploadRow | undefined>;
   /** Open uploads whose expiry passed, and open ones not lapsed whose lease ran out; at most `limit`. */
@@ -263,7 +265,7 @@ export interface SessionRepository {
 
 /** Everything inside one transaction. */
 export interface Transaction {
-  /** The database's time at the beginning of the transaction. */
+  /** The database's time at the beginning of the transaction, to a few milliseconds. */
   readonly now: Date;
   readonly collections: CollectionRepository;
   readonly organizations: OrganizationRepository;
@@ -281,6 +283,8 @@ export interface Database {
    * sent), so it must have no effect outside the database.
    */
   transaction<T>(work: (tx: Transaction) => Promise<T>): Promise<T>;
+  /** Runs single queries outside a transaction; `work` changes nothing. */
+  read<T>(work: (tx: Transaction) => Promise<T>): Promise<T>;
   /** The id of this installation; made at the first call. `fresh` while no collection was ever uploaded to. */
   installation(): Promise<{ id: string; fresh: boolean }>;
   /** Throws when the database does not answer. */

@@ -13,6 +13,31 @@ import type { UploadSettings } from "./settings.ts";
  * what is written. The invariant: a collection's (and a tenant's) counters equal the sums over the rows.
  */
 
+/** A collection whose row is locked until the transaction ends, with its open and committing uploads. */
+export interface LockedCollection {
+  readonly row: CollectionRow;
+  readonly uploads: readonly UploadRow[];
+}
+
+/** Locks a collection, and gives back place and space of uploads whose lease ran out; they can still be resumed until they expire. */
+export async function lockCollection(
+  tx: Transaction,
+  by: { id: string } | { name: string },
+): Promise<LockedCollection> {
+  const row = "id" in by ? await tx.collections.lockById(by.id) : await tx.collections.lockByName(by.name);
+  const uploads: UploadRow[] = [];
+  for (const upload of await tx.uploads.unsettled(row.id)) {
+    const hasLapsed = upload.state === "open" && !upload.lapsed && upload.leaseExpiresAt <= tx.now;
+    uploads.push(hasLapsed ? await lapse(tx, upload) : upload);
+  }
+  return { row, uploads };
+}
+
+/** An upload of a locked collection, as it is now. */
+export async function uploadIn(tx: Transaction, collection: LockedCollection, id: string): Promise<UploadRow> {
+  return collection.uploads.find((u) => u.id === id) ?? (await tx.uploads.find(id))!;
+}
+
 /** Room for one upload, in bytes. */
 export interface Room {
   /** What the upload may have in total. */
@@ -30,13 +55,12 @@ export async function roomFor(
   tx: Transaction,
   config: ConfigSource,
   spec: CollectionSpec,
-  collection: CollectionRow,
+  collection: LockedCollection,
   exceptUploadId: string | undefined,
 ): Promise<Room> {
-  const live = await tx.versions.allLive(collection.id);
+  const live = await tx.versions.allLive(collection.row.id);
   const { keep } = planFifo(live.map(rotatable), spec.maxBackupsCount, tx.now);
-  const others = (await tx.uploads.unsettled(collection.id)).filter((u) => u.id !== exceptUploadId);
-  const reservedByOthers = others.map((u) => u.reservedBytes);
+  const reservedByOthers = collection.uploads.filter((u) => u.id !== exceptUploadId).map((u) => u.reservedBytes);
   const ofCollection = allowance(spec, { kept: keep.map((v) => v.size), reservedByOthers });
   const room: Room = {
     total: ofCollection,
@@ -47,7 +71,7 @@ export async function roomFor(
   const organization = config.current().organizations.get(spec.organization);
   if (organization?.maxTotalSize === undefined) return room;
   const usage = await tx.organizations.lock(spec.organization);
-  const own = exceptUploadId === undefined ? 0n : ((await tx.uploads.find(exceptUploadId))?.reservedBytes ?? 0n);
+  const own = collection.uploads.find((u) => u.id === exceptUploadId)?.reservedBytes ?? 0n;
   const used = usage.storedBytes + usage.trashBytes + usage.reservedBytes - own;
   const left = organization.maxTotalSize > used ? organization.maxTotalSize - used : 0n;
   return left < ofCollection
@@ -80,34 +104,32 @@ export function quotaExceeded(room: Room, received: bigint, requested: bigint): 
   );
 }
 
-/** Changes what an upload has reserved by `delta` bytes, in its row and in all counters. */
-export async function changeReservation(tx: Transaction, upload: UploadRow, delta: bigint): Promise<void> {
-  if (delta === 0n) return;
-  await moveUsage(tx, upload, { reservedBytes: delta });
-  await tx.uploads.update(upload.id, upload.state, { reservedBytes: upload.reservedBytes + delta });
-}
-
-/** Gives back place and space of uploads whose lease ran out; they can still be resumed until they expire. */
-export async function releaseLapsed(tx: Transaction, collection: CollectionRow): Promise<void> {
-  for (const upload of await tx.uploads.unsettled(collection.id)) {
-    if (upload.state === "open" && !upload.lapsed && upload.leaseExpiresAt <= tx.now) await lapse(tx, upload);
-  }
+/** Changes what an upload has reserved by `delta` bytes, in all counters and, with other changes, in its row. */
+export async function changeReservation(
+  tx: Transaction,
+  upload: UploadRow,
+  delta: bigint,
+  change: Partial<UploadRow> = {},
+): Promise<UploadRow> {
+  if (delta !== 0n) await moveUsage(tx, upload, { reservedBytes: delta });
+  const whole = { ...change, reservedBytes: upload.reservedBytes + delta };
+  await tx.uploads.update(upload.id, upload.state, whole);
+  return { ...upload, ...whole };
 }
 
 /** Gives back place and space of one open upload. */
-export async function lapse(tx: Transaction, upload: UploadRow): Promise<void> {
-  await changeReservation(tx, upload, -upload.reservedBytes);
-  await tx.uploads.update(upload.id, "open", { lapsed: true });
+export async function lapse(tx: Transaction, upload: UploadRow): Promise<UploadRow> {
+  return await changeReservation(tx, upload, -upload.reservedBytes, { lapsed: true });
 }
 
 /** Refuses when every place of the collection is taken by uploads other than this one. */
-export async function requirePlace(
+export function requirePlace(
   tx: Transaction,
   spec: CollectionSpec,
-  collection: CollectionRow,
+  collection: LockedCollection,
   exceptUploadId: string | undefined,
-): Promise<void> {
-  const holders = (await tx.uploads.unsettled(collection.id)).filter((u) => !u.lapsed && u.id !== exceptUploadId);
+): void {
+  const holders = collection.uploads.filter((u) => !u.lapsed && u.id !== exceptUploadId);
   if (holders.length < spec.maxParallelUploads) return;
   const freeAt = Math.min(...holders.map((u) => u.leaseExpiresAt.getTime()));
   const retryAfterMs = Math.max(1000, freeAt - tx.now.getTime());
@@ -118,33 +140,39 @@ export async function requirePlace(
   );
 }
 
+/** When lease and upload end if there is a sign of life now. */
+export function leaseFrom(now: Date, settings: UploadSettings): Pick<UploadRow, "leaseExpiresAt" | "expiresAt"> {
+  return {
+    leaseExpiresAt: new Date(now.getTime() + settings.leaseMs),
+    expiresAt: new Date(now.getTime() + settings.expiryMs),
+  };
+}
+
 /**
- * Extends the lease of an open upload. One whose lease ran out takes its place and space again, if they are still free.
- * @returns the row as it is now.
+ * Extends the lease of an open upload, and reserves `more` bytes for it. One whose lease ran out takes its place and space again, if they are still free.
+ * @returns the row as it is now, and the room it has, where that was looked at.
  */
 export async function renewLease(
   tx: Transaction,
   deps: { config: ConfigSource; settings: UploadSettings },
   spec: CollectionSpec,
-  collection: CollectionRow,
+  collection: LockedCollection,
   upload: UploadRow,
-): Promise<UploadRow> {
-  let current = upload;
+  more = 0n,
+): Promise<{ upload: UploadRow; room: Room | undefined }> {
+  let held = upload.reservedBytes;
   if (upload.lapsed) {
-    await requirePlace(tx, spec, collection, upload.id);
-    const { bytes } = await tx.segments.summary(upload.id, upload.segmentSize);
-    const room = await roomFor(tx, deps.config, spec, collection, upload.id);
-    if (bytes > room.total) throw quotaExceeded(room, 0n, bytes);
-    await changeReservation(tx, upload, bytes);
-    current = { ...upload, reservedBytes: bytes, lapsed: false };
+    requirePlace(tx, spec, collection, upload.id);
+    held = (await tx.segments.summary(upload.id, upload.segmentSize)).bytes;
   }
-  const renewed = {
-    lapsed: false,
-    leaseExpiresAt: new Date(tx.now.getTime() + deps.settings.leaseMs),
-    expiresAt: new Date(tx.now.getTime() + deps.settings.expiryMs),
-  };
-  await tx.uploads.update(upload.id, "open", renewed);
-  return { ...current, ...renewed };
+  let room: Room | undefined;
+  if (upload.lapsed || more > 0n) {
+    room = await roomFor(tx, deps.config, spec, collection, upload.id);
+    if (held + more > room.total) throw quotaExceeded(room, held, more);
+  }
+  const delta = held + more - upload.reservedBytes;
+  const renewed = await changeReservation(tx, upload, delta, { lapsed: false, ...leaseFrom(tx.now, deps.settings) });
+  return { upload: renewed, room };
 }
 
 /** Ends an open upload without a version: its space and place are free, the sweeper frees the store. */
@@ -154,14 +182,17 @@ export async function endUpload(
   state: "aborted" | "expired",
   reason: string,
 ): Promise<UploadRow> {
-  await changeReservation(tx, upload, -upload.reservedBytes);
-  const change = { state, abortReason: reason, endedAt: tx.now, reservedBytes: 0n, lapsed: true };
-  await tx.uploads.update(upload.id, "open", change);
+  const ended = await changeReservation(tx, upload, -upload.reservedBytes, {
+    state,
+    abortReason: reason,
+    endedAt: tx.now,
+    lapsed: true,
+  });
   await tx.audit({
     kind: `upload.${state}`,
     actor: `user:${upload.userName}`,
     collectionName: upload.collectionName,
     details: { upload_id: upload.id, reason },
   });
-  return { ...upload, ...change };
+  return ended;
 }

@@ -98,7 +98,7 @@ async function issue(
   deps: SessionDeps,
   of: Pick<SessionRow, "userName" | "accessKey" | "scope" | "description" | "address">,
 ): Promise<IssuedSession> {
-  const now = await deps.database.transaction(async (tx) => tx.now);
+  const now = await deps.database.read(async (tx) => tx.now);
   // Whole seconds, as JSON Web Tokens have them.
   const expiresAt = new Date(Math.floor((now.getTime() + deps.sessionMs) / 1000) * 1000);
   const token = await deps.tokens.sign({ subject: of.userName, issuedAt: now, expiresAt });
@@ -109,7 +109,7 @@ async function issue(
 
 /** Who is behind a token. Every way it can be wrong has the same answer. */
 export async function authenticate(deps: SessionDeps, token: string, address: string): Promise<Principal> {
-  const { session, now } = await deps.database.transaction(async (tx) => ({
+  const { session, now } = await deps.database.read(async (tx) => ({
     session: await tx.sessions.find(deps.sha256(token)),
     now: tx.now,
   }));

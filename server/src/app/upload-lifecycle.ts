@@ -3,7 +3,7 @@ import { DomainError } from "../domain/errors.ts";
 import { atLeastZero, type UploadDeps, type UploadView } from "./create-upload.ts";
 import { requireOwnUpload, requireUploadAccess, uploadNotOpen } from "./guards.ts";
 import type { SegmentRow, UploadRow } from "./repositories.ts";
-import { endUpload, roomFor } from "./reservations.ts";
+import { endUpload, lockCollection, roomFor } from "./reservations.ts";
 import type { SegmentAttempts } from "./segment-attempts.ts";
 
 /** How an upload stands, with a page of its stored segments. */
@@ -26,7 +26,7 @@ export async function getUpload(
     const nextIndex = page.length > input.pageSize ? page[input.pageSize]!.index : undefined;
     const segments = page.slice(0, input.pageSize).filter((s) => s.state === "stored");
     if (upload.state !== "open") return { upload, remaining: 0n, segments, nextIndex };
-    const collection = await tx.collections.lockById(upload.collectionId);
+    const collection = await lockCollection(tx, { id: upload.collectionId });
     const room = await roomFor(tx, deps.config, spec, collection, upload.id);
     return { upload, remaining: atLeastZero(room.total - upload.reservedBytes), segments, nextIndex };
   });

@@ -11,8 +11,17 @@ import type { CollectionSpec } from "../domain/objects.ts";
 import { bytesEqual } from "../domain/segments.ts";
 import { atLeastZero, type UploadDeps } from "./create-upload.ts";
 import { requireOwnUpload, requireUploadAccess, uploadNotOpen } from "./guards.ts";
-import type { CollectionRow, SegmentRow, Transaction, UploadRow } from "./repositories.ts";
-import { changeReservation, endUpload, quotaExceeded, releaseLapsed, renewLease, roomFor } from "./reservations.ts";
+import type { SegmentRow, Transaction, UploadRow } from "./repositories.ts";
+import {
+  changeReservation,
+  endUpload,
+  leaseFrom,
+  lockCollection,
+  quotaExceeded,
+  renewLease,
+  roomFor,
+  uploadIn,
+} from "./reservations.ts";
 import type { SegmentAttempts } from "./segment-attempts.ts";
 import { BodyBrokenError, checkedSegmentBody } from "./segment-body.ts";
 
@@ -47,6 +56,8 @@ interface Admission {
   readonly upload: UploadRow;
   readonly spec: CollectionSpec;
   readonly segment: SegmentRow;
+  /** Bytes that would be accepted on top of what is reserved. */
+  readonly remaining: bigint;
 }
 
 /**
@@ -65,16 +76,14 @@ export async function writeSegment(
   const name = `${input.uploadId}/${input.index}/${principal.user.name}$${principal.accessKey}`;
   return await deps.attempts.run(name, signal, async (attemptSignal) => {
     const admitted = await deps.database.transaction(async (tx) => await admit(tx, deps, principal, input));
-    if (admitted.segment.state === "stored") {
-      return await deps.database.transaction(async (tx) => await acknowledge(tx, deps, principal, input));
-    }
+    if (admitted.segment.state === "stored") return acknowledged(admitted, admitted.upload);
     let framingOut: Uint8Array;
     try {
       framingOut = await store(deps, principal, admitted, body, attemptSignal);
     } catch (error) {
       throw await afterFailure(deps, admitted, error);
     }
-    return await settle(deps, principal, input, admitted, framingOut);
+    return await settle(deps, principal, admitted, framingOut);
   });
 }
 
@@ -82,23 +91,23 @@ export async function writeSegment(
 async function admit(tx: Transaction, deps: UploadDeps, principal: Principal, input: SegmentInput): Promise<Admission> {
   const found = await requireOwnUpload(tx, principal, input.uploadId);
   const spec = requireUploadAccess(deps.config, principal, found);
-  const collection = await tx.collections.lockById(found.collectionId);
-  await releaseLapsed(tx, collection);
-  let upload = (await tx.uploads.find(found.id))!;
+  const collection = await lockCollection(tx, { id: found.collectionId });
+  const upload = await uploadIn(tx, collection, found.id);
   if (upload.state !== "open" || upload.storeToken === null) throw uploadNotOpen(upload);
 
-  const existing = await tx.segments.find(upload.id, input.index);
-  const framingIn = await framingStart(tx, input, existing);
+  const [before, existing] = await beforeAndAt(tx, input);
+  const framingIn = framingStart(input, before, existing);
   if (existing !== undefined) requireSame(existing, input, framingIn);
-  upload = await renewLease(tx, deps, spec, collection, upload);
-  if (existing?.state === "stored") return { upload, spec, segment: existing };
+  else await requirePlacement(tx, upload, input);
+  const more = existing === undefined ? input.size : 0n;
+  const renewed = await renewLease(tx, deps, spec, collection, upload, more);
+  const room = renewed.room ?? (await roomFor(tx, deps.config, spec, collection, upload.id));
+  const admission = { upload: renewed.upload, spec, remaining: atLeastZero(room.total - renewed.upload.reservedBytes) };
+  if (existing?.state === "stored") return { ...admission, segment: existing };
   if (existing !== undefined) {
     const attempt = await tx.segments.raiseAttempt(upload.id, input.index);
-    return { upload, spec, segment: { ...existing, attempt } };
+    return { ...admission, segment: { ...existing, attempt } };
   }
-
-  await requirePlacement(tx, upload, input);
-  await reserve(tx, deps, spec, collection, upload, input.size);
   const segment: SegmentRow = {
     uploadId: upload.id,
     index: input.index,
@@ -110,15 +119,21 @@ async function admit(tx: Transaction, deps: UploadDeps, principal: Principal, in
     framingOut: null,
   };
   await tx.segments.insert(segment);
-  return { upload, spec, segment };
+  return { ...admission, segment };
+}
+
+/** The segment before this one and this one itself, where they are known. */
+async function beforeAndAt(tx: Transaction, { uploadId, index }: SegmentInput): Promise<(SegmentRow | undefined)[]> {
+  const rows = await tx.segments.list(uploadId, Math.max(0, index - 1), 2);
+  return [index - 1, index].map((i) => rows.find((row) => row.index === i));
 }
 
 /** The framing state the segment starts in, checked against the segment before where that is stored. */
-async function framingStart(
-  tx: Transaction,
+function framingStart(
   input: SegmentInput,
+  before: SegmentRow | undefined,
   existing: SegmentRow | undefined,
-): Promise<Uint8Array> {
+): Uint8Array {
   const stated = input.framingIn.length === 0 ? undefined : input.framingIn;
   const metadata = { index: String(input.index) };
   if (stated !== undefined) {
@@ -136,9 +151,7 @@ async function framingStart(
       );
     }
   }
-  let expected: Uint8Array | undefined;
-  if (input.index === 0) expected = initialFramingState();
-  else expected = (await tx.segments.find(input.uploadId, input.index - 1))?.framingOut ?? undefined;
+  const expected = input.index === 0 ? initialFramingState() : (before?.framingOut ?? undefined);
   if (stated === undefined) {
     if (existing !== undefined) return existing.framingIn;
     if (expected !== undefined) return expected;
@@ -204,19 +217,6 @@ async function requirePlacement(tx: Transaction, upload: UploadRow, input: Segme
   }
 }
 
-async function reserve(
-  tx: Transaction,
-  deps: UploadDeps,
-  spec: CollectionSpec,
-  collection: CollectionRow,
-  upload: UploadRow,
-  size: bigint,
-): Promise<void> {
-  const room = await roomFor(tx, deps.config, spec, collection, upload.id);
-  if (upload.reservedBytes + size > room.total) throw quotaExceeded(room, upload.reservedBytes, size);
-  await changeReservation(tx, upload, size);
-}
-
 /** Moves the bytes into the store. Returns the framing state they end in. */
 async function store(
   deps: WriteSegmentDeps,
@@ -259,11 +259,10 @@ export async function renewUploadById(deps: UploadDeps, principal: Principal, up
   return await deps.database.transaction(async (tx) => {
     const found = await requireOwnUpload(tx, principal, uploadId);
     const spec = requireUploadAccess(deps.config, principal, found);
-    const collection = await tx.collections.lockById(found.collectionId);
-    await releaseLapsed(tx, collection);
-    const upload = (await tx.uploads.find(found.id))!;
+    const collection = await lockCollection(tx, { id: found.collectionId });
+    const upload = await uploadIn(tx, collection, found.id);
     if (upload.state !== "open") throw uploadNotOpen(upload);
-    return await renewLease(tx, deps, spec, collection, upload);
+    return (await renewLease(tx, deps, spec, collection, upload)).upload;
   });
 }
 
@@ -316,54 +315,43 @@ export async function refuseUpload(deps: UploadDeps, uploadId: string, reason: s
   });
 }
 
-/** Acknowledges the stored bytes, if this is still the newest attempt. */
+/**
+ * Acknowledges the stored bytes, if this is still the newest attempt. Locks the upload alone, since nothing is counted anew; only an upload whose lease ran
+ * out meanwhile has to take its place and space again first.
+ */
 async function settle(
   deps: UploadDeps,
   principal: Principal,
-  input: SegmentInput,
-  { segment }: Admission,
+  admitted: Admission,
   framingOut: Uint8Array,
 ): Promise<AcceptedSegment> {
+  const { segment } = admitted;
   const outcome = await deps.database.transaction(async (tx) => {
-    const found = await requireOwnUpload(tx, principal, input.uploadId);
-    await tx.collections.lockById(found.collectionId);
-    const upload = (await tx.uploads.find(found.id))!;
-    if (upload.state !== "open") throw uploadNotOpen(upload);
-    const next = await tx.segments.find(upload.id, input.index + 1);
-    if (next !== undefined && !bytesEqual(next.framingIn, framingOut)) return "chain-broken" as const;
-    const settled = await tx.segments.settle(upload.id, input.index, segment.attempt, framingOut, tx.now);
-    if (!settled) {
-      throw new DomainError("SEGMENT_SUPERSEDED", `a newer attempt at segment ${input.index} took over`, {
-        metadata: { index: String(input.index) },
+    const lease = leaseFrom(tx.now, deps.settings);
+    if (!(await tx.uploads.extendLease(segment.uploadId, lease))) return "not-held" as const;
+    const next = (await tx.segments.list(segment.uploadId, segment.index + 1, 1))[0];
+    if (next?.index === segment.index + 1 && !bytesEqual(next.framingIn, framingOut)) return "chain-broken" as const;
+    if (!(await tx.segments.settle(segment.uploadId, segment.index, segment.attempt, framingOut, tx.now))) {
+      throw new DomainError("SEGMENT_SUPERSEDED", `a newer attempt at segment ${segment.index} took over`, {
+        metadata: { index: String(segment.index) },
       });
     }
-    return await acknowledge(tx, deps, principal, input);
+    return acknowledged(admitted, lease);
   });
+  if (outcome === "not-held") {
+    // Ended, or lapsed: the first is refused there, the second takes place and space again.
+    await renewUploadById(deps, principal, segment.uploadId);
+    return await settle(deps, principal, admitted, framingOut);
+  }
   if (outcome !== "chain-broken") return outcome;
-  const message = `segment ${input.index + 1} was announced with a framing state that segment ${input.index} does not end in; segments of different streams were mixed`;
-  await refuseUpload(deps, input.uploadId, message);
-  throw new DomainError("FRAMING_STATE_INVALID", message, { metadata: { index: String(input.index + 1) } });
+  const message = `segment ${segment.index + 1} was announced with a framing state that segment ${segment.index} does not end in; segments of different streams were mixed`;
+  await refuseUpload(deps, segment.uploadId, message);
+  throw new DomainError("FRAMING_STATE_INVALID", message, { metadata: { index: String(segment.index + 1) } });
 }
 
-/** The answer for a stored segment; extends the lease. */
-async function acknowledge(
-  tx: Transaction,
-  deps: UploadDeps,
-  principal: Principal,
-  input: SegmentInput,
-): Promise<AcceptedSegment> {
-  const found = await requireOwnUpload(tx, principal, input.uploadId);
-  const spec = requireUploadAccess(deps.config, principal, found);
-  const collection = await tx.collections.lockById(found.collectionId);
-  const current = (await tx.uploads.find(found.id))!;
-  if (current.state !== "open") throw uploadNotOpen(current);
-  const upload = await renewLease(tx, deps, spec, collection, current);
-  const room = await roomFor(tx, deps.config, spec, collection, upload.id);
-  return {
-    index: input.index,
-    size: input.size,
-    sha256: input.sha256,
-    remaining: atLeastZero(room.total - upload.reservedBytes),
-    leaseExpiresAt: upload.leaseExpiresAt,
-  };
+function acknowledged(
+  { segment, remaining }: Admission,
+  { leaseExpiresAt }: Pick<UploadRow, "leaseExpiresAt">,
+): AcceptedSegment {
+  return { index: segment.index, size: segment.size, sha256: segment.sha256, remaining, leaseExpiresAt };
 }

@@ -19,6 +19,9 @@ const RETRYABLE_STATES = new Set(["40001", "40P01"]);
 /** How often a transaction is tried when the database asks to. */
 const ATTEMPTS = 5;
 
+/** How long a measured time is carried on, in milliseconds. */
+const REMEASURE_MS = 1000;
+
 /** Options of {@link SqlDatabase}. */
 export interface SqlDatabaseOptions {
   /** A drizzle database of either driver. */
@@ -34,6 +37,7 @@ export class SqlDatabase implements Database {
   readonly #db: Executor;
   readonly #close: () => Promise<void>;
   readonly #clock: (() => Date) | undefined;
+  #measured: { readonly database: number; readonly local: number } | undefined;
 
   constructor(options: SqlDatabaseOptions) {
     this.#db = options.db;
@@ -42,22 +46,11 @@ export class SqlDatabase implements Database {
   }
 
   async transaction<T>(work: (tx: Transaction) => Promise<T>): Promise<T> {
-    for (let attempt = 1; ; attempt++) {
-      try {
-        return await this.#db.transaction(async (db) => await work(await this.#bind(db)));
-      } catch (error) {
-        if (error instanceof DomainError) throw error;
-        const state = sqlState(error);
-        if (state !== undefined && RETRYABLE_STATES.has(state) && attempt < ATTEMPTS) continue;
-        if (isConnectionLoss(error)) {
-          throw new DomainError("DATABASE_UNAVAILABLE", "the database does not answer; repeat the call in a moment", {
-            cause: error,
-            retryAfterMs: 1000,
-          });
-        }
-        throw error;
-      }
-    }
+    return await this.#retried(async () => await this.#db.transaction(async (db) => await work(await this.#bind(db))));
+  }
+
+  async read<T>(work: (tx: Transaction) => Promise<T>): Promise<T> {
+    return await this.#retried(async () => await work(await this.#bind(this.#db)));
   }
 
   async installation(): Promise<{ id: string; fresh: boolean }> {
@@ -85,8 +78,35 @@ export class SqlDatabase implements Database {
     await this.#close();
   }
 
+  async #retried<T>(work: () => Promise<T>): Promise<T> {
+    for (let attempt = 1; ; attempt++) {
+      try {
+        return await work();
+      } catch (error) {
+        if (error instanceof DomainError) throw error;
+        const state = sqlState(error);
+        if (state !== undefined && RETRYABLE_STATES.has(state) && attempt < ATTEMPTS) continue;
+        if (!isConnectionLoss(error)) throw error;
+        throw new DomainError("DATABASE_UNAVAILABLE", "the database does not answer; repeat the call in a moment", {
+          cause: error,
+          retryAfterMs: 1000,
+        });
+      }
+    }
+  }
+
+  /** The database's time: asked once a second, carried on by this process' monotonic clock in between. */
+  async #now(db: Executor): Promise<Date> {
+    if (this.#clock !== undefined) return this.#clock();
+    const local = performance.now();
+    if (this.#measured === undefined || local - this.#measured.local > REMEASURE_MS) {
+      this.#measured = { database: (await databaseTime(db)).getTime(), local: (local + performance.now()) / 2 };
+    }
+    return new Date(Math.round(this.#measured.database + performance.now() - this.#measured.local));
+  }
+
   async #bind(db: Executor): Promise<Transaction> {
-    const now = this.#clock === undefined ? await databaseTime(db) : this.#clock();
+    const now = await this.#now(db);
     return {
       now,
       collections: collectionRepository(db, now, randomUUID),

@@ -122,6 +122,14 @@ export function uploadRepository(db: Executor): UploadRepository {
         .returning({ id: uploads.id });
       return rows.length > 0;
     },
+    async extendLease(id, lease) {
+      const rows = await db
+        .update(uploads)
+        .set(lease)
+        .where(and(eq(uploads.id, id), eq(uploads.state, "open"), eq(uploads.lapsed, false)))
+        .returning({ id: uploads.id });
+      return rows.length > 0;
+    },
     lastFailed: async (collectionId) =>
       (
         await db
