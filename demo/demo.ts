@@ -57,6 +57,19 @@ async function succeed(url: string, args: readonly string[], input = ""): Promis
   return outcome;
 }
 
+/** Ends the server and leaves nothing behind. */
+async function cleanUp(): Promise<void> {
+  await server?.end("SIGTERM");
+  await rm(temporary, { recursive: true, force: true });
+}
+
+// Ctrl-C in the middle leaves nothing behind either.
+for (const signal of ["SIGINT", "SIGTERM"] as const) {
+  process.once(signal, () => {
+    void cleanUp().finally(() => process.exit(signal === "SIGINT" ? 130 : 143));
+  });
+}
+
 try {
   await mkdir(home, { mode: 0o700 });
   step("A server on the embedded default: PGlite and a directory");
@@ -146,8 +159,7 @@ try {
   if (server !== undefined)
     process.stderr.write(`\nThe server's last log lines:\n${server.log().split("\n").slice(-15).join("\n")}\n`);
 } finally {
-  await server?.end("SIGTERM");
-  await rm(temporary, { recursive: true, force: true });
+  await cleanUp();
 }
 process.exit(failed ? 1 : 0);
 
@@ -251,7 +263,6 @@ The server goes on at ${of.url} until Ctrl-C. Things to try in another terminal,
   bin/strongroom restore files --private-key ${privateKey}  > copy
   bin/strongroom health files
 `);
-  await new Promise((resolve) => {
-    for (const signal of ["SIGINT", "SIGTERM"] as const) process.once(signal, resolve);
-  });
+  // Ends by a signal, which cleans up.
+  await new Promise(() => {});
 }

@@ -23,7 +23,7 @@ export const OPTIONS = {
   collection: text("--collection <name>", "name of the collection, instead of the argument", {
     alias: "BM_COLLECTION_ID",
   }),
-  command: text("-c, --command <command>", "command, run with bash -o pipefail", { alias: "BM_CMD" }),
+  command: text("-c, --command <command>", "command, run with bash -e -o pipefail", { alias: "BM_CMD" }),
   publicKey: list("--public-key <file>", "encrypt to the key in this file: OpenPGP public key, or age recipient", {
     alias: "BM_PUBLIC_KEY_PATH",
   }),

@@ -41,7 +41,7 @@ export interface GroupOptions {
 }
 
 /**
- * A shell command in a process group of its own, so that a pipeline is ended as a whole. It is run by `bash -o pipefail -c`, so a failure
+ * A shell command in a process group of its own, so that a pipeline is ended as a whole. It is run by `bash -e -o pipefail -c`, so a failure
  * anywhere in a pipeline is a failure of the command. The group has no terminal: it cannot ask for a password there.
  */
 export class ProcessGroup {
@@ -149,7 +149,7 @@ interface Started {
 
 function start(command: string, { env, stdin }: GroupOptions): Started {
   const spawnWith = (stdio: StdioOptions) =>
-    spawn("bash", ["-o", "pipefail", "-c", command], { env, stdio, detached: process.platform !== "win32" });
+    spawn("bash", ["-e", "-o", "pipefail", "-c", command], { env, stdio, detached: process.platform !== "win32" });
   const pipes = makePipes(stdin === "pipe" ? 3 : 2);
   if (pipes === undefined) {
     const child = spawnWith([stdin, "pipe", "pipe"]);

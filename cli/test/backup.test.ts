@@ -73,7 +73,8 @@ test("a command's output is stored when it exits with 0; its words on standard e
 test("a command that fails never becomes a version, and says how it ended", async (t) => {
   const cases: Array<[command: string, message: string]> = [
     ["echo half a dump; exit 3", "the dump command exited with 3"],
-    ["false | cat; true", ""],
+    ["false | cat; true", "the dump command exited with 1"],
+    ["true", ""],
     ["false | cat", "the dump command exited with 1"],
     ["echo half | { cat; exit 2; } | cat", "the dump command exited with 2"],
     ["echo half a dump; kill -9 $$", "the dump command was ended by SIGKILL"],

@@ -5,6 +5,7 @@ import { createHash, randomUUID } from "node:crypto";
 import { readFile } from "node:fs/promises";
 import { destination, type Logger, pino } from "pino";
 import { Argon2Hasher } from "./adapters/argon2/argon2-hasher.ts";
+import { formatProblem } from "./adapters/config-files/problem.ts";
 import { ConfigFilesSource } from "./adapters/config-files/source.ts";
 import { DirectoryBlobStore } from "./adapters/filesystem/directory-blob-store.ts";
 import { JoseSigner } from "./adapters/jose/jose-signer.ts";
@@ -81,6 +82,8 @@ function sha256(text: string): string {
 /** Opens what the options name. On failure everything opened so far is closed again. */
 export async function openParts(options: ServerOptions, log: Logger): Promise<ServerParts> {
   const config = await ConfigFilesSource.open(options.configDir);
+  for (const warning of config.warnings)
+    log.warn({ file: warning.file, line: warning.line }, `configuration: ${formatProblem(warning)}`);
   const opened: { close(): Promise<void> }[] = [];
   try {
     const store = await openStore(options.storage);
@@ -162,9 +165,14 @@ export async function serve(
 }
 
 async function stopSignal(): Promise<NodeJS.Signals> {
+  const signals = ["SIGTERM", "SIGINT"] as const;
   return await new Promise((resolve) => {
-    // A second signal ends the process at once, as without a handler.
-    for (const signal of ["SIGTERM", "SIGINT"] as const) process.once(signal, resolve);
+    const stop = (signal: NodeJS.Signals) => {
+      // A second signal ends the process at once, as without a handler.
+      for (const each of signals) process.off(each, stop);
+      resolve(signal);
+    };
+    for (const each of signals) process.on(each, stop);
   });
 }
 

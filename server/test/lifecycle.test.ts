@@ -9,7 +9,7 @@ import { SegmentAttempts } from "../src/app/segment-attempts.ts";
 import { sweep } from "../src/app/sweep.ts";
 import { deleteVersion, listVersions, readVersion } from "../src/app/versions.ts";
 import { parseWindow } from "../src/domain/window.ts";
-import { cutSegments, openpgpMessage } from "./support/ciphertext.ts";
+import { chunked, cutSegments, openpgpMessage } from "./support/ciphertext.ts";
 import { FaultyBlobStore } from "./support/faulty-blob-store.ts";
 import { Harness, MIB, principal, refused, SETTINGS, user } from "./support/harness.ts";
 
@@ -275,6 +275,140 @@ test.serial(
     await createUpload(deps, h.admin, input);
   },
 );
+
+test.serial("a failed creation does not bind its request id: the same call again is another try", async (t) => {
+  const { h } = t.context;
+  const spec = h.add();
+  const store = new FaultyBlobStore(h.deps.store);
+  store.fail("begin", { nth: 1, when: "before" });
+  const { createUpload } = await import("../src/app/create-upload.ts");
+  const input = {
+    collection: spec.name,
+    requestId: "the same",
+    expectedSize: 0n,
+    filename: "",
+    contentEncoding: "none" as const,
+    labels: {},
+    clientMetadata: {},
+  };
+  await refused(t, "STORE_UNAVAILABLE", createUpload(h.over(store), h.admin, input));
+  t.is((await createUpload(h.over(store), h.admin, input)).upload.state, "open");
+});
+
+test.serial("an unfinished object nobody wrote down goes when the upload ends", async (t) => {
+  const { h } = t.context;
+  const spec = h.add();
+  const { upload } = await h.begin(spec.name);
+  // As a server leaves it that died between asking the store and noting its token, before the client asked again.
+  await h.deps.store.begin(upload.key, upload.id);
+  const { abortUpload } = await import("../src/app/upload-lifecycle.ts");
+  await abortUpload(h.deps, h.admin, { uploadId: upload.id, reason: "" });
+  await sweep(h.deps, true);
+  for await (const pending of h.deps.store.listPending()) t.not(pending.key, upload.key);
+});
+
+test.serial("a lapsed upload of a tenant commits: its own bytes do not count against it twice", async (t) => {
+  const { h } = t.context;
+  h.organizations.set("lapsing", { name: "lapsing", maxTotalSize: BigInt(3 * MIB) });
+  const spec = h.add({ organization: "lapsing" });
+  const { upload } = await h.begin(spec.name);
+  const segments = cutSegments(openpgpMessage(2 * MIB), MIB);
+  for (const segment of segments) await h.write(upload.id, segment);
+  h.clock.advance(16 * 60_000);
+  t.is((await h.commit(upload.id, segments)).version.size, BigInt(2 * MIB));
+});
+
+test.serial("a commit that the store never finishes keeps its space, but not its place", async (t) => {
+  const { h } = t.context;
+  const spec = h.add();
+  const { upload } = await h.begin(spec.name);
+  const segments = cutSegments(openpgpMessage(MIB), MIB);
+  await h.write(upload.id, segments[0]!);
+  await h.deps.store.abort({ key: upload.key, token: upload.storeToken! });
+  await refused(t, "STORE_UNAVAILABLE", h.commit(upload.id, segments));
+  await h.upload(spec.name, openpgpMessage(1000));
+  t.is((await h.usage(spec.name)).reservedBytes, BigInt(MIB));
+});
+
+test.serial("a later attempt that is refused keeps the row, so that its number is not given out again", async (t) => {
+  const { h } = t.context;
+  const spec = h.add();
+  const { upload } = await h.begin(spec.name);
+  const [segment] = cutSegments(openpgpMessage(MIB), MIB);
+  const { BodyBrokenError } = await import("../src/app/segment-body.ts");
+  async function* broken() {
+    yield segment!.bytes.subarray(0, 10);
+    throw new BodyBrokenError("gone");
+  }
+  await t.throwsAsync(h.write(upload.id, segment!, broken()));
+  await refused(t, "SEGMENT_SIZE_MISMATCH", h.write(upload.id, segment!, chunked(segment!.bytes.subarray(0, -1))));
+  const [other] = cutSegments(openpgpMessage(MIB), MIB);
+  await refused(t, "SEGMENT_CONFLICT", h.write(upload.id, other!));
+  await h.write(upload.id, segment!);
+  await h.commit(upload.id, [segment!]);
+});
+
+test.serial("a session narrowed to other collections cannot end an upload of its user", async (t) => {
+  const { h } = t.context;
+  const spec = h.add();
+  const { upload } = await h.begin(spec.name);
+  const scope = [{ type: "collection", name: "elsewhere", roles: ["backupUploader" as const] }];
+  const { abortUpload } = await import("../src/app/upload-lifecycle.ts");
+  const narrowed = { ...h.admin, scope };
+  await refused(t, "COLLECTION_NOT_FOUND", abortUpload(h.deps, narrowed, { uploadId: upload.id, reason: "" }));
+});
+
+test.serial(
+  "a protection lengthened in the configuration holds for versions that are there; a shortened one does not",
+  async (t) => {
+    const { h } = t.context;
+    const spec = h.add({ minRetentionMs: DAY });
+    await h.upload(spec.name, openpgpMessage(1000));
+    const remove = () => deleteVersion(h.deps, h.admin, { collection: spec.name, number: 1n });
+    h.collections.set(spec.name, { ...spec, minRetentionMs: undefined });
+    await refused(t, "VERSION_PROTECTED", remove());
+    h.collections.set(spec.name, { ...spec, minRetentionMs: 10 * DAY });
+    h.clock.advance(2 * DAY);
+    await refused(t, "VERSION_PROTECTED", remove());
+    h.collections.set(spec.name, { ...spec, minRetentionMs: undefined });
+    t.is((await remove()).state, "removed");
+  },
+);
+
+test.serial("a damaged object is told as such", async (t) => {
+  const { h } = t.context;
+  const spec = h.add();
+  const { version } = await h.upload(spec.name, openpgpMessage(5000));
+  const read = async () => {
+    const { body } = await readVersion(
+      h.deps,
+      h.admin,
+      { collection: spec.name, number: 1n, offset: 0n, limit: 0n },
+      never,
+    );
+    for await (const _ of body);
+  };
+  await read();
+  await h.deps.store.delete(version.key);
+  await refused(t, "VERSION_DAMAGED", read());
+  await h.deps.store.put(version.key, new Uint8Array(10));
+  await refused(t, "VERSION_DAMAGED", read());
+});
+
+test.serial("a failed query tells no values", async (t) => {
+  const { h } = t.context;
+  const insert = async () =>
+    await h.deps.database.transaction(async (tx) => {
+      const row = { id: "twice", jwk: { d: "very secret" }, createdAt: tx.now };
+      await tx.sessions.insertSigningKey(row);
+      await tx.sessions.insertSigningKey(row);
+    });
+  const error = await t.throwsAsync(insert());
+  t.regex(error!.message, /duplicate key/);
+  for (let e: unknown = error; e instanceof Error; e = e.cause) {
+    t.false(`${e.message}${e.stack}${JSON.stringify(e)}`.includes("very secret"));
+  }
+});
 
 test.serial("a store and a database that do not belong together are refused", async (t) => {
   const { h } = t.context;

@@ -346,6 +346,32 @@ test("the listener gives large flow-control windows and survives garbage", async
   t.is((await createClient(Health, transport).check({})).status, Status.SERVING);
 });
 
+test("requests that name no host the adapter understands are refused, and the server goes on", async (t) => {
+  const { port } = t.context.server.listener;
+  const path = "/strongroom.v1.SessionService/Login";
+  for (const request of [
+    `POST ${path} HTTP/1.0\r\ncontent-type: application/json\r\ncontent-length: 2\r\n\r\n{}`,
+    `POST ${path} HTTP/1.1\r\nhost: a b\r\nconnection: close\r\ncontent-length: 2\r\n\r\n{}`,
+    `POST ${path} HTTP/1.1\r\nhost: [::\r\nconnection: close\r\ncontent-length: 2\r\n\r\n{}`,
+  ]) {
+    const socket = net.connect(port, "127.0.0.1");
+    socket.on("error", () => {}).resume();
+    socket.end(request);
+    await new Promise((resolve) => socket.once("close", resolve));
+  }
+  for (const authority of ["[::", "a:99999999"]) {
+    const session = http2.connect(t.context.server.url);
+    session.on("error", () => {});
+    const stream = session.request({ ":method": "POST", ":path": path, ":authority": authority });
+    stream.on("error", () => {}).resume();
+    stream.end("{}");
+    await new Promise((resolve) => stream.once("close", resolve));
+    session.destroy();
+  }
+  const transport = createConnectTransport({ baseUrl: t.context.server.url, httpVersion: "2" });
+  t.is((await createClient(Health, transport).check({})).status, Status.SERVING);
+});
+
 test("an own request id comes back; an unfit one is replaced", async (t) => {
   const ask = async (id: string) => {
     const res = await fetch(`${t.context.server.url}/grpc.health.v1.Health/Check`, {

@@ -17,7 +17,7 @@ import { programName } from "../version.ts";
 
 const command = described(
   OPTIONS.command,
-  "command that writes the dump to its standard output, run with bash -o pipefail; without it, standard input is read",
+  "command that writes the dump to its standard output, run with bash -e -o pipefail; without it, standard input is read",
 );
 const EXAMPLE = 'strongroom backup pg-main --public-key backup.pub.asc -c "pg_dump app"';
 

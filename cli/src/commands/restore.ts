@@ -9,7 +9,7 @@ import { CONNECTION_OPTIONS, OPTIONS, OUTPUT_OPTIONS, SECRETS } from "../options
 
 const command = described(
   OPTIONS.command,
-  "command that reads the dump on its standard input, run with bash -o pipefail",
+  "command that reads the dump on its standard input, run with bash -e -o pipefail",
 );
 const EXAMPLE = 'strongroom restore pg-main --private-key backup.key.asc -c "psql app"';
 

@@ -8,7 +8,7 @@ import { bytesEqual, compositeSha256 } from "../domain/segments.ts";
 import type { UploadDeps } from "./create-upload.ts";
 import { requireOwnUpload, requireUploadAccess, uploadNotOpen } from "./guards.ts";
 import { encodeManifest, manifestKey } from "./manifest.ts";
-import { moveUsage, removeVersion, rotatable } from "./removal.ts";
+import { moveUsage, removeVersion, rotatable, withProtection } from "./removal.ts";
 import type { SegmentRow, Transaction, UploadRow, VersionRow } from "./repositories.ts";
 import { lockCollection, quotaExceeded, renewLease, roomFor, uploadIn } from "./reservations.ts";
 import type { Log } from "./settings.ts";
@@ -67,13 +67,14 @@ async function prepare(tx: Transaction, deps: CommitDeps, principal: Principal, 
   }
   if (upload.state !== "open") throw uploadNotOpen(upload);
   const spec = requireUploadAccess(deps.config, principal, upload);
-  ({ upload } = await renewLease(tx, deps, spec, collection, upload));
+  const renewed = await renewLease(tx, deps, spec, collection, upload);
+  upload = renewed.upload;
 
   requireWhole(segments, upload);
   requireStated(segments, input);
   const end = inspectFramingState(segments.at(-1)!.framingOut!);
   if (!end.complete) return { refusal: truncated(end, input.size) };
-  const room = await roomFor(tx, deps.config, spec, collection, upload.id);
+  const room = renewed.room ?? (await roomFor(tx, deps.config, spec, collection, upload.id));
   if (input.size > room.total) throw quotaExceeded(room, 0n, input.size);
 
   const versionNumber = await tx.collections.nextNumber(collection.row.id);
@@ -161,6 +162,8 @@ function truncated(end: ReturnType<typeof inspectFramingState>, size: bigint): D
  */
 export async function finishCommit(deps: CommitDeps, upload: UploadRow): Promise<CommitOutcome> {
   const { segments, draft } = await deps.database.transaction(async (tx) => {
+    // Under the lock, so that another server cannot publish between two pages.
+    await tx.collections.lockById(upload.collectionId);
     const segments = await allSegments(tx, upload.id);
     const spec = deps.config.current().collections.get(upload.collectionName);
     return { segments, draft: segments.length === 0 ? undefined : draftVersion(upload, segments, spec, tx.now) };
@@ -272,7 +275,14 @@ async function publish(
 
   const spec = deps.config.current().collections.get(upload.collectionName);
   // Without a configuration nothing is rotated: limits that are gone must not remove anything.
-  const victims = spec === undefined ? [] : planFifo(live.map(rotatable), spec.maxBackupsCount, tx.now).remove;
+  const victims =
+    spec === undefined
+      ? []
+      : planFifo(
+          live.map((v) => rotatable(withProtection(v, spec))),
+          spec.maxBackupsCount,
+          tx.now,
+        ).remove;
   for (const victim of victims) await removeVersion(tx, deps.settings, victim, version.id);
 
   await tx.uploads.update(upload.id, "committing", {

@@ -71,7 +71,9 @@ async function register(
       { collectionId: collection.row.id, requestId: input.requestId, ...owner },
       since,
     );
-    if (known !== undefined) {
+    // One that failed before the store took it binds its id to nothing: the caller was told to repeat the call.
+    const neverBegan = known?.state === "aborted" && known.storeToken === null;
+    if (known !== undefined && !neverBegan) {
       if (known.requestDigest !== requestDigest) {
         throw new DomainError(
           "REQUEST_ID_REUSED",
@@ -157,7 +159,7 @@ async function begin(deps: UploadDeps, upload: UploadRow): Promise<UploadRow> {
     return { ...row, storeToken: token };
   });
   // A second call with the same request id may have been faster; its unfinished object is the one.
-  if (current.storeToken !== token) await deps.store.abort({ key: upload.key, token });
+  if (current.storeToken !== token) await deps.store.abort({ key: upload.key, token }).catch(() => {});
   return current;
 }
 

@@ -122,7 +122,7 @@ spec:
   # Tenant this user belongs to; free text.
   organization: ""
 
-  # true locks the user out at once, also sessions that are open.
+  # true locks the user out, also sessions that are open, when the server has read it.
   deactivated: false
 
   # Where the password's hash is: an entry of a Secret. \`strongroom hash-password\` makes a hash.

@@ -1,3 +1,4 @@
+import type { CollectionSpec } from "../domain/objects.ts";
 import type { RotatableVersion } from "../domain/rotation.ts";
 import type { Transaction, UsageChange, VersionRow } from "./repositories.ts";
 import type { UploadSettings } from "./settings.ts";
@@ -5,6 +6,13 @@ import type { UploadSettings } from "./settings.ts";
 /** A version row as rotation sees it. */
 export function rotatable(row: VersionRow): RotatableVersion & Omit<VersionRow, "protectedUntil"> {
   return { ...row, protectedUntil: row.protectedUntil ?? undefined };
+}
+
+/** A version row with the protection in force: what it was published with, or longer where the configuration has become longer since. */
+export function withProtection(row: VersionRow, spec: Pick<CollectionSpec, "minRetentionMs"> | undefined): VersionRow {
+  if (spec?.minRetentionMs === undefined) return row;
+  const now = new Date(row.committedAt.getTime() + spec.minRetentionMs);
+  return row.protectedUntil !== null && row.protectedUntil >= now ? row : { ...row, protectedUntil: now };
 }
 
 /** Moves bytes between the counters of a collection and of its tenant. The collection must be locked. */

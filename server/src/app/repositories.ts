@@ -160,8 +160,6 @@ export interface CollectionRepository {
   addUsage(id: string, change: UsageChange): Promise<void>;
   /** Gives out the next version number. The collection must be locked. */
   nextNumber(id: string): Promise<bigint>;
-  /** Every row; for the invariant check and the sweeper. */
-  all(): Promise<CollectionRow[]>;
 }
 
 /** Access to the counters of tenants. */
@@ -186,6 +184,8 @@ export interface UploadRepository {
   update(id: string, from: UploadState, change: Partial<UploadRow>): Promise<boolean>;
   /** Extends the lease of an upload that is open and not lapsed, locking its row. Returns whether it was. */
   extendLease(id: string, lease: Pick<UploadRow, "leaseExpiresAt" | "expiresAt">): Promise<boolean>;
+  /** Marks an open upload as lapsed, with nothing reserved, if its lease is over by now. Returns whether it was. */
+  lapse(id: string, now: Date): Promise<boolean>;
   /** The last upload of a collection that was aborted or expired. */
   lastFailed(collectionId: string): Promise<UploadRow | undefined>;
   /** Open uploads whose expiry passed, and open ones not lapsed whose lease ran out; at most `limit`. */
@@ -200,7 +200,6 @@ export interface UploadRepository {
 
 /** Access to segments. */
 export interface SegmentRepository {
-  find(uploadId: string, index: number): Promise<SegmentRow | undefined>;
   insert(row: SegmentRow): Promise<void>;
   /** Raises the attempt of a pending segment and returns it. */
   raiseAttempt(uploadId: string, index: number): Promise<number>;
@@ -279,8 +278,8 @@ export interface Transaction {
 /** The database. Failures of the connection are `DATABASE_UNAVAILABLE` errors. */
 export interface Database {
   /**
-   * Runs `work` in one transaction, READ COMMITTED; row locks make it safe. It may run more than once (deadlock, lost connection before the commit was
-   * sent), so it must have no effect outside the database.
+   * Runs `work` in one transaction, READ COMMITTED; row locks make it safe. It may run more than once (deadlock, serialization failure),
+   * so it must have no effect outside the database.
    */
   transaction<T>(work: (tx: Transaction) => Promise<T>): Promise<T>;
   /** Runs single queries outside a transaction; `work` changes nothing. */

@@ -4,7 +4,7 @@ import { allowance } from "../domain/quota.ts";
 import { isRemovalBlocked, planFifo } from "../domain/rotation.ts";
 import { formatSize } from "../domain/sizes.ts";
 import type { ConfigSource } from "./ports.ts";
-import { moveUsage, rotatable } from "./removal.ts";
+import { moveUsage, rotatable, withProtection } from "./removal.ts";
 import type { CollectionRow, Transaction, UploadRow } from "./repositories.ts";
 import type { UploadSettings } from "./settings.ts";
 
@@ -43,7 +43,7 @@ export interface Room {
   /** What the upload may have in total. */
   readonly total: bigint;
   /** Which limit is the tightest. */
-  readonly limit: "collection" | "organization";
+  readonly limit: "version" | "collection" | "organization";
   /** Its configured size. */
   readonly limitBytes: bigint;
   /** Whether the room would be larger if no version were held or protected. */
@@ -59,7 +59,11 @@ export async function roomFor(
   exceptUploadId: string | undefined,
 ): Promise<Room> {
   const live = await tx.versions.allLive(collection.row.id);
-  const { keep } = planFifo(live.map(rotatable), spec.maxBackupsCount, tx.now);
+  const { keep } = planFifo(
+    live.map((v) => rotatable(withProtection(v, spec))),
+    spec.maxBackupsCount,
+    tx.now,
+  );
   const reservedByOthers = collection.uploads.filter((u) => u.id !== exceptUploadId).map((u) => u.reservedBytes);
   const ofCollection = allowance(spec, { kept: keep.map((v) => v.size), reservedByOthers });
   const room: Room = {
@@ -71,7 +75,9 @@ export async function roomFor(
   const organization = config.current().organizations.get(spec.organization);
   if (organization?.maxTotalSize === undefined) return room;
   const usage = await tx.organizations.lock(spec.organization);
-  const own = collection.uploads.find((u) => u.id === exceptUploadId)?.reservedBytes ?? 0n;
+  const itself = collection.uploads.find((u) => u.id === exceptUploadId);
+  // Its bytes are counted where it was created, which may have been another tenant.
+  const own = itself?.organization === spec.organization ? itself.reservedBytes : 0n;
   const used = usage.storedBytes + usage.trashBytes + usage.reservedBytes - own;
   const left = organization.maxTotalSize > used ? organization.maxTotalSize - used : 0n;
   return left < ofCollection
@@ -117,19 +123,24 @@ export async function changeReservation(
   return { ...upload, ...whole };
 }
 
-/** Gives back place and space of one open upload. */
+/** Gives back place and space of one open upload, unless its lease was extended meanwhile. */
 export async function lapse(tx: Transaction, upload: UploadRow): Promise<UploadRow> {
-  return await changeReservation(tx, upload, -upload.reservedBytes, { lapsed: true });
+  if (!(await tx.uploads.lapse(upload.id, tx.now))) return (await tx.uploads.find(upload.id))!;
+  await moveUsage(tx, upload, { reservedBytes: -upload.reservedBytes });
+  return { ...upload, lapsed: true, reservedBytes: 0n };
 }
 
-/** Refuses when every place of the collection is taken by uploads other than this one. */
+/**
+ * Refuses when every place of the collection is taken by open uploads other than this one. One that is being committed keeps its space but no place: nobody
+ * can end it, and a store that does not finish it must not stop the next backup.
+ */
 export function requirePlace(
   tx: Transaction,
   spec: CollectionSpec,
   collection: LockedCollection,
   exceptUploadId: string | undefined,
 ): void {
-  const holders = collection.uploads.filter((u) => !u.lapsed && u.id !== exceptUploadId);
+  const holders = collection.uploads.filter((u) => u.state === "open" && !u.lapsed && u.id !== exceptUploadId);
   if (holders.length < spec.maxParallelUploads) return;
   const freeAt = Math.min(...holders.map((u) => u.leaseExpiresAt.getTime()));
   const retryAfterMs = Math.max(1000, freeAt - tx.now.getTime());

@@ -110,6 +110,8 @@ function idleWatch({ idleMs, signal }: Pick<SegmentBodyOptions, "idleMs" | "sign
   signal.addEventListener("abort", onAbort, { once: true });
   return {
     async wait<T>(next: Promise<T>): Promise<T> {
+      // Whoever leaves before it is settled is not told of its failure.
+      next.catch(() => {});
       signal.throwIfAborted();
       timer.refresh();
       return await new Promise<T>((resolve, reject) => {

@@ -1,6 +1,7 @@
 import { DomainError } from "../domain/errors.ts";
 import { type CommitDeps, finishCommit } from "./commit-upload.ts";
 import { manifestKey } from "./manifest.ts";
+import type { PendingBlob } from "./ports.ts";
 import { moveUsage } from "./removal.ts";
 import type { UploadRow } from "./repositories.ts";
 import { endUpload, lapse } from "./reservations.ts";
@@ -21,6 +22,9 @@ export interface SweepReport {
   /** Things that could not be done now and are tried again by the next sweep. */
   readonly failed: number;
 }
+
+/** Ended sessions are kept this long, as a record, in milliseconds. */
+const ENDED_SESSIONS_MS = 30 * 24 * 3_600_000;
 
 /** Rows handled in one sweep, of each kind. */
 const BATCH = 500;
@@ -62,10 +66,17 @@ export async function sweep(deps: SweepDeps, mayDelete: boolean): Promise<SweepR
   }
   if (!mayDelete) return report;
 
+  await attempt("forgetting ended sessions", {}, async () => {
+    await deps.database.transaction(async (tx) => {
+      await tx.sessions.deleteEnded(new Date(tx.now.getTime() - ENDED_SESSIONS_MS));
+    });
+  });
+
   const uncleaned = await deps.database.transaction(async (tx) => await tx.uploads.uncleaned(BATCH));
+  const pending = await pendingOf(deps, uncleaned);
   for (const upload of uncleaned) {
     await attempt("freeing the store of an upload", { upload_id: upload.id }, async () => {
-      await clean(deps, upload);
+      await clean(deps, upload, pending.get(upload.key) ?? []);
       report.cleaned++;
     });
   }
@@ -106,19 +117,22 @@ async function endOverdue(deps: SweepDeps, overdue: UploadRow): Promise<"expired
   });
 }
 
+/** Unfinished objects under the keys of these uploads. A server that died between asking the store and noting its token leaves one nobody wrote down. */
+async function pendingOf(deps: SweepDeps, uploads: readonly UploadRow[]): Promise<Map<string, PendingBlob[]>> {
+  const found = new Map<string, PendingBlob[]>(uploads.map((upload) => [upload.key, []]));
+  if (uploads.length === 0) return found;
+  for await (const pending of deps.store.listPending()) found.get(pending.key)?.push(pending);
+  return found;
+}
+
 /** Frees the store of an upload that ended without a version. */
-async function clean(deps: SweepDeps, upload: UploadRow): Promise<void> {
+async function clean(deps: SweepDeps, upload: UploadRow, strays: readonly PendingBlob[]): Promise<void> {
   await deps.attempts.end(
     upload.id,
     new DomainError("UPLOAD_NOT_OPEN", `the upload is ${upload.state}`, { metadata: { state: upload.state } }),
   );
-  if (upload.storeToken !== null) {
-    await deps.store.abort({ key: upload.key, token: upload.storeToken });
-  } else {
-    // The server died between asking the store and noting its token.
-    for await (const pending of deps.store.listPending())
-      if (pending.key === upload.key) await deps.store.abort(pending);
-  }
+  if (upload.storeToken !== null) await deps.store.abort({ key: upload.key, token: upload.storeToken });
+  for (const stray of strays) await deps.store.abort(stray);
   await deps.database.transaction(async (tx) => await tx.uploads.markCleaned(upload.id, tx.now));
   deps.log.info(
     { upload_id: upload.id, collection: upload.collectionName, state: upload.state },

@@ -45,13 +45,13 @@ export class Sweeper {
 
   /** Sweeps once, after a sweep that is under way. */
   async runOnce(): Promise<SweepReport> {
-    await this.#running?.catch(() => {});
-    const run = this.#mayDelete().then(async (mayDelete) => await sweep(this.#deps, mayDelete));
+    const before: Promise<unknown> = this.#running ?? Promise.resolve();
+    const run = before.catch(() => {}).then(async () => await sweep(this.#deps, await this.#mayDelete()));
     this.#running = run;
     try {
       return await run;
     } finally {
-      this.#running = undefined;
+      if (this.#running === run) this.#running = undefined;
     }
   }
 

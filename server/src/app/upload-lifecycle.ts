@@ -43,6 +43,8 @@ export async function abortUpload(
 ): Promise<UploadRow> {
   const ended = await deps.database.transaction(async (tx) => {
     const found = await requireOwnUpload(tx, principal, input.uploadId);
+    // A session narrowed to other collections must not end what its user does here.
+    if (principal.scope.length > 0) requireUploadAccess(deps.config, principal, found);
     await tx.collections.lockById(found.collectionId);
     const upload = (await tx.uploads.find(found.id))!;
     if (upload.state === "aborted" || upload.state === "expired") return upload;

@@ -4,7 +4,7 @@ import type { CollectionSpec } from "../domain/objects.ts";
 import { isRemovalBlocked } from "../domain/rotation.ts";
 import { requireAction, requireVisible } from "./guards.ts";
 import { BlobNotFoundError, type BlobStore, type ConfigSource } from "./ports.ts";
-import { removeVersion, rotatable } from "./removal.ts";
+import { removeVersion, rotatable, withProtection } from "./removal.ts";
 import type { Database, Transaction, VersionRow } from "./repositories.ts";
 import type { UploadSettings } from "./settings.ts";
 
@@ -33,7 +33,7 @@ export async function listVersions(
     const collection = await tx.collections.findByName(spec.name);
     if (collection === undefined) return { versions: [], nextBefore: undefined };
     const page = await tx.versions.listLive(collection.id, input.beforeNumber, input.pageSize + 1);
-    const versions = page.slice(0, input.pageSize);
+    const versions = page.slice(0, input.pageSize).map((v) => withProtection(v, spec));
     return { versions, nextBefore: page.length > input.pageSize ? versions.at(-1)!.number : undefined };
   });
 }
@@ -115,23 +115,26 @@ async function* storedBytes(
     yield* store.read(version.key, offset, length, signal);
   } catch (error) {
     if (signal.aborted) throw error;
-    const where = { collection: version.collectionName, number: String(version.number) };
-    if (error instanceof BlobNotFoundError) {
+    const metadata = { collection: version.collectionName, number: String(version.number) };
+    if (error instanceof BlobNotFoundError || (await isOtherSize(store, version))) {
       throw new DomainError(
         "VERSION_DAMAGED",
-        `the object of version ${version.number} is missing in the store; tell the operator`,
-        {
-          metadata: where,
-          cause: error,
-        },
+        `the object of version ${version.number} is missing in the store or has another size than recorded; tell the operator`,
+        { metadata, cause: error },
       );
     }
     throw new DomainError("STORE_UNAVAILABLE", "the object store failed while reading; go on from the offset reached", {
-      metadata: where,
+      metadata,
       cause: error,
       retryAfterMs: 1000,
     });
   }
+}
+
+/** Whether the store itself says that the object is not what was stored. A store that does not answer says nothing. */
+async function isOtherSize(store: BlobStore, version: VersionRow): Promise<boolean> {
+  const stat = await store.stat(version.key).catch(() => undefined);
+  return stat !== undefined && stat.size !== version.size;
 }
 
 /** Removes a version. One that is removed already is returned as it is. */
@@ -140,7 +143,7 @@ export async function deleteVersion(deps: VersionDeps, principal: Principal, nam
   return await deps.database.transaction(async (tx) => {
     const found = await requireVersion(tx, spec, name, () => true);
     await tx.collections.lockById(found.collectionId);
-    const version = (await tx.versions.findById(found.id))!;
+    const version = withProtection((await tx.versions.findById(found.id))!, spec);
     if (version.state !== "live") return version;
     if (isRemovalBlocked(rotatable(version), tx.now)) throw versionProtected(version);
     const removedBy = `user:${principal.user.name}`;
@@ -195,5 +198,5 @@ async function requireVersion(
       },
     );
   }
-  return version;
+  return withProtection(version, spec);
 }

@@ -72,6 +72,9 @@ export async function writeSegment(
   body: AsyncIterable<Uint8Array>,
   signal: AbortSignal,
 ): Promise<AcceptedSegment> {
+  await deps.database.read(async (tx) => {
+    requireUploadAccess(deps.config, principal, await requireOwnUpload(tx, principal, input.uploadId));
+  });
   // The owner is part of the name: nobody else's request can end an attempt.
   const name = `${input.uploadId}/${input.index}/${principal.user.name}$${principal.accessKey}`;
   return await deps.attempts.run(name, signal, async (attemptSignal) => {
@@ -81,7 +84,7 @@ export async function writeSegment(
     try {
       framingOut = await store(deps, principal, admitted, body, attemptSignal);
     } catch (error) {
-      throw await afterFailure(deps, admitted, error);
+      throw await afterFailure(deps, admitted, error, attemptSignal);
     }
     return await settle(deps, principal, admitted, framingOut);
   });
@@ -210,7 +213,7 @@ async function requirePlacement(tx: Transaction, upload: UploadRow, input: Segme
   const end = BigInt(input.index) * upload.segmentSize + input.size;
   if (end > upload.maxSize) {
     throw quotaExceeded(
-      { total: upload.maxSize, limit: "collection", limitBytes: upload.maxSize, blocked: false },
+      { total: upload.maxSize, limit: "version", limitBytes: upload.maxSize, blocked: false },
       upload.reservedBytes,
       end - upload.reservedBytes,
     );
@@ -267,13 +270,23 @@ export async function renewUploadById(deps: UploadDeps, principal: Principal, up
 }
 
 /** Gives back what a refused segment reserved, ends the upload where its ciphertext was refused, and returns what the caller is told. */
-async function afterFailure(deps: UploadDeps, admitted: Admission, error: unknown): Promise<unknown> {
+async function afterFailure(
+  deps: UploadDeps,
+  admitted: Admission,
+  error: unknown,
+  signal: AbortSignal,
+): Promise<unknown> {
   if (error instanceof FramingError) {
     await refuseUpload(deps, admitted.upload.id, `the ciphertext was refused: ${error.message}`);
     return new DomainError("CIPHERTEXT_REFUSED", error.message, {
       metadata: { violation: error.violation, offset: String(error.offset) },
       cause: error,
     });
+  }
+  if (signal.aborted) {
+    // Superseded or stopping where the reason says so; else the client is gone, which may look like a body that ended early.
+    if (signal.reason instanceof DomainError) return signal.reason;
+    return new BodyBrokenError("the client ended the call in the middle of a segment", { cause: error });
   }
   if (error instanceof DomainError) {
     if (REFUSALS.has(error.reason)) await release(deps, admitted);
@@ -295,6 +308,8 @@ const REFUSALS: ReadonlySet<string> = new Set([
 ]);
 
 async function release(deps: UploadDeps, { upload, segment }: Admission): Promise<void> {
+  // An earlier attempt may still be writing elsewhere. Its number must not be given out again, so the row stays, and its space until the upload ends.
+  if (segment.attempt > 1) return;
   await deps.database.transaction(async (tx) => {
     await tx.collections.lockById(upload.collectionId);
     const current = await tx.uploads.find(upload.id);

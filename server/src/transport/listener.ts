@@ -48,7 +48,13 @@ export async function listen(handler: RequestHandler, host: string, port: number
   const counted: RequestHandler = (req, res) => {
     running++;
     res.once("close", () => running--);
-    handler(req, res);
+    try {
+      handler(req, res);
+    } catch {
+      // A Host or :authority that is none: the adapter throws before there is a call that could be answered.
+      if (!res.headersSent) res.statusCode = 400;
+      res.end();
+    }
   };
 
   const http1 = http.createServer(
@@ -56,6 +62,9 @@ export async function listen(handler: RequestHandler, host: string, port: number
     { requestTimeout: 0, headersTimeout: 30_000, keepAliveTimeout: 75_000 },
     counted,
   );
+  http1.timeout = SILENT_CONNECTION_MS;
+  // It never listens itself, and Node begins to watch the time limit of headers only then.
+  http1.emit("listening");
   const http2Server = http2.createServer(
     {
       settings: { initialWindowSize: STREAM_WINDOW, maxConcurrentStreams: 256 },
@@ -66,6 +75,8 @@ export async function listen(handler: RequestHandler, host: string, port: number
   http2Server.on("session", (session) => {
     sessions.add(session);
     session.setLocalWindowSize(SESSION_WINDOW);
+    // The socket's own timer sees nothing of a session's traffic. Calls under way are let end; silence in them is watched elsewhere.
+    session.setTimeout(SILENT_CONNECTION_MS, () => session.close());
     session.once("close", () => sessions.delete(session));
     session.on("error", () => {});
   });
@@ -74,9 +85,10 @@ export async function listen(handler: RequestHandler, host: string, port: number
     socket.once("close", () => sockets.delete(socket));
     // Cut connections are told to whoever reads from them; without a listener they would end the process.
     socket.on("error", () => {});
-    socket.setTimeout(FIRST_BYTES_MS, () => socket.destroy());
+    const silence = setTimeout(() => socket.destroy(), FIRST_BYTES_MS);
+    socket.once("close", () => clearTimeout(silence));
     handOver(socket, (isHttp2) => {
-      socket.setTimeout(SILENT_CONNECTION_MS);
+      clearTimeout(silence);
       (isHttp2 ? http2Server : http1).emit("connection", socket);
     });
   });
@@ -95,6 +107,7 @@ export async function listen(handler: RequestHandler, host: string, port: number
     port: bound.port,
     async stop(graceMs, beforeCut) {
       const closed = new Promise<void>((resolve) => server.close(() => resolve()));
+      http1.close();
       // Tells clients by GOAWAY to go elsewhere; streams under way go on.
       for (const session of sessions) session.close();
       for (const deadline = performance.now() + graceMs; running > 0 && performance.now() < deadline; ) await sleep(25);

@@ -253,7 +253,7 @@ export enum ErrorReason {
 
   /**
    * [INVALID_ARGUMENT] Commit with a size or digest that differs from what was received. The upload stays open.
-   * Example: {"reason":"ERROR_REASON_COMMIT_MISMATCH","metadata":{"field":"size","expected":"1024","received":"2048"}}
+   * Example: {"reason":"ERROR_REASON_COMMIT_MISMATCH","metadata":{"field":"size","received":"2048","stated":"1024"}}
    *
    * @generated from enum value: ERROR_REASON_COMMIT_MISMATCH = 29;
    */

@@ -42,7 +42,7 @@ export declare type CreateUploadRequest = Message<"strongroom.v1.CreateUploadReq
   expectedSize: bigint;
 
   /**
-   * File name of the version; at most 255 bytes, no slash, no control character. Empty: made from the collection's template.
+   * File name of the version; at most 240 bytes, no slash, no control character, no dot at its beginning. Empty: made from the collection's template.
    *
    * @generated from field: string filename = 4;
    */

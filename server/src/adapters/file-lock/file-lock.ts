@@ -11,7 +11,7 @@ export class FileLockedError extends Error {
   constructor(directory: string, holder: string, options?: ErrorOptions) {
     super(
       `The directory ${directory} is in use by ${holder}; it can serve only one at a time. Stop the other server, or give this one a ` +
-        "directory of its own. (Several servers share their data through S3 and PostgreSQL, not through a directory.)",
+        "directory of its own.",
       options,
     );
     this.directory = directory;

@@ -2,6 +2,7 @@ import { createSecretKey, type KeyObject, randomUUID } from "node:crypto";
 import { exportJWK, generateKeyPair, importJWK, type JWK, jwtVerify, SignJWT } from "jose";
 import type { Database } from "../../app/repositories.ts";
 import type { TokenSigner } from "../../app/sessions.ts";
+import { DomainError } from "../../domain/errors.ts";
 
 const ISSUER = "strongroom";
 const DAY_MS = 24 * 3_600_000;
@@ -29,6 +30,7 @@ export class JoseSigner implements TokenSigner {
   readonly #source: () => Promise<KeySet>;
   #keys: KeySet;
   #readAt = Number.NEGATIVE_INFINITY;
+  #reading: Promise<void> | undefined;
 
   private constructor(algorithm: "EdDSA" | "HS256", keys: KeySet, source: () => Promise<KeySet>) {
     this.#algorithm = algorithm;
@@ -72,7 +74,9 @@ export class JoseSigner implements TokenSigner {
     try {
       await jwtVerify(token, async ({ kid = "" }: { kid?: string }) => await this.#verifyingKey(kid), options);
       return true;
-    } catch {
+    } catch (error) {
+      // A database that does not answer says nothing of the token.
+      if (error instanceof DomainError) throw error;
       return false;
     }
   }
@@ -85,11 +89,18 @@ export class JoseSigner implements TokenSigner {
     return key;
   }
 
+  /** Reads the keys again if that was longer ago; callers at the same time share one reading. */
   async #reread(olderThanMs: number): Promise<void> {
-    const now = performance.now();
-    if (now - this.#readAt < olderThanMs) return;
-    this.#readAt = now;
-    this.#keys = await this.#source();
+    if (performance.now() - this.#readAt < olderThanMs) return;
+    this.#reading ??= this.#source()
+      .then((keys) => {
+        this.#keys = keys;
+        this.#readAt = performance.now();
+      })
+      .finally(() => {
+        this.#reading = undefined;
+      });
+    await this.#reading;
   }
 }
 

@@ -1,5 +1,5 @@
 import { randomUUID } from "node:crypto";
-import { type SQL, sql } from "drizzle-orm";
+import { DrizzleQueryError, type SQL, sql } from "drizzle-orm";
 import type { Database, Transaction } from "../../app/repositories.ts";
 import { DomainError } from "../../domain/errors.ts";
 import {
@@ -54,6 +54,10 @@ export class SqlDatabase implements Database {
   }
 
   async installation(): Promise<{ id: string; fresh: boolean }> {
+    return await this.#retried(async () => await this.#installation());
+  }
+
+  async #installation(): Promise<{ id: string; fresh: boolean }> {
     return await this.#db.transaction(async (db) => {
       await db.execute(sql`lock table ${schema.installation} in exclusive mode`);
       const used = await db.select({ id: schema.collections.id }).from(schema.collections).limit(1);
@@ -86,9 +90,9 @@ export class SqlDatabase implements Database {
         if (error instanceof DomainError) throw error;
         const state = sqlState(error);
         if (state !== undefined && RETRYABLE_STATES.has(state) && attempt < ATTEMPTS) continue;
-        if (!isConnectionLoss(error)) throw error;
+        if (!isConnectionLoss(error)) throw withoutValues(error);
         throw new DomainError("DATABASE_UNAVAILABLE", "the database does not answer; repeat the call in a moment", {
-          cause: error,
+          cause: withoutValues(error),
           retryAfterMs: 1000,
         });
       }
@@ -142,6 +146,18 @@ function sqlState(error: unknown): string | undefined {
     if (typeof code === "string" && /^[0-9A-Z]{5}$/.test(code)) return code;
   }
   return undefined;
+}
+
+/**
+ * A failed query without its values: drizzle's message repeats every parameter, and PostgreSQL's detail the row, where secrets can be. What is no failed
+ * query is passed through.
+ */
+function withoutValues(error: unknown): unknown {
+  if (!(error instanceof DrizzleQueryError)) return error;
+  const reason = error.cause instanceof Error ? error.cause.message : "no reason given";
+  return new Error(
+    `a query failed: ${reason} (SQLSTATE ${sqlState(error) ?? "unknown"}); the query was: ${error.query}`,
+  );
 }
 
 function isConnectionLoss(error: unknown): boolean {

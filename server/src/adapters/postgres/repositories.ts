@@ -62,7 +62,6 @@ export function collectionRepository(db: Executor, now: Date, newId: () => strin
         .returning({ number: collections.lastNumber });
       return rows[0]!.number;
     },
-    all: async () => await db.select().from(collections).orderBy(asc(collections.name)),
   };
 }
 
@@ -130,6 +129,21 @@ export function uploadRepository(db: Executor): UploadRepository {
         .returning({ id: uploads.id });
       return rows.length > 0;
     },
+    async lapse(id, now) {
+      const rows = await db
+        .update(uploads)
+        .set({ lapsed: true, reservedBytes: 0n })
+        .where(
+          and(
+            eq(uploads.id, id),
+            eq(uploads.state, "open"),
+            eq(uploads.lapsed, false),
+            lte(uploads.leaseExpiresAt, now),
+          ),
+        )
+        .returning({ id: uploads.id });
+      return rows.length > 0;
+    },
     lastFailed: async (collectionId) =>
       (
         await db
@@ -174,7 +188,6 @@ export function segmentRepository(db: Executor): SegmentRepository {
   const pendingAttempt = (uploadId: string, index: number, attempt: number) =>
     and(one(uploadId, index), eq(segments.state, "pending"), eq(segments.attempt, attempt));
   return {
-    find: async (uploadId, index) => (await db.select().from(segments).where(one(uploadId, index)))[0],
     async insert(row) {
       await db.insert(segments).values(row);
     },
