@@ -106,6 +106,8 @@ test("broken armor is malformed", (t) => {
   const padded = pgpArmor(join(packet(1, join(3, noise(100, 1))), packet(18, join(1, noise(150, 2)))));
   t.is(violation(padded), "accepted");
   t.is(violation(armored((a) => a.replace("==\n", "=\n"), padded)), "malformed", "a padding character missing");
+  t.is(violation(armored((a) => a.replace("==\n", "=A\n"), padded)), "malformed", "base64 between padding characters");
+  t.is(violation(armored((a) => a.replace("==\n", "=\n=\n"), padded)), "accepted", "a line end between them");
   t.is(violation(armored((a) => a.replace(/.==\n/, "B==\n"), padded)), "malformed", "bits behind the last byte");
   t.is(violation(armored((a) => a.replace("==\n", "==\nAAAA\n"), padded)), "malformed", "base64 behind padding");
 });

@@ -8,7 +8,20 @@ import {
   inspectFramingState,
   MAX_FRAMING_STATE_BYTES,
 } from "../src/index.ts";
-import { ANY, ageMessage, join, mutations, noise, openPgpMessage, packet, validStream } from "./support.ts";
+import {
+  ANY,
+  ageHeader,
+  ageMessage,
+  join,
+  mutations,
+  noise,
+  openPgpMessage,
+  packet,
+  pgpArmor,
+  run,
+  stanza,
+  validStream,
+} from "./support.ts";
 
 const VERSION = 1;
 const state = (...bytes: number[]) => Uint8Array.of(VERSION, ...bytes);
@@ -199,6 +212,50 @@ test("states that no stream leads to are refused", (t) => {
   // Kind, offset, walker, then section, return, column.
   refused("the end of armor before the end of the message", 3, 100, 0, 0, 6, 0, 0);
   refused("strict armor with headers", 4, 60, 0, 0, 0, 0, 0, 1);
+
+  // Walkers in armor: in the middle of data, and at the end of a message.
+  const walking = [1, 3, 18, 0, 5];
+  const done = [2, 0];
+  const pgp = (walker: number[], ...rest: number[]) => [3, 100, ...walker, ...rest];
+  const age = (...rest: number[]) => [4, 120, 7, 5, 0, ...rest];
+  accepted("the widest line", ...pgp(walking, 1, 0, 76, 0, 0));
+  refused("a wider line", ...pgp(walking, 1, 0, 77, 0, 0));
+  accepted("the widest age line", ...age(1, 0, 64, 0, 0));
+  refused("a wider age line", ...age(1, 0, 65, 1, 0));
+  refused("an age line and a group that do not fit", ...age(1, 0, 5, 2, 0));
+  accepted("a group of three", ...pgp(walking, 1, 0, 7, 3, 3));
+  refused("more bits than a group of three leaves", ...pgp(walking, 1, 0, 7, 3, 4));
+  refused("bits behind padding", ...pgp(walking, 1, 0, 7, 4, 1));
+  refused("a place beyond padding", ...pgp(walking, 1, 0, 7, 6, 0));
+  accepted("a padded line", ...pgp(done, 1, 0, 4, 5, 0));
+  refused("a padded line without characters", ...pgp(done, 1, 0, 0, 5, 0));
+  accepted("behind base64", ...pgp(done, 2, 0, 0));
+  refused("a column behind base64", ...pgp(done, 2, 0, 1));
+  refused("a carriage return behind base64", ...pgp(done, 2, 1, 0));
+  accepted("a checksum", ...pgp(done, 3, 0, 75));
+  refused("a longer checksum", ...pgp(done, 3, 0, 76));
+  refused("a checksum in age armor", ...age(3, 0, 4));
+  refused("behind a checksum in age armor", ...age(4, 0, 0));
+  accepted("the last line", ...pgp(done, 5, 0, 24));
+  refused("the last line at its end", ...pgp(done, 5, 0, 25));
+  refused("the last line before its start", ...pgp(done, 5, 0, 0));
+  refused("a last line while the message goes on", ...pgp(walking, 5, 0, 5));
+  accepted("white space at the end", 3, 0x80, 0x10, ...done, 6, 0, 0xff, 0x07);
+  refused("more of it", 3, 0x80, 0x10, ...done, 6, 0, 0x80, 0x08);
+  refused("armor shorter than its first line", 3, 26, 0, 0, 0, 0, 0, 0);
+  refused("armor headers around a message that has begun", ...pgp(walking, 0, 0, 0, 1));
+
+  refused("a marker of four bytes", 1, 60, 1, 2, 10, 0, 4, 0);
+  refused("a length octet too many", 1, 60, 1, 1, 18, 0, 5, 0, 0);
+  accepted("a length of three octets so far", 1, 60, 1, 1, 18, 0, 1, 0, 0xff, 0xff, 0xff, 0x07);
+  refused("a length of four octets so far", 1, 60, 1, 1, 18, 0, 1, 0, 0x80, 0x80, 0x80, 0x08);
+  refused("a biased length beyond its first octet", 1, 60, 1, 1, 18, 0, 1, 1, 32);
+  refused("a biased length of four octets", 1, 60, 1, 1, 18, 0, 4, 1, 0);
+  refused("a further part of a key packet", 1, 60, 1, 1, 1, 1, 0);
+  refused("an age line before any age line can be", 2, 10, 1, 0, 0);
+  refused("two dashes that were three", 2, 60, 4, 2);
+  refused("a line start beyond its second byte", 2, 60, 1, 2, 1);
+  refused("bits where none are left over", 2, 60, 3, 4, 0);
 });
 
 test("a state leads on from any segment border as the machine itself does", (t) => {
@@ -211,5 +268,31 @@ test("a state leads on from any segment border as the machine itself does", (t) 
     second.push(message.subarray(cut));
     t.deepEqual(second.encodeState(), first.encodeState());
     t.true(inspectFramingState(second.encodeState()).complete);
+  }
+});
+
+test("states on both sides of every limit can be used", (t) => {
+  const data = packet(18, join(1, noise(60, 4)));
+  const key = packet(1, join(3, noise(40, 1)));
+  const comment = (length: number) => pgpArmor(join(key, data), { headers: [`Comment: ${"x".repeat(length)}`] });
+  const ageRest = "age-encryption.org/v1\n-> \n\n--- \n".length + 43;
+  const longAge = (length: number) =>
+    join(ageHeader([stanza(["x".repeat(length - ageRest)], new Uint8Array())]), noise(100, 1));
+  const cases: [string, number, Uint8Array][] = [
+    ["a key packet up to the limit", 65_536, join(packet(1, join(3, noise(65_536 - 4, 1)), "old2"), data)],
+    ["key packets up to the limit", 65_536, join(packet(21, noise(65_536 - 6 - key.length, 1), "new5"), key, data)],
+    ["a key packet beyond the limit", 65_536, join(packet(21, noise(65_536 - 16, 1), "new5"), key, data)],
+    ["armor headers up to the limit", 4_096, comment(4096 - 28 - 10 - 1)],
+    ["armor headers beyond the limit", 4_096, comment(4096 - 28 - 10)],
+    ["an age header up to the limit", 65_536, longAge(65_536)],
+    ["an age header beyond the limit", 65_536, longAge(65_537)],
+    ["armored keys beyond the limit", 65_536, pgpArmor(join(packet(1, join(3, noise(50_000, 1)), "old2"), data))],
+    ["leading white space up to its limit", 1_024, pgpArmor(join(key, data), { before: `${" ".repeat(1_023)}\n` })],
+    ["leading white space beyond its limit", 1_024, pgpArmor(join(key, data), { before: `${" ".repeat(1_024)}\n` })],
+  ];
+  for (const [name, limit, stream] of cases) {
+    const whole = run(stream);
+    t.is(whole.accepted, name.includes("up to"), name);
+    t.deepEqual(run(stream, [limit - 5, ...Array(10).fill(1), stream.length], 1), whole, name);
   }
 });

@@ -12,7 +12,7 @@ import { moveUsage, removeVersion, rotatable, withProtection } from "./removal.t
 import type { SegmentRow, Transaction, UploadRow, VersionRow } from "./repositories.ts";
 import { lockCollection, quotaExceeded, renewLease, roomFor, uploadIn } from "./reservations.ts";
 import type { Log } from "./settings.ts";
-import { refuseUpload } from "./write-segment.ts";
+import { refuseUpload } from "./upload-lifecycle.ts";
 
 /** What the use case needs. */
 export interface CommitDeps extends UploadDeps {

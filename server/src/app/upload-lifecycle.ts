@@ -3,7 +3,7 @@ import { DomainError } from "../domain/errors.ts";
 import { atLeastZero, type UploadDeps, type UploadView } from "./create-upload.ts";
 import { requireOwnUpload, requireUploadAccess, uploadNotOpen } from "./guards.ts";
 import type { SegmentRow, UploadRow } from "./repositories.ts";
-import { endUpload, lockCollection, roomFor } from "./reservations.ts";
+import { endUpload, lockCollection, renewLease, roomFor, uploadIn } from "./reservations.ts";
 import type { SegmentAttempts } from "./segment-attempts.ts";
 
 /** How an upload stands, with a page of its stored segments. */
@@ -56,4 +56,27 @@ export async function abortUpload(
     new DomainError("UPLOAD_NOT_OPEN", "the upload was aborted", { metadata: { state: "aborted" } }),
   );
   return ended;
+}
+
+/** Extends the lease of one's own upload; one that lapsed takes its place and space again. */
+export async function renewUpload(deps: UploadDeps, principal: Principal, uploadId: string): Promise<UploadRow> {
+  return await deps.database.transaction(async (tx) => {
+    const found = await requireOwnUpload(tx, principal, uploadId);
+    const spec = requireUploadAccess(deps.config, principal, found);
+    const collection = await lockCollection(tx, { id: found.collectionId });
+    const upload = await uploadIn(tx, collection, found.id);
+    if (upload.state !== "open") throw uploadNotOpen(upload);
+    return (await renewLease(tx, deps, spec, collection, upload)).upload;
+  });
+}
+
+/** Ends an open upload whose ciphertext can never become a version. */
+export async function refuseUpload(deps: UploadDeps, uploadId: string, reason: string): Promise<void> {
+  await deps.database.transaction(async (tx) => {
+    const found = await tx.uploads.find(uploadId);
+    if (found === undefined) return;
+    await tx.collections.lockById(found.collectionId);
+    const current = (await tx.uploads.find(uploadId))!;
+    if (current.state === "open") await endUpload(tx, current, "aborted", reason);
+  });
 }

@@ -4,8 +4,8 @@ import type { UploadService, WriteSegmentRequest } from "@strongroom/gen/strongr
 import { type CommitDeps, commitUpload } from "../app/commit-upload.ts";
 import { createUpload } from "../app/create-upload.ts";
 import { BodyBrokenError } from "../app/segment-body.ts";
-import { abortUpload, getUpload } from "../app/upload-lifecycle.ts";
-import { renewUploadById, type WriteSegmentDeps, writeSegment } from "../app/write-segment.ts";
+import { abortUpload, getUpload, renewUpload } from "../app/upload-lifecycle.ts";
+import { type WriteSegmentDeps, writeSegment } from "../app/write-segment.ts";
 import { DomainError, invalidField } from "../domain/errors.ts";
 import { callerOf } from "./call-context.ts";
 import { segmentMessage, time, uploadMessage, versionMessage } from "./messages.ts";
@@ -76,7 +76,7 @@ export function uploadService(deps: UploadServiceDeps): ServiceImpl<typeof Uploa
     },
 
     async renewUpload(req, context) {
-      const upload = await renewUploadById(deps, callerOf(context.values), uploadIdOf(req.uploadId));
+      const upload = await renewUpload(deps, callerOf(context.values), uploadIdOf(req.uploadId));
       return { leaseExpiresAt: time(upload.leaseExpiresAt), expiresAt: time(upload.expiresAt) };
     },
 
