@@ -204,9 +204,9 @@ test("ls: collections, and versions through all pages", async (t) => {
   const collections = await testContext(t, choices);
   t.is(await collections.run("ls"), 0);
   t.deepEqual(collections.stdout.text.split("\n"), [
-    "COLLECTION  VERSIONS   EACH     ALL  ENCRYPTION  UPLOADS                    DESCRIPTION",
-    "pg-main            5  1 MiB  10 MiB  openpgp     open                       the main database",
-    "www                5  1 MiB  10 MiB  openpgp     from 2026-01-01 22:00 UTC  -",
+    "COLLECTION  KEEPS  MAX EACH  MAX ALL  ENCRYPTION  UPLOADS                    DESCRIPTION",
+    "pg-main         5     1 MiB   10 MiB  openpgp     open                       the main database",
+    "www             5     1 MiB   10 MiB  openpgp     from 2026-01-01 22:00 UTC  -",
     "",
   ]);
   const versions = await testContext(t, choices);

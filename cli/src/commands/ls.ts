@@ -72,9 +72,9 @@ export function collectionsTable(collections: readonly Collection[], sdk: Sdk): 
   return table(
     [
       { title: "COLLECTION" },
-      { title: "VERSIONS", align: "right" },
-      { title: "EACH", align: "right" },
-      { title: "ALL", align: "right" },
+      { title: "KEEPS", align: "right" },
+      { title: "MAX EACH", align: "right" },
+      { title: "MAX ALL", align: "right" },
       { title: "ENCRYPTION" },
       { title: "UPLOADS" },
       { title: "DESCRIPTION" },
