@@ -49,6 +49,8 @@ test("header lines that break the grammar are malformed", (t) => {
   t.is(header("-> x  y\n\n"), "malformed");
   t.is(header("-> x\ty\n\n"), "malformed");
   t.is(header("-> ü\n\n"), "malformed");
+  t.is(header("-> ~\n\n"), "accepted");
+  t.is(header("-> \x7f\n\n"), "malformed");
   t.is(header("-> x\r\n\n"), "malformed");
   t.is(header("-> x\nA\n"), "malformed", "6 bits");
   t.is(header("-> x\nAB\n"), "malformed", "bits behind the last byte");

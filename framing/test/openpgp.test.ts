@@ -48,6 +48,10 @@ test("messages for people name what came and what to do", (t) => {
   t.regex(message(packet(6, noise(40, 1), "old2")), /public key/);
   t.regex(message(join(KEY, text("hello"))), /byte 0x68 \("h"\), which begins no packet/);
   t.regex(message(join(KEY, packet(2, noise(40, 1)))), /encrypted data was expected, and packet 2 came/);
+  t.regex(message(KEY), /ends inside a binary OpenPGP message.*at byte \d+ of the stream/);
+  t.regex(message(text("-----BEGIN PGP MESSAGE-----\n")), /ends inside an armored OpenPGP message/);
+  t.regex(message(text("age-encryption.org/v1\n")), /ends inside a binary age file/);
+  t.regex(message(text("-----BEGIN ")), /ends inside its first line/);
   t.regex(message(text("--\n-- PostgreSQL")), /BEGIN PGP MESSAGE.*plain SQL/);
 });
 

@@ -244,6 +244,9 @@ test("states that no stream leads to are refused", (t) => {
   refused("more of it", 3, 0x80, 0x10, ...done, 6, 0, 0x80, 0x08);
   refused("armor shorter than its first line", 3, 26, 0, 0, 0, 0, 0, 0);
   refused("armor headers around a message that has begun", ...pgp(walking, 0, 0, 0, 1));
+  accepted("the end of age armor's first line", 4, 60, 0, 0, 0, 0, 0, 0);
+  refused("the same around a file that has begun", 4, 60, 0, 3, 0, 0, 0, 0);
+  refused("the same around a header line", 4, 60, 1, 0, 0, 0, 0, 0, 0);
 
   refused("a marker of four bytes", 1, 60, 1, 2, 10, 0, 4, 0);
   refused("a length octet too many", 1, 60, 1, 1, 18, 0, 5, 0, 0);
