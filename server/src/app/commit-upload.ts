@@ -3,12 +3,11 @@ import type { Principal } from "../domain/access.ts";
 import { DomainError } from "../domain/errors.ts";
 import { versionFilename } from "../domain/filename.ts";
 import type { CollectionSpec } from "../domain/objects.ts";
-import { planFifo } from "../domain/rotation.ts";
 import { bytesEqual, compositeSha256 } from "../domain/segments.ts";
 import type { UploadDeps } from "./create-upload.ts";
 import { requireOwnUpload, requireUploadAccess, uploadNotOpen } from "./guards.ts";
 import { encodeManifest, manifestKey } from "./manifest.ts";
-import { moveUsage, removeVersion, rotatable, withProtection } from "./removal.ts";
+import { moveUsage, planRotation, removeVersion } from "./removal.ts";
 import type { SegmentRow, Transaction, UploadRow, VersionRow } from "./repositories.ts";
 import { lockCollection, quotaExceeded, renewLease, roomFor, uploadIn } from "./reservations.ts";
 import type { Log } from "./settings.ts";
@@ -275,14 +274,7 @@ async function publish(
 
   const spec = deps.config.current().collections.get(upload.collectionName);
   // Without a configuration nothing is rotated: limits that are gone must not remove anything.
-  const victims =
-    spec === undefined
-      ? []
-      : planFifo(
-          live.map((v) => rotatable(withProtection(v, spec))),
-          spec.maxBackupsCount,
-          tx.now,
-        ).remove;
+  const victims = spec === undefined ? [] : planRotation(live, spec, tx.now).remove;
   for (const victim of victims) await removeVersion(tx, deps.settings, victim, version.id);
 
   await tx.uploads.update(upload.id, "committing", {

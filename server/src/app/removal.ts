@@ -1,5 +1,5 @@
 import type { CollectionSpec } from "../domain/objects.ts";
-import type { RotatableVersion } from "../domain/rotation.ts";
+import { planFifo, type RotatableVersion } from "../domain/rotation.ts";
 import type { Transaction, UsageChange, VersionRow } from "./repositories.ts";
 import type { UploadSettings } from "./settings.ts";
 
@@ -11,8 +11,14 @@ export function rotatable(row: VersionRow): RotatableVersion & Omit<VersionRow, 
 /** A version row with the protection in force: what it was published with, or longer where the configuration has become longer since. */
 export function withProtection(row: VersionRow, spec: Pick<CollectionSpec, "minRetentionMs"> | undefined): VersionRow {
   if (spec?.minRetentionMs === undefined) return row;
-  const now = new Date(row.committedAt.getTime() + spec.minRetentionMs);
-  return row.protectedUntil !== null && row.protectedUntil >= now ? row : { ...row, protectedUntil: now };
+  const configured = new Date(row.committedAt.getTime() + spec.minRetentionMs);
+  return row.protectedUntil !== null && row.protectedUntil >= configured ? row : { ...row, protectedUntil: configured };
+}
+
+/** What stays and what goes of these live versions when one more is published now, with the protection in force. */
+export function planRotation(live: readonly VersionRow[], spec: CollectionSpec, now: Date) {
+  const versions = live.map((version) => rotatable(withProtection(version, spec)));
+  return planFifo(versions, spec.maxBackupsCount, now);
 }
 
 /** Moves bytes between the counters of a collection and of its tenant. The collection must be locked. */

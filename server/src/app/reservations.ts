@@ -1,10 +1,10 @@
 import { DomainError } from "../domain/errors.ts";
 import type { CollectionSpec } from "../domain/objects.ts";
 import { allowance } from "../domain/quota.ts";
-import { isRemovalBlocked, planFifo } from "../domain/rotation.ts";
+import { isRemovalBlocked } from "../domain/rotation.ts";
 import { formatSize } from "../domain/sizes.ts";
 import type { ConfigSource } from "./ports.ts";
-import { moveUsage, rotatable, withProtection } from "./removal.ts";
+import { moveUsage, planRotation } from "./removal.ts";
 import type { CollectionRow, Transaction, UploadRow } from "./repositories.ts";
 import type { UploadSettings } from "./settings.ts";
 
@@ -59,11 +59,7 @@ export async function roomFor(
   exceptUploadId: string | undefined,
 ): Promise<Room> {
   const live = await tx.versions.allLive(collection.row.id);
-  const { keep } = planFifo(
-    live.map((v) => rotatable(withProtection(v, spec))),
-    spec.maxBackupsCount,
-    tx.now,
-  );
+  const { keep } = planRotation(live, spec, tx.now);
   const reservedByOthers = collection.uploads.filter((u) => u.id !== exceptUploadId).map((u) => u.reservedBytes);
   const ofCollection = allowance(spec, { kept: keep.map((v) => v.size), reservedByOthers });
   const room: Room = {
