@@ -14,8 +14,8 @@ export interface PostgresPeer {
   readonly port: number;
   /** Process id of the postmaster while it runs. */
   readonly pid: number | undefined;
-  /** Makes another empty database and returns its URL. */
-  createDatabase(name: string): Promise<string>;
+  /** Makes another database, empty or like the one named, and returns its URL. */
+  createDatabase(name: string, like?: string): Promise<string>;
   /** Ends the server: `fast` closes connections and shuts down in order, `kill` is kill -9 of the postmaster. */
   stop(how: "fast" | "kill"): Promise<void>;
   /** Starts it again on the same data and port, and waits until it takes connections. */
@@ -100,10 +100,9 @@ export async function startPostgres(settings: Readonly<Record<string, string>> =
     get pid() {
       return child?.pid;
     },
-    async createDatabase(name) {
-      execFileSync(requirePeer("createdb"), ["-h", "127.0.0.1", "-p", String(port), "-U", "postgres", name], {
-        stdio: ["ignore", "ignore", "pipe"],
-      });
+    async createDatabase(name, like = "template1") {
+      const server = ["-h", "127.0.0.1", "-p", String(port), "-U", "postgres"];
+      execFileSync(requirePeer("createdb"), [...server, "-T", like, name], { stdio: ["ignore", "ignore", "pipe"] });
       return urlOf(name);
     },
     stop,

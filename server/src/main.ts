@@ -11,6 +11,7 @@ import { DirectoryBlobStore } from "./adapters/filesystem/directory-blob-store.t
 import { JoseSigner } from "./adapters/jose/jose-signer.ts";
 import { MemoryBlobStore } from "./adapters/memory/memory-blob-store.ts";
 import { openPglite } from "./adapters/pglite/pglite.ts";
+import { openPostgres } from "./adapters/postgres/postgres.ts";
 import { checkInstallation } from "./app/installation.ts";
 import type { BlobStore, ConfigSource } from "./app/ports.ts";
 import type { Database } from "./app/repositories.ts";
@@ -18,7 +19,14 @@ import { SegmentAttempts } from "./app/segment-attempts.ts";
 import type { PasswordHasher, TokenSigner } from "./app/sessions.ts";
 import { DEFAULT_UPLOAD_SETTINGS, type UploadSettings } from "./app/settings.ts";
 import { Sweeper } from "./app/sweeper.ts";
-import { parseOptions, type ServerOptions, type StorageLocation, serveHelp, UsageError } from "./options.ts";
+import {
+  type DatabaseLocation,
+  parseOptions,
+  type ServerOptions,
+  type StorageLocation,
+  serveHelp,
+  UsageError,
+} from "./options.ts";
 import { type Listener, listen } from "./transport/listener.ts";
 import { requestHandler } from "./transport/router.ts";
 import { ServingState, shuttingDown } from "./transport/serving-state.ts";
@@ -88,7 +96,7 @@ export async function openParts(options: ServerOptions, log: Logger): Promise<Se
   try {
     const store = await openStore(options.storage);
     opened.push(store);
-    const database = await openPglite({ directory: options.pgliteDir });
+    const database = await openDatabase(options.database, log);
     opened.push(database);
     const installation = await checkInstallation(database, store);
     log.info({ installation, store: store.capabilities.name }, "storage and database are open");
@@ -111,6 +119,18 @@ export async function openParts(options: ServerOptions, log: Logger): Promise<Se
     for (const part of opened.reverse()) await part.close();
     throw error;
   }
+}
+
+/** How long a server that starts waits for its database, which may be starting as well, in milliseconds. */
+const DATABASE_WAIT_MS = 30_000;
+
+async function openDatabase(database: DatabaseLocation, log: Logger): Promise<Database> {
+  if (database.kind === "pglite") return await openPglite({ directory: database.directory });
+  return await openPostgres({
+    ...database,
+    waitMs: DATABASE_WAIT_MS,
+    onWait: (reason) => log.warn({}, `waiting for the database: ${reason}`),
+  });
 }
 
 async function openStore(location: StorageLocation): Promise<BlobStore> {

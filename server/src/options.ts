@@ -1,6 +1,7 @@
 import { resolve } from "node:path";
 import { pathToFileURL } from "node:url";
 import { parseArgs } from "node:util";
+import { isPostgresUrl, type PostgresLocation, parsePostgresUrl } from "./domain/postgres-url.ts";
 import { formatDuration, formatSize, parseDuration, parseSize } from "./domain/sizes.ts";
 
 /** An option as it is declared: the one source of parsing, help and documentation. */
@@ -32,7 +33,18 @@ export const OPTION_DECLARATIONS = [
     name: "database",
     value: "URL",
     fallback: "pglite:<data>/database",
-    help: "`pglite:DIR` (embedded PostgreSQL) or `pglite:memory`",
+    help: "`pglite:DIR` (embedded PostgreSQL), `pglite:memory`, or a server: `postgres://USER@HOST/DATABASE?sslmode=verify-full`, with a password in the variable only",
+  },
+  {
+    name: "database-password-file",
+    value: "FILE",
+    help: "read the password of the PostgreSQL server from this file",
+  },
+  {
+    name: "database-connections",
+    value: "N",
+    fallback: "10",
+    help: "the most connections to the PostgreSQL server; one more while this server sweeps",
   },
   {
     name: "storage",
@@ -75,8 +87,7 @@ export const OPTION_DECLARATIONS = [
 /** Options of the server, read once and handed on by main. */
 export interface ServerOptions {
   readonly configDir: string;
-  /** Directory of the embedded database; undefined for memory. */
-  readonly pgliteDir: string | undefined;
+  readonly database: DatabaseLocation;
   readonly storage: StorageLocation;
   readonly host: string;
   readonly port: number;
@@ -88,6 +99,17 @@ export interface ServerOptions {
   readonly shutdownGraceMs: number;
   readonly logLevel: string;
 }
+
+/** Where the database is, as its URL says. */
+export type DatabaseLocation =
+  /** Embedded; without a directory in memory. */
+  | { readonly kind: "pglite"; readonly directory: string | undefined }
+  | {
+      readonly kind: "postgres";
+      readonly location: PostgresLocation;
+      readonly passwords: { readonly passwordFile: string | undefined; readonly passFile: string | undefined };
+      readonly connections: number;
+    };
 
 /** Where objects are kept, as the storage URL says. */
 export type StorageLocation =
@@ -142,6 +164,30 @@ export function parseOptions(
   };
 
   const data = resolve(text("data") ?? "strongroom-data");
+  const database = (): DatabaseLocation => {
+    const parsed = value("database", `pglite:${data}/database`, parseDatabase);
+    const passwordFile = text("database-password-file");
+    const connections = value("database-connections", "10", parseConnections);
+    if ("kind" in parsed) {
+      if (passwordFile !== undefined)
+        throw new UsageError("--database-password-file: the embedded database has no password; leave it out");
+      return parsed;
+    }
+    if (flags.database !== undefined && parsed.password !== undefined) {
+      throw new UsageError(
+        "--database: a password in an argument can be read by everyone on this machine. Put the URL into the variable STRONGROOM_DATABASE, or leave the password out and name a file that has it: --database-password-file FILE",
+      );
+    }
+    if (passwordFile !== undefined && parsed.password !== undefined)
+      throw new UsageError("--database-password-file: the URL has a password too; leave one of them out");
+    const location = { ...parsed, password: parsed.password ?? (env.PGPASSWORD || undefined) };
+    return {
+      kind: "postgres",
+      location,
+      passwords: { passwordFile, passFile: env.PGPASSFILE || undefined },
+      connections,
+    };
+  };
   const { host, port } = value("listen", "127.0.0.1:8080", parseListen);
   if (!isLoopback(host) && !switched("allow-plaintext")) {
     throw new UsageError(
@@ -150,7 +196,7 @@ export function parseOptions(
   }
   return Object.freeze({
     configDir: resolve(text("config") ?? `${data}/config`),
-    pgliteDir: value("database", `pglite:${data}/database`, parseDatabase),
+    database: database(),
     storage: value("storage", pathToFileURL(`${data}/storage`).href, parseStorage),
     host,
     port,
@@ -195,11 +241,22 @@ function isLoopback(host: string): boolean {
   return host === "localhost" || host === "::1" || /^127\.\d+\.\d+\.\d+$/.test(host);
 }
 
-function parseDatabase(text: string): string | undefined {
-  if (text === "pglite:memory") return undefined;
+function parseDatabase(text: string): PostgresLocation | Extract<DatabaseLocation, { kind: "pglite" }> {
+  if (isPostgresUrl(text)) return parsePostgresUrl(text);
+  if (text === "pglite:memory") return { kind: "pglite", directory: undefined };
   const match = /^pglite:(.+)$/.exec(text);
-  if (match === null) throw new RangeError(`expected pglite:DIR or pglite:memory, got ${describeUrl(text)}`);
-  return resolve(match[1]!.replace(/^\/\/(?=\/)/, ""));
+  if (match === null)
+    throw new RangeError(
+      `expected pglite:DIR, pglite:memory or postgres://USER@HOST/DATABASE, got ${describeUrl(text)}`,
+    );
+  return { kind: "pglite", directory: resolve(match[1]!.replace(/^\/\/(?=\/)/, "")) };
+}
+
+function parseConnections(text: string): number {
+  const connections = Number(text);
+  if (!/^\d{1,4}$/.test(text) || connections < 1 || connections > 1000)
+    throw new RangeError(`expected a number of connections from 1 to 1000, got "${text}"`);
+  return connections;
 }
 
 function parseStorage(text: string): StorageLocation {
@@ -248,5 +305,6 @@ Examples:
   strongroom init && strongroom serve
   strongroom serve --data /var/lib/strongroom --listen 127.0.0.1:9000
   strongroom serve --config /etc/strongroom --storage file:///backup/strongroom
+  strongroom serve --database postgres://strongroom@localhost/strongroom --database-password-file /etc/strongroom/database-password
 `;
 }

@@ -11,15 +11,9 @@ import { deleteVersion, listVersions, readVersion } from "../src/app/versions.ts
 import { parseWindow } from "../src/domain/window.ts";
 import { chunked, cutSegments, openpgpMessage } from "./support/ciphertext.ts";
 import { FaultyBlobStore } from "./support/faulty-blob-store.ts";
-import { Harness, MIB, principal, refused, SETTINGS, user } from "./support/harness.ts";
+import { Harness, harnessTest, MIB, principal, refused, user } from "./support/harness.ts";
 
-const test = anyTest as TestFn<{ h: Harness }>;
-
-test.before(async (t) => {
-  t.context = { h: await Harness.open() };
-});
-test.afterEach.always(async (t) => await t.context.h.assertInvariants(t));
-test.after.always(async (t) => await t.context.h.deps.database.close());
+const test = harnessTest(anyTest as TestFn<{ h: Harness }>);
 
 const never = new AbortController().signal;
 const DAY = 24 * 3_600_000;
@@ -39,27 +33,24 @@ async function keysOf(h: Harness, name: string): Promise<string[]> {
   return keys;
 }
 
-test.serial(
-  "fourteen days of backups: fifo keeps three, trash goes after a day, the bucket holds exactly what lives",
-  async (t) => {
-    const { h } = t.context;
-    const spec = h.add();
-    for (let day = 1; day <= 14; day++) {
-      const { version, removedNumbers } = await h.upload(spec.name, openpgpMessage(MIB + day));
-      t.is(version.number, BigInt(day));
-      t.deepEqual(removedNumbers, day > 3 ? [BigInt(day - 3)] : []);
-      t.true((await numbers(h, spec.name)).length <= 3);
-      await h.assertInvariants(t);
-      h.clock.advance(DAY);
-      await sweep(h.deps, true);
-    }
-    t.deepEqual(await numbers(h, spec.name), [14n, 13n, 12n]);
-    t.is((await keysOf(h, spec.name)).length, 6, "three objects with their manifests");
-    t.is((await h.usage(spec.name)).trashBytes, 0n);
-  },
-);
+test("fourteen days of backups: fifo keeps three, trash goes after a day, the bucket holds exactly what lives", async (t) => {
+  const { h } = t.context;
+  const spec = h.add();
+  for (let day = 1; day <= 14; day++) {
+    const { version, removedNumbers } = await h.upload(spec.name, openpgpMessage(MIB + day));
+    t.is(version.number, BigInt(day));
+    t.deepEqual(removedNumbers, day > 3 ? [BigInt(day - 3)] : []);
+    t.true((await numbers(h, spec.name)).length <= 3);
+    await h.assertInvariants(t);
+    h.clock.advance(DAY);
+    await sweep(h.deps, true);
+  }
+  t.deepEqual(await numbers(h, spec.name), [14n, 13n, 12n]);
+  t.is((await keysOf(h, spec.name)).length, 6, "three objects with their manifests");
+  t.is((await h.usage(spec.name)).trashBytes, 0n);
+});
 
-test.serial("a removed version is invisible, stays readable by number for a day, and is purged after it", async (t) => {
+test("a removed version is invisible, stays readable by number for a day, and is purged after it", async (t) => {
   const { h } = t.context;
   const spec = h.add();
   const { version } = await h.upload(spec.name, openpgpMessage(5000));
@@ -82,7 +73,7 @@ test.serial("a removed version is invisible, stays readable by number for a day,
   t.is((await h.upload(spec.name, openpgpMessage(5000))).version.number, 2n, "numbers are not used again");
 });
 
-test.serial("the quota: soft limit, extra space, hard limit", async (t) => {
+test("the quota: soft limit, extra space, hard limit", async (t) => {
   const { h } = t.context;
   // Of the protocol: count 5, soft 1 MiB, hard 10 MiB, so 5 MiB extra.
   const spec = h.add({ maxBackupsCount: 5, maxOneVersionSize: BigInt(MIB), maxCollectionSize: BigInt(10 * MIB) });
@@ -105,7 +96,7 @@ test.serial("the quota: soft limit, extra space, hard limit", async (t) => {
   t.is(await allowance(), BigInt(6 * MIB));
 });
 
-test.serial("sixty-four parallel uploads against one hard limit: not one byte over", async (t) => {
+test("sixty-four parallel uploads against one hard limit: not one byte over", async (t) => {
   const { h } = t.context;
   const spec = h.add({
     maxBackupsCount: 100,
@@ -136,7 +127,7 @@ test.serial("sixty-four parallel uploads against one hard limit: not one byte ov
   t.true(after.storedBytes + after.reservedBytes <= roomy.maxCollectionSize);
 });
 
-test.serial("a tenant's limit covers stored, reserved and trash bytes of all its collections", async (t) => {
+test("a tenant's limit covers stored, reserved and trash bytes of all its collections", async (t) => {
   const { h } = t.context;
   h.organizations.set("acme", { name: "acme", maxTotalSize: BigInt(3 * MIB) });
   const one = h.add({ organization: "acme", maxBackupsCount: 1 });
@@ -150,78 +141,69 @@ test.serial("a tenant's limit covers stored, reserved and trash bytes of all its
   await h.upload(two.name, openpgpMessage(2 * MIB));
 });
 
-test.serial(
-  "a protected version is kept by rotation and by people; when it leaves no room, uploads are refused",
-  async (t) => {
-    const { h } = t.context;
-    const spec = h.add({
-      maxBackupsCount: 1,
-      maxOneVersionSize: BigInt(MIB),
-      maxCollectionSize: BigInt(2 * MIB),
-      minRetentionMs: 10 * DAY,
-    });
-    await h.upload(spec.name, openpgpMessage(MIB));
-    await h.upload(spec.name, openpgpMessage(MIB));
-    t.deepEqual(await numbers(h, spec.name), [2n, 1n]);
-    await refused(t, "ROTATION_BLOCKED", h.begin(spec.name));
-    await refused(t, "VERSION_PROTECTED", deleteVersion(h.deps, h.admin, { collection: spec.name, number: 1n }));
-    h.clock.advance(11 * DAY);
-    t.deepEqual((await h.upload(spec.name, openpgpMessage(MIB))).removedNumbers, [1n, 2n]);
-  },
-);
+test("a protected version is kept by rotation and by people; when it leaves no room, uploads are refused", async (t) => {
+  const { h } = t.context;
+  const spec = h.add({
+    maxBackupsCount: 1,
+    maxOneVersionSize: BigInt(MIB),
+    maxCollectionSize: BigInt(2 * MIB),
+    minRetentionMs: 10 * DAY,
+  });
+  await h.upload(spec.name, openpgpMessage(MIB));
+  await h.upload(spec.name, openpgpMessage(MIB));
+  t.deepEqual(await numbers(h, spec.name), [2n, 1n]);
+  await refused(t, "ROTATION_BLOCKED", h.begin(spec.name));
+  await refused(t, "VERSION_PROTECTED", deleteVersion(h.deps, h.admin, { collection: spec.name, number: 1n }));
+  h.clock.advance(11 * DAY);
+  t.deepEqual((await h.upload(spec.name, openpgpMessage(MIB))).removedNumbers, [1n, 2n]);
+});
 
-test.serial(
-  "uploads begin only inside a window, except for the role that may; one begun inside may end after it",
-  async (t) => {
-    const { h } = t.context;
-    h.clock.now = new Date("2026-03-01T02:30:00Z");
-    const spec = h.add({
-      windows: [parseWindow({ from: "0 2 * * *", duration: "1h" })],
-      accessControl: [{ userName: "bob", roles: ["backupUploader"] }],
-      maxParallelUploads: 3,
-    });
-    const bob = principal(user("bob"));
-    const { upload } = await h.begin(spec.name, bob);
-    h.clock.advance(31 * 60_000);
-    const error = await refused(t, "WINDOW_CLOSED", h.begin(spec.name, bob));
-    t.is(error.metadata.next_window_at, "2026-03-02T02:00:00.000Z");
-    await h.begin(spec.name, h.admin);
-    h.clock.advance(-10 * 60_000);
-    const segments = cutSegments(openpgpMessage(1000), MIB);
-    h.clock.advance(10 * 60_000);
-    await h.write(upload.id, segments[0]!, undefined, bob);
-    await h.commit(upload.id, segments, bob);
-  },
-);
+test("uploads begin only inside a window, except for the role that may; one begun inside may end after it", async (t) => {
+  const { h } = t.context;
+  h.clock.now = new Date("2026-03-01T02:30:00Z");
+  const spec = h.add({
+    windows: [parseWindow({ from: "0 2 * * *", duration: "1h" })],
+    accessControl: [{ userName: "bob", roles: ["backupUploader"] }],
+    maxParallelUploads: 3,
+  });
+  const bob = principal(user("bob"));
+  const { upload } = await h.begin(spec.name, bob);
+  h.clock.advance(31 * 60_000);
+  const error = await refused(t, "WINDOW_CLOSED", h.begin(spec.name, bob));
+  t.is(error.metadata.next_window_at, "2026-03-02T02:00:00.000Z");
+  await h.begin(spec.name, h.admin);
+  h.clock.advance(-10 * 60_000);
+  const segments = cutSegments(openpgpMessage(1000), MIB);
+  h.clock.advance(10 * 60_000);
+  await h.write(upload.id, segments[0]!, undefined, bob);
+  await h.commit(upload.id, segments, bob);
+});
 
 for (const moment of ["before", "after"] as const) {
   for (const operation of ["complete", "put"] as const) {
-    test.serial(
-      `the store fails ${moment} the effect of ${operation}: the commit goes on to the same version`,
-      async (t) => {
-        const { h } = t.context;
-        const store = new FaultyBlobStore(h.deps.store);
-        store.fail(operation, { nth: 1, when: moment, error: new BlobStoreError("injected") });
-        const deps = { ...h.over(store) };
-        const spec = h.add();
-        const { upload } = await h.begin(spec.name);
-        const segments = cutSegments(openpgpMessage(MIB + 3), MIB);
-        for (const segment of segments) await h.write(upload.id, segment);
-        const { commitUpload } = await import("../src/app/commit-upload.ts");
-        const { compositeOf } = await import("./support/ciphertext.ts");
-        const input = { uploadId: upload.id, size: BigInt(MIB + 3), compositeSha256: compositeOf(segments) };
-        // A completed object whose answer was lost is found by looking; every other fault is told and repeated.
-        if (operation === "complete" && moment === "after") await commitUpload(deps, h.admin, input);
-        else await refused(t, "STORE_UNAVAILABLE", commitUpload(deps, h.admin, input));
-        store.assertAllFired(t);
-        t.is((await commitUpload(deps, h.admin, input)).version.number, 1n);
-        t.is((await keysOf(h, spec.name)).length, 2);
-      },
-    );
+    test(`the store fails ${moment} the effect of ${operation}: the commit goes on to the same version`, async (t) => {
+      const { h } = t.context;
+      const store = new FaultyBlobStore(h.deps.store);
+      store.fail(operation, { nth: 1, when: moment, error: new BlobStoreError("injected") });
+      const deps = { ...h.over(store) };
+      const spec = h.add();
+      const { upload } = await h.begin(spec.name);
+      const segments = cutSegments(openpgpMessage(MIB + 3), MIB);
+      for (const segment of segments) await h.write(upload.id, segment);
+      const { commitUpload } = await import("../src/app/commit-upload.ts");
+      const { compositeOf } = await import("./support/ciphertext.ts");
+      const input = { uploadId: upload.id, size: BigInt(MIB + 3), compositeSha256: compositeOf(segments) };
+      // A completed object whose answer was lost is found by looking; every other fault is told and repeated.
+      if (operation === "complete" && moment === "after") await commitUpload(deps, h.admin, input);
+      else await refused(t, "STORE_UNAVAILABLE", commitUpload(deps, h.admin, input));
+      store.assertAllFired(t);
+      t.is((await commitUpload(deps, h.admin, input)).version.number, 1n);
+      t.is((await keysOf(h, spec.name)).length, 2);
+    });
   }
 }
 
-test.serial("a commit that died after any step is finished by the sweeper", async (t) => {
+test("a commit that died after any step is finished by the sweeper", async (t) => {
   const { h } = t.context;
   for (const died of ["prepared", "completed", "manifest"] as const) {
     const spec = h.add();
@@ -250,33 +232,30 @@ test.serial("a commit that died after any step is finished by the sweeper", asyn
   }
 });
 
-test.serial(
-  "a store that fails at creation leaves no open upload; a retry with the same request id is another try",
-  async (t) => {
-    const { h } = t.context;
-    const spec = h.add();
-    const store = new FaultyBlobStore(new MemoryBlobStore());
-    store.fail("begin", { nth: 1, when: "after", error: new BlobStoreError("injected") });
-    const { createUpload } = await import("../src/app/create-upload.ts");
-    const deps = h.over(store);
-    const input = {
-      collection: spec.name,
-      requestId: "",
-      expectedSize: 0n,
-      filename: "",
-      contentEncoding: "none" as const,
-      labels: {},
-      clientMetadata: {},
-    };
-    await refused(t, "STORE_UNAVAILABLE", createUpload(deps, h.admin, input));
-    store.assertAllFired(t);
-    await sweep({ ...deps, attempts: new SegmentAttempts() }, true);
-    for await (const pending of store.listPending()) t.fail(`unfinished ${pending.key}`);
-    await createUpload(deps, h.admin, input);
-  },
-);
+test("a store that fails at creation leaves no open upload; a retry with the same request id is another try", async (t) => {
+  const { h } = t.context;
+  const spec = h.add();
+  const store = new FaultyBlobStore(new MemoryBlobStore());
+  store.fail("begin", { nth: 1, when: "after", error: new BlobStoreError("injected") });
+  const { createUpload } = await import("../src/app/create-upload.ts");
+  const deps = h.over(store);
+  const input = {
+    collection: spec.name,
+    requestId: "",
+    expectedSize: 0n,
+    filename: "",
+    contentEncoding: "none" as const,
+    labels: {},
+    clientMetadata: {},
+  };
+  await refused(t, "STORE_UNAVAILABLE", createUpload(deps, h.admin, input));
+  store.assertAllFired(t);
+  await sweep({ ...deps, attempts: new SegmentAttempts() }, true);
+  for await (const pending of store.listPending()) t.fail(`unfinished ${pending.key}`);
+  await createUpload(deps, h.admin, input);
+});
 
-test.serial("a failed creation does not bind its request id: the same call again is another try", async (t) => {
+test("a failed creation does not bind its request id: the same call again is another try", async (t) => {
   const { h } = t.context;
   const spec = h.add();
   const store = new FaultyBlobStore(h.deps.store);
@@ -295,7 +274,7 @@ test.serial("a failed creation does not bind its request id: the same call again
   t.is((await createUpload(h.over(store), h.admin, input)).upload.state, "open");
 });
 
-test.serial("an unfinished object nobody wrote down goes when the upload ends", async (t) => {
+test("an unfinished object nobody wrote down goes when the upload ends", async (t) => {
   const { h } = t.context;
   const spec = h.add();
   const { upload } = await h.begin(spec.name);
@@ -307,7 +286,7 @@ test.serial("an unfinished object nobody wrote down goes when the upload ends", 
   for await (const pending of h.deps.store.listPending()) t.not(pending.key, upload.key);
 });
 
-test.serial("a lapsed upload of a tenant commits: its own bytes do not count against it twice", async (t) => {
+test("a lapsed upload of a tenant commits: its own bytes do not count against it twice", async (t) => {
   const { h } = t.context;
   h.organizations.set("lapsing", { name: "lapsing", maxTotalSize: BigInt(3 * MIB) });
   const spec = h.add({ organization: "lapsing" });
@@ -318,7 +297,7 @@ test.serial("a lapsed upload of a tenant commits: its own bytes do not count aga
   t.is((await h.commit(upload.id, segments)).version.size, BigInt(2 * MIB));
 });
 
-test.serial("a commit that the store never finishes keeps its space, but not its place", async (t) => {
+test("a commit that the store never finishes keeps its space, but not its place", async (t) => {
   const { h } = t.context;
   const spec = h.add();
   const { upload } = await h.begin(spec.name);
@@ -330,7 +309,7 @@ test.serial("a commit that the store never finishes keeps its space, but not its
   t.is((await h.usage(spec.name)).reservedBytes, BigInt(MIB));
 });
 
-test.serial("a later attempt that is refused keeps the row, so that its number is not given out again", async (t) => {
+test("a later attempt that is refused keeps the row, so that its number is not given out again", async (t) => {
   const { h } = t.context;
   const spec = h.add();
   const { upload } = await h.begin(spec.name);
@@ -348,7 +327,7 @@ test.serial("a later attempt that is refused keeps the row, so that its number i
   await h.commit(upload.id, [segment!]);
 });
 
-test.serial("a session narrowed to other collections cannot end an upload of its user", async (t) => {
+test("a session narrowed to other collections cannot end an upload of its user", async (t) => {
   const { h } = t.context;
   const spec = h.add();
   const { upload } = await h.begin(spec.name);
@@ -358,24 +337,21 @@ test.serial("a session narrowed to other collections cannot end an upload of its
   await refused(t, "COLLECTION_NOT_FOUND", abortUpload(h.deps, narrowed, { uploadId: upload.id, reason: "" }));
 });
 
-test.serial(
-  "a protection lengthened in the configuration holds for versions that are there; a shortened one does not",
-  async (t) => {
-    const { h } = t.context;
-    const spec = h.add({ minRetentionMs: DAY });
-    await h.upload(spec.name, openpgpMessage(1000));
-    const remove = () => deleteVersion(h.deps, h.admin, { collection: spec.name, number: 1n });
-    h.collections.set(spec.name, { ...spec, minRetentionMs: undefined });
-    await refused(t, "VERSION_PROTECTED", remove());
-    h.collections.set(spec.name, { ...spec, minRetentionMs: 10 * DAY });
-    h.clock.advance(2 * DAY);
-    await refused(t, "VERSION_PROTECTED", remove());
-    h.collections.set(spec.name, { ...spec, minRetentionMs: undefined });
-    t.is((await remove()).state, "removed");
-  },
-);
+test("a protection lengthened in the configuration holds for versions that are there; a shortened one does not", async (t) => {
+  const { h } = t.context;
+  const spec = h.add({ minRetentionMs: DAY });
+  await h.upload(spec.name, openpgpMessage(1000));
+  const remove = () => deleteVersion(h.deps, h.admin, { collection: spec.name, number: 1n });
+  h.collections.set(spec.name, { ...spec, minRetentionMs: undefined });
+  await refused(t, "VERSION_PROTECTED", remove());
+  h.collections.set(spec.name, { ...spec, minRetentionMs: 10 * DAY });
+  h.clock.advance(2 * DAY);
+  await refused(t, "VERSION_PROTECTED", remove());
+  h.collections.set(spec.name, { ...spec, minRetentionMs: undefined });
+  t.is((await remove()).state, "removed");
+});
 
-test.serial("a damaged object is told as such", async (t) => {
+test("a damaged object is told as such", async (t) => {
   const { h } = t.context;
   const spec = h.add();
   const { version } = await h.upload(spec.name, openpgpMessage(5000));
@@ -395,7 +371,7 @@ test.serial("a damaged object is told as such", async (t) => {
   await refused(t, "VERSION_DAMAGED", read());
 });
 
-test.serial("a failed query tells no values", async (t) => {
+test("a failed query tells no values", async (t) => {
   const { h } = t.context;
   const insert = async () =>
     await h.deps.database.transaction(async (tx) => {
@@ -410,7 +386,7 @@ test.serial("a failed query tells no values", async (t) => {
   }
 });
 
-test.serial("a store and a database that do not belong together are refused", async (t) => {
+test("a store and a database that do not belong together are refused", async (t) => {
   const { h } = t.context;
   const store = new MemoryBlobStore();
   h.add({ name: "marked" });
@@ -419,30 +395,29 @@ test.serial("a store and a database that do not belong together are refused", as
     instanceOf: InstallationMismatchError,
   });
   t.regex(unmarked!.message, /database is in use/);
-  const other = await Harness.open(new MemoryBlobStore(), SETTINGS);
+  const other = await Harness.open();
   const id = await checkInstallation(other.deps.database, store);
   t.is(await checkInstallation(other.deps.database, store), id);
   await t.throwsAsync(checkInstallation(h.deps.database, store), { instanceOf: InstallationMismatchError });
   await other.deps.database.close();
 });
 
-test.serial(
-  "health says how the last upload failed until a version is begun after it",
-  async (t: ExecutionContext<{ h: Harness }>) => {
-    const { h } = t.context;
-    const spec = h.add({ maxAgeMs: DAY });
-    const health = async () =>
-      await getCollectionHealth({ ...h.deps, sha256: String }, { principal: h.admin, secret: undefined }, spec.name);
-    const { upload } = await h.begin(spec.name);
-    const { abortUpload } = await import("../src/app/upload-lifecycle.ts");
-    await abortUpload(h.deps, h.admin, { uploadId: upload.id, reason: "the dump command exited with 1" });
-    t.is((await health()).lastFailed?.abortReason, "the dump command exited with 1");
-    t.is((await health()).status, "failed");
-    h.clock.advance(1000);
-    await h.upload(spec.name, openpgpMessage(1000));
-    t.is((await health()).lastFailed, undefined);
-    t.is((await health()).status, "ok");
-    h.clock.advance(2 * DAY);
-    t.is((await health()).status, "failed");
-  },
-);
+test("health says how the last upload failed until a version is begun after it", async (t: ExecutionContext<{
+  h: Harness;
+}>) => {
+  const { h } = t.context;
+  const spec = h.add({ maxAgeMs: DAY });
+  const health = async () =>
+    await getCollectionHealth({ ...h.deps, sha256: String }, { principal: h.admin, secret: undefined }, spec.name);
+  const { upload } = await h.begin(spec.name);
+  const { abortUpload } = await import("../src/app/upload-lifecycle.ts");
+  await abortUpload(h.deps, h.admin, { uploadId: upload.id, reason: "the dump command exited with 1" });
+  t.is((await health()).lastFailed?.abortReason, "the dump command exited with 1");
+  t.is((await health()).status, "failed");
+  h.clock.advance(1000);
+  await h.upload(spec.name, openpgpMessage(1000));
+  t.is((await health()).lastFailed, undefined);
+  t.is((await health()).status, "ok");
+  h.clock.advance(2 * DAY);
+  t.is((await health()).status, "failed");
+});

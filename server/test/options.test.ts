@@ -21,11 +21,22 @@ function parse(args: readonly string[], env: Env = {}): ServerOptions {
   return options;
 }
 
+/** The directory of the embedded database; undefined for memory. */
+function pgliteDir({ database }: ServerOptions): string | undefined {
+  if (database.kind !== "pglite") throw new Error("another kind of database");
+  return database.directory;
+}
+
+function postgresOf({ database }: ServerOptions) {
+  if (database.kind !== "postgres") throw new Error("another kind of database");
+  return database;
+}
+
 test("the defaults", (t) => {
   const data = resolve("strongroom-data");
   t.deepEqual(parse([]), {
     configDir: `${data}/config`,
-    pgliteDir: `${data}/database`,
+    database: { kind: "pglite", directory: `${data}/database` },
     storage: { kind: "directory", path: `${data}/storage` },
     host: "127.0.0.1",
     port: 8080,
@@ -45,17 +56,17 @@ test("the options cannot be changed", (t) => {
 test("--data moves the embedded defaults, and only those that were not given", (t) => {
   const moved = parse(["--data", "/srv/strong room#1"]);
   t.is(moved.configDir, "/srv/strong room#1/config");
-  t.is(moved.pgliteDir, "/srv/strong room#1/database");
+  t.is(pgliteDir(moved), "/srv/strong room#1/database");
   t.deepEqual(moved.storage, { kind: "directory", path: "/srv/strong room#1/storage" });
   const mixed = parse(["--data", "/srv", "--config", "/etc/strongroom", "--storage", "mem://"]);
   t.is(mixed.configDir, "/etc/strongroom");
-  t.is(mixed.pgliteDir, "/srv/database");
+  t.is(pgliteDir(mixed), "/srv/database");
   t.deepEqual(mixed.storage, { kind: "memory", discard: false });
 });
 
 test("relative directories are those of the working directory", (t) => {
   t.is(parse(["--data", "here"]).configDir, resolve("here/config"));
-  t.is(parse(["--database", "pglite:here"]).pgliteDir, resolve("here"));
+  t.is(pgliteDir(parse(["--database", "pglite:here"])), resolve("here"));
   t.deepEqual(parse(["--storage", "file:./here"]).storage, { kind: "directory", path: resolve("here") });
 });
 
@@ -63,11 +74,16 @@ test("relative directories are those of the working directory", (t) => {
 const VALUES: Readonly<
   Record<
     string,
-    { readonly read: (o: ServerOptions) => unknown; readonly values: readonly [[string, unknown], [string, unknown]] }
+    {
+      readonly read: (o: ServerOptions) => unknown;
+      readonly values: readonly [[string, unknown], [string, unknown]];
+      /** Other options without which it means nothing. */
+      readonly beside?: readonly string[];
+    }
   >
 > = {
   data: {
-    read: (o) => o.pgliteDir,
+    read: pgliteDir,
     values: [
       ["/a", "/a/database"],
       ["/b", "/b/database"],
@@ -81,10 +97,26 @@ const VALUES: Readonly<
     ],
   },
   database: {
-    read: (o) => o.pgliteDir,
+    read: pgliteDir,
     values: [
       ["pglite:/a", "/a"],
       ["pglite:memory", undefined],
+    ],
+  },
+  "database-password-file": {
+    read: (o) => postgresOf(o).passwords.passwordFile,
+    beside: ["--database", "postgres://localhost/x"],
+    values: [
+      ["/a", "/a"],
+      ["/b", "/b"],
+    ],
+  },
+  "database-connections": {
+    read: (o) => postgresOf(o).connections,
+    beside: ["--database", "postgres://localhost/x"],
+    values: [
+      ["1", 1],
+      ["1000", 1000],
     ],
   },
   storage: {
@@ -151,17 +183,19 @@ for (const { name, value } of DECLARATIONS) {
     const variable = environmentName(name);
     const given = VALUES[name];
     if (given === undefined) return t.fail(`no values to test --${name} with`);
-    const { read, values } = given;
+    const { read, values, beside = [] } = given;
+    const parsed = (args: readonly string[], env: Readonly<Record<string, string | undefined>> = {}) =>
+      read(parse([...beside, ...args], env));
     const [[one, oneRead], [two, twoRead]] = values;
-    const usual = read(parse([]));
+    const usual = parsed([]);
     t.notDeepEqual(oneRead, usual);
     t.notDeepEqual(twoRead, usual);
-    t.deepEqual(read(parse([], { [variable]: one })), oneRead);
-    t.deepEqual(read(parse([`--${name}`, two], { [variable]: one })), twoRead);
-    t.deepEqual(read(parse([`--${name}=${one}`], { [variable]: two })), oneRead);
-    t.deepEqual(read(parse([], { [variable]: "" })), usual, "empty is not given");
-    t.deepEqual(read(parse([], { [variable]: undefined })), usual);
-    t.deepEqual(read(parse([], { [name]: one, [variable.toLowerCase()]: one })), usual, "other variables do not count");
+    t.deepEqual(parsed([], { [variable]: one }), oneRead);
+    t.deepEqual(parsed([`--${name}`, two], { [variable]: one }), twoRead);
+    t.deepEqual(parsed([`--${name}=${one}`], { [variable]: two }), oneRead);
+    t.deepEqual(parsed([], { [variable]: "" }), usual, "empty is not given");
+    t.deepEqual(parsed([], { [variable]: undefined }), usual);
+    t.deepEqual(parsed([], { [name]: one, [variable.toLowerCase()]: one }), usual, "other variables do not count");
   });
 }
 
@@ -239,7 +273,7 @@ test("a password inside a URL is never shown", (t) => {
   const password = "hunter2";
   const urls = [
     `postgres://user:${password}@db.example.org/strongroom`,
-    `postgresql://user:${password}@[::1]:5432/x?sslmode=require`,
+    `postgresql://user:${password}@[::1]:5432/x?sslmode=prefer`,
     `s3://key:${password}@bucket/prefix`,
     `S3://${password}@bucket`,
     `pglite//${password}`,
@@ -257,7 +291,7 @@ test("a password inside a URL is never shown", (t) => {
       }
     }
   }
-  t.regex(t.throws(() => parse(["--database", urls[0]!]))!.message, /got "postgres:\.\.\."/, "the scheme is");
+  t.regex(t.throws(() => parse(["--storage", urls[0]!]))!.message, /got "postgres:\.\.\."/, "the scheme is");
 });
 
 const listens: [value: string, host: string, port: number][] = [
@@ -318,9 +352,32 @@ const places: [option: "database" | "storage", value: string, place: unknown][] 
 for (const [option, value, place] of places) {
   test(`--${option} ${value}`, (t) => {
     const options = parse([`--${option}`, value]);
-    t.deepEqual(option === "database" ? options.pgliteDir : options.storage, place);
+    t.deepEqual(option === "database" ? pgliteDir(options) : options.storage, place);
   });
 }
+
+test("a PostgreSQL server, and where its password may come from", (t) => {
+  const url = "postgres://u@db.example.org/strongroom?sslmode=verify-full";
+  const secret = "postgres://u:hunter2@db.example.org/strongroom?sslmode=verify-full";
+  const password = (args: string[], env: Record<string, string> = {}) => postgresOf(parse(args, env)).location.password;
+  t.is(password(["--database", url]), undefined);
+  t.is(password([], { STRONGROOM_DATABASE: secret }), "hunter2");
+  t.is(password(["--database", url], { PGPASSWORD: "other" }), "other");
+  t.is(password([], { STRONGROOM_DATABASE: secret, PGPASSWORD: "other" }), "hunter2");
+  t.is(postgresOf(parse(["--database", url], { PGPASSFILE: "/p" })).passwords.passFile, "/p");
+  for (const flag of [secret, `${url}&password=hunter2`, "postgresql:///x?host=/run&password=hunter2"]) {
+    const error = t.throws(() => parse(["--database", flag]), { instanceOf: UsageError });
+    t.regex(error!.message, /STRONGROOM_DATABASE.*--database-password-file/);
+    t.false(error!.message.includes("hunter2"));
+  }
+  const twice = { STRONGROOM_DATABASE: secret, STRONGROOM_DATABASE_PASSWORD_FILE: "/p" };
+  t.throws(() => parse([], twice), { instanceOf: UsageError, message: /leave one of them out/ });
+  t.throws(() => parse(["--database-password-file", "/p"]), { instanceOf: UsageError, message: /no password/ });
+  for (const connections of ["0", "1001", "x", "1.5", "-1"]) {
+    const args = ["--database", url, `--database-connections=${connections}`];
+    t.throws(() => parse(args), { instanceOf: UsageError, message: /from 1 to 1000/ });
+  }
+});
 
 test("segment sizes are whole MiB from 1M to 1G", (t) => {
   fc.assert(
@@ -366,7 +423,7 @@ test("the defaults that the help shows are those that apply", (t) => {
 
 test("the examples of the help are good", (t) => {
   const examples = [...serveHelp().matchAll(/strongroom serve((?: --\S+ \S+)*)$/gm)].map((match) => match[1]!.trim());
-  t.is(examples.length, 3);
+  t.is(examples.length, 4);
   for (const example of examples) t.notThrows(() => parse(example === "" ? [] : example.split(" ")));
 });
 

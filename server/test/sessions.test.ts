@@ -1,12 +1,8 @@
 import { createHash } from "node:crypto";
-import { PGlite } from "@electric-sql/pglite";
-import test from "ava";
-import { drizzle } from "drizzle-orm/pglite";
-import { migrate } from "drizzle-orm/pglite/migrator";
+import anyTest from "ava";
+import { sql } from "drizzle-orm";
 import { JoseSigner } from "../src/adapters/jose/jose-signer.ts";
-import { SqlDatabase } from "../src/adapters/postgres/database.ts";
-import { MIGRATIONS_FOLDER } from "../src/adapters/postgres/migrations.ts";
-import * as schema from "../src/adapters/postgres/schema.ts";
+import type { SqlDatabase } from "../src/adapters/postgres/database.ts";
 import type { SessionRow } from "../src/app/repositories.ts";
 import {
   authenticate,
@@ -22,6 +18,7 @@ import {
 import { mayDo, type Principal } from "../src/domain/access.ts";
 import { DomainError, type Reason } from "../src/domain/errors.ts";
 import type { CollectionSpec, ObjectGrant, User } from "../src/domain/objects.ts";
+import { onEachDatabase, openDatabase } from "./support/databases.ts";
 
 const HOUR = 3_600_000;
 const SESSION_MS = 6 * HOUR;
@@ -34,12 +31,28 @@ const wait = (ms: number): void => {
   now = new Date(now.getTime() + ms);
 };
 
-const client = await PGlite.create();
-const db = drizzle({ client, schema });
-await migrate(db, { migrationsFolder: MIGRATIONS_FOLDER });
-const database = new SqlDatabase({ db, clock: () => now, close: async () => await client.close() });
-const tokens = await JoseSigner.fromDatabase(database, SESSION_MS);
-test.after.always(async () => await database.close());
+// Those of the test that runs.
+let database: SqlDatabase;
+let deps: SessionDeps;
+
+const test = onEachDatabase(anyTest, {
+  open: async (kind) => {
+    const opened = await openDatabase(kind, () => now);
+    return { database: opened, tokens: await JoseSigner.fromDatabase(opened, SESSION_MS) };
+  },
+  use: async (_t, of) => {
+    database = of.database;
+    deps = { ...common, ...of };
+    users.clear();
+    put("ann");
+    put("bob");
+    put("root", { roles: ["systemAdmin"] });
+    verified.length = 0;
+    await database.query(sql`delete from sessions`);
+    await database.query(sql`delete from audit_events`);
+  },
+  close: async (of) => await of.database.close(),
+});
 
 const users = new Map<string, User>();
 
@@ -70,8 +83,7 @@ const key = (name: string, password: string | undefined, ...objects: ObjectGrant
 /** What the hasher was asked. */
 const verified: [hash: string | undefined, password: string][] = [];
 
-const deps: SessionDeps = {
-  database,
+const common: Omit<SessionDeps, "database" | "tokens"> = {
   config: { current: () => ({ users, collections: new Map(), organizations: new Map() }) },
   passwords: {
     async verify(hash, password) {
@@ -80,19 +92,9 @@ const deps: SessionDeps = {
     },
     hash: async (password) => `hash of ${password}`,
   },
-  tokens,
   sha256: (text) => createHash("sha256").update(text).digest("hex"),
   sessionMs: SESSION_MS,
 };
-
-test.beforeEach(async () => {
-  users.clear();
-  put("ann");
-  put("bob");
-  put("root", { roles: ["systemAdmin"] });
-  verified.length = 0;
-  await client.exec("delete from sessions; delete from audit_events");
-});
 
 async function enter(username: string, more: Partial<LoginInput> = {}): Promise<IssuedSession> {
   const password = username.includes("$") ? `${username.split("$")[1]}-password` : `${username}-password`;
@@ -132,7 +134,7 @@ async function list(principal: Principal, user = "", pageSize = 100) {
 
 const names = (sessions: readonly SessionRow[]) => sessions.map((s) => s.description);
 
-test.serial("login gives a session that is what was asked for", async (t) => {
+test("login gives a session that is what was asked for", async (t) => {
   const issued = await enter("ann", { description: "nightly" });
   t.is(issued.session.userName, "ann");
   t.is(issued.session.accessKey, "");
@@ -149,7 +151,7 @@ test.serial("login gives a session that is what was asked for", async (t) => {
   t.deepEqual(await whoAmI(deps, principal), issued.session);
 });
 
-test.serial("every login makes a session of its own", async (t) => {
+test("every login makes a session of its own", async (t) => {
   const [one, two] = [await enter("ann"), await enter("ann")];
   t.not(one.token, two.token);
   t.not(one.session.id, two.session.id);
@@ -228,7 +230,7 @@ const failures: readonly Failure[] = [
 ];
 
 for (const { title, username = "ann", password = "ann-password", address = HOME, setUp, hash } of failures) {
-  test.serial(`login fails with the one answer: ${title}`, async (t) => {
+  test(`login fails with the one answer: ${title}`, async (t) => {
     setUp?.();
     const refused = await error(login(deps, { username, password, description: "", scope: [], address }));
     t.is(refused.reason, "CREDENTIALS_INVALID");
@@ -241,18 +243,18 @@ for (const { title, username = "ann", password = "ann-password", address = HOME,
     t.is(refused.cause, undefined);
     // One check in every case, so that every failure takes as long.
     t.deepEqual(verified, [[hash, password]]);
-    t.deepEqual((await client.query("select id from sessions")).rows, []);
+    t.deepEqual(await database.query(sql`select id from sessions`), []);
   });
 }
 
-test.serial("too many logins at a time are told so, not refused", async (t) => {
+test("too many logins at a time are told so, not refused", async (t) => {
   const busy = new DomainError("LOGIN_BUSY", "later", { retryAfterMs: 3000 });
   const passwords = { ...deps.passwords, verify: async () => await Promise.reject(busy) };
   const input = { username: "ann", password: "ann-password", description: "", scope: [], address: HOME };
   t.is(await error(login({ ...deps, passwords }, input)), busy);
 });
 
-test.serial("an access key logs in with its own name and password", async (t) => {
+test("an access key logs in with its own name and password", async (t) => {
   put("ann", {
     roles: ["collectionManager"],
     accessKeys: [key("other", "other-password"), key("upload", "upload-password", grant("db", "backupUploader"))],
@@ -267,7 +269,7 @@ test.serial("an access key logs in with its own name and password", async (t) =>
   t.false(mayDo(principal, spec, "download"));
 });
 
-test.serial("an access key that is taken away ends its sessions at once, and gives back nothing", async (t) => {
+test("an access key that is taken away ends its sessions at once, and gives back nothing", async (t) => {
   put("ann", { accessKeys: [key("upload", "upload-password")] });
   const issued = await enter("ann$upload");
   const own = await enter("ann");
@@ -276,14 +278,14 @@ test.serial("an access key that is taken away ends its sessions at once, and giv
   t.true(await valid(own), "the user's own go on");
 });
 
-test.serial("rights are those of the configuration in force, not of the login", async (t) => {
+test("rights are those of the configuration in force, not of the login", async (t) => {
   put("ann", { roles: ["backupUploader"] });
   const issued = await enter("ann");
   put("ann", { roles: [] });
   t.deepEqual((await principalOf(issued)).user.roles, []);
 });
 
-test.serial("a scope narrows the session and is kept", async (t) => {
+test("a scope narrows the session and is kept", async (t) => {
   put("ann", { roles: ["collectionManager"] });
   const scope = [grant("db", "backupUploader"), grant("files", "backupDownloader", "backupUploader"), grant("none")];
   const issued = await enter("ann", { scope });
@@ -298,34 +300,31 @@ test.serial("a scope narrows the session and is kept", async (t) => {
   t.false(mayDo(principal, spec("other"), "upload"));
 });
 
-test.serial(
-  "refresh gives another session with the same access key, scope and description; the old one goes on",
-  async (t) => {
-    put("ann", { accessKeys: [key("upload", "upload-password", grant("db", "backupUploader"))] });
-    const scope = [grant("db", "backupUploader")];
-    const old = await enter("ann$upload", { scope, description: "nightly" });
-    wait(HOUR);
-    const renewed = await refreshSession(deps, await principalOf(old), ELSEWHERE);
-    t.not(renewed.token, old.token);
-    t.not(renewed.session.id, old.session.id);
-    t.is(renewed.session.userName, "ann");
-    t.is(renewed.session.accessKey, "upload");
-    t.is(renewed.session.description, "nightly");
-    t.is(renewed.session.address, ELSEWHERE);
-    t.deepEqual(renewed.session.scope, scope);
-    t.is(renewed.session.expiresAt.getTime() - old.session.expiresAt.getTime(), HOUR);
-    const principal = await principalOf(renewed);
-    t.is(principal.accessKey, "upload");
-    t.deepEqual(principal.scope, scope);
-    t.true(await valid(old));
-    wait(SESSION_MS - HOUR);
-    t.false(await valid(old));
-    t.true(await valid(renewed));
-    t.is(verified.length, 1, "no password is needed");
-  },
-);
+test("refresh gives another session with the same access key, scope and description; the old one goes on", async (t) => {
+  put("ann", { accessKeys: [key("upload", "upload-password", grant("db", "backupUploader"))] });
+  const scope = [grant("db", "backupUploader")];
+  const old = await enter("ann$upload", { scope, description: "nightly" });
+  wait(HOUR);
+  const renewed = await refreshSession(deps, await principalOf(old), ELSEWHERE);
+  t.not(renewed.token, old.token);
+  t.not(renewed.session.id, old.session.id);
+  t.is(renewed.session.userName, "ann");
+  t.is(renewed.session.accessKey, "upload");
+  t.is(renewed.session.description, "nightly");
+  t.is(renewed.session.address, ELSEWHERE);
+  t.deepEqual(renewed.session.scope, scope);
+  t.is(renewed.session.expiresAt.getTime() - old.session.expiresAt.getTime(), HOUR);
+  const principal = await principalOf(renewed);
+  t.is(principal.accessKey, "upload");
+  t.deepEqual(principal.scope, scope);
+  t.true(await valid(old));
+  wait(SESSION_MS - HOUR);
+  t.false(await valid(old));
+  t.true(await valid(renewed));
+  t.is(verified.length, 1, "no password is needed");
+});
 
-test.serial("a session ends when it says", async (t) => {
+test("a session ends when it says", async (t) => {
   const issued = await enter("ann");
   wait(issued.session.expiresAt.getTime() - now.getTime() - 1);
   t.true(await valid(issued));
@@ -335,14 +334,14 @@ test.serial("a session ends when it says", async (t) => {
   wait(500);
 });
 
-test.serial("a row that lives longer than its token does not help", async (t) => {
+test("a row that lives longer than its token does not help", async (t) => {
   const issued = await enter("ann");
-  await client.query("update sessions set expires_at = expires_at + interval '1 year'");
+  await database.query(sql`update sessions set expires_at = expires_at + interval '1 year'`);
   wait(SESSION_MS);
   t.false(await valid(issued));
 });
 
-test.serial("a revoked session is refused at once, also by a server with its own keys", async (t) => {
+test("a revoked session is refused at once, also by a server with its own keys", async (t) => {
   const [issued, other] = [await enter("ann"), await enter("ann")];
   const principal = await principalOf(issued);
   t.is(await revokeSession(deps, principal, ""), issued.session.id, "nothing means one's own");
@@ -353,7 +352,7 @@ test.serial("a revoked session is refused at once, also by a server with its own
   t.is((await authenticate(replica, other.token, HOME)).user.name, "ann");
 });
 
-test.serial("another session of one's own is revoked by its id, again without an error, and it is noted", async (t) => {
+test("another session of one's own is revoked by its id, again without an error, and it is noted", async (t) => {
   const [issued, other] = [await enter("ann"), await enter("ann")];
   const principal = await principalOf(issued);
   t.is(await revokeSession(deps, principal, other.session.id), other.session.id);
@@ -364,17 +363,15 @@ test.serial("another session of one's own is revoked by its id, again without an
   wait(1000);
   t.is(await revokeSession(deps, principal, other.session.id), other.session.id);
   t.deepEqual(await revokedAt(), first, "the time of the first is kept");
-  const events = await client.query<{ kind: string; actor: string; details: Record<string, string> }>(
-    "select kind, actor, details from audit_events",
-  );
-  t.deepEqual(events.rows[0], {
+  const events = await database.query(sql`select kind, actor, details from audit_events`);
+  t.deepEqual(events[0], {
     kind: "session.revoked",
     actor: "user:ann",
     details: { session_id: other.session.id, user: "ann" },
   });
 });
 
-test.serial("somebody else's session and none at all have the same answer", async (t) => {
+test("somebody else's session and none at all have the same answer", async (t) => {
   const [anns, bobs] = [await enter("ann"), await enter("bob")];
   const principal = await principalOf(anns);
   const foreign = await error(revokeSession(deps, principal, bobs.session.id));
@@ -384,7 +381,7 @@ test.serial("somebody else's session and none at all have the same answer", asyn
   t.true(await valid(bobs));
 });
 
-test.serial("systemAdmin revokes any session, userManager does not", async (t) => {
+test("systemAdmin revokes any session, userManager does not", async (t) => {
   put("clerk", { roles: ["userManager", "collectionManager"] });
   const [anns, clerks, roots] = [await enter("ann"), await enter("clerk"), await enter("root")];
   t.is(await reason(revokeSession(deps, await principalOf(clerks), anns.session.id)), "SESSION_NOT_FOUND");
@@ -393,20 +390,17 @@ test.serial("systemAdmin revokes any session, userManager does not", async (t) =
   t.is(await reason(revokeSession(deps, await principalOf(roots), "0".repeat(64))), "SESSION_NOT_FOUND");
 });
 
-test.serial(
-  "deactivation and removal of a user end its sessions at once, and activation brings them back",
-  async (t) => {
-    const issued = await enter("ann");
-    put("ann", { deactivated: true });
-    t.false(await valid(issued));
-    users.delete("ann");
-    t.false(await valid(issued));
-    put("ann");
-    t.true(await valid(issued));
-  },
-);
+test("deactivation and removal of a user end its sessions at once, and activation brings them back", async (t) => {
+  const issued = await enter("ann");
+  put("ann", { deactivated: true });
+  t.false(await valid(issued));
+  users.delete("ann");
+  t.false(await valid(issued));
+  put("ann");
+  t.true(await valid(issued));
+});
 
-test.serial("the address is checked with every call", async (t) => {
+test("the address is checked with every call", async (t) => {
   const issued = await enter("ann");
   t.true(await valid(issued, ELSEWHERE), "without a restriction a session may move");
   put("ann", { restrictByIp: ["192.0.2.0/24", "2001:db8::/32"] });
@@ -417,12 +411,14 @@ test.serial("the address is checked with every call", async (t) => {
   t.true(await valid(await enter("ann", { address: HOME })));
 });
 
-test.serial("every way a token can be wrong has the same answer", async (t) => {
+test("every way a token can be wrong has the same answer", async (t) => {
   const [issued, revoked, expired] = [await enter("ann"), await enter("ann"), await enter("ann")];
   const gone = await enter("bob");
   users.delete("bob");
   await revokeSession(deps, await principalOf(revoked), "");
-  await client.query("update sessions set expires_at = $1 where id = $2", [now, expired.session.id]);
+  await database.query(
+    sql`update sessions set expires_at = ${now.toISOString()}::timestamptz where id = ${expired.session.id}`,
+  );
   // Signed here, but never issued as a session.
   const unknown = await deps.tokens.sign({ subject: "root", issuedAt: now, expiresAt: new Date(now.getTime() + HOUR) });
   // The row of a session whose token somebody else made.
@@ -451,17 +447,17 @@ test.serial("every way a token can be wrong has the same answer", async (t) => {
   t.true(await valid(issued));
 });
 
-test.serial("only the hash of a token is kept, nowhere the token", async (t) => {
+test("only the hash of a token is kept, nowhere the token", async (t) => {
   const issued = await enter("ann", { description: "d", scope: [grant("db", "backupUploader")] });
   const renewed = await refreshSession(deps, await principalOf(issued), HOME);
   await revokeSession(deps, await principalOf(renewed), issued.session.id).catch(() => {});
-  const tables = await client.query<{ name: string }>(
-    "select table_name as name from information_schema.tables where table_schema = 'public'",
+  const tables = await database.query(
+    sql`select table_name as name from information_schema.tables where table_schema = 'public'`,
   );
-  t.true(tables.rows.some((row) => row.name === "sessions"));
+  t.true(tables.some((row) => row.name === "sessions"));
   let text = "";
-  for (const { name } of tables.rows) {
-    const { rows } = await client.query<{ row: string }>(`select t::text as row from "${name}" t`);
+  for (const { name } of tables) {
+    const rows = await database.query(sql`select t::text as row from ${sql.identifier(name as string)} t`);
     text += rows.map((r) => r.row).join("\n");
   }
   for (const { token, session } of [issued, renewed]) {
@@ -473,7 +469,7 @@ test.serial("only the hash of a token is kept, nowhere the token", async (t) => 
   t.false(text.includes("ann-password"));
 });
 
-test.serial("own sessions are listed, newest first, without those that ended", async (t) => {
+test("own sessions are listed, newest first, without those that ended", async (t) => {
   const early = await enter("ann", { description: "expires" });
   wait(SESSION_MS - HOUR);
   const revoked = await enter("ann", { description: "revoked" });
@@ -491,7 +487,7 @@ test.serial("own sessions are listed, newest first, without those that ended", a
   t.is(next, undefined);
 });
 
-test.serial("pages give every session once, in order, also of those made at the same time", async (t) => {
+test("pages give every session once, in order, also of those made at the same time", async (t) => {
   const made: IssuedSession[] = [];
   for (let i = 0; i < 7; i++) {
     made.push(await enter("ann", { description: `${i}` }));
@@ -516,7 +512,7 @@ test.serial("pages give every session once, in order, also of those made at the 
   }
 });
 
-test.serial("systemAdmin lists the sessions of others, nobody else does", async (t) => {
+test("systemAdmin lists the sessions of others, nobody else does", async (t) => {
   put("clerk", { roles: ["userManager"] });
   await enter("ann", { description: "ann's" });
   const root = await principalOf(await enter("root", { description: "root's" }));
@@ -530,7 +526,7 @@ test.serial("systemAdmin lists the sessions of others, nobody else does", async 
   }
 });
 
-test.serial("a narrowed session sees and ends only itself, also when its user is systemAdmin", async (t) => {
+test("a narrowed session sees and ends only itself, also when its user is systemAdmin", async (t) => {
   for (const user of ["ann", "root"]) {
     const wide = await enter(user, { description: "wide" });
     const twin = await enter(user, { description: "twin", scope: [grant("db", "backupUploader")] });
@@ -548,34 +544,31 @@ test.serial("a narrowed session sees and ends only itself, also when its user is
   }
 });
 
-test.serial(
-  "a session of an access key sees and ends those of its key only, also when its user is systemAdmin",
-  async (t) => {
-    for (const name of ["ann", "root"]) {
-      const user = users.get(name)!;
-      put(name, { roles: user.roles, accessKeys: [key("a", "a-password"), key("b", "b-password")] });
-      const wide = await enter(name, { description: "wide" });
-      const other = await enter(`${name}$b`, { description: "other" });
-      const same = await enter(`${name}$a`, { description: "same" });
-      wait(1000);
-      const own = await principalOf(await enter(`${name}$a`, { description: "own" }));
-      t.deepEqual(names((await list(own)).sessions), ["own", "same"]);
-      t.is(await reason(list(own, "bob")), "ACCESS_DENIED");
-      for (const foreign of [wide, other]) {
-        t.is(await reason(revokeSession(deps, own, foreign.session.id)), "SESSION_NOT_FOUND");
-        t.true(await valid(foreign));
-      }
-      await revokeSession(deps, own, same.session.id);
-      t.false(await valid(same));
-      // The user's own unnarrowed session may end what its keys do.
-      t.deepEqual(names((await list(await principalOf(wide))).sessions).sort(), ["other", "own", "wide"]);
-      await revokeSession(deps, await principalOf(wide), other.session.id);
-      t.false(await valid(other));
+test("a session of an access key sees and ends those of its key only, also when its user is systemAdmin", async (t) => {
+  for (const name of ["ann", "root"]) {
+    const user = users.get(name)!;
+    put(name, { roles: user.roles, accessKeys: [key("a", "a-password"), key("b", "b-password")] });
+    const wide = await enter(name, { description: "wide" });
+    const other = await enter(`${name}$b`, { description: "other" });
+    const same = await enter(`${name}$a`, { description: "same" });
+    wait(1000);
+    const own = await principalOf(await enter(`${name}$a`, { description: "own" }));
+    t.deepEqual(names((await list(own)).sessions), ["own", "same"]);
+    t.is(await reason(list(own, "bob")), "ACCESS_DENIED");
+    for (const foreign of [wide, other]) {
+      t.is(await reason(revokeSession(deps, own, foreign.session.id)), "SESSION_NOT_FOUND");
+      t.true(await valid(foreign));
     }
-  },
-);
+    await revokeSession(deps, own, same.session.id);
+    t.false(await valid(same));
+    // The user's own unnarrowed session may end what its keys do.
+    t.deepEqual(names((await list(await principalOf(wide))).sessions).sort(), ["other", "own", "wide"]);
+    await revokeSession(deps, await principalOf(wide), other.session.id);
+    t.false(await valid(other));
+  }
+});
 
-test.serial("a session that was revoked while it was listed does not lead the next page astray", async (t) => {
+test("a session that was revoked while it was listed does not lead the next page astray", async (t) => {
   const made: IssuedSession[] = [];
   for (let i = 0; i < 4; i++) {
     made.push(await enter("ann", { description: `${i}` }));
@@ -590,7 +583,7 @@ test.serial("a session that was revoked while it was listed does not lead the ne
   t.is(second.next, undefined);
 });
 
-test.serial("sessions of an access key are paged without repeating any", async (t) => {
+test("sessions of an access key are paged without repeating any", async (t) => {
   put("paged", { accessKeys: [key("a", "a-password"), key("b", "b-password")] });
   wait(1000);
   await enter("paged$a");

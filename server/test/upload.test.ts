@@ -3,15 +3,9 @@ import { sweep } from "../src/app/sweep.ts";
 import { abortUpload, getUpload } from "../src/app/upload-lifecycle.ts";
 import { listSegmentDigests, readVersion } from "../src/app/versions.ts";
 import { chunked, compositeOf, cutSegments, openpgpMessage, sha256 } from "./support/ciphertext.ts";
-import { Harness, MIB, principal, refused, user } from "./support/harness.ts";
+import { type Harness, harnessTest, MIB, principal, refused, user } from "./support/harness.ts";
 
-const test = anyTest as TestFn<{ h: Harness }>;
-
-test.before(async (t) => {
-  t.context = { h: await Harness.open() };
-});
-test.afterEach.always(async (t) => await t.context.h.assertInvariants(t));
-test.after.always(async (t) => await t.context.h.deps.database.close());
+const test = harnessTest(anyTest as TestFn<{ h: Harness }>);
 
 const never = new AbortController().signal;
 
@@ -33,7 +27,7 @@ async function nothingStored(t: ExecutionContext<{ h: Harness }>, name: string) 
   for await (const object of h.deps.store.list(`collections/${name}/`)) t.fail(`object ${object.key}`);
 }
 
-test.serial("a dump of several segments becomes a version and is read back byte for byte", async (t) => {
+test("a dump of several segments becomes a version and is read back byte for byte", async (t) => {
   const { h } = t.context;
   const spec = h.add();
   const message = openpgpMessage(3 * MIB + 12_345);
@@ -67,7 +61,7 @@ test.serial("a dump of several segments becomes a version and is read back byte 
   t.is(usage.reservedBytes, 0n);
 });
 
-test.serial("segments arrive in any order and twice; create, segment and commit are idempotent", async (t) => {
+test("segments arrive in any order and twice; create, segment and commit are idempotent", async (t) => {
   const { h } = t.context;
   const spec = h.add();
   const first = await h.begin(spec.name, h.admin, "request-1");
@@ -86,7 +80,7 @@ test.serial("segments arrive in any order and twice; create, segment and commit 
   await refused(t, "COMMIT_MISMATCH", h.commit(first.upload.id, segments.slice(1)));
 });
 
-test.serial("a request id with another content is refused", async (t) => {
+test("a request id with another content is refused", async (t) => {
   const { h } = t.context;
   const spec = h.add({ maxParallelUploads: 5 });
   await h.begin(spec.name, h.admin, "request-2");
@@ -105,7 +99,7 @@ test.serial("a request id with another content is refused", async (t) => {
   t.not((await createUpload(h.deps, h.admin, other)).upload.id, "");
 });
 
-test.serial("without framing_in a segment goes on from the one before, which must be stored", async (t) => {
+test("without framing_in a segment goes on from the one before, which must be stored", async (t) => {
   const { h } = t.context;
   const spec = h.add();
   const { upload } = await h.begin(spec.name);
@@ -116,7 +110,7 @@ test.serial("without framing_in a segment goes on from the one before, which mus
   t.is((await h.commit(upload.id, segments)).version.number, 1n);
 });
 
-test.serial("plaintext is refused, the upload is aborted with the reason, nothing stays", async (t) => {
+test("plaintext is refused, the upload is aborted with the reason, nothing stays", async (t) => {
   const { h } = t.context;
   const spec = h.add();
   const { upload } = await h.begin(spec.name);
@@ -130,7 +124,7 @@ test.serial("plaintext is refused, the upload is aborted with the reason, nothin
   await nothingStored(t, spec.name);
 });
 
-test.serial("ciphertext of a format the collection does not accept is refused", async (t) => {
+test("ciphertext of a format the collection does not accept is refused", async (t) => {
   const { h } = t.context;
   const spec = h.add({ encryptionFormats: ["age"] });
   const { upload } = await h.begin(spec.name);
@@ -139,7 +133,7 @@ test.serial("ciphertext of a format the collection does not accept is refused", 
   t.is(error.metadata.violation, "format-not-accepted");
 });
 
-test.serial("truncated ciphertext is refused at the commit and never becomes a version", async (t) => {
+test("truncated ciphertext is refused at the commit and never becomes a version", async (t) => {
   const { h } = t.context;
   const spec = h.add();
   const { upload } = await h.begin(spec.name);
@@ -151,14 +145,14 @@ test.serial("truncated ciphertext is refused at the commit and never becomes a v
   await nothingStored(t, spec.name);
 });
 
-test.serial("an empty upload is refused", async (t) => {
+test("an empty upload is refused", async (t) => {
   const { h } = t.context;
   const spec = h.add();
   const { upload } = await h.begin(spec.name);
   await refused(t, "UPLOAD_EMPTY", h.commit(upload.id, []));
 });
 
-test.serial("sizes that lie are refused and give their quota back", async (t) => {
+test("sizes that lie are refused and give their quota back", async (t) => {
   const { h } = t.context;
   const spec = h.add();
   const { upload } = await h.begin(spec.name);
@@ -173,7 +167,7 @@ test.serial("sizes that lie are refused and give their quota back", async (t) =>
   await h.commit(upload.id, [segment!]);
 });
 
-test.serial("only the last segment may be short", async (t) => {
+test("only the last segment may be short", async (t) => {
   const { h } = t.context;
   const spec = h.add();
   const { upload } = await h.begin(spec.name);
@@ -184,7 +178,7 @@ test.serial("only the last segment may be short", async (t) => {
   await refused(t, "SEGMENT_SIZE_MISMATCH", h.write(upload.id, { ...segments[1]!, index: 4 }));
 });
 
-test.serial("a wrong digest is refused, stores no part, and can be repeated", async (t) => {
+test("a wrong digest is refused, stores no part, and can be repeated", async (t) => {
   const { h } = t.context;
   const spec = h.add();
   const { upload } = await h.begin(spec.name);
@@ -197,7 +191,7 @@ test.serial("a wrong digest is refused, stores no part, and can be repeated", as
   await h.write(upload.id, segment!);
 });
 
-test.serial("chunks above the limit and empty chunks are refused", async (t) => {
+test("chunks above the limit and empty chunks are refused", async (t) => {
   const { h } = t.context;
   const spec = h.add();
   const { upload } = await h.begin(spec.name);
@@ -211,7 +205,7 @@ test.serial("chunks above the limit and empty chunks are refused", async (t) => 
   t.is((await h.usage(spec.name)).reservedBytes, 0n);
 });
 
-test.serial("another segment under the same index is refused", async (t) => {
+test("another segment under the same index is refused", async (t) => {
   const { h } = t.context;
   const spec = h.add();
   const { upload } = await h.begin(spec.name);
@@ -223,7 +217,7 @@ test.serial("another segment under the same index is refused", async (t) => {
   await refused(t, "SEGMENT_CONFLICT", h.write(upload.id, three!));
 });
 
-test.serial("segments of two streams do not chain", async (t) => {
+test("segments of two streams do not chain", async (t) => {
   const { h } = t.context;
   const spec = h.add();
   const { upload } = await h.begin(spec.name);
@@ -238,7 +232,7 @@ test.serial("segments of two streams do not chain", async (t) => {
   await refused(t, "FRAMING_STATE_INVALID", h.write(next.upload.id, { ...one[1]!, framingIn: Uint8Array.of(1, 2, 3) }));
 });
 
-test.serial("a newer attempt takes over; the superseded one that wakes up cannot settle", async (t) => {
+test("a newer attempt takes over; the superseded one that wakes up cannot settle", async (t) => {
   const { h } = t.context;
   const spec = h.add();
   const { upload } = await h.begin(spec.name);
@@ -281,7 +275,7 @@ test.serial("a newer attempt takes over; the superseded one that wakes up cannot
   await h.commit(second.upload.id, [segment!]);
 });
 
-test.serial("a broken connection keeps place and space, and the upload goes on", async (t) => {
+test("a broken connection keeps place and space, and the upload goes on", async (t) => {
   const { h } = t.context;
   const spec = h.add();
   const { upload } = await h.begin(spec.name);
@@ -304,7 +298,7 @@ test.serial("a broken connection keeps place and space, and the upload goes on",
   t.is((await h.commit(upload.id, segments)).version.size, BigInt(MIB + 9));
 });
 
-test.serial("a commit with a wrong size or digest is refused and leaves the upload open", async (t) => {
+test("a commit with a wrong size or digest is refused and leaves the upload open", async (t) => {
   const { h } = t.context;
   const spec = h.add();
   const { upload } = await h.begin(spec.name);
@@ -321,7 +315,7 @@ test.serial("a commit with a wrong size or digest is refused and leaves the uplo
   t.is((await h.commit(upload.id, segments)).version.size, 1000n);
 });
 
-test.serial("somebody else's upload does not exist", async (t) => {
+test("somebody else's upload does not exist", async (t) => {
   const { h } = t.context;
   const spec = h.add({ accessControl: [{ userName: "mallory", roles: ["collectionManager"] }] });
   const mallory = principal(user("mallory"));
@@ -343,7 +337,7 @@ test.serial("somebody else's upload does not exist", async (t) => {
   }
 });
 
-test.serial("a collection that does not exist and one that may not be seen have the same answer", async (t) => {
+test("a collection that does not exist and one that may not be seen have the same answer", async (t) => {
   const { h } = t.context;
   const spec = h.add();
   const stranger = principal(user("stranger"));
@@ -352,7 +346,7 @@ test.serial("a collection that does not exist and one that may not be seen have 
   t.is(hidden.message.replaceAll(spec.name, "X"), missing.message.replaceAll("no-such", "X"));
 });
 
-test.serial("one upload at a time; an abort frees the place, and its reason is kept", async (t) => {
+test("one upload at a time; an abort frees the place, and its reason is kept", async (t) => {
   const { h } = t.context;
   const spec = h.add();
   const { upload } = await h.begin(spec.name);
@@ -367,24 +361,21 @@ test.serial("one upload at a time; an abort frees the place, and its reason is k
   await h.begin(spec.name);
 });
 
-test.serial(
-  "a lapsed lease gives place and space back; the upload goes on if they are still free, and expires after a day",
-  async (t) => {
-    const { h } = t.context;
-    const spec = h.add();
-    const segments = cutSegments(openpgpMessage(2 * MIB), MIB);
-    const { upload } = await h.begin(spec.name);
-    await h.write(upload.id, segments[0]!);
-    h.clock.advance(16 * 60_000);
-    const other = await h.begin(spec.name);
-    t.is((await h.usage(spec.name)).reservedBytes, 0n, "the space is back");
-    await refused(t, "COLLECTION_BUSY", h.write(upload.id, segments[1]!));
-    await abortUpload(h.deps, h.admin, { uploadId: other.upload.id, reason: "" });
-    await h.write(upload.id, segments[1]!);
-    t.is((await h.usage(spec.name)).reservedBytes, BigInt(2 * MIB));
-    h.clock.advance(25 * 3_600_000);
-    await sweep(h.deps, true);
-    await refused(t, "UPLOAD_NOT_OPEN", h.commit(upload.id, segments));
-    await nothingStored(t, spec.name);
-  },
-);
+test("a lapsed lease gives place and space back; the upload goes on if they are still free, and expires after a day", async (t) => {
+  const { h } = t.context;
+  const spec = h.add();
+  const segments = cutSegments(openpgpMessage(2 * MIB), MIB);
+  const { upload } = await h.begin(spec.name);
+  await h.write(upload.id, segments[0]!);
+  h.clock.advance(16 * 60_000);
+  const other = await h.begin(spec.name);
+  t.is((await h.usage(spec.name)).reservedBytes, 0n, "the space is back");
+  await refused(t, "COLLECTION_BUSY", h.write(upload.id, segments[1]!));
+  await abortUpload(h.deps, h.admin, { uploadId: other.upload.id, reason: "" });
+  await h.write(upload.id, segments[1]!);
+  t.is((await h.usage(spec.name)).reservedBytes, BigInt(2 * MIB));
+  h.clock.advance(25 * 3_600_000);
+  await sweep(h.deps, true);
+  await refused(t, "UPLOAD_NOT_OPEN", h.commit(upload.id, segments));
+  await nothingStored(t, spec.name);
+});

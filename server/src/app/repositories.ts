@@ -278,14 +278,20 @@ export interface Transaction {
 /** The database. Failures of the connection are `DATABASE_UNAVAILABLE` errors. */
 export interface Database {
   /**
-   * Runs `work` in one transaction, READ COMMITTED; row locks make it safe. It may run more than once (deadlock, serialization failure),
-   * so it must have no effect outside the database.
+   * Runs `work` in one transaction, READ COMMITTED; row locks make it safe. It may run more than once (deadlock, serialization failure, a connection lost
+   * before the commit), so it must have no effect outside the database. A connection lost during the commit leaves the outcome open: that is an error which says
+   * so, and what called must be safe to repeat.
    */
   transaction<T>(work: (tx: Transaction) => Promise<T>): Promise<T>;
   /** Runs single queries outside a transaction; `work` changes nothing. */
   read<T>(work: (tx: Transaction) => Promise<T>): Promise<T>;
   /** The id of this installation; made at the first call. `fresh` while no collection was ever uploaded to. */
   installation(): Promise<{ id: string; fresh: boolean }>;
+  /**
+   * Runs `work` while no other server runs any under this name. Returns undefined, without running it, where another one does. The lock is given back when the
+   * work ends, and when this process or its connection dies; work that goes on after that must be safe without it.
+   */
+  exclusively<T>(name: string, work: () => Promise<T>): Promise<{ readonly result: T } | undefined>;
   /** Throws when the database does not answer. */
   ping(): Promise<void>;
   close(): Promise<void>;

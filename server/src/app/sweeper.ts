@@ -8,7 +8,7 @@ export class Sweeper {
   readonly #deps: SweepDeps;
   readonly #everyMs: number;
   #timer: NodeJS.Timeout | undefined;
-  #running: Promise<SweepReport> | undefined;
+  #running: Promise<SweepReport | undefined> | undefined;
   #again = false;
   #stopped = false;
   #clock: { database: number; process: number } | undefined;
@@ -43,10 +43,15 @@ export class Sweeper {
       });
   }
 
-  /** Sweeps once, after a sweep that is under way. */
-  async runOnce(): Promise<SweepReport> {
+  /** Sweeps once, after a sweep that is under way. Undefined when another server is sweeping: it does the same work. */
+  async runOnce(): Promise<SweepReport | undefined> {
     const before: Promise<unknown> = this.#running ?? Promise.resolve();
-    const run = before.catch(() => {}).then(async () => await sweep(this.#deps, await this.#mayDelete()));
+    const run = before
+      .catch(() => {})
+      .then(async () => {
+        const mayDelete = await this.#mayDelete();
+        return (await this.#deps.database.exclusively("sweep", async () => await sweep(this.#deps, mayDelete)))?.result;
+      });
     this.#running = run;
     try {
       return await run;

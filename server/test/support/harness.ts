@@ -1,8 +1,7 @@
 import { createHash, randomUUID } from "node:crypto";
-import type { ExecutionContext } from "ava";
+import type { ExecutionContext, TestFn } from "ava";
 import { sql } from "drizzle-orm";
 import { MemoryBlobStore } from "../../src/adapters/memory/memory-blob-store.ts";
-import { openPglite } from "../../src/adapters/pglite/pglite.ts";
 import type { SqlDatabase } from "../../src/adapters/postgres/database.ts";
 import { commitUpload } from "../../src/app/commit-upload.ts";
 import { createUpload } from "../../src/app/create-upload.ts";
@@ -15,6 +14,7 @@ import type { Principal } from "../../src/domain/access.ts";
 import { DomainError, type Reason } from "../../src/domain/errors.ts";
 import type { CollectionSpec, OrganizationSpec, User } from "../../src/domain/objects.ts";
 import { chunked, compositeOf, cutSegments, type TestSegment } from "./ciphertext.ts";
+import { type DatabaseKind, type DatabaseTest, onEachDatabase, openDatabase } from "./databases.ts";
 
 /** One MiB as a number. */
 export const MIB = 1024 * 1024;
@@ -84,7 +84,7 @@ export function principal(of: User, change: Partial<Principal> = {}): Principal 
 
 const SILENT: Log = { info() {}, warn() {}, error() {} };
 
-/** Use cases over a real embedded database, a store, and a clock that tests move. */
+/** Use cases over a real database, a store, and a clock that tests move. */
 export class Harness {
   readonly clock: TestClock;
   readonly deps: SweepDeps;
@@ -99,9 +99,22 @@ export class Harness {
     this.deps = { ...deps, config: { current: () => configuration } };
   }
 
-  static async open(store: BlobStore = new MemoryBlobStore(), settings: UploadSettings = SETTINGS): Promise<Harness> {
+  static async open(
+    kind: DatabaseKind = "PGlite",
+    store: BlobStore = new MemoryBlobStore(),
+    settings: UploadSettings = SETTINGS,
+  ): Promise<Harness> {
     const clock = new TestClock();
-    const database = await openPglite({ directory: undefined, clock: () => clock.now });
+    return Harness.on(await openDatabase(kind, () => clock.now), clock, store, settings);
+  }
+
+  /** Use cases over a database that is open. */
+  static on(
+    database: SqlDatabase,
+    clock: TestClock,
+    store: BlobStore = new MemoryBlobStore(),
+    settings: UploadSettings = SETTINGS,
+  ): Harness {
     return new Harness(clock, {
       database,
       store,
@@ -193,4 +206,16 @@ export async function refused(t: ExecutionContext, reason: Reason, call: Promise
   const error = await t.throwsAsync(call, { instanceOf: DomainError });
   t.is(error!.reason, reason, error!.message);
   return error as DomainError;
+}
+
+/** Declares tests that run on each kind of database, all of a kind on one harness; its counters are checked after each. */
+export function harnessTest(test: TestFn<{ h: Harness }>): DatabaseTest<{ h: Harness }> {
+  return onEachDatabase(test, {
+    open: async (kind) => await Harness.open(kind),
+    use: (t, h) => {
+      t.context = { h };
+    },
+    check: async (t, h) => await h.assertInvariants(t),
+    close: async (h) => await h.deps.database.close(),
+  });
 }

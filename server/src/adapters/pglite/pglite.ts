@@ -5,7 +5,7 @@ import { drizzle } from "drizzle-orm/pglite";
 import { migrate } from "drizzle-orm/pglite/migrator";
 import { acquireFileLock } from "../file-lock/file-lock.ts";
 import { SqlDatabase } from "../postgres/database.ts";
-import { MIGRATIONS_FOLDER } from "../postgres/migrations.ts";
+import { MIGRATIONS_FOLDER, needsMigration } from "../postgres/migrations.ts";
 import * as schema from "../postgres/schema.ts";
 
 /** Where the embedded database keeps its files; undefined for memory, for tests. */
@@ -31,14 +31,19 @@ export async function openPglite(options: PgliteOptions): Promise<SqlDatabase> {
       options.directory === undefined ? {} : { dataDir: join(options.directory, "data") },
     );
     const db = drizzle({ client, schema });
-    await migrate(db, { migrationsFolder: MIGRATIONS_FOLDER });
+    if (await needsMigration(db)) await migrate(db, { migrationsFolder: MIGRATIONS_FOLDER });
     return new SqlDatabase({
-      db,
-      clock: options.clock,
-      close: async () => {
-        await client.close();
-        await release();
+      driver: {
+        transaction: async (work) => await db.transaction(work),
+        run: async (work) => await work(db),
+        // The lock on the directory has excluded every other server.
+        exclusively: async (_name, work) => ({ result: await work() }),
+        close: async () => {
+          await client.close();
+          await release();
+        },
       },
+      clock: options.clock,
     });
   } catch (error) {
     await release();

@@ -1,7 +1,18 @@
 import { randomUUID } from "node:crypto";
-import { DrizzleQueryError, type SQL, sql } from "drizzle-orm";
+import { setTimeout as sleep } from "node:timers/promises";
+import { type SQL, sql } from "drizzle-orm";
 import type { Database, Transaction } from "../../app/repositories.ts";
 import { DomainError } from "../../domain/errors.ts";
+import type { SqlDriver } from "./driver.ts";
+import {
+  CommitOutcomeUnknownError,
+  ConnectionLostError,
+  DatabaseUnreachableError,
+  isConnectionLoss,
+  isRetryable,
+  isTemporary,
+  withoutValues,
+} from "./errors.ts";
 import {
   collectionRepository,
   type Executor,
@@ -13,73 +24,68 @@ import * as schema from "./schema.ts";
 import { sessionRepository } from "./session-repository.ts";
 import { versionRepository } from "./version-repository.ts";
 
-/** SQLSTATEs after which a transaction had no effect and may simply run again: serialization failure, deadlock. */
-const RETRYABLE_STATES = new Set(["40001", "40P01"]);
-
-/** How often a transaction is tried when the database asks to. */
+/** How often work is tried when it had no effect: the database asks to, or the connection was lost before COMMIT. */
 const ATTEMPTS = 5;
+
+/** The longest pause before another try, in milliseconds; a random part of it is taken. */
+const PAUSE_MS = 50;
 
 /** How long a measured time is carried on, in milliseconds. */
 const REMEASURE_MS = 1000;
 
 /** Options of {@link SqlDatabase}. */
 export interface SqlDatabaseOptions {
-  /** A drizzle database of either driver. */
-  readonly db: Executor;
-  /** Closes the driver. */
-  readonly close: () => Promise<void>;
+  readonly driver: SqlDriver;
   /** Replaces the database's clock; for tests. */
   readonly clock?: (() => Date) | undefined;
 }
 
 /** The database port over drizzle, for PostgreSQL and PGlite alike. */
 export class SqlDatabase implements Database {
-  readonly #db: Executor;
-  readonly #close: () => Promise<void>;
+  readonly #driver: SqlDriver;
   readonly #clock: (() => Date) | undefined;
   #measured: { readonly database: number; readonly local: number } | undefined;
 
   constructor(options: SqlDatabaseOptions) {
-    this.#db = options.db;
-    this.#close = options.close;
+    this.#driver = options.driver;
     this.#clock = options.clock;
   }
 
   async transaction<T>(work: (tx: Transaction) => Promise<T>): Promise<T> {
-    return await this.#retried(async () => await this.#db.transaction(async (db) => await work(await this.#bind(db))));
+    return await this.#retried(
+      async () => await this.#driver.transaction(async (db) => await work(await this.#bind(db))),
+    );
   }
 
   async read<T>(work: (tx: Transaction) => Promise<T>): Promise<T> {
-    return await this.#retried(async () => await work(await this.#bind(this.#db)));
+    return await this.#retried(async () => await this.#driver.run(async (db) => await work(await this.#bind(db))));
   }
 
   async installation(): Promise<{ id: string; fresh: boolean }> {
-    return await this.#retried(async () => await this.#installation());
+    return await this.#retried(async () => await this.#driver.transaction(installationOf));
   }
 
-  async #installation(): Promise<{ id: string; fresh: boolean }> {
-    return await this.#db.transaction(async (db) => {
-      await db.execute(sql`lock table ${schema.installation} in exclusive mode`);
-      const used = await db.select({ id: schema.collections.id }).from(schema.collections).limit(1);
-      const existing = (await db.select().from(schema.installation))[0];
-      const id = existing?.id ?? randomUUID();
-      if (existing === undefined)
-        await db.insert(schema.installation).values({ id, createdAt: await databaseTime(db) });
-      return { id, fresh: used.length === 0 };
-    });
+  async exclusively<T>(name: string, work: () => Promise<T>): Promise<{ readonly result: T } | undefined> {
+    try {
+      return await this.#driver.exclusively(name, work);
+    } catch (error) {
+      // Errors of the work are its own, also where it lost a connection elsewhere.
+      const own = error instanceof DatabaseUnreachableError || error instanceof ConnectionLostError;
+      throw own ? refusalOf(error) : error;
+    }
   }
 
   /** Rows of a query, for tests and diagnosis. */
   async query(query: SQL): Promise<Record<string, unknown>[]> {
-    return rowsOf(await this.#db.execute(query));
+    return await this.#driver.run(async (db) => rowsOf(await db.execute(query)));
   }
 
   async ping(): Promise<void> {
-    await this.#db.execute(sql`select 1`);
+    await this.#driver.run(async (db) => await db.execute(sql`select 1`));
   }
 
   async close(): Promise<void> {
-    await this.#close();
+    await this.#driver.close();
   }
 
   async #retried<T>(work: () => Promise<T>): Promise<T> {
@@ -88,13 +94,9 @@ export class SqlDatabase implements Database {
         return await work();
       } catch (error) {
         if (error instanceof DomainError) throw error;
-        const state = sqlState(error);
-        if (state !== undefined && RETRYABLE_STATES.has(state) && attempt < ATTEMPTS) continue;
-        if (!isConnectionLoss(error)) throw withoutValues(error);
-        throw new DomainError("DATABASE_UNAVAILABLE", "the database does not answer; repeat the call in a moment", {
-          cause: withoutValues(error),
-          retryAfterMs: 1000,
-        });
+        const again = isRetryable(error) || (isConnectionLoss(error) && !isFinal(error));
+        if (!again || attempt >= ATTEMPTS) throw refusalOf(error) ?? withoutValues(error);
+        await sleep(Math.random() * PAUSE_MS);
       }
     }
   }
@@ -134,38 +136,40 @@ async function databaseTime(db: Executor): Promise<Date> {
   return new Date(Number(rows[0]!.now));
 }
 
-/** The two drivers answer a raw query in different forms. */
-function rowsOf(result: unknown): Record<string, unknown>[] {
-  return (Array.isArray(result) ? result : (result as { rows: unknown[] }).rows) as Record<string, unknown>[];
+async function installationOf(db: Executor): Promise<{ id: string; fresh: boolean }> {
+  await db.execute(sql`lock table ${schema.installation} in exclusive mode`);
+  const used = await db.select({ id: schema.collections.id }).from(schema.collections).limit(1);
+  const existing = (await db.select().from(schema.installation))[0];
+  const id = existing?.id ?? randomUUID();
+  if (existing === undefined) await db.insert(schema.installation).values({ id, createdAt: await databaseTime(db) });
+  return { id, fresh: used.length === 0 };
 }
 
-/** The SQLSTATE of a driver's error, looked for through its causes (drizzle wraps them). */
-function sqlState(error: unknown): string | undefined {
-  for (let e = error; e instanceof Error; e = e.cause) {
-    const code = (e as { code?: unknown }).code;
-    if (typeof code === "string" && /^[0-9A-Z]{5}$/.test(code)) return code;
+/** Rows of a raw query: the two drivers answer in different forms. */
+export function rowsOf(result: unknown): Record<string, unknown>[] {
+  return [...(Array.isArray(result) ? result : (result as { rows: unknown[] }).rows)] as Record<string, unknown>[];
+}
+
+/** Trying again by itself would be useless, or could do the work twice. */
+function isFinal(error: unknown): boolean {
+  return error instanceof DatabaseUnreachableError || error instanceof CommitOutcomeUnknownError;
+}
+
+/** What the caller is told of a database that cannot do it now; undefined for faults. */
+function refusalOf(error: unknown): DomainError | undefined {
+  const options = { cause: withoutValues(error), retryAfterMs: 1000 };
+  if (error instanceof CommitOutcomeUnknownError) {
+    const message =
+      "the database broke off while it committed, so it is not known whether the change was made; repeat the call, which is safe";
+    return new DomainError("DATABASE_UNAVAILABLE", message, options);
   }
+  if (isTemporary(error) || isRetryable(error))
+    return new DomainError("DATABASE_UNAVAILABLE", "the database is too busy; repeat the call in a moment", options);
+  if (error instanceof DatabaseUnreachableError || isConnectionLoss(error))
+    return new DomainError(
+      "DATABASE_UNAVAILABLE",
+      "the database does not answer; repeat the call in a moment",
+      options,
+    );
   return undefined;
-}
-
-/**
- * A failed query without its values: drizzle's message repeats every parameter, and PostgreSQL's detail the row, where secrets can be. What is no failed
- * query is passed through.
- */
-function withoutValues(error: unknown): unknown {
-  if (!(error instanceof DrizzleQueryError)) return error;
-  const reason = error.cause instanceof Error ? error.cause.message : "no reason given";
-  return new Error(
-    `a query failed: ${reason} (SQLSTATE ${sqlState(error) ?? "unknown"}); the query was: ${error.query}`,
-  );
-}
-
-function isConnectionLoss(error: unknown): boolean {
-  for (let e = error; e instanceof Error; e = e.cause) {
-    const code = (e as { code?: unknown }).code;
-    // Class 08 and 57P0x of PostgreSQL's error codes; the rest are postgres.js' and Node's own names.
-    if (typeof code === "string" && /^(08...|57P0[1-3]|CONNECTION_|CONNECT_TIMEOUT|ECONN|EPIPE|ENOTFOUND)/.test(code))
-      return true;
-  }
-  return false;
 }

@@ -35,7 +35,10 @@ export function versionRepository(db: Executor): VersionRepository {
     async segmentDigests(id, first, count) {
       const rows = await db
         .select({
-          digests: sql<Uint8Array>`substring(${versions.segmentDigests} from ${first * DIGEST + 1}::int for ${count * DIGEST}::int)`,
+          digests:
+            sql<Uint8Array>`substring(${versions.segmentDigests} from ${first * DIGEST + 1}::int for ${count * DIGEST}::int)`.mapWith(
+              versions.segmentDigests,
+            ),
         })
         .from(versions)
         .where(eq(versions.id, id));

@@ -1,0 +1,107 @@
+import { DomainError } from "../../domain/errors.ts";
+import type { PgConnection } from "./connection.ts";
+
+/** A session is replaced by a new one after this time, in milliseconds, so that a change of the server's address or limits is taken up. */
+const LIFETIME_MS = 30 * 60_000;
+
+/** How long work waits for a free session, in milliseconds. */
+const WAIT_MS = 10_000;
+
+interface Waiter {
+  readonly give: (connection: PgConnection) => void;
+  readonly fail: (error: unknown) => void;
+}
+
+/** Sessions that are kept for the next work; at most `max` at a time. Opened when they are needed. */
+export class ConnectionPool {
+  readonly #open: () => Promise<PgConnection>;
+  readonly #max: number;
+  readonly #idle: PgConnection[] = [];
+  readonly #waiting: Waiter[] = [];
+  /** Opened, being opened and in use. */
+  #count = 0;
+  #closed = false;
+
+  constructor(open: () => Promise<PgConnection>, max: number) {
+    this.#open = open;
+    this.#max = max;
+  }
+
+  /** Lends a session for some work. @throws DatabaseUnreachableError, DomainError DATABASE_UNAVAILABLE when all are busy for too long */
+  async use<T>(work: (connection: PgConnection) => Promise<T>): Promise<T> {
+    const connection = await this.#acquire();
+    try {
+      return await work(connection);
+    } finally {
+      this.#release(connection);
+    }
+  }
+
+  /** Closes what is idle, and what is in use as soon as it is given back. */
+  async close(): Promise<void> {
+    this.#closed = true;
+    for (const waiter of this.#waiting.splice(0)) waiter.fail(closed());
+    await Promise.all(this.#idle.splice(0).map(async (connection) => await connection.close()));
+  }
+
+  async #acquire(): Promise<PgConnection> {
+    if (this.#closed) throw closed();
+    for (let idle = this.#idle.pop(); idle !== undefined; idle = this.#idle.pop()) {
+      if (!idle.lost) return idle;
+      this.#count--;
+    }
+    if (this.#count >= this.#max) return await this.#wait();
+    this.#count++;
+    try {
+      return await this.#open();
+    } catch (error) {
+      this.#count--;
+      // Those who wait for a session would wait in vain.
+      this.#waiting.shift()?.fail(error);
+      throw error;
+    }
+  }
+
+  async #wait(): Promise<PgConnection> {
+    return await new Promise((resolve, reject) => {
+      const waiter: Waiter = {
+        give: (connection) => {
+          clearTimeout(timer);
+          resolve(connection);
+        },
+        fail: (error) => {
+          clearTimeout(timer);
+          reject(error);
+        },
+      };
+      const timer = setTimeout(() => {
+        this.#waiting.splice(this.#waiting.indexOf(waiter), 1);
+        reject(
+          new DomainError(
+            "DATABASE_UNAVAILABLE",
+            "all connections to the database are busy; repeat the call in a moment",
+            { retryAfterMs: 2000 },
+          ),
+        );
+      }, WAIT_MS);
+      this.#waiting.push(waiter);
+    });
+  }
+
+  #release(connection: PgConnection): void {
+    const old = performance.now() - connection.openedAt > LIFETIME_MS;
+    const waiter = this.#waiting.shift();
+    if (!connection.lost && !old && !this.#closed) {
+      if (waiter === undefined) this.#idle.push(connection);
+      else waiter.give(connection);
+      return;
+    }
+    this.#count--;
+    connection.close().catch(() => {});
+    if (waiter !== undefined) this.#acquire().then(waiter.give, waiter.fail);
+  }
+}
+
+function closed(): Error {
+  return new Error("the database is closed");
+}

@@ -1,0 +1,135 @@
+import { setTimeout as sleep } from "node:timers/promises";
+import { sql } from "drizzle-orm";
+import { migrate } from "drizzle-orm/postgres-js/migrator";
+import type { PostgresLocation } from "../../domain/postgres-url.ts";
+import { PgConnection } from "./connection.ts";
+import { SqlDatabase } from "./database.ts";
+import type { SqlDriver } from "./driver.ts";
+import { CommitOutcomeUnknownError, DatabaseUnreachableError, isConnectionLoss } from "./errors.ts";
+import { MIGRATIONS_FOLDER, needsMigration } from "./migrations.ts";
+import { type PasswordSources, withPassword } from "./password.ts";
+import { ConnectionPool } from "./pool.ts";
+import type { Executor } from "./repositories.ts";
+
+/** Which server to use, and how. */
+export interface PostgresOptions {
+  readonly location: PostgresLocation;
+  readonly passwords?: PasswordSources | undefined;
+  /** The most connections at a time, besides one while this server sweeps. */
+  readonly connections: number;
+  /** How long to wait at the start for a server that cannot be reached, in milliseconds. */
+  readonly waitMs: number;
+  /** Told while waiting, with the reason. */
+  readonly onWait?: ((reason: string) => void) | undefined;
+  /** Replaces the database's clock; for tests. */
+  readonly clock?: (() => Date) | undefined;
+}
+
+/** Between two tries at the start, in milliseconds. */
+const RETRY_MS = 1000;
+
+/**
+ * Opens a database on a PostgreSQL server and applies migrations, under a lock, so that several servers may start at once.
+ * @throws DatabaseUnreachableError with host, port, database and reason. What waiting cannot mend is thrown at once.
+ */
+export async function openPostgres(options: PostgresOptions): Promise<SqlDatabase> {
+  const { passwords = { passwordFile: undefined, passFile: undefined } } = options;
+  const location = await withPassword(options.location, passwords);
+  const connection = await firstConnection(location, options);
+  try {
+    await migrated(connection);
+  } finally {
+    await connection.close();
+  }
+  return new SqlDatabase({ driver: new PostgresDriver(location, options.connections), clock: options.clock });
+}
+
+async function firstConnection(location: PostgresLocation, { waitMs, onWait }: PostgresOptions): Promise<PgConnection> {
+  const deadline = performance.now() + waitMs;
+  for (;;) {
+    try {
+      return await PgConnection.open(location);
+    } catch (error) {
+      const permanent = !(error instanceof DatabaseUnreachableError) || error.permanent;
+      if (permanent || performance.now() + RETRY_MS > deadline) throw error;
+      onWait?.(error.message);
+      await sleep(RETRY_MS);
+    }
+  }
+}
+
+async function migrated(connection: PgConnection): Promise<void> {
+  // Another server may be migrating for longer than statements usually take.
+  await connection.command("set statement_timeout = 0; set lock_timeout = 0");
+  await connection.use(async (db) => {
+    await db.execute(sql`select pg_advisory_lock(${lockKey("migrate")})`);
+    // The lock ends with the session.
+    if (await needsMigration(db)) await migrate(db as never, { migrationsFolder: MIGRATIONS_FOLDER });
+  });
+}
+
+/** The number of a named lock. Such locks belong to one database, so installations do not meet. */
+function lockKey(name: string) {
+  return sql`hashtextextended(${`strongroom:${name}`}::text, 0)`;
+}
+
+class PostgresDriver implements SqlDriver {
+  readonly #location: PostgresLocation;
+  readonly #pool: ConnectionPool;
+
+  constructor(location: PostgresLocation, connections: number) {
+    this.#location = location;
+    this.#pool = new ConnectionPool(async () => await PgConnection.open(location), connections);
+  }
+
+  async transaction<T>(work: (db: Executor) => Promise<T>): Promise<T> {
+    return await this.#pool.use(async (connection) => {
+      await connection.command("begin isolation level read committed read write");
+      let result: T;
+      try {
+        result = await connection.use(work);
+      } catch (error) {
+        // Without an answer to ROLLBACK nobody knows what the session is in; the server rolls back what it loses.
+        await connection.command("rollback").catch(() => connection.destroy());
+        throw error;
+      }
+      await commit(connection);
+      return result;
+    });
+  }
+
+  async run<T>(work: (db: Executor) => Promise<T>): Promise<T> {
+    return await this.#pool.use(async (connection) => await connection.use(work));
+  }
+
+  async exclusively<T>(name: string, work: () => Promise<T>): Promise<{ readonly result: T } | undefined> {
+    // A session of its own: the lock lives and dies with it.
+    const connection = await PgConnection.open(this.#location);
+    try {
+      const taken = await connection.use(
+        async (db) => await db.execute(sql`select pg_try_advisory_lock(${lockKey(name)}) as taken`),
+      );
+      if ((taken as unknown as { taken: boolean }[])[0]?.taken !== true) return undefined;
+      return { result: await work() };
+    } finally {
+      await connection.close();
+    }
+  }
+
+  async close(): Promise<void> {
+    await this.#pool.close();
+  }
+}
+
+async function commit(connection: PgConnection): Promise<void> {
+  let tag: string;
+  try {
+    tag = await connection.command("commit");
+  } catch (error) {
+    if (!isConnectionLoss(error)) throw error;
+    throw new CommitOutcomeUnknownError("the connection to the database was lost during COMMIT", { cause: error });
+  }
+  // A transaction in which a query failed is rolled back, whatever it is told.
+  if (tag !== "COMMIT")
+    throw new Error(`a query of the transaction failed, and the work went on: COMMIT was answered with ${tag}`);
+}
