@@ -86,6 +86,7 @@ const BY_REASON: Readonly<Record<string, ErrorClass>> = {
   ERROR_REASON_CIPHERTEXT_REFUSED: PolicyRefusedError,
   ERROR_REASON_COLLECTION_BUSY: PolicyRefusedError,
   ERROR_REASON_LOGIN_BUSY: UnavailableError,
+  ERROR_REASON_RATE_LIMITED: UnavailableError,
   ERROR_REASON_VERSION_DAMAGED: IntegrityError,
 };
 

@@ -37,6 +37,7 @@ const BY_REASON: Readonly<Record<string, RetryKind>> = {
   ERROR_REASON_DATABASE_UNAVAILABLE: "patient",
   ERROR_REASON_SHUTTING_DOWN: "patient",
   ERROR_REASON_LOGIN_BUSY: "patient",
+  ERROR_REASON_RATE_LIMITED: "patient",
   ERROR_REASON_SEGMENT_IDLE: "patient",
   // Bytes changed or lost under way; another try is cheap, but a fault of this machine would never end.
   ERROR_REASON_SEGMENT_DIGEST_MISMATCH: "few",

@@ -32,6 +32,7 @@ const TABLE: Record<
   SESSION_INVALID: [Code.Unauthenticated, AuthenticationError, "session"],
   ACCESS_DENIED: [Code.PermissionDenied, AccessDeniedError, "no"],
   LOGIN_BUSY: [Code.ResourceExhausted, UnavailableError, "patient"],
+  RATE_LIMITED: [Code.ResourceExhausted, UnavailableError, "patient"],
   COLLECTION_NOT_FOUND: [Code.NotFound, NotFoundError, "no"],
   VERSION_NOT_FOUND: [Code.NotFound, NotFoundError, "no"],
   UPLOAD_NOT_FOUND: [Code.NotFound, NotFoundError, "no"],

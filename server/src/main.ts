@@ -14,11 +14,13 @@ import { openPglite } from "./adapters/pglite/pglite.ts";
 import { openPostgres } from "./adapters/postgres/postgres.ts";
 import { checkInstallation } from "./app/installation.ts";
 import type { BlobStore, ConfigSource } from "./app/ports.ts";
+import { LoginBudget } from "./app/rate-limits.ts";
 import type { Database } from "./app/repositories.ts";
 import { SegmentAttempts } from "./app/segment-attempts.ts";
 import type { PasswordHasher, TokenSigner } from "./app/sessions.ts";
 import { DEFAULT_UPLOAD_SETTINGS, type UploadSettings } from "./app/settings.ts";
 import { Sweeper } from "./app/sweeper.ts";
+import type { RateLimits } from "./domain/rate-limit.ts";
 import {
   type DatabaseLocation,
   parseOptions,
@@ -42,6 +44,8 @@ export interface ServerParts {
   readonly settings: UploadSettings;
   readonly sessionMs: number;
   readonly sweepMs: number;
+  /** Limits of calls from one address; none when left out, for tests. */
+  readonly rateLimits?: RateLimits | undefined;
 }
 
 /** A server that takes calls. */
@@ -58,7 +62,8 @@ export async function startServer(parts: ServerParts, host: string, port: number
   const state = new ServingState(async () => await parts.database.ping());
   const attempts = new SegmentAttempts();
   const shutdown = new AbortController();
-  const shared = { ...parts, attempts, newId: randomUUID, sha256 };
+  const logins = new LoginBudget(parts.database, parts.rateLimits?.login, () => performance.now());
+  const shared = { ...parts, attempts, logins, newId: randomUUID, sha256 };
   const sweeper = new Sweeper(shared, parts.sweepMs);
   const handler = requestHandler({
     ...shared,
@@ -114,6 +119,7 @@ export async function openParts(options: ServerOptions, log: Logger): Promise<Se
       settings: { ...DEFAULT_UPLOAD_SETTINGS, leastSegmentSize: options.segmentSize },
       sessionMs: options.sessionMs,
       sweepMs: options.sweepMs,
+      rateLimits: options.rateLimits,
     };
   } catch (error) {
     for (const part of opened.reverse()) await part.close();

@@ -2,6 +2,7 @@ import { resolve } from "node:path";
 import { pathToFileURL } from "node:url";
 import { parseArgs } from "node:util";
 import { isPostgresUrl, type PostgresLocation, parsePostgresUrl } from "./domain/postgres-url.ts";
+import { parseRateLimit, type RateLimits } from "./domain/rate-limit.ts";
 import { formatDuration, formatSize, parseDuration, parseSize } from "./domain/sizes.ts";
 
 /** An option as it is declared: the one source of parsing, help and documentation. */
@@ -80,6 +81,24 @@ export const OPTION_DECLARATIONS = [
     fallback: "1m",
     help: "how often ended uploads and removed versions are looked for",
   },
+  {
+    name: "rate-limit-login",
+    value: "COUNT/TIME",
+    fallback: "20/2m",
+    help: "failed logins from one address, over all servers: 20 at once, and 20 again over two minutes; `off` for no limit",
+  },
+  {
+    name: "rate-limit-health",
+    value: "COUNT/TIME",
+    fallback: "600/1m",
+    help: "health checks from one address, or `off`",
+  },
+  {
+    name: "rate-limit-requests",
+    value: "COUNT/TIME",
+    fallback: "6000/10s",
+    help: "all other calls from one address, or `off`; a segment is one call",
+  },
   { name: "shutdown-grace", value: "TIME", fallback: "30s", help: "how long running calls may go on after SIGTERM" },
   { name: "log-level", value: "LEVEL", fallback: "info", help: "trace, debug, info, warn, error, fatal or silent" },
 ] as const satisfies readonly OptionDeclaration[];
@@ -97,6 +116,7 @@ export interface ServerOptions {
   readonly segmentSize: bigint;
   readonly sweepMs: number;
   readonly shutdownGraceMs: number;
+  readonly rateLimits: RateLimits;
   readonly logLevel: string;
 }
 
@@ -205,6 +225,11 @@ export function parseOptions(
     segmentSize: value("segment-size", "16M", parseSegmentSize),
     sweepMs: value("sweep-interval", "1m", durationBetween(1000, DAY_MS)),
     shutdownGraceMs: value("shutdown-grace", "30s", durationBetween(0, DAY_MS)),
+    rateLimits: {
+      login: value("rate-limit-login", "20/2m", parseRateLimit),
+      health: value("rate-limit-health", "600/1m", parseRateLimit),
+      requests: value("rate-limit-requests", "6000/10s", parseRateLimit),
+    },
     logLevel: value("log-level", "info", parseLogLevel),
   });
 }

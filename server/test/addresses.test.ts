@@ -6,6 +6,10 @@ const forms: [string, string][] = [
   ["192.0.2.7", "192.0.2.7"],
   ["::ffff:192.0.2.7", "192.0.2.7"],
   ["::FFFF:192.0.2.7", "192.0.2.7"],
+  ["::ffff:c000:207", "192.0.2.7"],
+  ["0:0:0:0:0:FFFF:c000:207", "192.0.2.7"],
+  ["0:0:0:0:0:ffff:192.0.2.7", "192.0.2.7"],
+  ["::ffff:1", "::ffff:1"],
   ["2001:db8::7", "2001:db8::7"],
   ["::1", "::1"],
   ["", ""],
@@ -58,6 +62,35 @@ const cases: [address: string, ranges: string[], matches: boolean][] = [
   ["192.0.2.7", [""], false],
   ["192.0.2.7", ["example.org"], false],
   ["192.0.2.7", ["example.org/8", "192.0.2.7"], true],
+  ["192.0.2.7", ["192.0.2.7/24/24"], false],
+  // Everything of one family is nothing of the other.
+  ["192.0.2.7", ["::/0"], false],
+  ["::ffff:192.0.2.7", ["::/0"], false],
+  ["::ffff:c000:207", ["::/0"], false],
+  ["192.0.2.7", ["::/8"], false],
+  ["192.0.2.7", ["::ffff:0:0/95"], false],
+  ["::ffff:192.0.2.7", ["0.0.0.0/0"], true],
+  ["192.0.2.7", ["::/0", "0.0.0.0/0"], true],
+  // Ranges of mapped addresses.
+  ["192.0.2.7", ["::ffff:0:0/96"], true],
+  ["192.0.2.7", ["::ffff:192.0.2.0/120"], true],
+  ["192.0.3.7", ["::ffff:192.0.2.0/120"], false],
+  ["2001:db8::1", ["::ffff:0:0/96"], false],
+  // Edges.
+  ["0.0.0.0", ["0.0.0.0/0"], true],
+  ["255.255.255.255", ["0.0.0.0/0"], true],
+  ["255.255.255.255", ["255.255.255.255/32"], true],
+  ["::", ["::/0"], true],
+  ["::", ["::/128"], true],
+  ["::1", ["::/128"], false],
+  ["ffff:ffff:ffff:ffff:ffff:ffff:ffff:ffff", ["::/0"], true],
+  ["2001:db8::7", ["2001:db8::7/128"], true],
+  ["2001:db8::8", ["2001:db8::7/128"], false],
+  // Zones of the caller do not count; those of a range let nobody in.
+  ["fe80::1%eth0", ["fe80::1"], true],
+  ["fe80::1%eth0", ["fe80::1/128"], true],
+  ["fe80::2%eth0", ["fe80::1"], false],
+  ["fe80::1", ["fe80::1%eth0"], false],
 ];
 
 for (const [address, ranges, matches] of cases) {

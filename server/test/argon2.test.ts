@@ -1,9 +1,10 @@
 import { setImmediate as turn } from "node:timers/promises";
 import argon2 from "argon2";
 import test from "ava";
-import { Argon2Hasher } from "../src/adapters/argon2/argon2-hasher.ts";
+import { Argon2Hasher, type HasherLimits } from "../src/adapters/argon2/argon2-hasher.ts";
 import { parsePasswordHash } from "../src/adapters/config-files/password-hash.ts";
 import { DomainError } from "../src/domain/errors.ts";
+import { costOf, USUAL_COST } from "../src/domain/password-cost.ts";
 
 /** The published example of existing installations, of the password "admin", without the padding that the loader strips. */
 const EXISTING = "$argon2id$v=19$m=65536,t=1,p=4$znW/HOf8Ctdu+o5+mbTvDA$ZfUiDivAevOdY6wJabAoAPvc5kXlzlC6H68V6tef5F4";
@@ -92,21 +93,90 @@ test("those who wait are answered in the order they came", async (t) => {
   t.deepEqual(order, [0, 1, 2, 3]);
 });
 
-test("a place is given back after an error", async (t) => {
-  const hasher = new Argon2Hasher({ running: 1, waiting: 0 });
-  for (const broken of ["no hash", "", "$argon2id$v=19$m=1,t=1,p=4$znW/HOf8Ctdu+o5+mbTvDA$ZfUiDivAevOdY6wJabAoAA"]) {
-    await t.throwsAsync(hasher.verify(broken, "admin"));
-    // A turn for the place to be free.
-    await turn();
-    t.true(await hasher.verify(EXISTING, "admin"), broken);
+const BROKEN = [
+  "no hash",
+  "",
+  "$argon2id$v=19$m=1,t=1,p=4$znW/HOf8Ctdu+o5+mbTvDA$ZfUiDivAevOdY6wJabAoAA",
+  "$argon2id$v=19$m=65536,t=0,p=4$znW/HOf8Ctdu+o5+mbTvDA$ZfUiDivAevOdY6wJabAoAA",
+  "$argon2id$v=19$m=65536,m=65536,p=4$znW/HOf8Ctdu+o5+mbTvDA$ZfUiDivAevOdY6wJabAoAA",
+  "$argon2id$v=19$m=65536,t=1,p=4$znW/HOf8Ctdu+o5+mbTvDA",
+  "$argon2i$v=19$m=65536,t=1,p=4$znW/HOf8Ctdu+o5+mbTvDA$ZfUiDivAevOdY6wJabAoAA",
+];
+
+/** A hasher that notes the parameters of every hash it computes. */
+function counting(limits?: HasherLimits) {
+  const computed: (string | undefined)[] = [];
+  const hasher = new Argon2Hasher(limits, async (hash, password) => {
+    computed.push(costOf(hash));
+    return await argon2.verify(hash, password);
+  });
+  return { hasher, computed };
+}
+
+test("a hash that cannot be read has no password, after the work of one that can", async (t) => {
+  const { hasher, computed } = counting();
+  for (const broken of BROKEN) {
+    t.false(await hasher.verify(broken, "admin"), broken);
+    t.deepEqual(computed.splice(0), [USUAL_COST], broken);
   }
 });
 
+test("whatever the hash, the work is what was asked for, in one order", async (t) => {
+  const cheap = await argon2.hash("admin", { type: argon2.argon2id, memoryCost: 64, timeCost: 3, parallelism: 2 });
+  const costs = [USUAL_COST, costOf(cheap)!];
+  const { hasher, computed } = counting();
+  const cases: [string | undefined, string, boolean][] = [
+    [EXISTING, "admin", true],
+    [EXISTING, "wrong", false],
+    [cheap, "admin", true],
+    [cheap, "wrong", false],
+    [undefined, "admin", false],
+    ["no hash", "admin", false],
+  ];
+  for (const [hash, password, right] of cases) {
+    t.is(await hasher.verify(hash, password, { costs }), right, `${hash} ${password}`);
+    t.deepEqual(computed.splice(0), costs, `${hash} ${password}`);
+  }
+});
+
+test("nothing is computed for who is gone, before or while they wait, and the others keep their turn", async (t) => {
+  const { hasher, computed } = counting({ running: 1, waiting: 3 });
+  const gone = AbortSignal.abort(new Error("gone before"));
+  t.is((await t.throwsAsync(hasher.verify(EXISTING, "admin", { signal: gone })))!.message, "gone before");
+  const leaving = new AbortController();
+  const staying = new AbortController();
+  const first = hasher.verify(EXISTING, "admin");
+  const second = hasher.verify(EXISTING, "admin", { signal: leaving.signal });
+  const third = hasher.verify(EXISTING, "wrong", { signal: staying.signal });
+  leaving.abort(new Error("gone while waiting"));
+  t.is((await t.throwsAsync(second))!.message, "gone while waiting");
+  t.true(await first);
+  t.false(await third);
+  t.is(computed.length, 2);
+  // Too late to change anything.
+  staying.abort();
+  t.true(await hasher.verify(EXISTING, "admin"), "the place is free");
+});
+
+test("a place is given back after an error", async (t) => {
+  const hasher = new Argon2Hasher({ running: 1, waiting: 0 }, async (hash, password) => {
+    if (password === "fails") throw new Error("out of memory");
+    return await argon2.verify(hash, password);
+  });
+  await t.throwsAsync(hasher.verify(EXISTING, "fails"));
+  // A turn for the place to be free.
+  await turn();
+  t.true(await hasher.verify(EXISTING, "admin"));
+});
+
 test("an error hands its place to who waits", async (t) => {
-  const hasher = new Argon2Hasher({ running: 1, waiting: 2 });
+  const hasher = new Argon2Hasher({ running: 1, waiting: 2 }, async (hash, password) => {
+    if (password === "fails") throw new Error("out of memory");
+    return await argon2.verify(hash, password);
+  });
   const outcomes = await Promise.allSettled([
-    hasher.verify("no hash", "admin"),
-    hasher.verify("no hash either", "admin"),
+    hasher.verify(EXISTING, "fails"),
+    hasher.verify(EXISTING, "fails"),
     hasher.verify(EXISTING, "admin"),
   ]);
   t.deepEqual(

@@ -45,6 +45,11 @@ test("the defaults", (t) => {
     segmentSize: 16n * 1024n * 1024n,
     sweepMs: 60_000,
     shutdownGraceMs: 30_000,
+    rateLimits: {
+      login: { count: 20, perMs: 120_000 },
+      health: { count: 600, perMs: 60_000 },
+      requests: { count: 6000, perMs: 10_000 },
+    },
     logLevel: "info",
   });
 });
@@ -161,6 +166,27 @@ const VALUES: Readonly<
       ["5m", 300_000],
     ],
   },
+  "rate-limit-login": {
+    read: (o) => o.rateLimits.login,
+    values: [
+      ["5/1m", { count: 5, perMs: 60_000 }],
+      ["off", undefined],
+    ],
+  },
+  "rate-limit-health": {
+    read: (o) => o.rateLimits.health,
+    values: [
+      ["5/1m", { count: 5, perMs: 60_000 }],
+      ["off", undefined],
+    ],
+  },
+  "rate-limit-requests": {
+    read: (o) => o.rateLimits.requests,
+    values: [
+      ["5/1m", { count: 5, perMs: 60_000 }],
+      ["off", undefined],
+    ],
+  },
   "shutdown-grace": {
     read: (o) => o.shutdownGraceMs,
     values: [
@@ -230,6 +256,9 @@ const bad: [option: string, value: string][] = [
   ["session-duration", "forever"],
   ["session-duration", "-1h"],
   ["sweep-interval", "often"],
+  ["rate-limit-login", "20"],
+  ["rate-limit-health", "0/1m"],
+  ["rate-limit-requests", "20/ever"],
   ["shutdown-grace", "1 minute"],
   ["segment-size", "0"],
   ["segment-size", "512K"],

@@ -5,7 +5,7 @@ import { versionFilename } from "../domain/filename.ts";
 import type { CollectionSpec } from "../domain/objects.ts";
 import { bytesEqual, compositeSha256 } from "../domain/segments.ts";
 import type { UploadDeps } from "./create-upload.ts";
-import { requireOwnUpload, requireUploadAccess, uploadNotOpen } from "./guards.ts";
+import { requireOwnUpload, requireUploadAccess, requireUploadAccessIfConfigured, uploadNotOpen } from "./guards.ts";
 import { encodeManifest, manifestKey } from "./manifest.ts";
 import { moveUsage, planRotation, removeVersion } from "./removal.ts";
 import type { SegmentRow, Transaction, UploadRow, VersionRow } from "./repositories.ts";
@@ -56,6 +56,7 @@ type Prepared = CommitOutcome | { readonly committing: UploadRow } | { readonly 
 
 async function prepare(tx: Transaction, deps: CommitDeps, principal: Principal, input: CommitInput): Promise<Prepared> {
   const found = await requireOwnUpload(tx, principal, input.uploadId);
+  requireUploadAccessIfConfigured(deps.config, principal, found);
   const collection = await lockCollection(tx, { id: found.collectionId });
   let upload = await uploadIn(tx, collection, found.id);
   if (upload.state === "committed") return await alreadyCommitted(tx, upload, input);

@@ -53,6 +53,15 @@ export function requireUploadAccess(config: ConfigSource, principal: Principal, 
   return requireAction(config, principal, upload.collectionName, "upload");
 }
 
+/**
+ * As {@link requireUploadAccess}, where the collection is still configured. Without it there is nobody left who could have the right, and its owner
+ * may learn how the upload ended, or end it; not in a session that is narrowed to other things.
+ */
+export function requireUploadAccessIfConfigured(config: ConfigSource, principal: Principal, upload: UploadRow): void {
+  const configured = config.current().collections.has(upload.collectionName);
+  if (configured || principal.scope.length > 0) requireUploadAccess(config, principal, upload);
+}
+
 /** The upload is committed, aborted or expired. */
 export function uploadNotOpen(upload: UploadRow): DomainError {
   const why = upload.abortReason === "" ? "" : `: ${upload.abortReason}`;

@@ -1,5 +1,6 @@
 import type { CiphertextFormat } from "@strongroom/framing";
 import type { ObjectGrant } from "../domain/objects.ts";
+import type { RateLimit, Taken } from "../domain/rate-limit.ts";
 
 /** The counters of a collection or an organization, in bytes; always equal to the sums over the rows. */
 export interface UsageCounters {
@@ -262,6 +263,16 @@ export interface SessionRepository {
   deleteSigningKey(id: string): Promise<void>;
 }
 
+/** Access to the budgets of failed logins. */
+export interface BudgetRepository {
+  /** Takes one token in one step, or says when there is one. */
+  take(holder: string, limit: RateLimit, now: Date): Promise<Taken>;
+  /** Gives one token back. */
+  giveBack(holder: string, limit: RateLimit): Promise<void>;
+  /** Forgets the budgets that are whole again. Returns how many. */
+  deleteFull(now: Date): Promise<number>;
+}
+
 /** Everything inside one transaction. */
 export interface Transaction {
   /** The database's time at the beginning of the transaction, to a few milliseconds. */
@@ -272,6 +283,7 @@ export interface Transaction {
   readonly segments: SegmentRepository;
   readonly versions: VersionRepository;
   readonly sessions: SessionRepository;
+  readonly budgets: BudgetRepository;
   audit(event: AuditEvent): Promise<void>;
 }
 

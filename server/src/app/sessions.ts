@@ -3,18 +3,30 @@ import { hasSystemRole } from "../domain/access.ts";
 import { addressMatches } from "../domain/addresses.ts";
 import { DomainError } from "../domain/errors.ts";
 import type { ObjectGrant, User } from "../domain/objects.ts";
+import { type HashCost, passwordCosts } from "../domain/password-cost.ts";
 import type { ConfigSource } from "./ports.ts";
+import type { LoginBudget } from "./rate-limits.ts";
 import type { Database, SessionRow } from "./repositories.ts";
+import type { Log } from "./settings.ts";
 
 /** Checks passwords. */
 export interface PasswordHasher {
   /**
-   * Whether the password has this hash. For an undefined hash it takes the time of a real check and says no.
+   * Whether the password has this hash. The work does not depend on it: one hash is computed for each of `costs`, also where there is no hash,
+   * or none that can be read, which no password has.
+   * @param work.costs by default that of the hash, or the usual one.
+   * @param work.signal gives up a check that waits for its turn; its reason is thrown.
    * @throws DomainError LOGIN_BUSY when too many checks are waiting.
    */
-  verify(hash: string | undefined, password: string): Promise<boolean>;
+  verify(hash: string | undefined, password: string, work?: HashWork): Promise<boolean>;
   /** Makes a PHC-encoded argon2id hash. */
   hash(password: string): Promise<string>;
+}
+
+/** How much is computed for one login, and for whom. */
+export interface HashWork {
+  readonly costs?: readonly HashCost[];
+  readonly signal?: AbortSignal;
 }
 
 /** Signs and checks tokens. */
@@ -30,6 +42,8 @@ export interface SessionDeps {
   readonly database: Database;
   readonly config: ConfigSource;
   readonly passwords: PasswordHasher;
+  readonly logins: Pick<LoginBudget, "take" | "giveBack">;
+  readonly log: Log;
   readonly tokens: TokenSigner;
   /** SHA-256 in hexadecimal. */
   readonly sha256: (text: string) => string;
@@ -52,32 +66,51 @@ export interface LoginInput {
   readonly scope: readonly ObjectGrant[];
   /** Where the call comes from. */
   readonly address: string;
+  /** The caller is gone. */
+  readonly signal?: AbortSignal;
 }
 
 /**
  * Checks a password and issues a session. An unknown user or access key, a wrong password, a deactivated user and a wrong address have the same
- * answer in the same time: one hash is computed in every case.
+ * answer after the same work: the budget of the address is asked, then the same hashes are computed in every case. Only failures cost of the budget.
  */
 export async function login(deps: SessionDeps, input: LoginInput): Promise<IssuedSession> {
   const separator = input.username.lastIndexOf("$");
   const name = separator < 0 ? input.username : input.username.slice(0, separator);
   const accessKey = separator < 0 ? "" : input.username.slice(separator + 1);
-  const user = deps.config.current().users.get(name);
-  const hash = separator < 0 ? user?.passwordHash : user?.accessKeys.find((k) => k.name === accessKey)?.passwordHash;
-  const passwordRight = await deps.passwords.verify(hash, input.password);
-  if (!passwordRight || user === undefined || !mayEnter(user, input.address)) {
-    throw new DomainError(
-      "CREDENTIALS_INVALID",
-      "login failed: unknown user or access key, wrong password, deactivated user, or an address it may not come from",
-    );
+  await deps.logins.take(input.address);
+  let failed = false;
+  try {
+    const configuration = deps.config.current();
+    const user = configuration.users.get(name);
+    const owner = separator < 0 ? user : user?.accessKeys.find((k) => k.name === accessKey);
+    const passwordRight = await deps.passwords.verify(owner?.passwordHash, input.password, {
+      costs: passwordCosts(configuration),
+      ...(input.signal === undefined ? {} : { signal: input.signal }),
+    });
+    if (!passwordRight || user === undefined || !mayEnter(user, input.address)) {
+      failed = true;
+      // A name nobody has is not logged: people type their password there.
+      const who = { user: user?.name ?? "", access_key: user === undefined ? "" : accessKey.slice(0, 63) };
+      const why = passwordRight ? "deactivated, or from this address not allowed" : "no such user, key or password";
+      deps.log.warn({ ...who, address: input.address, why }, "login failed");
+      throw new DomainError(
+        "CREDENTIALS_INVALID",
+        "login failed: unknown user or access key, wrong password, deactivated user, or an address it may not come from",
+      );
+    }
+  } finally {
+    if (!failed) await deps.logins.giveBack(input.address);
   }
-  return await issue(deps, {
+  const issued = await issue(deps, {
     userName: name,
     accessKey,
     scope: input.scope,
     description: input.description,
     address: input.address,
   });
+  deps.log.info({ user: name, access_key: accessKey, address: input.address, session_id: issued.session.id }, "login");
+  return issued;
 }
 
 /** Issues another session like the caller's. */
@@ -113,22 +146,41 @@ export async function authenticate(deps: SessionDeps, token: string, address: st
     session: await tx.sessions.find(deps.sha256(token)),
     now: tx.now,
   }));
-  const user = session === undefined ? undefined : deps.config.current().users.get(session.userName);
   const valid =
     (await deps.tokens.verify(token, now)) &&
     session !== undefined &&
     session.revokedAt === null &&
-    session.expiresAt > now &&
-    user !== undefined &&
-    (session.accessKey === "" || user.accessKeys.some((k) => k.name === session.accessKey)) &&
-    mayEnter(user, address);
-  if (!valid) {
-    throw new DomainError(
-      "SESSION_INVALID",
-      "the session is not valid: expired, revoked, or its user is gone or deactivated; log in again",
-    );
-  }
+    session.expiresAt > now;
+  if (!valid) throw sessionInvalid();
+  const user = standingUser(deps.config, session, address);
   return { user, accessKey: session.accessKey, scope: session.scope, sessionId: session.id };
+}
+
+/**
+ * The caller as the configuration in force has it, for calls that take long: whoever was deactivated or removed meanwhile must not go on.
+ * @throws DomainError SESSION_INVALID
+ */
+export function stillStanding(config: ConfigSource, principal: Principal, address: string): Principal {
+  const user = standingUser(config, { userName: principal.user.name, accessKey: principal.accessKey }, address);
+  return { ...principal, user };
+}
+
+function standingUser(
+  config: ConfigSource,
+  { userName, accessKey }: Pick<SessionRow, "userName" | "accessKey">,
+  address: string,
+): User {
+  const user = config.current().users.get(userName);
+  const keyStands = accessKey === "" || user?.accessKeys.some((k) => k.name === accessKey) === true;
+  if (user === undefined || !keyStands || !mayEnter(user, address)) throw sessionInvalid();
+  return user;
+}
+
+function sessionInvalid(): DomainError {
+  return new DomainError(
+    "SESSION_INVALID",
+    "the session is not valid: expired, revoked, or its user is gone or deactivated; log in again",
+  );
 }
 
 function mayEnter(user: User, address: string): boolean {

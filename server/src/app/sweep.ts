@@ -71,6 +71,11 @@ export async function sweep(deps: SweepDeps, mayDelete: boolean): Promise<SweepR
       await tx.sessions.deleteEnded(new Date(tx.now.getTime() - ENDED_SESSIONS_MS));
     });
   });
+  await attempt("forgetting whole budgets of logins", {}, async () => {
+    await deps.database.transaction(async (tx) => {
+      await tx.budgets.deleteFull(tx.now);
+    });
+  });
 
   const uncleaned = await deps.database.transaction(async (tx) => await tx.uploads.uncleaned(BATCH));
   const pending = await pendingOf(deps, uncleaned);

@@ -1,7 +1,7 @@
 import type { Principal } from "../domain/access.ts";
 import { DomainError } from "../domain/errors.ts";
 import { atLeastZero, type UploadDeps, type UploadView } from "./create-upload.ts";
-import { requireOwnUpload, requireUploadAccess, uploadNotOpen } from "./guards.ts";
+import { requireOwnUpload, requireUploadAccess, requireUploadAccessIfConfigured, uploadNotOpen } from "./guards.ts";
 import type { SegmentRow, UploadRow } from "./repositories.ts";
 import { endUpload, lockCollection, renewLease, roomFor, uploadIn } from "./reservations.ts";
 import type { SegmentAttempts } from "./segment-attempts.ts";
@@ -34,7 +34,6 @@ export async function getUpload(
 
 /**
  * Gives up one's own upload. An aborted or expired one stays as it is; one that is being or was committed is left alone.
- * Needs no role: whoever began an upload may end it.
  */
 export async function abortUpload(
   deps: UploadDeps & { readonly attempts: SegmentAttempts },
@@ -43,8 +42,7 @@ export async function abortUpload(
 ): Promise<UploadRow> {
   const ended = await deps.database.transaction(async (tx) => {
     const found = await requireOwnUpload(tx, principal, input.uploadId);
-    // A session narrowed to other collections must not end what its user does here.
-    if (principal.scope.length > 0) requireUploadAccess(deps.config, principal, found);
+    requireUploadAccessIfConfigured(deps.config, principal, found);
     await tx.collections.lockById(found.collectionId);
     const upload = (await tx.uploads.find(found.id))!;
     if (upload.state === "aborted" || upload.state === "expired") return upload;

@@ -103,6 +103,14 @@ export async function readVersion(
   };
 }
 
+/**
+ * Whether a download may go on; asked again for each chunk, since a download can take hours.
+ * @throws DomainError COLLECTION_NOT_FOUND or ACCESS_DENIED
+ */
+export function requireDownload(config: ConfigSource, principal: Principal, collection: string): void {
+  requireAction(config, principal, collection, "download");
+}
+
 /** Reads from the store, saying of what goes wrong whether the version is damaged or the store is unwell. */
 async function* storedBytes(
   store: BlobStore,

@@ -25,6 +25,9 @@ const ACTIONS_OF_ROLE: Readonly<Record<Role, readonly CollectionAction[]>> = {
 const permits = (roles: readonly Role[], action: CollectionAction) =>
   roles.some((role) => ACTIONS_OF_ROLE[role].includes(action));
 
+/** Roles that mean something only for the whole system; in an access list they would give a collection what only the system can give. */
+const SYSTEM_ONLY: ReadonlySet<Role> = new Set(["systemAdmin", "userManager"]);
+
 const grantsPermit = (grants: readonly ObjectGrant[], collection: string, action: CollectionAction) =>
   grants.some((g) => g.type === "collection" && g.name === collection && permits(g.roles, action));
 
@@ -36,7 +39,14 @@ export function mayDo(principal: Principal, collection: CollectionSpec, action: 
   const { user } = principal;
   const ofUser =
     permits(user.roles, action) ||
-    collection.accessControl.some((entry) => entry.userName === user.name && permits(entry.roles, action));
+    collection.accessControl.some(
+      (entry) =>
+        entry.userName === user.name &&
+        permits(
+          entry.roles.filter((role) => !SYSTEM_ONLY.has(role)),
+          action,
+        ),
+    );
   if (!ofUser) return false;
   if (principal.accessKey !== "") {
     const key = user.accessKeys.find((k) => k.name === principal.accessKey);

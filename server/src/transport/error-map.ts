@@ -24,6 +24,7 @@ const CODES: Readonly<Record<Reason, Code>> = {
   SESSION_INVALID: Code.Unauthenticated,
   ACCESS_DENIED: Code.PermissionDenied,
   LOGIN_BUSY: Code.ResourceExhausted,
+  RATE_LIMITED: Code.ResourceExhausted,
   COLLECTION_NOT_FOUND: Code.NotFound,
   VERSION_NOT_FOUND: Code.NotFound,
   UPLOAD_NOT_FOUND: Code.NotFound,

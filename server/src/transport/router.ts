@@ -11,12 +11,14 @@ import type { SessionDeps } from "../app/sessions.ts";
 import type { Log } from "../app/settings.ts";
 import type { VersionDeps } from "../app/versions.ts";
 import { normalizeAddress } from "../domain/addresses.ts";
+import { NO_LIMITS, type RateLimits } from "../domain/rate-limit.ts";
 import { authenticationInterceptor } from "./authentication.ts";
 import { ADDRESS } from "./call-context.ts";
 import { callLogInterceptor } from "./call-log.ts";
 import { collectionService } from "./collection-service.ts";
 import { healthService } from "./health-service.ts";
 import type { RequestHandler } from "./listener.ts";
+import { rateLimitInterceptor } from "./rate-limiting.ts";
 import type { ServingState } from "./serving-state.ts";
 import { sessionService } from "./session-service.ts";
 import { type UploadServiceDeps, uploadService } from "./upload-service.ts";
@@ -29,6 +31,8 @@ export const SERVICES = [UploadService, VersionService, CollectionService, Sessi
 export interface RouterDeps extends UploadServiceDeps, VersionDeps, CollectionDeps, SessionDeps {
   readonly log: Log;
   readonly state: ServingState;
+  /** Limits of calls from one address; none when left out. */
+  readonly rateLimits?: RateLimits | undefined;
   /** Ends running calls when the server must not wait any longer. */
   readonly shutdownSignal: AbortSignal;
 }
@@ -54,7 +58,11 @@ export function requestHandler(deps: RouterDeps): RequestHandler {
   };
   return connectNodeAdapter({
     routes,
-    interceptors: [callLogInterceptor(deps.log), authenticationInterceptor(deps)],
+    interceptors: [
+      callLogInterceptor(deps.log),
+      rateLimitInterceptor(deps.rateLimits ?? NO_LIMITS),
+      authenticationInterceptor(deps),
+    ],
     readMaxBytes: deps.settings.maxChunkSize + MESSAGE_OVERHEAD,
     // Ciphertext does not compress, and compressed requests would be unpacked before they are bounded.
     acceptCompression: [],

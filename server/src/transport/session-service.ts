@@ -23,6 +23,7 @@ export function sessionService(deps: SessionDeps): ServiceImpl<typeof SessionSer
         description: textOf("description", req.description, 255),
         scope: scopeOf(req.scope),
         address: context.values.get(ADDRESS),
+        signal: context.signal,
       });
       return { token: issued.token, session: sessionMessage(issued.session) };
     },

@@ -4,10 +4,11 @@ import type { UploadService, WriteSegmentRequest } from "@strongroom/gen/strongr
 import { type CommitDeps, commitUpload } from "../app/commit-upload.ts";
 import { createUpload } from "../app/create-upload.ts";
 import { BodyBrokenError } from "../app/segment-body.ts";
+import { stillStanding } from "../app/sessions.ts";
 import { abortUpload, getUpload, renewUpload } from "../app/upload-lifecycle.ts";
 import { type WriteSegmentDeps, writeSegment } from "../app/write-segment.ts";
 import { DomainError, invalidField } from "../domain/errors.ts";
-import { callerOf } from "./call-context.ts";
+import { ADDRESS, callerOf } from "./call-context.ts";
 import { segmentMessage, time, uploadMessage, versionMessage } from "./messages.ts";
 import {
   collectionNameOf,
@@ -62,7 +63,9 @@ export function uploadService(deps: UploadServiceDeps): ServiceImpl<typeof Uploa
             sha256: sha256Of("sha256", header.sha256),
             framingIn: header.framingIn,
           },
-          chunksOf(frames),
+          chunksOf(frames, () => {
+            stillStanding(deps.config, callerOf(context.values), context.values.get(ADDRESS));
+          }),
           context.signal,
         );
         const leaseExpiresAt = time(accepted.leaseExpiresAt);
@@ -155,13 +158,15 @@ async function headerOf(frames: AsyncIterator<WriteSegmentRequest>, idleMs: numb
   }
 }
 
-/** The chunks behind the header. */
-async function* chunksOf(frames: AsyncIterator<WriteSegmentRequest>): AsyncGenerator<Uint8Array> {
+/** The chunks behind the header; before each, and at the end, `check` may refuse to go on. */
+async function* chunksOf(frames: AsyncIterator<WriteSegmentRequest>, check: () => void): AsyncGenerator<Uint8Array> {
   for (let next = await frames.next(); next.done !== true; next = await frames.next()) {
     const { frame } = next.value;
     if (frame.case !== "chunk") throw framesInvalid("after the header only chunks may follow");
+    check();
     yield frame.value;
   }
+  check();
 }
 
 /** Says of what goes wrong with incoming messages whether they are malformed or the connection is gone. */

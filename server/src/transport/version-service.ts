@@ -1,15 +1,17 @@
 import type { ServiceImpl } from "@connectrpc/connect";
 import type { VersionService } from "@strongroom/gen/strongroom/v1/version_service_pb";
+import { stillStanding } from "../app/sessions.ts";
 import {
   deleteVersion,
   getVersion,
   listSegmentDigests,
   listVersions,
   readVersion,
+  requireDownload,
   type VersionDeps,
 } from "../app/versions.ts";
 import { invalidField } from "../domain/errors.ts";
-import { callerOf } from "./call-context.ts";
+import { ADDRESS, callerOf } from "./call-context.ts";
 import { versionMessage } from "./messages.ts";
 import { collectionNameOf, pagePosition, pageSizeOf, pageToken } from "./shapes.ts";
 
@@ -53,7 +55,11 @@ export function versionService(deps: VersionDeps): ServiceImpl<typeof VersionSer
       const read = await readVersion(deps, callerOf(context.values), input, context.signal);
       const header = { version: versionMessage(read.version), offset: read.offset, length: read.length };
       yield { frame: { case: "header" as const, value: header } };
-      for await (const chunk of read.body) yield { frame: { case: "chunk" as const, value: chunk } };
+      for await (const chunk of read.body) {
+        const caller = stillStanding(deps.config, callerOf(context.values), context.values.get(ADDRESS));
+        requireDownload(deps.config, caller, input.collection);
+        yield { frame: { case: "chunk" as const, value: chunk } };
+      }
     },
 
     async deleteVersion(req, context) {

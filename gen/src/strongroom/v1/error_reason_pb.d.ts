@@ -322,6 +322,15 @@ export enum ErrorReason {
    * @generated from enum value: ERROR_REASON_INTERNAL = 37;
    */
   INTERNAL = 37,
+
+  /**
+   * [RESOURCE_EXHAUSTED] Too many calls came from this address; google.rpc.RetryInfo says when the next is taken. Metadata: budget (`login`, `health`
+   * or `requests`), limit (`20/2m`: 20 at once, and 20 again over two minutes).
+   * Example: {"reason":"ERROR_REASON_RATE_LIMITED","metadata":{"budget":"login","limit":"20/2m"}}
+   *
+   * @generated from enum value: ERROR_REASON_RATE_LIMITED = 38;
+   */
+  RATE_LIMITED = 38,
 }
 
 /**

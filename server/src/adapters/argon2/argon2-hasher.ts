@@ -1,13 +1,14 @@
 import { randomBytes } from "node:crypto";
 import argon2 from "argon2";
-import type { PasswordHasher } from "../../app/sessions.ts";
+import type { HashWork, PasswordHasher } from "../../app/sessions.ts";
 import { DomainError } from "../../domain/errors.ts";
+import { costOf, USUAL_COST } from "../../domain/password-cost.ts";
 
 /** Parameters of new hashes: 64 MiB, one pass, four lanes. */
 const PARAMETERS = { type: argon2.argon2id, memoryCost: 65_536, timeCost: 1, parallelism: 4 } as const;
 
-/** A hash that no password has, to be checked where there is none: random salt and digest under the usual parameters. */
-const DECOY = `$argon2id$v=19$m=${PARAMETERS.memoryCost},t=${PARAMETERS.timeCost},p=${PARAMETERS.parallelism}$${unpadded(16)}$${unpadded(32)}`;
+/** A salt and digest that no password has, to be checked where there is no hash. */
+const DECOY = `${unpadded(16)}$${unpadded(32)}`;
 
 /** How many checks may run and wait; a login flood must not exhaust memory (64 MiB for each running check) nor
  * the four threads of Node's pool, which the directory store needs too. */
@@ -23,32 +24,44 @@ function unpadded(bytes: number): string {
 /** Passwords with argon2id (RFC 9106), in bounded number. */
 export class Argon2Hasher implements PasswordHasher {
   readonly #limits: HasherLimits;
+  readonly #compute: (hash: string, password: string) => Promise<boolean>;
   readonly #queue: (() => void)[] = [];
   #running = 0;
 
-  constructor(limits: HasherLimits = { running: 2, waiting: 64 }) {
+  /** @param compute replaces the computation of one hash; for tests that count. */
+  constructor(limits: HasherLimits = { running: 2, waiting: 64 }, compute = argon2.verify) {
     this.#limits = limits;
+    this.#compute = async (hash, password) => await compute(hash, password);
   }
 
-  async verify(hash: string | undefined, password: string): Promise<boolean> {
+  async verify(hash: string | undefined, password: string, work: HashWork = {}): Promise<boolean> {
+    const own = hash === undefined ? undefined : costOf(hash);
+    const costs = new Set(work.costs ?? [own ?? USUAL_COST]);
+    if (own !== undefined) costs.add(own);
     return await this.#bounded(async () => {
-      const matches = await argon2.verify(hash ?? DECOY, password);
-      return matches && hash !== undefined;
-    });
+      let right = false;
+      for (const cost of costs) {
+        const isOwn = hash !== undefined && cost === own;
+        const matches = await this.#compute(isOwn ? hash : `${cost}$${DECOY}`, password);
+        right ||= isOwn && matches;
+      }
+      return right;
+    }, work.signal);
   }
 
   async hash(password: string): Promise<string> {
     return await this.#bounded(async () => await argon2.hash(password, PARAMETERS));
   }
 
-  async #bounded<T>(work: () => Promise<T>): Promise<T> {
+  async #bounded<T>(work: () => Promise<T>, signal?: AbortSignal): Promise<T> {
+    signal?.throwIfAborted();
     if (this.#running >= this.#limits.running) {
       if (this.#queue.length >= this.#limits.waiting) {
         throw new DomainError("LOGIN_BUSY", "too many logins at this moment; try again in a few seconds", {
           retryAfterMs: 3000,
         });
       }
-      await new Promise<void>((resolve) => this.#queue.push(resolve));
+      await this.#turn(signal);
     } else {
       this.#running++;
     }
@@ -60,5 +73,21 @@ export class Argon2Hasher implements PasswordHasher {
       if (next === undefined) this.#running--;
       else next();
     }
+  }
+
+  /** Waits for a place. Whoever is gone by then leaves the queue: nothing is computed for the dead. */
+  async #turn(signal: AbortSignal | undefined): Promise<void> {
+    await new Promise<void>((resolve, reject) => {
+      const enter = () => {
+        signal?.removeEventListener("abort", leave);
+        resolve();
+      };
+      const leave = () => {
+        this.#queue.splice(this.#queue.indexOf(enter), 1);
+        reject(signal?.reason);
+      };
+      this.#queue.push(enter);
+      signal?.addEventListener("abort", leave, { once: true });
+    });
   }
 }

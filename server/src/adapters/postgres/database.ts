@@ -3,6 +3,7 @@ import { setTimeout as sleep } from "node:timers/promises";
 import { type SQL, sql } from "drizzle-orm";
 import type { Database, Transaction } from "../../app/repositories.ts";
 import { DomainError } from "../../domain/errors.ts";
+import { budgetRepository } from "./budget-repository.ts";
 import type { SqlDriver } from "./driver.ts";
 import {
   CommitOutcomeUnknownError,
@@ -121,6 +122,7 @@ export class SqlDatabase implements Database {
       segments: segmentRepository(db),
       versions: versionRepository(db),
       sessions: sessionRepository(db),
+      budgets: budgetRepository(db),
       async audit(event) {
         await db.insert(schema.auditEvents).values({ id: randomUUID(), at: now, ...event });
       },

@@ -3,7 +3,19 @@
  * What the columns mean is said where the rows are used, in `app/repositories.ts`.
  */
 import { sql } from "drizzle-orm";
-import { boolean, check, index, integer, jsonb, pgTable, primaryKey, text, unique, uuid } from "drizzle-orm/pg-core";
+import {
+  boolean,
+  check,
+  doublePrecision,
+  index,
+  integer,
+  jsonb,
+  pgTable,
+  primaryKey,
+  text,
+  unique,
+  uuid,
+} from "drizzle-orm/pg-core";
 import { bytea, byteCount, instant } from "./columns.ts";
 
 /** One row: which installation this database and its bucket belong to. */
@@ -168,6 +180,17 @@ export const sessions = pgTable(
     revokedAt: instant("revoked_at"),
   },
   (t) => [index("sessions_user").on(t.userName, t.createdAt)],
+);
+
+/** Budgets of failed logins, of every address that does not have it whole. */
+export const loginBudgets = pgTable(
+  "login_budgets",
+  {
+    holder: text().primaryKey(),
+    /** Milliseconds since 1970; no instant, since tokens need not be whole milliseconds. */
+    fullAtMs: doublePrecision("full_at_ms").notNull(),
+  },
+  (t) => [index("login_budgets_full").on(t.fullAtMs)],
 );
 
 /** Keys that sign tokens; the newest signs, all verify. */
