@@ -1,0 +1,243 @@
+/** A server over the network on the embedded database, whose configuration and clock a test changes while it runs. */
+import { createHash, randomUUID } from "node:crypto";
+import { type Client, ConnectError, createClient } from "@connectrpc/connect";
+import { createConnectTransport } from "@connectrpc/connect-node";
+import { ErrorInfoSchema } from "@strongroom/gen/google/rpc/error_details_pb";
+import { Health } from "@strongroom/gen/grpc/health/v1/health_pb";
+import { CollectionService } from "@strongroom/gen/strongroom/v1/collection_service_pb";
+import { SessionService } from "@strongroom/gen/strongroom/v1/session_service_pb";
+import { UploadService } from "@strongroom/gen/strongroom/v1/upload_service_pb";
+import { VersionService } from "@strongroom/gen/strongroom/v1/version_service_pb";
+import { sql } from "drizzle-orm";
+import { destination, pino } from "pino";
+import { JoseSigner } from "../../src/adapters/jose/jose-signer.ts";
+import { MemoryBlobStore } from "../../src/adapters/memory/memory-blob-store.ts";
+import { openPglite } from "../../src/adapters/pglite/pglite.ts";
+import type { SqlDatabase } from "../../src/adapters/postgres/database.ts";
+import type { Database } from "../../src/app/repositories.ts";
+import { SegmentAttempts } from "../../src/app/segment-attempts.ts";
+import type { PasswordHasher, TokenSigner } from "../../src/app/sessions.ts";
+import type { UploadSettings } from "../../src/app/settings.ts";
+import type { WriteSegmentDeps } from "../../src/app/write-segment.ts";
+import type { CollectionSpec, Configuration, ObjectGrant, User } from "../../src/domain/objects.ts";
+import type { RateLimits } from "../../src/domain/rate-limit.ts";
+import { type RunningServer, startServer } from "../../src/main.ts";
+import type { TestSegment } from "./ciphertext.ts";
+import { SETTINGS, TestClock } from "./harness.ts";
+
+const SESSION_MS = 6 * 3_600_000;
+
+/** Takes `hash of X` for the hash of X; for tests that are not about hashing. */
+export const PLAIN_PASSWORDS: PasswordHasher = {
+  verify: async (hash, password) => hash === `hash of ${password}`,
+  hash: async (password) => `hash of ${password}`,
+};
+
+/** What a test may choose. */
+export interface LiveOptions {
+  readonly host?: string;
+  readonly passwords?: PasswordHasher;
+  readonly rateLimits?: RateLimits;
+  readonly settings?: UploadSettings;
+  /** Another server's, which stays open when this one is closed; a database of its own when left out. */
+  readonly database?: SqlDatabase;
+  /** Where log lines go; nowhere when left out. */
+  readonly log?: (line: string) => void;
+}
+
+/** Every client of one server. */
+export interface Clients {
+  readonly uploads: Client<typeof UploadService>;
+  readonly versions: Client<typeof VersionService>;
+  readonly collections: Client<typeof CollectionService>;
+  readonly sessions: Client<typeof SessionService>;
+  readonly health: Client<typeof Health>;
+}
+
+/** Clients for an address, over one HTTP/2 connection, or HTTP/1.1 for IPv6. */
+export function clientsOf(baseUrl: string): Clients {
+  // Node's HTTP/2 client leaves the brackets of an IPv6 address out of :authority, which no server understands.
+  const transport = createConnectTransport({ baseUrl, httpVersion: baseUrl.includes("[") ? "1.1" : "2" });
+  return {
+    uploads: createClient(UploadService, transport),
+    versions: createClient(VersionService, transport),
+    collections: createClient(CollectionService, transport),
+    sessions: createClient(SessionService, transport),
+    health: createClient(Health, transport),
+  };
+}
+
+/** The running server. */
+export class LiveServer {
+  readonly clock: TestClock;
+  readonly database: SqlDatabase;
+  readonly deps: WriteSegmentDeps;
+  readonly server: RunningServer;
+  readonly clients: Clients;
+  readonly #tokens: TokenSigner;
+  readonly #state: { current: Configuration };
+
+  private constructor(parts: {
+    clock: TestClock;
+    database: SqlDatabase;
+    deps: WriteSegmentDeps;
+    server: RunningServer;
+    tokens: TokenSigner;
+    state: { current: Configuration };
+  }) {
+    this.clock = parts.clock;
+    this.database = parts.database;
+    this.deps = parts.deps;
+    this.server = parts.server;
+    this.#tokens = parts.tokens;
+    this.#state = parts.state;
+    this.clients = clientsOf(parts.server.url);
+  }
+
+  static async open(
+    users: readonly User[],
+    collections: readonly CollectionSpec[],
+    options: LiveOptions = {},
+  ): Promise<LiveServer> {
+    const clock = new TestClock();
+    const database = options.database ?? (await openPglite({ directory: undefined, clock: () => clock.now }));
+    const store = new MemoryBlobStore();
+    const state = {
+      current: {
+        users: new Map(users.map((u) => [u.name, u])),
+        collections: new Map(collections.map((c) => [c.name, c])),
+        organizations: new Map(),
+      } as Configuration,
+    };
+    const config = { current: () => state.current };
+    const tokens = await JoseSigner.fromDatabase(database, SESSION_MS);
+    const settings = options.settings ?? SETTINGS;
+    const write = options.log;
+    const log =
+      write === undefined ? pino({ level: "silent" }, destination({ dest: 2 })) : pino({ level: "info" }, { write });
+    const server = await startServer(
+      {
+        database: options.database === undefined ? database : keptOpen(database),
+        store,
+        config,
+        passwords: options.passwords ?? PLAIN_PASSWORDS,
+        tokens,
+        log,
+        settings,
+        sessionMs: SESSION_MS,
+        sweepMs: 3_600_000,
+        rateLimits: options.rateLimits,
+      },
+      options.host ?? "127.0.0.1",
+      0,
+    );
+    const deps = { database, store, config, settings, newId: randomUUID, attempts: new SegmentAttempts() };
+    return new LiveServer({ clock, database, deps, server, tokens, state });
+  }
+
+  /** Puts a user into the configuration, in place of the one of its name. */
+  putUser(user: User): void {
+    this.#state.current = {
+      ...this.#state.current,
+      users: new Map([...this.#state.current.users, [user.name, user]]),
+    };
+  }
+
+  /** Takes a user out of the configuration. */
+  removeUser(name: string): void {
+    const users = new Map(this.#state.current.users);
+    users.delete(name);
+    this.#state.current = { ...this.#state.current, users };
+  }
+
+  /** Puts a collection into the configuration, in place of the one of its name. */
+  putCollection(spec: CollectionSpec): void {
+    this.#state.current = {
+      ...this.#state.current,
+      collections: new Map([...this.#state.current.collections, [spec.name, spec]]),
+    };
+  }
+
+  /** Makes a session without a login. */
+  async session(
+    userName: string,
+    more: { accessKey?: string; scope?: readonly ObjectGrant[]; description?: string } = {},
+  ): Promise<{ id: string; token: string }> {
+    const now = this.clock.now;
+    const expiresAt = new Date(now.getTime() + SESSION_MS);
+    const token = await this.#tokens.sign({ subject: userName, issuedAt: now, expiresAt });
+    const id = createHash("sha256").update(token).digest("hex");
+    await this.database.transaction(async (tx) => {
+      await tx.sessions.insert({
+        id,
+        userName,
+        accessKey: more.accessKey ?? "",
+        scope: more.scope ?? [],
+        description: more.description ?? "",
+        address: "127.0.0.1",
+        createdAt: now,
+        expiresAt,
+        revokedAt: null,
+      });
+    });
+    return { id, token };
+  }
+
+  /** Everything that is kept, as one text. */
+  async everything(): Promise<string> {
+    const tables = await this.database.query(
+      sql`select table_name as name from information_schema.tables where table_schema = 'public' order by 1`,
+    );
+    const parts: string[] = [];
+    for (const { name } of tables) {
+      const rows = await this.database.query(
+        sql`select t::text as row from ${sql.identifier(String(name))} t order by 1`,
+      );
+      parts.push(`${name}\n${rows.map((r) => r.row).join("\n")}`);
+    }
+    for await (const blob of this.deps.store.list("")) parts.push(`${blob.key} ${blob.size}`);
+    for await (const pending of this.deps.store.listPending()) {
+      const stored = await this.deps.store.listParts(pending);
+      parts.push(`${pending.key} ${stored.map((p) => `${p.index}:${p.size}`).join(" ")}`);
+    }
+    return parts.join("\n\n");
+  }
+
+  async close(): Promise<void> {
+    await this.server.stop(1000);
+  }
+}
+
+/** A database whose end is not that of the server. */
+function keptOpen(database: SqlDatabase): Database {
+  return {
+    transaction: async (work) => await database.transaction(work),
+    read: async (work) => await database.read(work),
+    installation: async () => await database.installation(),
+    exclusively: async (name, work) => await database.exclusively(name, work),
+    ping: async () => await database.ping(),
+    close: async () => {},
+  };
+}
+
+/** Call options with a token. */
+export const bearer = (token: string) => ({ headers: { authorization: `Bearer ${token}` } });
+
+/** The frames of a segment. */
+export async function* framesOf(uploadId: string, segment: TestSegment) {
+  const { index, size, sha256, framingIn } = segment;
+  yield { frame: { case: "header" as const, value: { uploadId, index, size, sha256, framingIn } } };
+  yield { frame: { case: "chunk" as const, value: segment.bytes } };
+}
+
+/** The reason a call was refused for, without its prefix; "ok" for none. Other failures are thrown. */
+export async function reasonOf(call: Promise<unknown>): Promise<string> {
+  try {
+    await call;
+    return "ok";
+  } catch (error) {
+    const reason = error instanceof ConnectError ? error.findDetails(ErrorInfoSchema)[0]?.reason : undefined;
+    if (reason === undefined) throw error;
+    return reason.replace("ERROR_REASON_", "");
+  }
+}
