@@ -37,7 +37,7 @@ import { ServingState, shuttingDown } from "./transport/serving-state.ts";
 export interface ServerParts {
   readonly database: Database;
   readonly store: BlobStore;
-  readonly config: ConfigSource;
+  readonly config: ConfigSource & { close?(): Promise<void> };
   readonly passwords: PasswordHasher;
   readonly tokens: TokenSigner;
   readonly log: Logger;
@@ -82,6 +82,7 @@ export async function startServer(parts: ServerParts, host: string, port: number
       state.stop();
       await listener.stop(graceMs, () => shutdown.abort(shuttingDown()));
       await sweeper.stop();
+      await parts.config.close?.();
       await parts.store.close();
       await parts.database.close();
     },
@@ -93,7 +94,10 @@ function sha256(text: string): string {
 }
 
 /** Opens what the options name. On failure everything opened so far is closed again. */
-export async function openParts(options: ServerOptions, log: Logger): Promise<ServerParts> {
+export async function openParts(
+  options: ServerOptions,
+  log: Logger,
+): Promise<ServerParts & { readonly config: ConfigFilesSource }> {
   const config = await ConfigFilesSource.open(options.configDir);
   for (const warning of config.warnings)
     log.warn({ file: warning.file, line: warning.line }, `configuration: ${formatProblem(warning)}`);
@@ -168,9 +172,12 @@ export async function serve(
   let server: RunningServer;
   try {
     const parts = await openParts(options, log);
+    parts.config.watch({ pollMs: options.configPollMs, log });
+    process.on("SIGHUP", () => void parts.config.reload(true));
     try {
       server = await startServer(parts, options.host, options.port);
     } catch (error) {
+      await parts.config.close();
       await parts.store.close();
       await parts.database.close();
       throw error;

@@ -31,6 +31,12 @@ export const OPTION_DECLARATIONS = [
     help: "directory with users and collections (make one with `strongroom init`)",
   },
   {
+    name: "config-poll",
+    value: "TIME",
+    fallback: "5s",
+    help: "how often changes of that directory are looked for where the file system does not tell of them",
+  },
+  {
     name: "database",
     value: "URL",
     fallback: "pglite:<data>/database",
@@ -99,6 +105,16 @@ export const OPTION_DECLARATIONS = [
     fallback: "6000/10s",
     help: "all other calls from one address, or `off`; a segment is one call",
   },
+  {
+    name: "monitoring-secret-sha256",
+    value: "HEX",
+    help: "SHA-256 of the secret that monitoring sends; without one there is no /metrics, and /ready gives no details",
+  },
+  {
+    name: "monitoring-secret-file",
+    value: "FILE",
+    help: "the same, as a file with the secret itself",
+  },
   { name: "shutdown-grace", value: "TIME", fallback: "30s", help: "how long running calls may go on after SIGTERM" },
   { name: "log-level", value: "LEVEL", fallback: "info", help: "trace, debug, info, warn, error, fatal or silent" },
 ] as const satisfies readonly OptionDeclaration[];
@@ -107,6 +123,7 @@ export const OPTION_DECLARATIONS = [
 export interface ServerOptions {
   readonly configDir: string;
   readonly database: DatabaseLocation;
+  readonly configPollMs: number;
   readonly storage: StorageLocation;
   readonly host: string;
   readonly port: number;
@@ -115,6 +132,10 @@ export interface ServerOptions {
   /** Bytes. */
   readonly segmentSize: bigint;
   readonly sweepMs: number;
+  /** SHA-256 of the monitoring secret in hexadecimal. */
+  readonly monitoringSecretSha256: string | undefined;
+  /** File with the monitoring secret itself; never beside its digest. */
+  readonly monitoringSecretFile: string | undefined;
   readonly shutdownGraceMs: number;
   readonly rateLimits: RateLimits;
   readonly logLevel: string;
@@ -214,9 +235,13 @@ export function parseOptions(
       `--listen (STRONGROOM_LISTEN) ${host.includes(":") ? `[${host}]` : host}:${port}: without TLS only loopback addresses are served, since passwords would cross the network in the clear. Put a TLS proxy in front and add --allow-plaintext (STRONGROOM_ALLOW_PLAINTEXT=1)`,
     );
   }
+  const monitoring = text("monitoring-secret-sha256");
+  if (monitoring !== undefined && text("monitoring-secret-file") !== undefined)
+    throw new UsageError("--monitoring-secret-sha256 and --monitoring-secret-file: give one of them, not both");
   return Object.freeze({
     configDir: resolve(text("config") ?? `${data}/config`),
     database: database(),
+    configPollMs: value("config-poll", "5s", durationBetween(1000, DAY_MS)),
     storage: value("storage", pathToFileURL(`${data}/storage`).href, parseStorage),
     host,
     port,
@@ -224,6 +249,8 @@ export function parseOptions(
     tokenSecretFile: text("token-secret-file"),
     segmentSize: value("segment-size", "16M", parseSegmentSize),
     sweepMs: value("sweep-interval", "1m", durationBetween(1000, DAY_MS)),
+    monitoringSecretSha256: monitoring === undefined ? undefined : value("monitoring-secret-sha256", "", parseSha256),
+    monitoringSecretFile: text("monitoring-secret-file"),
     shutdownGraceMs: value("shutdown-grace", "30s", durationBetween(0, DAY_MS)),
     rateLimits: {
       login: value("rate-limit-login", "20/2m", parseRateLimit),
@@ -303,6 +330,13 @@ function parseSegmentSize(text: string): bigint {
   if (size < mib || size % mib !== 0n || size > 1024n * mib)
     throw new RangeError(`expected a multiple of 1M up to 1G, got ${formatSize(size)}`);
   return size;
+}
+
+/** Never repeats the text: somebody may have given the secret itself. */
+function parseSha256(text: string): string {
+  if (!/^[0-9a-f]{64}$/i.test(text))
+    throw new RangeError("expected a SHA-256 in hexadecimal, 64 digits: printf %s SECRET | sha256sum");
+  return text.toLowerCase();
 }
 
 function parseLogLevel(text: string): string {

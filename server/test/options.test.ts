@@ -36,6 +36,9 @@ test("the defaults", (t) => {
   const data = resolve("strongroom-data");
   t.deepEqual(parse([]), {
     configDir: `${data}/config`,
+    configPollMs: 5000,
+    monitoringSecretSha256: undefined,
+    monitoringSecretFile: undefined,
     database: { kind: "pglite", directory: `${data}/database` },
     storage: { kind: "directory", path: `${data}/storage` },
     host: "127.0.0.1",
@@ -96,6 +99,27 @@ const VALUES: Readonly<
   },
   config: {
     read: (o) => o.configDir,
+    values: [
+      ["/a", "/a"],
+      ["/b", "/b"],
+    ],
+  },
+  "config-poll": {
+    read: (o) => o.configPollMs,
+    values: [
+      ["1s", 1000],
+      ["1m", 60_000],
+    ],
+  },
+  "monitoring-secret-sha256": {
+    read: (o) => o.monitoringSecretSha256,
+    values: [
+      ["ab".repeat(32), "ab".repeat(32)],
+      ["CD".repeat(32), "cd".repeat(32)],
+    ],
+  },
+  "monitoring-secret-file": {
+    read: (o) => o.monitoringSecretFile,
     values: [
       ["/a", "/a"],
       ["/b", "/b"],

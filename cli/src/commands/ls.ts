@@ -63,9 +63,11 @@ export function collectionsTable(collections: readonly Collection[], sdk: Sdk): 
   const rows = collections.map((collection) => [
     collection.name,
     String(collection.limits?.maxVersions ?? "-"),
-    formatBytes(collection.limits?.maxVersionSize ?? 0n),
-    formatBytes(collection.limits?.maxCollectionSize ?? 0n),
-    collection.encryptionFormats.map((format) => enumWord(sdk.EncryptionFormat, format)).join(", "),
+    limitText(collection.limits?.maxVersionSize),
+    limitText(collection.limits?.maxCollectionSize),
+    collection.frozen
+      ? "-"
+      : collection.encryptionFormats.map((format) => enumWord(sdk.EncryptionFormat, format)).join(", "),
     uploadsText(collection),
     collection.description,
   ]);
@@ -81,6 +83,11 @@ export function collectionsTable(collections: readonly Collection[], sdk: Sdk): 
     ],
     rows,
   );
+}
+
+/** A frozen collection has no limits. */
+function limitText(limit: bigint | undefined): string {
+  return limit === undefined ? "-" : formatBytes(limit);
 }
 
 function uploadsText(collection: Collection): string {

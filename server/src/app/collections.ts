@@ -1,12 +1,12 @@
 import { timingSafeEqual } from "node:crypto";
-import { maySee, type Principal } from "../domain/access.ts";
+import { hasSystemRole, maySee, type Principal } from "../domain/access.ts";
 import { collectionNotFound } from "../domain/errors.ts";
-import { checkHealth, type HealthCheck, type HealthStatus, newestOf, worst } from "../domain/health.ts";
+import { checkHealth, frozenCheck, type HealthCheck, type HealthStatus, newestOf, worst } from "../domain/health.ts";
 import type { CollectionSpec } from "../domain/objects.ts";
 import { nextWindowStart, openWindow } from "../domain/window.ts";
-import { requireVisible } from "./guards.ts";
-import type { ConfigSource } from "./ports.ts";
-import type { CollectionRow, Database, UploadRow, VersionRow } from "./repositories.ts";
+import { findFrozen, isFrozen, requireVisible } from "./guards.ts";
+import { type ConfigSource, pinned } from "./ports.ts";
+import type { CollectionRow, Database, Transaction, UploadRow, VersionRow } from "./repositories.ts";
 import { lockCollection, roomFor } from "./reservations.ts";
 
 /** What the use cases of collections need. */
@@ -19,7 +19,9 @@ export interface CollectionDeps {
 
 /** A collection with its windows at this moment. */
 export interface CollectionView {
-  readonly spec: CollectionSpec;
+  readonly name: string;
+  /** Undefined while it is frozen: its object is gone from the configuration, and its limits with it. */
+  readonly spec: CollectionSpec | undefined;
   /** Empty while nothing was ever uploaded. */
   readonly id: string;
   readonly acceptsUploadsNow: boolean;
@@ -38,25 +40,44 @@ export interface CollectionDetails extends CollectionView {
 
 function viewOf(spec: CollectionSpec, id: string, now: Date): CollectionView {
   const open = spec.windows.length === 0 || openWindow(spec.windows, spec.timezone, now) !== undefined;
-  return { spec, id, acceptsUploadsNow: open, nextWindowAt: nextWindowStart(spec.windows, spec.timezone, now) };
+  return {
+    name: spec.name,
+    spec,
+    id,
+    acceptsUploadsNow: open,
+    nextWindowAt: nextWindowStart(spec.windows, spec.timezone, now),
+  };
 }
 
-/** Lists the collections the caller may see, by name, after `afterName`. */
+function frozenView(row: CollectionRow): CollectionView {
+  return { name: row.name, spec: undefined, id: row.id, acceptsUploadsNow: false, nextWindowAt: undefined };
+}
+
+/** Lists the collections the caller may see, by name, after `afterName`. systemAdmin sees frozen ones too. */
 export async function listCollections(
   deps: CollectionDeps,
   principal: Principal,
   input: { afterName: string | undefined; pageSize: number },
 ): Promise<{ collections: CollectionView[]; nextAfter: string | undefined }> {
-  const visible = [...deps.config.current().collections.values()]
-    .filter((spec) => maySee(principal, spec) && (input.afterName === undefined || spec.name > input.afterName))
-    .sort((a, b) => (a.name < b.name ? -1 : 1));
-  const page = visible.slice(0, input.pageSize);
-  const collections = await deps.database.transaction(async (tx) => {
-    const views: CollectionView[] = [];
-    for (const spec of page) views.push(viewOf(spec, (await tx.collections.findByName(spec.name))?.id ?? "", tx.now));
-    return views;
+  const at = pinned(deps);
+  return await deps.database.transaction(async (tx) => {
+    const rows = await tx.collections.all();
+    const ids = new Map(rows.map((row) => [row.name, row.id]));
+    const frozen = hasSystemRole(principal, "systemAdmin") ? rows.filter((row) => isFrozen(at.config, row)) : [];
+    const views = [
+      ...[...at.config.current().collections.values()]
+        .filter((spec) => maySee(principal, spec))
+        .map((spec) => ({ name: spec.name, view: () => viewOf(spec, ids.get(spec.name) ?? "", tx.now) })),
+      ...frozen.map((row) => ({ name: row.name, view: () => frozenView(row) })),
+    ]
+      .filter(({ name }) => input.afterName === undefined || name > input.afterName)
+      .sort((a, b) => (a.name < b.name ? -1 : 1));
+    const page = views.slice(0, input.pageSize);
+    return {
+      collections: page.map(({ view }) => view()),
+      nextAfter: views.length > page.length ? page.at(-1)!.name : undefined,
+    };
   });
-  return { collections, nextAfter: visible.length > page.length ? page.at(-1)!.name : undefined };
 }
 
 /** Describes a collection with what it uses. */
@@ -65,13 +86,16 @@ export async function getCollection(
   principal: Principal,
   name: string,
 ): Promise<CollectionDetails> {
-  const spec = requireVisible(deps.config, principal, name);
+  const { config } = pinned(deps);
   return await deps.database.transaction(async (tx) => {
+    const frozen = await findFrozen(tx, config, principal, name);
+    if (frozen !== undefined) return await frozenDetails(tx, frozen);
+    const spec = requireVisible(config, principal, name);
     const collection = await lockCollection(tx, { name: spec.name });
     // Read again: lapsed uploads have given their space back since.
     const fresh = (await tx.collections.findByName(spec.name))!;
     const open = collection.uploads.filter((u) => !u.lapsed);
-    const room = await roomFor(tx, deps.config, spec, collection, undefined);
+    const room = await roomFor(tx, config, spec, collection, undefined);
     return {
       ...viewOf(spec, collection.row.id, tx.now),
       usage: {
@@ -84,6 +108,14 @@ export async function getCollection(
       },
     };
   });
+}
+
+async function frozenDetails(tx: Transaction, row: CollectionRow): Promise<CollectionDetails> {
+  const { storedBytes, reservedBytes, trashBytes } = row;
+  const open = (await tx.uploads.unsettled(row.id)).filter((u) => !u.lapsed && u.leaseExpiresAt > tx.now);
+  const versionCount = (await tx.versions.allLive(row.id)).length;
+  const usage = { storedBytes, reservedBytes, trashBytes, versionCount, openUploads: open.length };
+  return { ...frozenView(row), usage: { ...usage, nextUploadAllowance: 0n } };
 }
 
 /** The health of a collection. */
@@ -104,14 +136,16 @@ export async function getCollectionHealth(
   caller: { readonly principal: Principal | undefined; readonly secret: string | undefined },
   name: string,
 ): Promise<CollectionHealth> {
-  const spec = deps.config.current().collections.get(name);
+  const { config } = pinned(deps);
+  const spec = config.current().collections.get(name);
   const bySecret = isHealthSecret(deps, spec, caller.secret);
   const bySession = spec !== undefined && caller.principal !== undefined && maySee(caller.principal, spec);
-  if (spec === undefined || !(bySecret || bySession)) throw collectionNotFound(name);
   return await deps.database.transaction(async (tx) => {
-    const collection = await tx.collections.findByName(spec.name);
+    const frozen = caller.principal === undefined ? undefined : await findFrozen(tx, config, caller.principal, name);
+    if (frozen === undefined && !(bySecret || bySession)) throw collectionNotFound(name);
+    const collection = frozen ?? (await tx.collections.findByName(name));
     const versions = collection === undefined ? [] : await tx.versions.allLive(collection.id);
-    const checks = checkHealth(spec, versions, tx.now);
+    const checks = spec === undefined ? [frozenCheck()] : checkHealth(spec, versions, tx.now);
     const newest = newestOf(versions);
     const failed = collection === undefined ? undefined : await tx.uploads.lastFailed(collection.id);
     const isLast = failed !== undefined && (newest === undefined || failed.begunAt > newest.begunAt);

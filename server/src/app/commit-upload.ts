@@ -7,6 +7,7 @@ import { bytesEqual, compositeSha256 } from "../domain/segments.ts";
 import type { UploadDeps } from "./create-upload.ts";
 import { requireOwnUpload, requireUploadAccess, requireUploadAccessIfConfigured, uploadNotOpen } from "./guards.ts";
 import { encodeManifest, manifestKey } from "./manifest.ts";
+import { pinned } from "./ports.ts";
 import { moveUsage, planRotation, removeVersion } from "./removal.ts";
 import type { SegmentRow, Transaction, UploadRow, VersionRow } from "./repositories.ts";
 import { lockCollection, quotaExceeded, renewLease, roomFor, uploadIn } from "./reservations.ts";
@@ -42,7 +43,7 @@ const PAGE = 1000;
  * first step; from there it only goes forward, and a death between any two steps is finished by the next commit or by the sweeper.
  */
 export async function commitUpload(deps: CommitDeps, principal: Principal, input: CommitInput): Promise<CommitOutcome> {
-  const prepared = await deps.database.transaction(async (tx) => await prepare(tx, deps, principal, input));
+  const prepared = await deps.database.transaction(async (tx) => await prepare(tx, pinned(deps), principal, input));
   if ("refusal" in prepared) {
     // The message ends in the middle, and no further segment can follow: it can never become a version.
     await refuseUpload(deps, input.uploadId, `the ciphertext was refused: ${prepared.refusal.message}`);

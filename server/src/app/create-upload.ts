@@ -5,8 +5,8 @@ import type { CollectionSpec } from "../domain/objects.ts";
 import { maxUploadSize } from "../domain/quota.ts";
 import { chooseSegmentSize } from "../domain/segments.ts";
 import { nextWindowStart, openWindow } from "../domain/window.ts";
-import { requireAction } from "./guards.ts";
-import type { BlobStore, ConfigSource } from "./ports.ts";
+import { requireWritable } from "./guards.ts";
+import { type BlobStore, type ConfigSource, pinned } from "./ports.ts";
 import type { ContentEncoding, Database, Transaction, UploadRow } from "./repositories.ts";
 import { endUpload, leaseFrom, lockCollection, quotaExceeded, requirePlace, roomFor } from "./reservations.ts";
 import type { UploadSettings } from "./settings.ts";
@@ -49,8 +49,9 @@ export async function createUpload(
   principal: Principal,
   input: CreateUploadInput,
 ): Promise<UploadView> {
-  const spec = requireAction(deps.config, principal, input.collection, "upload");
-  const view = await deps.database.transaction(async (tx) => await register(tx, deps, principal, spec, input));
+  const at = pinned(deps);
+  const spec = await requireWritable(at, principal, input.collection, "upload");
+  const view = await deps.database.transaction(async (tx) => await register(tx, at, principal, spec, input));
   if (view.upload.storeToken !== null || view.upload.state !== "open") return view;
   return { ...view, upload: await begin(deps, view.upload) };
 }

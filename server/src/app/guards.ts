@@ -1,8 +1,8 @@
-import { type CollectionAction, mayDo, maySee, type Principal } from "../domain/access.ts";
+import { type CollectionAction, hasSystemRole, mayDo, maySee, type Principal } from "../domain/access.ts";
 import { collectionNotFound, DomainError } from "../domain/errors.ts";
 import type { CollectionSpec } from "../domain/objects.ts";
 import type { ConfigSource } from "./ports.ts";
-import type { Transaction, UploadRow } from "./repositories.ts";
+import type { CollectionRow, Database, Transaction, UploadRow } from "./repositories.ts";
 
 /** The collection if the caller may see it, else the one answer for both other cases. */
 export function requireVisible(config: ConfigSource, principal: Principal, name: string): CollectionSpec {
@@ -29,6 +29,64 @@ export function requireAction(
   return spec;
 }
 
+/**
+ * What reads need of a collection. A frozen one, whose object is gone from the configuration while versions remain, has a name and no limits; it is
+ * there for systemAdmin only, since the access list is gone with the object.
+ */
+export type ReadableCollection = Pick<CollectionSpec, "name" | "minRetentionMs">;
+
+/** The collection if the caller may read in it: see it, or with "download" its bytes too. */
+export async function requireReadable(
+  tx: Transaction,
+  config: ConfigSource,
+  principal: Principal,
+  name: string,
+  action?: "download",
+): Promise<ReadableCollection> {
+  if ((await findFrozen(tx, config, principal, name)) !== undefined) return { name, minRetentionMs: undefined };
+  return action === undefined
+    ? requireVisible(config, principal, name)
+    : requireAction(config, principal, name, action);
+}
+
+/** The collection if the caller may do this to it and it is not frozen. */
+export async function requireWritable(
+  deps: { readonly config: ConfigSource; readonly database: Database },
+  principal: Principal,
+  name: string,
+  action: CollectionAction,
+): Promise<CollectionSpec> {
+  const isConfigured = deps.config.current().collections.has(name);
+  if (!isConfigured && (await deps.database.read(async (tx) => await findFrozen(tx, deps.config, principal, name))))
+    throw collectionFrozen(name);
+  return requireAction(deps.config, principal, name, action);
+}
+
+/** The row of a collection if it is frozen and the caller may know of it. Asks the database only where the configuration does not answer. */
+export async function findFrozen(
+  tx: Transaction,
+  config: ConfigSource,
+  principal: Principal,
+  name: string,
+): Promise<CollectionRow | undefined> {
+  if (config.current().collections.has(name) || !hasSystemRole(principal, "systemAdmin")) return undefined;
+  const row = await tx.collections.findByName(name);
+  return row !== undefined && isFrozen(config, row) ? row : undefined;
+}
+
+/** Whether a collection has versions and no object in the configuration. */
+export function isFrozen(config: ConfigSource, row: Pick<CollectionRow, "name" | "storedBytes">): boolean {
+  return row.storedBytes > 0n && !config.current().collections.has(row.name);
+}
+
+function collectionFrozen(name: string): DomainError {
+  return new DomainError(
+    "COLLECTION_FROZEN",
+    `collection "${name}" is not configured any more; its versions can be read, and nothing is uploaded, rotated or deleted until its object is back in the configuration`,
+    { metadata: { collection: name } },
+  );
+}
+
 /** Finds an upload of the caller. Somebody else's upload and none at all have the same answer. */
 export async function requireOwnUpload(tx: Transaction, principal: Principal, uploadId: string): Promise<UploadRow> {
   const upload = await tx.uploads.find(uploadId);
@@ -45,10 +103,7 @@ export async function requireOwnUpload(tx: Transaction, principal: Principal, up
 /** The specification of an upload's collection, which must still be configured, and the caller must still be allowed to upload to it. */
 export function requireUploadAccess(config: ConfigSource, principal: Principal, upload: UploadRow): CollectionSpec {
   if (!config.current().collections.has(upload.collectionName)) {
-    throw new DomainError(
-      "COLLECTION_FROZEN",
-      `collection "${upload.collectionName}" is not configured any more; nothing can be uploaded to it`,
-    );
+    throw collectionFrozen(upload.collectionName);
   }
   return requireAction(config, principal, upload.collectionName, "upload");
 }

@@ -158,6 +158,8 @@ export interface CollectionRepository {
   /** Locks the row until the transaction ends. */
   lockById(id: string): Promise<CollectionRow>;
   findByName(name: string): Promise<CollectionRow | undefined>;
+  /** Every row, by name. */
+  all(): Promise<CollectionRow[]>;
   addUsage(id: string, change: UsageChange): Promise<void>;
   /** Gives out the next version number. The collection must be locked. */
   nextNumber(id: string): Promise<bigint>;
@@ -235,8 +237,8 @@ export interface VersionRepository {
   remove(id: string, removal: { removedAt: Date; removedBy: string; purgeAfter: Date }): Promise<boolean>;
   /** Versions removed for this version or by this person. */
   removedBy(removedBy: string): Promise<VersionRow[]>;
-  /** Removed versions past their time; at most `limit`. */
-  purgeable(now: Date, limit: number): Promise<VersionRow[]>;
+  /** Removed versions past their time, except in these collections; at most `limit`. */
+  purgeable(now: Date, exceptCollectionIds: readonly string[], limit: number): Promise<VersionRow[]>;
   /** `removed -> purged`. Returns whether it was. */
   markPurged(id: string, now: Date): Promise<boolean>;
 }

@@ -85,7 +85,12 @@ export async function sweep(deps: SweepDeps, mayDelete: boolean): Promise<SweepR
       report.cleaned++;
     });
   }
-  const purgeable = await deps.database.transaction(async (tx) => await tx.versions.purgeable(tx.now, BATCH));
+  const purgeable = await deps.database.transaction(async (tx) => {
+    // A collection without its object in the configuration keeps everything, until the object is back.
+    const unconfigured = (await tx.collections.all()).filter((row) => !deps.config.current().collections.has(row.name));
+    const ids = unconfigured.map((row) => row.id);
+    return await tx.versions.purgeable(tx.now, ids, BATCH);
+  });
   for (const version of purgeable) {
     await attempt("purging a removed version", { version_id: version.id }, async () => {
       await deps.store.delete(version.key);

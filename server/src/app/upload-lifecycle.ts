@@ -2,6 +2,7 @@ import type { Principal } from "../domain/access.ts";
 import { DomainError } from "../domain/errors.ts";
 import { atLeastZero, type UploadDeps, type UploadView } from "./create-upload.ts";
 import { requireOwnUpload, requireUploadAccess, requireUploadAccessIfConfigured, uploadNotOpen } from "./guards.ts";
+import { pinned } from "./ports.ts";
 import type { SegmentRow, UploadRow } from "./repositories.ts";
 import { endUpload, lockCollection, renewLease, roomFor, uploadIn } from "./reservations.ts";
 import type { SegmentAttempts } from "./segment-attempts.ts";
@@ -21,13 +22,14 @@ export async function getUpload(
 ): Promise<UploadStatus> {
   return await deps.database.transaction(async (tx) => {
     const upload = await requireOwnUpload(tx, principal, input.uploadId);
-    const spec = requireUploadAccess(deps.config, principal, upload);
+    const { config } = pinned(deps);
+    const spec = requireUploadAccess(config, principal, upload);
     const page = await tx.segments.list(upload.id, input.fromIndex, input.pageSize + 1);
     const nextIndex = page.length > input.pageSize ? page[input.pageSize]!.index : undefined;
     const segments = page.slice(0, input.pageSize).filter((s) => s.state === "stored");
     if (upload.state !== "open") return { upload, remaining: 0n, segments, nextIndex };
     const collection = await lockCollection(tx, { id: upload.collectionId });
-    const room = await roomFor(tx, deps.config, spec, collection, upload.id);
+    const room = await roomFor(tx, config, spec, collection, upload.id);
     return { upload, remaining: atLeastZero(room.total - upload.reservedBytes), segments, nextIndex };
   });
 }
@@ -60,11 +62,12 @@ export async function abortUpload(
 export async function renewUpload(deps: UploadDeps, principal: Principal, uploadId: string): Promise<UploadRow> {
   return await deps.database.transaction(async (tx) => {
     const found = await requireOwnUpload(tx, principal, uploadId);
-    const spec = requireUploadAccess(deps.config, principal, found);
+    const at = pinned(deps);
+    const spec = requireUploadAccess(at.config, principal, found);
     const collection = await lockCollection(tx, { id: found.collectionId });
     const upload = await uploadIn(tx, collection, found.id);
     if (upload.state !== "open") throw uploadNotOpen(upload);
-    return (await renewLease(tx, deps, spec, collection, upload)).upload;
+    return (await renewLease(tx, at, spec, collection, upload)).upload;
   });
 }
 

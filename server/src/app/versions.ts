@@ -1,8 +1,7 @@
-import type { Principal } from "../domain/access.ts";
+import { hasSystemRole, type Principal } from "../domain/access.ts";
 import { DomainError } from "../domain/errors.ts";
-import type { CollectionSpec } from "../domain/objects.ts";
 import { isRemovalBlocked } from "../domain/rotation.ts";
-import { requireAction, requireVisible } from "./guards.ts";
+import { type ReadableCollection, requireAction, requireReadable, requireWritable } from "./guards.ts";
 import { BlobNotFoundError, type BlobStore, type ConfigSource } from "./ports.ts";
 import { removeVersion, rotatable, withProtection } from "./removal.ts";
 import type { Database, Transaction, VersionRow } from "./repositories.ts";
@@ -28,8 +27,8 @@ export async function listVersions(
   principal: Principal,
   input: { collection: string; beforeNumber: bigint | undefined; pageSize: number },
 ): Promise<{ versions: VersionRow[]; nextBefore: bigint | undefined }> {
-  const spec = requireVisible(deps.config, principal, input.collection);
   return await deps.database.transaction(async (tx) => {
+    const spec = await requireReadable(tx, deps.config, principal, input.collection);
     const collection = await tx.collections.findByName(spec.name);
     if (collection === undefined) return { versions: [], nextBefore: undefined };
     const page = await tx.versions.listLive(collection.id, input.beforeNumber, input.pageSize + 1);
@@ -40,8 +39,10 @@ export async function listVersions(
 
 /** Describes a live version. */
 export async function getVersion(deps: VersionDeps, principal: Principal, name: VersionName): Promise<VersionRow> {
-  const spec = requireVisible(deps.config, principal, name.collection);
-  return await deps.database.transaction(async (tx) => await requireVersion(tx, spec, name, isLive));
+  return await deps.database.transaction(async (tx) => {
+    const spec = await requireReadable(tx, deps.config, principal, name.collection);
+    return await requireVersion(tx, spec, name, isLive);
+  });
 }
 
 /** Digests of a version's segments, `pageSize` of them from `first`. */
@@ -50,8 +51,8 @@ export async function listSegmentDigests(
   principal: Principal,
   input: VersionName & { first: number; pageSize: number },
 ): Promise<{ digests: Uint8Array[]; nextFirst: number | undefined }> {
-  const spec = requireVisible(deps.config, principal, input.collection);
   return await deps.database.transaction(async (tx) => {
+    const spec = await requireReadable(tx, deps.config, principal, input.collection);
     const version = await requireVersion(tx, spec, input, isReadable(tx.now));
     const bytes = await tx.versions.segmentDigests(version.id, input.first, input.pageSize);
     const digests: Uint8Array[] = [];
@@ -80,10 +81,10 @@ export async function readVersion(
   input: VersionName & { offset: bigint; limit: bigint },
   signal: AbortSignal,
 ): Promise<VersionRead> {
-  const spec = requireAction(deps.config, principal, input.collection, "download");
-  const version = await deps.database.transaction(
-    async (tx) => await requireVersion(tx, spec, input, isReadable(tx.now)),
-  );
+  const version = await deps.database.transaction(async (tx) => {
+    const spec = await requireReadable(tx, deps.config, principal, input.collection, "download");
+    return await requireVersion(tx, spec, input, isReadable(tx.now));
+  });
   if (input.offset > version.size) {
     throw new DomainError(
       "RANGE_INVALID",
@@ -108,7 +109,9 @@ export async function readVersion(
  * @throws DomainError COLLECTION_NOT_FOUND or ACCESS_DENIED
  */
 export function requireDownload(config: ConfigSource, principal: Principal, collection: string): void {
-  requireAction(config, principal, collection, "download");
+  // A frozen one is still there for systemAdmin; there is no access list that could say more.
+  const frozen = !config.current().collections.has(collection);
+  if (!(frozen && hasSystemRole(principal, "systemAdmin"))) requireAction(config, principal, collection, "download");
 }
 
 /** Reads from the store, saying of what goes wrong whether the version is damaged or the store is unwell. */
@@ -147,7 +150,7 @@ async function isOtherSize(store: BlobStore, version: VersionRow): Promise<boole
 
 /** Removes a version. One that is removed already is returned as it is. */
 export async function deleteVersion(deps: VersionDeps, principal: Principal, name: VersionName): Promise<VersionRow> {
-  const spec = requireAction(deps.config, principal, name.collection, "manage");
+  const spec = await requireWritable(deps, principal, name.collection, "manage");
   return await deps.database.transaction(async (tx) => {
     const found = await requireVersion(tx, spec, name, () => true);
     await tx.collections.lockById(found.collectionId);
@@ -185,7 +188,7 @@ const isReadable = (now: Date) => (version: VersionRow) =>
 
 async function requireVersion(
   tx: Transaction,
-  spec: CollectionSpec,
+  spec: ReadableCollection,
   name: VersionName,
   accept: (version: VersionRow) => boolean,
 ): Promise<VersionRow> {

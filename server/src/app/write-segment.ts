@@ -5,6 +5,7 @@ import { bytesEqual } from "../domain/segments.ts";
 import { type Admission, admitSegment, type SegmentInput } from "./admit-segment.ts";
 import type { UploadDeps } from "./create-upload.ts";
 import { requireOwnUpload, requireUploadAccess } from "./guards.ts";
+import { pinned } from "./ports.ts";
 import type { UploadRow } from "./repositories.ts";
 import { changeReservation, leaseFrom } from "./reservations.ts";
 import type { SegmentAttempts } from "./segment-attempts.ts";
@@ -44,7 +45,9 @@ export async function writeSegment(
   // The owner is part of the name: nobody else's request can end an attempt.
   const name = `${input.uploadId}/${input.index}/${principal.user.name}$${principal.accessKey}`;
   return await deps.attempts.run(name, signal, async (attemptSignal) => {
-    const admitted = await deps.database.transaction(async (tx) => await admitSegment(tx, deps, principal, input));
+    const admitted = await deps.database.transaction(
+      async (tx) => await admitSegment(tx, pinned(deps), principal, input),
+    );
     if (admitted.segment.state === "stored") return acknowledged(admitted, admitted.upload);
     let framingOut: Uint8Array;
     try {

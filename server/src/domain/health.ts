@@ -7,7 +7,7 @@ export type HealthStatus = "ok" | "warning" | "failed";
 
 /** One check with what was expected and found. */
 export interface HealthCheck {
-  readonly name: "window" | "age" | "size" | "sum";
+  readonly name: "window" | "age" | "size" | "sum" | "frozen";
   readonly status: HealthStatus;
   readonly message: string;
 }
@@ -39,6 +39,13 @@ export function checkHealth(spec: CollectionSpec, versions: readonly HealthVersi
   if (spec.maxAgeMs !== undefined) checks.push(checkAge(spec.maxAgeMs, newest, now));
   checks.push(checkSize(spec, versions), checkSum(spec, versions));
   return checks;
+}
+
+/** The only check of a collection whose object is gone from the configuration: there is nothing left to compare with, and no backup comes. */
+export function frozenCheck(): HealthCheck {
+  const message =
+    "expected the collection's object in the configuration; it is gone, so nothing is uploaded, rotated or deleted. Put it back, or take the versions elsewhere";
+  return { name: "frozen", status: "failed", message };
 }
 
 function checkWindow(spec: CollectionSpec, newest: HealthVersion | undefined, now: Date): HealthCheck {

@@ -101,9 +101,11 @@ export function sessionMessage(row: SessionRow): Session {
   });
 }
 
-/** A collection; with usage where it was computed. */
+/** A collection; with usage where it was computed, without limits while it is frozen. */
 export function collectionMessage(view: CollectionView & Partial<CollectionDetails>): pb.Collection {
   const { spec, usage } = view;
+  if (spec === undefined)
+    return create(pb.CollectionSchema, { name: view.name, collectionId: view.id, usage, frozen: true });
   return create(pb.CollectionSchema, {
     name: spec.name,
     collectionId: view.id,

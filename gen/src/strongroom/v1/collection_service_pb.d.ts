@@ -135,7 +135,7 @@ export declare const GetCollectionHealthRequestSchema: GenMessage<GetCollectionH
  */
 export declare type HealthCheck = Message<"strongroom.v1.HealthCheck"> & {
   /**
-   * Stable name: `window`, `age`, `size`, `sum`.
+   * Stable name: `window`, `age`, `size`, `sum`, `frozen`.
    *
    * @generated from field: string name = 1;
    */
@@ -298,7 +298,7 @@ export declare const HealthStatusSchema: GenEnum<HealthStatus>;
  */
 export declare const CollectionService: GenService<{
   /**
-   * Lists the collections that the caller may upload to or download from, by name.
+   * Lists the collections that the caller may upload to or download from, by name. systemAdmin sees frozen ones too.
    *
    * @generated from rpc strongroom.v1.CollectionService.ListCollections
    */
@@ -318,7 +318,7 @@ export declare const CollectionService: GenService<{
     output: typeof GetCollectionResponseSchema;
   },
   /**
-   * Runs the health checks. For callers that may see the collection, and, without a session, for monitoring that sends the collection's
+   * Runs the health checks; a frozen collection has only the check `frozen`, which fails. For callers that may see the collection, and, without a session, for monitoring that sends the collection's
    * health secret in the header `strongroom-health-secret`.
    *
    * @generated from rpc strongroom.v1.CollectionService.GetCollectionHealth

@@ -130,8 +130,8 @@ export enum ErrorReason {
   COLLECTION_BUSY = 13,
 
   /**
-   * [FAILED_PRECONDITION] The collection's configuration is gone or invalid: versions can be read, nothing can be uploaded.
-   * Example: {"reason":"ERROR_REASON_COLLECTION_FROZEN"}
+   * [FAILED_PRECONDITION] The collection's object is gone from the configuration: systemAdmin can read its versions, nothing is uploaded or removed.
+   * Example: {"reason":"ERROR_REASON_COLLECTION_FROZEN","metadata":{"collection":"pg-main"}}
    *
    * @generated from enum value: ERROR_REASON_COLLECTION_FROZEN = 14;
    */

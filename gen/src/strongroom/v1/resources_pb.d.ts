@@ -505,7 +505,7 @@ export declare type Collection = Message<"strongroom.v1.Collection"> & {
   organization: string;
 
   /**
-   * Its limits.
+   * Its limits; unset while it is frozen.
    *
    * @generated from field: strongroom.v1.CollectionLimits limits = 5;
    */
@@ -561,7 +561,8 @@ export declare type Collection = Message<"strongroom.v1.Collection"> & {
   rotationStrategy: string;
 
   /**
-   * Whether the configuration object is gone while versions remain: reads only.
+   * Whether the configuration object is gone while versions remain. Then only systemAdmin sees the collection, and only to read: nothing is uploaded,
+   * rotated or deleted until the object is back under the same name. Description, limits, windows and what else the object says are unset.
    *
    * @generated from field: bool frozen = 13;
    */

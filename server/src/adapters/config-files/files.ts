@@ -9,6 +9,14 @@ export interface ConfigFile {
   readonly text: string;
 }
 
+/** What a walk through a configuration directory found. */
+export interface ConfigDirectory {
+  /** In a stable order. */
+  readonly files: readonly ConfigFile[];
+  /** Every directory that was read, without links in its path. */
+  readonly directories: readonly string[];
+}
+
 /** Greatest size of a file in bytes; a Kubernetes object has the same bound. */
 const MAX_FILE_SIZE = 1024 * 1024;
 /** Most files of one directory; a bound against a wrong directory such as `/`, not against use. */
@@ -30,8 +38,9 @@ function why(error: unknown): string {
  * Symbolic links are followed, because Kubernetes mounts a ConfigMap as links into a hidden `..data` directory; a directory or file that
  * is reached a second time by another way is not read again, so that links can neither go in circles nor double an object.
  */
-export async function readConfigFiles(dir: string, findings: Findings): Promise<ConfigFile[]> {
+export async function readConfigFiles(dir: string, findings: Findings): Promise<ConfigDirectory> {
   const files: ConfigFile[] = [];
+  const directories: string[] = [];
   const seen = new Set<string>();
   let full = false;
 
@@ -70,6 +79,7 @@ export async function readConfigFiles(dir: string, findings: Findings): Promise<
       } else if (depth > MAX_DEPTH) {
         fail(path, `expected directories at most ${MAX_DEPTH} deep; is ${dir} right?`);
       } else {
+        directories.push(real);
         const names = (await readdir(join(dir, path))).filter((name) => !name.startsWith(".")).sort();
         for (const name of names) await visit(path === "" ? name : `${path}/${name}`, depth + 1);
       }
@@ -82,8 +92,8 @@ export async function readConfigFiles(dir: string, findings: Findings): Promise<
   if (!root?.isDirectory()) {
     const came = root ? "a file" : "nothing there";
     fail("", `expected a directory at ${dir}, came ${came}; \`strongroom init\` makes one`);
-    return files;
+    return { files, directories };
   }
   await visit("", 0);
-  return files;
+  return { files, directories };
 }

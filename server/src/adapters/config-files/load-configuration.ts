@@ -1,11 +1,12 @@
+import { createHash } from "node:crypto";
 import type { CollectionSpec, Configuration, OrganizationSpec, User } from "../../domain/objects.ts";
 import { quoted, ValueError } from "../../domain/sizes.ts";
 import { readCollection } from "./collection.ts";
 import { type ConfigKind, type ConfigObject, readDocuments } from "./document.ts";
-import { readConfigFiles } from "./files.ts";
+import { type ConfigDirectory, readConfigFiles } from "./files.ts";
 import { checkCollectionName, checkLoginName, suggestion } from "./names.ts";
 import { readOrganization } from "./organization.ts";
-import { type ConfigProblem, Findings } from "./problem.ts";
+import { type ConfigProblem, Findings, formatProblem } from "./problem.ts";
 import { SecretStore } from "./secrets.ts";
 import { type NameReference, readUser } from "./user.ts";
 
@@ -70,16 +71,41 @@ class ObjectIndex {
   }
 }
 
+/** A configuration directory as it was read at one time, not yet judged. */
+export interface DirectoryContent extends ConfigDirectory {
+  /** SHA-256 over everything that was read, in hexadecimal: equal for equal content, whatever the times of the files. */
+  readonly digest: string;
+  /** What could not be read. */
+  readonly findings: Findings;
+}
+
+/**
+ * Reads the files of a configuration directory. Never throws because of what the directory holds: that it is missing, too, is a finding.
+ * @param dir path of the directory; links in it are followed (see {@link readConfigFiles}).
+ */
+export async function readDirectory(dir: string): Promise<DirectoryContent> {
+  const findings = new Findings();
+  const { files, directories } = await readConfigFiles(dir, findings);
+  const hash = createHash("sha256");
+  // Lengths keep apart what would look the same when put together.
+  for (const { file, text } of files) hash.update(`${file.length} ${text.length} ${file}${text}`);
+  for (const problem of findings.problems()) hash.update(formatProblem(problem));
+  return { files, directories, findings, digest: hash.digest("hex") };
+}
+
 /**
  * Reads and checks a configuration directory: `.yaml`, `.yml` and `.json` files in any layout, with one or several documents each. The layout
  * `<namespace>/<group>/<version>/<kind>/<name>.yaml` of existing installations is a convention only.
  *
- * Never throws because of what the directory holds: that it is missing, too, is a problem in the result.
- * @param dir path of the directory; links in it are followed (see {@link readConfigFiles}).
+ * Never throws because of what the directory holds.
+ * @param dir path of the directory.
  */
 export async function loadConfiguration(dir: string): Promise<LoadResult> {
-  const findings = new Findings();
-  const files = await readConfigFiles(dir, findings);
+  return await interpret(await readDirectory(dir));
+}
+
+/** Makes a configuration of what was read. Once only for each content, since it adds to its findings. */
+export async function interpret({ files, findings }: DirectoryContent): Promise<LoadResult> {
   const index = new ObjectIndex(
     files.flatMap((file) => readDocuments(file, findings)),
     findings,

@@ -51,6 +51,7 @@ export function collectionRepository(db: Executor, now: Date, newId: () => strin
       return row;
     },
     findByName: async (name) => (await db.select().from(collections).where(eq(collections.name, name)))[0],
+    all: async () => await db.select().from(collections).orderBy(asc(collections.name)),
     async addUsage(id, change) {
       await db.update(collections).set(usageChange(collections, change)).where(eq(collections.id, id));
     },

@@ -54,11 +54,20 @@ export function versionRepository(db: Executor): VersionRepository {
     },
     removedBy: async (removedBy) =>
       await db.select(columns).from(versions).where(eq(versions.removedBy, removedBy)).orderBy(asc(versions.number)),
-    purgeable: async (now, limit) =>
+    purgeable: async (now, exceptCollectionIds, limit) =>
       await db
         .select(columns)
         .from(versions)
-        .where(and(eq(versions.state, "removed"), lte(versions.purgeAfter, now)))
+        .where(
+          and(
+            eq(versions.state, "removed"),
+            lte(versions.purgeAfter, now),
+            // One parameter, however many there are.
+            exceptCollectionIds.length === 0
+              ? undefined
+              : sql`${versions.collectionId} not in (select jsonb_array_elements_text(${JSON.stringify(exceptCollectionIds)}::jsonb)::uuid)`,
+          ),
+        )
         .orderBy(asc(versions.purgeAfter))
         .limit(limit),
     async markPurged(id, now) {

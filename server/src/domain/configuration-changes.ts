@@ -1,0 +1,33 @@
+import { isDeepStrictEqual } from "node:util";
+import type { Configuration } from "./objects.ts";
+
+/** What differs between two states of the configuration, as `Kind/name`, by kind and name. Never a value. */
+export interface ConfigurationChanges {
+  readonly added: readonly string[];
+  readonly changed: readonly string[];
+  readonly removed: readonly string[];
+}
+
+const KINDS = [
+  ["BackupUser", "users"],
+  ["BackupCollection", "collections"],
+  ["BackupOrganization", "organizations"],
+] as const;
+
+/** Compares two states. A changed Secret shows in the objects that refer to it. */
+export function configurationChanges(before: Configuration, after: Configuration): ConfigurationChanges {
+  const added: string[] = [];
+  const changed: string[] = [];
+  const removed: string[] = [];
+  for (const [kind, part] of KINDS) {
+    const old: ReadonlyMap<string, unknown> = before[part];
+    const now: ReadonlyMap<string, unknown> = after[part];
+    for (const name of [...new Set([...old.keys(), ...now.keys()])].sort()) {
+      const object = `${kind}/${name}`;
+      if (!old.has(name)) added.push(object);
+      else if (!now.has(name)) removed.push(object);
+      else if (!isDeepStrictEqual(old.get(name), now.get(name))) changed.push(object);
+    }
+  }
+  return { added, changed, removed };
+}
