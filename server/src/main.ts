@@ -21,6 +21,7 @@ import type { PasswordHasher, TokenSigner } from "./app/sessions.ts";
 import { DEFAULT_UPLOAD_SETTINGS, type UploadSettings } from "./app/settings.ts";
 import { Sweeper } from "./app/sweeper.ts";
 import type { RateLimits } from "./domain/rate-limit.ts";
+import { monitored, secretDigest } from "./monitoring.ts";
 import {
   type DatabaseLocation,
   parseOptions,
@@ -46,6 +47,8 @@ export interface ServerParts {
   readonly sweepMs: number;
   /** Limits of calls from one address; none when left out, for tests. */
   readonly rateLimits?: RateLimits | undefined;
+  /** SHA-256 in hexadecimal of the secret for /ready and /metrics; without one there are no metrics. */
+  readonly monitoringSecretSha256?: string | undefined;
 }
 
 /** A server that takes calls. */
@@ -59,12 +62,13 @@ export interface RunningServer {
 
 /** Puts the parts together and listens. The server owns store and database and closes them when it stops. */
 export async function startServer(parts: ServerParts, host: string, port: number): Promise<RunningServer> {
-  const state = new ServingState(async () => await parts.database.ping());
+  const monitoring = monitored(parts, randomUUID);
+  const state = new ServingState(async () => await monitoring.database.ping());
   const attempts = new SegmentAttempts();
   const shutdown = new AbortController();
-  const logins = new LoginBudget(parts.database, parts.rateLimits?.login, () => performance.now());
-  const shared = { ...parts, attempts, logins, newId: randomUUID, sha256 };
-  const sweeper = new Sweeper(shared, parts.sweepMs);
+  const logins = new LoginBudget(monitoring.database, parts.rateLimits?.login, () => performance.now());
+  const shared = { ...parts, ...monitoring, attempts, logins, newId: randomUUID, sha256 };
+  const sweeper = new Sweeper(shared, parts.sweepMs, monitoring.metrics?.swept);
   const handler = requestHandler({
     ...shared,
     state,
@@ -83,6 +87,7 @@ export async function startServer(parts: ServerParts, host: string, port: number
       await listener.stop(graceMs, () => shutdown.abort(shuttingDown()));
       await sweeper.stop();
       await parts.config.close?.();
+      await monitoring.readiness.idle();
       await parts.store.close();
       await parts.database.close();
     },
@@ -113,10 +118,16 @@ export async function openParts(
       options.tokenSecretFile === undefined
         ? await JoseSigner.fromDatabase(database, options.sessionMs)
         : JoseSigner.withSecret(Buffer.from((await readFile(options.tokenSecretFile, "utf8")).trim()));
+    const secretFile = options.monitoringSecretFile;
+    const monitoringSecretSha256 =
+      secretFile === undefined ? options.monitoringSecretSha256 : secretDigest(await readFile(secretFile, "utf8"));
+    if (monitoringSecretSha256 === undefined)
+      log.info({}, "/metrics is not served, and /ready gives no details: there is no --monitoring-secret-sha256");
     return {
       database,
       store,
       config,
+      monitoringSecretSha256,
       passwords: new Argon2Hasher(),
       tokens,
       log,

@@ -1,4 +1,5 @@
 import type { CiphertextFormat } from "@strongroom/framing";
+import type { VersionSummary } from "../domain/health.ts";
 import type { ObjectGrant } from "../domain/objects.ts";
 import type { RateLimit, Taken } from "../domain/rate-limit.ts";
 
@@ -195,6 +196,8 @@ export interface UploadRepository {
   overdue(now: Date, limit: number): Promise<UploadRow[]>;
   /** Ended without a version and not yet freed from the store; at most `limit`. */
   uncleaned(limit: number): Promise<UploadRow[]>;
+  /** How many open uploads hold a place, by the collection's id; none for collections without. */
+  openCounts(): Promise<Map<string, number>>;
   /** Committing uploads; at most `limit`. */
   committing(limit: number): Promise<UploadRow[]>;
   /** Marks an ended upload as freed from the store and drops its segments. */
@@ -229,6 +232,8 @@ export interface VersionRepository {
   findByNumber(collectionId: string, number: bigint): Promise<VersionRow | undefined>;
   /** Live versions, highest number first, below `beforeNumber`; at most `limit`. */
   listLive(collectionId: string, beforeNumber: bigint | undefined, limit: number): Promise<VersionRow[]>;
+  /** The live versions of every collection that has any, by the collection's id. */
+  summaries(): Promise<Map<string, VersionSummary>>;
   /** Every live version of the collection. */
   allLive(collectionId: string): Promise<VersionRow[]>;
   /** SHA-256 digests of segments, 32 bytes each, `count` of them from `first`. */

@@ -7,6 +7,7 @@ const LEAP_MS = 24 * 3_600_000;
 export class Sweeper {
   readonly #deps: SweepDeps;
   readonly #everyMs: number;
+  readonly #onSwept: ((report: SweepReport | undefined) => void) | undefined;
   #timer: NodeJS.Timeout | undefined;
   #running: Promise<SweepReport | undefined> | undefined;
   #again = false;
@@ -14,9 +15,11 @@ export class Sweeper {
   #clock: { database: number; process: number } | undefined;
   #pausedUntil = 0;
 
-  constructor(deps: SweepDeps, everyMs: number) {
+  /** @param onSwept is told of each sweep; undefined for one that failed as a whole. */
+  constructor(deps: SweepDeps, everyMs: number, onSwept?: (report: SweepReport | undefined) => void) {
     this.#deps = deps;
     this.#everyMs = everyMs;
+    this.#onSwept = onSwept;
   }
 
   /** Sweeps now and from then on. */
@@ -54,7 +57,12 @@ export class Sweeper {
       });
     this.#running = run;
     try {
-      return await run;
+      const report = await run;
+      if (report !== undefined) this.#onSwept?.(report);
+      return report;
+    } catch (error) {
+      this.#onSwept?.(undefined);
+      throw error;
     } finally {
       if (this.#running === run) this.#running = undefined;
     }

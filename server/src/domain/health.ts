@@ -41,6 +41,31 @@ export function checkHealth(spec: CollectionSpec, versions: readonly HealthVersi
   return checks;
 }
 
+/** The live versions of a collection, summed up. */
+export interface VersionSummary {
+  readonly count: number;
+  /** When the newest was begun. */
+  readonly newestAt: Date;
+  /** Bytes of the largest. */
+  readonly largest: bigint;
+}
+
+/** The status that {@link checkHealth} would give, from sums: for many collections at once. */
+export function healthOfSummary(
+  spec: CollectionSpec,
+  summary: VersionSummary | undefined,
+  storedBytes: bigint,
+  now: Date,
+): HealthStatus {
+  const one = (size: bigint): HealthVersion[] =>
+    summary === undefined ? [] : [{ number: 0n, begunAt: summary.newestAt, size }];
+  const [newest] = one(0n);
+  const checks = [checkSize(spec, one(summary?.largest ?? 0n)), checkSum(spec, one(storedBytes))];
+  if (spec.windows.length > 0) checks.push(checkWindow(spec, newest, now));
+  if (spec.maxAgeMs !== undefined) checks.push(checkAge(spec.maxAgeMs, newest, now));
+  return worst(checks.map((check) => check.status));
+}
+
 /** The only check of a collection whose object is gone from the configuration: there is nothing left to compare with, and no backup comes. */
 export function frozenCheck(): HealthCheck {
   const message =

@@ -17,7 +17,10 @@ import { ADDRESS } from "./call-context.ts";
 import { callLogInterceptor } from "./call-log.ts";
 import { collectionService } from "./collection-service.ts";
 import { healthService } from "./health-service.ts";
+import { type Monitoring, withHttpEndpoints } from "./http-endpoints.ts";
 import type { RequestHandler } from "./listener.ts";
+import type { Metrics } from "./metrics.ts";
+import { metricsInterceptor } from "./metrics-interceptor.ts";
 import { rateLimitInterceptor } from "./rate-limiting.ts";
 import type { ServingState } from "./serving-state.ts";
 import { sessionService } from "./session-service.ts";
@@ -33,6 +36,8 @@ export interface RouterDeps extends UploadServiceDeps, VersionDeps, CollectionDe
   readonly state: ServingState;
   /** Limits of calls from one address; none when left out. */
   readonly rateLimits?: RateLimits | undefined;
+  readonly monitoring: Monitoring;
+  readonly metrics: Metrics | undefined;
   /** Ends running calls when the server must not wait any longer. */
   readonly shutdownSignal: AbortSignal;
 }
@@ -40,7 +45,7 @@ export interface RouterDeps extends UploadServiceDeps, VersionDeps, CollectionDe
 /** Beside the chunk a message has field tags and lengths. */
 const MESSAGE_OVERHEAD = 64 * 1024;
 
-/** The services over Connect, gRPC and gRPC-Web as a request handler. */
+/** The services over Connect, gRPC and gRPC-Web, and the plain HTTP endpoints beside them, as a request handler. */
 export function requestHandler(deps: RouterDeps): RequestHandler {
   const routes = (router: ConnectRouter) => {
     router
@@ -56,10 +61,11 @@ export function requestHandler(deps: RouterDeps): RequestHandler {
         ),
       );
   };
-  return connectNodeAdapter({
+  const connect = connectNodeAdapter({
     routes,
     interceptors: [
       callLogInterceptor(deps.log),
+      ...(deps.metrics === undefined ? [] : [metricsInterceptor(deps.metrics)]),
       rateLimitInterceptor(deps.rateLimits ?? NO_LIMITS),
       authenticationInterceptor(deps),
     ],
@@ -70,4 +76,5 @@ export function requestHandler(deps: RouterDeps): RequestHandler {
     contextValues: (req) =>
       createContextValues().set(ADDRESS, normalizeAddress((req as http.IncomingMessage).socket.remoteAddress ?? "")),
   }) as RequestHandler;
+  return withHttpEndpoints(deps.monitoring, connect);
 }

@@ -1,4 +1,4 @@
-import { and, asc, desc, eq, gte, inArray, isNull, lte, ne, or, sql } from "drizzle-orm";
+import { and, asc, count, desc, eq, gte, inArray, isNull, lte, ne, or, sql } from "drizzle-orm";
 import type { AnyPgColumn, PgDatabase, PgQueryResultHKT } from "drizzle-orm/pg-core";
 import type {
   CollectionRepository,
@@ -173,6 +173,14 @@ export function uploadRepository(db: Executor): UploadRepository {
         .where(and(isNull(uploads.cleanedAt), inArray(uploads.state, ["aborted", "expired"])))
         .orderBy(asc(uploads.begunAt))
         .limit(limit),
+    async openCounts() {
+      const rows = await db
+        .select({ id: uploads.collectionId, count: count() })
+        .from(uploads)
+        .where(and(eq(uploads.state, "open"), eq(uploads.lapsed, false)))
+        .groupBy(uploads.collectionId);
+      return new Map(rows.map((row) => [row.id, row.count]));
+    },
     committing: async (limit) =>
       await db.select().from(uploads).where(eq(uploads.state, "committing")).orderBy(asc(uploads.begunAt)).limit(limit),
     async markCleaned(id, now) {

@@ -1,4 +1,4 @@
-import { and, asc, desc, eq, getTableColumns, lt, lte, sql } from "drizzle-orm";
+import { and, asc, count, desc, eq, getTableColumns, lt, lte, max, sql } from "drizzle-orm";
 import type { VersionRepository } from "../../app/repositories.ts";
 import type { Executor } from "./repositories.ts";
 import * as schema from "./schema.ts";
@@ -31,6 +31,21 @@ export function versionRepository(db: Executor): VersionRepository {
         .where(and(live(collectionId), beforeNumber === undefined ? undefined : lt(versions.number, beforeNumber)))
         .orderBy(desc(versions.number))
         .limit(limit),
+    async summaries() {
+      const rows = await db
+        .select({
+          id: versions.collectionId,
+          count: count(),
+          newestAt: max(versions.begunAt),
+          largest: max(versions.size),
+        })
+        .from(versions)
+        .where(eq(versions.state, "live"))
+        .groupBy(versions.collectionId);
+      return new Map(
+        rows.map(({ id, newestAt, largest, ...row }) => [id, { ...row, newestAt: newestAt!, largest: largest! }]),
+      );
+    },
     allLive: async (collectionId) => await db.select(columns).from(versions).where(live(collectionId)),
     async segmentDigests(id, first, count) {
       const rows = await db

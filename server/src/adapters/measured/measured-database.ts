@@ -1,0 +1,23 @@
+import type { Database } from "../../app/repositories.ts";
+import { DomainError } from "../../domain/errors.ts";
+
+/** The same database; `onError` is called for each call that failed because of it, rather than by an answer to the caller. */
+export function measuredDatabase(inner: Database, onError: () => void): Database {
+  const watched = async <T>(call: Promise<T>): Promise<T> => {
+    try {
+      return await call;
+    } catch (error) {
+      if (!(error instanceof DomainError) || error.reason === "DATABASE_UNAVAILABLE") onError();
+      throw error;
+    }
+  };
+  return {
+    transaction: async (work) => await watched(inner.transaction(work)),
+    read: async (work) => await watched(inner.read(work)),
+    installation: async () => await watched(inner.installation()),
+    // What fails inside it is told by the calls it makes.
+    exclusively: async (name, work) => await inner.exclusively(name, work),
+    ping: async () => await watched(inner.ping()),
+    close: async () => await inner.close(),
+  };
+}
