@@ -49,7 +49,7 @@ export function collectionReport(collection: Collection, sdk: Sdk) {
       maxParallelUploads: limits.maxParallelUploads,
     },
     encryption: collection.encryptionFormats.map((format) => enumWord(sdk.EncryptionFormat, format)),
-    rotation: collection.rotationStrategy,
+    rotation: collection.rotationStrategy || undefined,
     acceptsUploadsNow: collection.acceptsUploadsNow,
     nextWindowAt: toIso(collection.nextWindowAt),
     frozen: collection.frozen,

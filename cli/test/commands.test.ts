@@ -186,6 +186,8 @@ test("ls: collections, and versions through all pages", async (t) => {
         collections: [
           collection(),
           collection({ name: "www", acceptsUploadsNow: false, nextWindowAt: at("22:00:00"), description: "" }),
+          // As the server sends it: the limits are gone with the object.
+          collection({ name: "old", frozen: true, limits: undefined, encryptionFormats: [], description: "" }),
         ],
         nextPageToken: "",
       }),
@@ -207,6 +209,7 @@ test("ls: collections, and versions through all pages", async (t) => {
     "COLLECTION  KEEPS  MAX EACH  MAX ALL  ENCRYPTION  UPLOADS                    DESCRIPTION",
     "pg-main         5     1 MiB   10 MiB  openpgp     open                       the main database",
     "www             5     1 MiB   10 MiB  openpgp     from 2026-01-01 22:00 UTC  -",
+    "old             -         -        -  -           frozen                     -",
     "",
   ]);
   const versions = await testContext(t, choices);
