@@ -884,6 +884,39 @@ test("a Kubernetes mount is read once, and links cannot go in circles", async (t
   t.is(result.configuration.users.size, 1);
 });
 
+test("a List, as kubectl writes it, is read like documents of its own", async (t) => {
+  const { configuration, problems, warnings } = await load(t, {
+    "cluster.yaml": `apiVersion: v1
+kind: List
+metadata: {resourceVersion: ""}
+items:
+  - apiVersion: backups.riotkit.org/v1alpha1
+    kind: BackupUser
+    metadata:
+      annotations: {kubectl.kubernetes.io/last-applied-configuration: "{}"}
+      creationTimestamp: "2022-02-01T10:00:00Z"
+      managedFields: []
+      name: ann
+      namespace: backups
+      uid: x
+    spec: {email: ann@example.org, roles: [usersManager], password: "${HASH}"}
+    status: {}
+  - apiVersion: backups.riotkit.org/v1alpha1
+    kind: BackupCollection
+    metadata: {name: db}
+    spec: {maxBackupsCount: 0, maxOneVersionSize: 1M, maxCollectionSize: 1M}
+  - {apiVersion: v1, kind: List, items: []}
+`,
+  });
+  t.deepEqual(problems.map(formatProblem), [
+    "cluster.yaml:19: items[1].spec.maxBackupsCount: expected a whole number from 1 to 1000000, came 0",
+  ]);
+  t.deepEqual(warnings.map(formatProblem), [
+    'cluster.yaml:20: items[2].kind: kind "List" is not read by this server, ignored',
+  ]);
+  t.deepEqual(configuration.users.get("ann")!.roles, ["userManager"]);
+});
+
 test("links to nothing and to themselves are reported, named pipes passed by", async (t) => {
   const dir = await directoryOf(t, { "u.yaml": user() });
   await symlink("nowhere", join(dir, "gone.yaml"));

@@ -104,14 +104,20 @@ export function readDocuments({ file, text }: ConfigFile, findings: Findings): C
       findings.error(at(alias.offset), alias.reason);
     } else if (isMap(body)) {
       const context = { file, document, lines, findings };
-      const object = identify(context, new ObjectNode(context, body, place));
-      if (object) objects.push(object);
+      objects.push(...objectsOf(context, new ObjectNode(context, body, place)));
     } else if (!isScalar(body) || body.value !== null) {
       // A document of nothing but a comment is no mistake; this one holds something.
       findings.error(place, "expected a mapping with apiVersion, kind, metadata and spec, came something else");
     }
   }
   return objects;
+}
+
+/** The object of a document, or those of a `List`, which is what `kubectl get -o yaml` writes. */
+function objectsOf(context: NodeContext, root: ObjectNode): ConfigObject[] {
+  const items = root.get("kind")?.isText("List") ? (root.get("items")?.items() ?? []) : undefined;
+  const roots = items === undefined ? [root] : items.flatMap((item) => item.object() ?? []);
+  return roots.flatMap((each) => identify(context, each) ?? []);
 }
 
 /** Finds out kind and name; undefined, with a report, for what is not read. */

@@ -116,6 +116,11 @@ export class ValueNode {
     return isSeq(this.#node);
   }
 
+  /** Whether this is exactly that text; reports nothing. */
+  isText(text: string): boolean {
+    return this.#scalar() === text;
+  }
+
   /** Whether nothing or `null` stands here. */
   isNull(): boolean {
     return !isMap(this.#node) && !isSeq(this.#node) && (this.#scalar() ?? null) === null;
