@@ -26,7 +26,7 @@ export interface ServerMonitoring {
   readonly store: BlobStore;
   readonly metrics: Metrics | undefined;
   readonly readiness: Readiness;
-  readonly monitoring: Monitoring;
+  readonly monitoring: Omit<Monitoring, "stopping">;
 }
 
 /** Puts measuring around store and database, if anybody can read what is measured. */

@@ -18,6 +18,8 @@ import { MemoryBlobStore } from "../src/adapters/memory/memory-blob-store.ts";
 import { openPglite } from "../src/adapters/pglite/pglite.ts";
 import { BlobStoreError } from "../src/app/ports.ts";
 import { type RunningServer, startServer } from "../src/main.ts";
+import { withHttpEndpoints } from "../src/transport/http-endpoints.ts";
+import { listen } from "../src/transport/listener.ts";
 import { compositeOf, cutSegments, openpgpMessage } from "./support/ciphertext.ts";
 import { FaultyBlobStore } from "./support/faulty-blob-store.ts";
 import { MIB, SETTINGS } from "./support/harness.ts";
@@ -173,6 +175,25 @@ test("readiness: every check with its message for who has the secret, which appe
   t.false(log().includes("a%20secret") || log().includes("a secret"), "the secret is in no log");
   await writeFile(join(dir, "collections.yaml"), COLLECTION("db").replace("10M", "1M"));
   t.is(await config.reload(), "refused");
+});
+
+test("a server that is stopping is not ready, and asks nobody", async (t) => {
+  const handler = withHttpEndpoints(
+    {
+      secretSha256: undefined,
+      stopping: () => true,
+      ready: async () => await Promise.reject(new Error("asked")),
+      metrics: undefined,
+    },
+    (_req, res) => void res.end("passed on"),
+  );
+  const listener = await listen(handler, "127.0.0.1", 0);
+  t.teardown(() => listener.stop(0, () => {}));
+  const url = `http://127.0.0.1:${listener.port}`;
+  const ready = await get(`${url}/ready`);
+  t.is(ready.status, 500);
+  t.is(JSON.parse(ready.text).error, "the server is stopping");
+  t.is((await get(`${url}/api`)).text, "passed on");
 });
 
 test("a metrics scrape shows what happened", async (t) => {

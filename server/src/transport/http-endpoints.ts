@@ -6,6 +6,8 @@ import type { RequestHandler } from "./listener.ts";
 export interface Monitoring {
   /** SHA-256 of the secret in hexadecimal; undefined when there is none, and nothing is told then. */
   readonly secretSha256: string | undefined;
+  /** Whether the server is on its way out, and clients should go elsewhere. */
+  readonly stopping: () => boolean;
   /** The conditions of taking calls. */
   readonly ready: () => Promise<readonly ReadinessCheck[]>;
   /** Prometheus' metrics; undefined when they are not served. */
@@ -71,6 +73,7 @@ const ALLOW = { allow: "GET, HEAD" } as const;
 
 async function ready(monitoring: Monitoring, req: Parameters<RequestHandler>[0]): Promise<Answer> {
   if (monitoring.secretSha256 !== undefined && !hasSecret(monitoring.secretSha256, req)) return unauthorized();
+  if (monitoring.stopping()) return failure(500, "the server is stopping");
   const checks = await monitoring.ready();
   const isReady = checks.every((check) => check.ok);
   // Without a secret anybody may ask, and learns no more than a load balancer needs.

@@ -36,7 +36,7 @@ export interface RouterDeps extends UploadServiceDeps, VersionDeps, CollectionDe
   readonly state: ServingState;
   /** Limits of calls from one address; none when left out. */
   readonly rateLimits?: RateLimits | undefined;
-  readonly monitoring: Monitoring;
+  readonly monitoring: Omit<Monitoring, "stopping">;
   readonly metrics: Metrics | undefined;
   /** Ends running calls when the server must not wait any longer. */
   readonly shutdownSignal: AbortSignal;
@@ -76,5 +76,5 @@ export function requestHandler(deps: RouterDeps): RequestHandler {
     contextValues: (req) =>
       createContextValues().set(ADDRESS, normalizeAddress((req as http.IncomingMessage).socket.remoteAddress ?? "")),
   }) as RequestHandler;
-  return withHttpEndpoints(deps.monitoring, connect);
+  return withHttpEndpoints({ ...deps.monitoring, stopping: () => deps.state.stopping }, connect);
 }
