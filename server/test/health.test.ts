@@ -1,6 +1,15 @@
 import test from "ava";
-import { checkHealth, type HealthCheck, type HealthVersion, newestOf, worst } from "../src/domain/health.ts";
+import fc from "fast-check";
+import {
+  checkHealth,
+  type HealthCheck,
+  type HealthVersion,
+  healthOfSummary,
+  newestOf,
+  worst,
+} from "../src/domain/health.ts";
 import type { CollectionSpec } from "../src/domain/objects.ts";
+import { parseWindow } from "../src/domain/window.ts";
 
 const HOUR = 3_600_000;
 const NOW = new Date("2026-03-10T12:00:00Z");
@@ -181,4 +190,34 @@ test("sum: sizes beyond 2^53", (t) => {
   const begunAt = "2026-03-10T00:00:00Z";
   t.is(check("sum", huge, [version(1, begunAt, 2n ** 54n)]).status, "ok");
   t.is(check("sum", huge, [version(1, begunAt, 2n ** 54n), version(2, begunAt, 1n)]).status, "failed");
+});
+
+test("property: the status from sums is that of the checks", (t) => {
+  const specs = fc.record({
+    windows: fc.constantFrom([], [parseWindow({ from: "0 1 * * *", duration: "1h" })]),
+    maxAgeMs: fc.constantFrom(undefined, HOUR, 24 * HOUR),
+  });
+  const versions = fc.array(
+    fc.record({
+      number: fc.bigInt(1n, 99n),
+      begunAt: fc.integer({ min: 0, max: 48 }).map((hours) => new Date(NOW.getTime() - hours * HOUR)),
+      size: fc.bigInt(1n, 1500n),
+    }),
+    { maxLength: 5 },
+  );
+  const seen = new Set<string>();
+  fc.assert(
+    fc.property(specs, versions, (change, live) => {
+      const checked = spec(change);
+      const sum = live.reduce((total, v) => total + v.size, 0n);
+      const largest = live.reduce((most, v) => (v.size > most ? v.size : most), 0n);
+      const newest = newestOf(live);
+      const summary = newest && { count: live.length, newestAt: newest.begunAt, largest };
+      const expected = worst(checkHealth(checked, live, NOW).map((check) => check.status));
+      seen.add(expected);
+      return healthOfSummary(checked, summary, sum, NOW) === expected;
+    }),
+    { numRuns: 1000 },
+  );
+  t.deepEqual([...seen].sort(), ["failed", "ok", "warning"]);
 });

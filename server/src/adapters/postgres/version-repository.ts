@@ -80,7 +80,7 @@ export function versionRepository(db: Executor): VersionRepository {
             // One parameter, however many there are.
             exceptCollectionIds.length === 0
               ? undefined
-              : sql`${versions.collectionId} not in (select jsonb_array_elements_text(${JSON.stringify(exceptCollectionIds)}::jsonb)::uuid)`,
+              : sql`${versions.collectionId} not in (select jsonb_array_elements_text(${JSON.stringify(exceptCollectionIds)}::text::jsonb)::uuid)`,
           ),
         )
         .orderBy(asc(versions.purgeAfter))
