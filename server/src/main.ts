@@ -7,9 +7,7 @@ import { destination, type Logger, pino } from "pino";
 import { Argon2Hasher } from "./adapters/argon2/argon2-hasher.ts";
 import { formatProblem } from "./adapters/config-files/problem.ts";
 import { ConfigFilesSource } from "./adapters/config-files/source.ts";
-import { DirectoryBlobStore } from "./adapters/filesystem/directory-blob-store.ts";
 import { JoseSigner } from "./adapters/jose/jose-signer.ts";
-import { MemoryBlobStore } from "./adapters/memory/memory-blob-store.ts";
 import { openPglite } from "./adapters/pglite/pglite.ts";
 import { openPostgres } from "./adapters/postgres/postgres.ts";
 import { checkInstallation } from "./app/installation.ts";
@@ -22,14 +20,8 @@ import { DEFAULT_UPLOAD_SETTINGS, type UploadSettings } from "./app/settings.ts"
 import { Sweeper } from "./app/sweeper.ts";
 import type { RateLimits } from "./domain/rate-limit.ts";
 import { monitored, secretDigest } from "./monitoring.ts";
-import {
-  type DatabaseLocation,
-  parseOptions,
-  type ServerOptions,
-  type StorageLocation,
-  serveHelp,
-  UsageError,
-} from "./options.ts";
+import { openStore } from "./open-store.ts";
+import { type DatabaseLocation, parseOptions, type ServerOptions, serveHelp, UsageError } from "./options.ts";
 import { type Listener, listen } from "./transport/listener.ts";
 import { requestHandler } from "./transport/router.ts";
 import { ServingState, shuttingDown } from "./transport/serving-state.ts";
@@ -108,7 +100,7 @@ export async function openParts(
     log.warn({ file: warning.file, line: warning.line }, `configuration: ${formatProblem(warning)}`);
   const opened: { close(): Promise<void> }[] = [];
   try {
-    const store = await openStore(options.storage);
+    const store = await openStore(options.storage, log);
     opened.push(store);
     const database = await openDatabase(options.database, log);
     opened.push(database);
@@ -152,11 +144,6 @@ async function openDatabase(database: DatabaseLocation, log: Logger): Promise<Da
     waitMs: DATABASE_WAIT_MS,
     onWait: (reason) => log.warn({}, `waiting for the database: ${reason}`),
   });
-}
-
-async function openStore(location: StorageLocation): Promise<BlobStore> {
-  if (location.kind === "memory") return new MemoryBlobStore({ discard: location.discard });
-  return await DirectoryBlobStore.open(location.path);
 }
 
 /**

@@ -4,6 +4,7 @@ import { parseArgs } from "node:util";
 import { isPostgresUrl, type PostgresLocation, parsePostgresUrl } from "./domain/postgres-url.ts";
 import { parseRateLimit, type RateLimits } from "./domain/rate-limit.ts";
 import { formatDuration, formatSize, parseDuration, parseSize } from "./domain/sizes.ts";
+import { describeUrl, parseStorage, type StorageLocation } from "./storage-url.ts";
 
 /** An option as it is declared: the one source of parsing, help and documentation. */
 export interface OptionDeclaration {
@@ -57,7 +58,7 @@ export const OPTION_DECLARATIONS = [
     name: "storage",
     value: "URL",
     fallback: "file:<data>/storage",
-    help: "`file:///DIR` or `mem://` (lost at the end; for tests)",
+    help: "`s3://BUCKET/PREFIX?endpoint=...&region=...`, `file:///DIR` or `mem://` (lost at the end; for tests)",
   },
   {
     name: "listen",
@@ -151,11 +152,6 @@ export type DatabaseLocation =
       readonly passwords: { readonly passwordFile: string | undefined; readonly passFile: string | undefined };
       readonly connections: number;
     };
-
-/** Where objects are kept, as the storage URL says. */
-export type StorageLocation =
-  | { readonly kind: "memory"; readonly discard: boolean }
-  | { readonly kind: "directory"; readonly path: string };
 
 const DAY_MS = 24 * 3_600_000;
 
@@ -311,19 +307,6 @@ function parseConnections(text: string): number {
   return connections;
 }
 
-function parseStorage(text: string): StorageLocation {
-  if (text === "mem://") return { kind: "memory", discard: false };
-  if (text === "mem://discard") return { kind: "memory", discard: true };
-  const match = /^file:(?:\/\/)?(\/[^/].*|\.{1,2}\/.+)$/.exec(text);
-  if (match === null) throw new RangeError(`expected file:///DIR or mem://, got ${describeUrl(text)}`);
-  return { kind: "directory", path: resolve(decodeURIComponent(match[1]!)) };
-}
-
-/** A URL for a message: only its scheme, since the rest may hold a password. */
-function describeUrl(text: string): string {
-  return `"${/^[a-z0-9+.-]{1,20}:/i.exec(text)?.[0] ?? ""}..."`;
-}
-
 function parseSegmentSize(text: string): bigint {
   const size = parseSize(text);
   const mib = 1024n * 1024n;
@@ -365,5 +348,6 @@ Examples:
   strongroom serve --data /var/lib/strongroom --listen 127.0.0.1:9000
   strongroom serve --config /etc/strongroom --storage file:///backup/strongroom
   strongroom serve --database postgres://strongroom@localhost/strongroom --database-password-file /etc/strongroom/database-password
+  strongroom serve --storage "s3://backups/strongroom?endpoint=https://s3.example.org&region=eu-1&pathStyle=true"
 `;
 }

@@ -43,7 +43,7 @@ function importsOf(source: string): Import[] {
 function partOf(file: string): string {
   const [workspace, , folder, adapter, ...rest] = file.split("/");
   if (workspace !== "server") return workspace ?? "";
-  if (folder === "options.ts") return "options";
+  if (folder === "options.ts" || folder === "storage-url.ts") return "options";
   if (adapter === undefined) return "main";
   return folder === "adapters" && rest.length > 0 ? `adapters/${adapter}` : (folder ?? "");
 }
@@ -86,6 +86,7 @@ const ADAPTER_PAIRS: ReadonlySet<string> = new Set([
   "filesystem -> file-lock",
   "filesystem -> blob-store",
   "memory -> blob-store",
+  "s3 -> blob-store",
 ]);
 
 /** Packages of others, and the only parts they are imported from. A scope ends in a slash. */

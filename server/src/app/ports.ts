@@ -29,11 +29,25 @@ export interface BlobPart {
   readonly sha256: Uint8Array;
 }
 
-/** What a store knows of a finished object. */
-export interface BlobStat {
+/** A part as a store lists it. */
+export interface StoredPart {
+  /** From 0. */
+  readonly index: number;
+  /** Bytes. */
+  readonly size: bigint;
+  /** 32 bytes; undefined where the store keeps no digests of parts. */
+  readonly sha256: Uint8Array | undefined;
+}
+
+/** What a listing tells of a finished object. */
+export interface ListedBlob {
   readonly key: string;
   /** Bytes. */
   readonly size: bigint;
+}
+
+/** What a store knows of a finished object. */
+export interface BlobStat extends ListedBlob {
   /** The upload id given to {@link BlobStore.begin}; undefined for objects made by {@link BlobStore.put}. */
   readonly uploadId: string | undefined;
 }
@@ -60,7 +74,7 @@ export interface BlobStore {
   begin(key: string, uploadId: string): Promise<string>;
   /**
    * Stores one part. Reads `body` to its end; when that throws, or gives fewer or more than `part.size` bytes, no part comes to be and the
-   * error is passed on. A part that exists already under this index is replaced by the same bytes (the caller pins size and digest).
+   * error is passed on. Throws {@link BlobDigestError} when a store that verifies found other bytes than declared. A part that exists already under this index is replaced by the same bytes (the caller pins size and digest).
    */
   writePart(
     blob: PendingBlob,
@@ -70,7 +84,7 @@ export interface BlobStore {
     signal: AbortSignal,
   ): Promise<void>;
   /** The parts that exist, by index. Throws {@link BlobNotFoundError} when there is no such unfinished object. */
-  listParts(blob: PendingBlob): Promise<BlobPart[]>;
+  listParts(blob: PendingBlob): Promise<StoredPart[]>;
   /**
    * Publishes the object of exactly these parts, after comparing them with what is stored (size, and digest where the store keeps one). Repeating it
    * after success succeeds. Throws {@link BlobNotFoundError} when neither the unfinished nor the finished object exists.
@@ -94,7 +108,7 @@ export interface BlobStore {
   /** Deletes a finished object; a missing one is no error. */
   delete(key: string): Promise<void>;
   /** Every finished object whose key begins with `prefix`, by key. */
-  list(prefix: string): AsyncIterable<BlobStat>;
+  list(prefix: string): AsyncIterable<ListedBlob>;
   /** Releases locks and connections. */
   close(): Promise<void>;
 }
@@ -102,6 +116,16 @@ export interface BlobStore {
 /** The store failed or gave an answer that cannot be right; the call may be repeated. */
 export class BlobStoreError extends Error {
   override name = "BlobStoreError";
+}
+
+/** The store is out of reach, overloaded or failing at the moment: the same call may well succeed a little later. */
+export class BlobStoreUnavailableError extends BlobStoreError {
+  override name = "BlobStoreUnavailableError";
+}
+
+/** The store itself found that the bytes of a part do not have the declared digest. */
+export class BlobDigestError extends BlobStoreError {
+  override name = "BlobDigestError";
 }
 
 /** There is no such object, finished or unfinished as the call says. */

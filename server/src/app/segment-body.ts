@@ -60,11 +60,7 @@ export async function* checkedSegmentBody(options: SegmentBodyOptions): AsyncGen
     }
     if (received < segment.size) throw sizeMismatch(segment, received, "fewer");
     if (hash !== undefined && !bytesEqual(hash.digest(), segment.sha256)) {
-      throw new DomainError(
-        "SEGMENT_DIGEST_MISMATCH",
-        `the bytes of segment ${segment.index} do not have the announced SHA-256; they were changed on the way or the header is wrong; send the segment again`,
-        { metadata: { index: String(segment.index) } },
-      );
+      throw digestMismatch(segment.index);
     }
     if (held !== undefined) yield held;
   } catch (error) {
@@ -75,6 +71,15 @@ export async function* checkedSegmentBody(options: SegmentBodyOptions): AsyncGen
     // Lets the transport drop what is still on its way. Not awaited: a source that is stuck in next() would never answer.
     void iterator.return?.().catch(() => {});
   }
+}
+
+/** The refusal of bytes that are not those announced, whether this server or its store found it. */
+export function digestMismatch(index: number, cause?: unknown): DomainError {
+  return new DomainError(
+    "SEGMENT_DIGEST_MISMATCH",
+    `the bytes of segment ${index} do not have the announced SHA-256; they were changed on the way or the header is wrong; send the segment again`,
+    { metadata: { index: String(index) }, cause },
+  );
 }
 
 function chunkSizeInvalid(size: number, most: number): DomainError {

@@ -5,11 +5,11 @@ import { bytesEqual } from "../domain/segments.ts";
 import { type Admission, admitSegment, type SegmentInput } from "./admit-segment.ts";
 import type { UploadDeps } from "./create-upload.ts";
 import { requireOwnUpload, requireUploadAccess } from "./guards.ts";
-import { pinned } from "./ports.ts";
+import { BlobDigestError, pinned } from "./ports.ts";
 import type { UploadRow } from "./repositories.ts";
 import { changeReservation, leaseFrom } from "./reservations.ts";
 import type { SegmentAttempts } from "./segment-attempts.ts";
-import { BodyBrokenError, checkedSegmentBody } from "./segment-body.ts";
+import { BodyBrokenError, checkedSegmentBody, digestMismatch } from "./segment-body.ts";
 import { refuseUpload, renewUpload } from "./upload-lifecycle.ts";
 
 /** What the use case needs. */
@@ -120,6 +120,10 @@ async function afterFailure(
     return error;
   }
   if (error instanceof BodyBrokenError) return error;
+  if (error instanceof BlobDigestError) {
+    await release(deps, admitted);
+    return digestMismatch(admitted.segment.index, error);
+  }
   // The segment's row and reservation stay: the client keeps its copy and sends it again.
   return new DomainError("STORE_UNAVAILABLE", "the segment could not be stored; send it again in a moment", {
     cause: error,

@@ -28,9 +28,9 @@ export function publicationBehaviour(test: DeclareTest): void {
     await store.complete(blob, "upload-1", partsOf(pieces));
     const stat = { key: "dumps/1", size: BigInt(data.length), uploadId: "upload-1" };
     t.deepEqual(await store.stat("dumps/1"), stat);
-    t.deepEqual(await collect(store.list("")), [stat]);
+    t.deepEqual(await collect(store.list("")), [{ key: stat.key, size: stat.size }]);
     t.true((await read(store, "dumps/1")).equals(data));
-    t.deepEqual(await store.get("dumps/1", data.length), Buffer.from(data));
+    t.true(Buffer.from(data).equals((await store.get("dumps/1", data.length))!));
     await t.throwsAsync(store.listParts(blob), { instanceOf: BlobNotFoundError });
   });
 
@@ -185,9 +185,10 @@ export function publicationBehaviour(test: DeclareTest): void {
 
     const again = await reopen();
     t.deepEqual(await collect(again.list("")), [
-      { key: "dumps/finished", size: BigInt(data.length), uploadId: "upload-1" },
-      { key: "notes/put", size: 5n, uploadId: undefined },
+      { key: "dumps/finished", size: BigInt(data.length) },
+      { key: "notes/put", size: 5n },
     ]);
+    t.is((await again.stat("dumps/finished"))?.uploadId, "upload-1");
     t.true((await read(again, "dumps/finished")).equals(data));
     await again.complete(finished, "upload-1", partsOf(pieces));
     t.deepEqual(await again.get("notes/put", 10), Buffer.from("small"));

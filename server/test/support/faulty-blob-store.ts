@@ -4,8 +4,10 @@ import type {
   BlobStat,
   BlobStore,
   BlobStoreCapabilities,
+  ListedBlob,
   PartPlacement,
   PendingBlob,
+  StoredPart,
 } from "../../src/app/ports.ts";
 import { BlobStoreError } from "../../src/app/ports.ts";
 
@@ -131,7 +133,7 @@ export class FaultyBlobStore implements BlobStore {
     return this.#around(faults, write, signal);
   }
 
-  listParts(blob: PendingBlob): Promise<BlobPart[]> {
+  listParts(blob: PendingBlob): Promise<StoredPart[]> {
     return this.#call("listParts", () => this.#inner.listParts(blob));
   }
 
@@ -167,7 +169,7 @@ export class FaultyBlobStore implements BlobStore {
     return this.#call("delete", () => this.#inner.delete(key));
   }
 
-  list(prefix: string): AsyncIterable<BlobStat> {
+  list(prefix: string): AsyncIterable<ListedBlob> {
     return this.#stream(this.#due("list"), this.#inner.list(prefix));
   }
 

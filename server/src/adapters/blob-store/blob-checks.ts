@@ -1,4 +1,4 @@
-import type { BlobPart, BlobStoreCapabilities, PartPlacement } from "../../app/ports.ts";
+import type { BlobPart, BlobStoreCapabilities, PartPlacement, StoredPart } from "../../app/ports.ts";
 import { BlobStoreError } from "../../app/ports.ts";
 
 /** Most bytes of a chunk that a store's `read` yields: a little under 1 MiB, so that a message around it still fits one HTTP/2 write. */
@@ -16,11 +16,16 @@ const SHA256_BYTES = 32;
  * @throws BlobStoreError
  */
 export function assertBlobKey(key: string): void {
-  if (key.length <= MAX_KEY_LENGTH && key.split("/").every(isSegment)) return;
+  if (isBlobKey(key)) return;
   throw new BlobStoreError(
     `The key ${quote(key)} cannot be used: expected at most ${MAX_KEY_LENGTH} characters in segments separated by "/", each of at most ` +
       `${MAX_SEGMENT_LENGTH} letters, digits, ".", "_" and "-", not beginning with ".".`,
   );
+}
+
+/** Whether every store could keep this key; a bucket may hold others that somebody else put there. */
+export function isBlobKey(key: string): boolean {
+  return key.length <= MAX_KEY_LENGTH && key.split("/").every(isSegment);
 }
 
 /**
@@ -94,7 +99,7 @@ export function contiguousSize(key: string, parts: readonly BlobPart[]): bigint 
 export function assertPartsStored(
   key: string,
   wanted: readonly BlobPart[],
-  stored: ReadonlyMap<number, BlobPart>,
+  stored: ReadonlyMap<number, StoredPart>,
 ): void {
   for (const part of wanted) {
     const found = stored.get(part.index);
@@ -109,13 +114,15 @@ export function assertPartsStored(
   }
 }
 
-/** Whether two parts are the same by index, size and digest. */
-export function isSamePart(a: BlobPart, b: BlobPart): boolean {
-  return a.index === b.index && a.size === b.size && Buffer.compare(a.sha256, b.sha256) === 0;
+/** Whether a stored part is the one that is wanted, by index, size and, where the store keeps one, digest. */
+export function isSamePart(stored: StoredPart, wanted: BlobPart): boolean {
+  if (stored.index !== wanted.index || stored.size !== wanted.size) return false;
+  return stored.sha256 === undefined || Buffer.compare(stored.sha256, wanted.sha256) === 0;
 }
 
-function describe(part: BlobPart): string {
-  return `${part.size} bytes with SHA-256 ${Buffer.from(part.sha256).toString("hex")}`;
+function describe(part: StoredPart): string {
+  const digest = part.sha256 === undefined ? "" : ` with SHA-256 ${Buffer.from(part.sha256).toString("hex")}`;
+  return `${part.size} bytes${digest}`;
 }
 
 /**

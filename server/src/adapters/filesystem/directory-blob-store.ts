@@ -5,6 +5,7 @@ import type {
   BlobStat,
   BlobStore,
   BlobStoreCapabilities,
+  ListedBlob,
   PartPlacement,
   PendingBlob,
 } from "../../app/ports.ts";
@@ -218,7 +219,7 @@ export class DirectoryBlobStore implements BlobStore {
     await this.#change(key, `delete ${key}`, () => this.#tree.remove(key));
   }
 
-  async *list(prefix: string): AsyncIterable<BlobStat> {
+  async *list(prefix: string): AsyncIterable<ListedBlob> {
     assertKeyPrefix(prefix);
     this.#assertOpen();
     yield* eachOnDisk(this.#doing("list the objects"), this.#tree.list(prefix));

@@ -1,6 +1,6 @@
 import { type FileHandle, open, readdir, readFile, stat, unlink } from "node:fs/promises";
 import { dirname, join } from "node:path";
-import type { BlobStat } from "../../app/ports.ts";
+import type { BlobStat, ListedBlob } from "../../app/ports.ts";
 import { BlobStoreError } from "../../app/ports.ts";
 import { unlessMissing } from "./disk-error.ts";
 import { createDurably, moveDurably, pruneUpTo, syncUpTo } from "./durable-files.ts";
@@ -99,13 +99,13 @@ export class ObjectTree {
   }
 
   /** Every object whose key begins with the prefix, by key; reads one directory at a time. */
-  async *list(prefix: string): AsyncGenerator<BlobStat> {
+  async *list(prefix: string): AsyncGenerator<ListedBlob> {
     const slash = prefix.lastIndexOf("/");
     yield* this.#walk(prefix.slice(0, slash + 1), prefix.slice(slash + 1));
   }
 
   /** @param parent empty, or a key's beginning that ends in a slash. */
-  async *#walk(parent: string, namePrefix: string): AsyncGenerator<BlobStat> {
+  async *#walk(parent: string, namePrefix: string): AsyncGenerator<ListedBlob> {
     // A directory that is missing was pruned meanwhile, or never was.
     const entries = await unlessMissing(() => readdir(join(this.#objects, parent), { withFileTypes: true }));
     // Keys are compared with their slashes: "a-b" comes before "a/b", though "a" comes before "a-b".
@@ -118,8 +118,9 @@ export class ObjectTree {
       if (name.endsWith("/")) {
         yield* this.#walk(key, "");
       } else {
-        const found = await this.stat(key);
-        if (found !== undefined) yield found;
+        // Undefined when it was deleted meanwhile.
+        const size = await fileSize(join(this.#objects, key));
+        if (size !== undefined) yield { key, size };
       }
     }
   }

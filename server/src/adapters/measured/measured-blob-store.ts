@@ -4,8 +4,10 @@ import {
   type BlobStat,
   type BlobStore,
   type BlobStoreCapabilities,
+  type ListedBlob,
   type PartPlacement,
   type PendingBlob,
+  type StoredPart,
 } from "../../app/ports.ts";
 
 /** How a call of a store ended: `missing` for an object that is not there, `canceled` when the caller or its body ended it. */
@@ -56,7 +58,7 @@ export class MeasuredBlobStore implements BlobStore {
     }
   }
 
-  listParts(blob: PendingBlob): Promise<BlobPart[]> {
+  listParts(blob: PendingBlob): Promise<StoredPart[]> {
     return this.#timed("listParts", () => this.#inner.listParts(blob));
   }
 
@@ -92,7 +94,7 @@ export class MeasuredBlobStore implements BlobStore {
     return this.#timed("delete", () => this.#inner.delete(key));
   }
 
-  list(prefix: string): AsyncIterable<BlobStat> {
+  list(prefix: string): AsyncIterable<ListedBlob> {
     return this.#timedItems("list", () => this.#inner.list(prefix));
   }
 

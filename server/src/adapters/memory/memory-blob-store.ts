@@ -3,8 +3,10 @@ import type {
   BlobStat,
   BlobStore,
   BlobStoreCapabilities,
+  ListedBlob,
   PartPlacement,
   PendingBlob,
+  StoredPart,
 } from "../../app/ports.ts";
 import { BlobNotFoundError, BlobStoreError } from "../../app/ports.ts";
 import {
@@ -93,7 +95,7 @@ export class MemoryBlobStore implements BlobStore {
     parts.set(index, { index, size, sha256: Uint8Array.from(part.sha256), chunks: this.#discard ? undefined : chunks });
   }
 
-  async listParts(blob: PendingBlob): Promise<BlobPart[]> {
+  async listParts(blob: PendingBlob): Promise<StoredPart[]> {
     const parts = [...this.#find(blob).parts.values()].sort((a, b) => a.index - b.index);
     return parts.map(({ index, size, sha256 }) => ({ index, size, sha256 }));
   }
@@ -167,12 +169,12 @@ export class MemoryBlobStore implements BlobStore {
     this.#objects.delete(key);
   }
 
-  async *list(prefix: string): AsyncIterable<BlobStat> {
+  async *list(prefix: string): AsyncIterable<ListedBlob> {
     assertKeyPrefix(prefix);
     const keys = [...this.#objects.keys()].filter((key) => key.startsWith(prefix)).sort();
     for (const key of keys) {
       const object = this.#objects.get(key);
-      if (object !== undefined) yield { key, size: object.size, uploadId: object.uploadId };
+      if (object !== undefined) yield { key, size: object.size };
     }
   }
 

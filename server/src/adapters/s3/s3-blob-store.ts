@@ -1,0 +1,352 @@
+import { createHash } from "node:crypto";
+import type { Readable } from "node:stream";
+import {
+  CompleteMultipartUploadCommand,
+  DeleteObjectCommand,
+  GetObjectCommand,
+  HeadObjectCommand,
+  ListObjectsV2Command,
+  PutObjectCommand,
+} from "@aws-sdk/client-s3";
+import type {
+  BlobPart,
+  BlobStat,
+  BlobStore,
+  BlobStoreCapabilities,
+  ListedBlob,
+  PartPlacement,
+  PendingBlob,
+  StoredPart,
+} from "../../app/ports.ts";
+import { BlobNotFoundError, BlobStoreError } from "../../app/ports.ts";
+import {
+  assertAtMost,
+  assertBlobKey,
+  assertKeyPrefix,
+  assertPartsStored,
+  assertRange,
+  contiguousSize,
+  isBlobKey,
+  partOffset,
+} from "../blob-store/blob-checks.ts";
+import {
+  type Bucket,
+  callOptions,
+  createUpload,
+  listParts,
+  listUploads,
+  type MultipartUpload,
+  removeUpload,
+  sendPart,
+  UPLOAD_ID_METADATA,
+} from "./bucket.ts";
+import { PartBody } from "./part-request.ts";
+import { PROBE_FOLDER, type S3Abilities } from "./probe.ts";
+import { readBody } from "./read-body.ts";
+import { isNoSuchKey, statusOf, storeError } from "./s3-error.ts";
+
+/** Completing may take a store minutes: some copy all parts together. In milliseconds. */
+const COMPLETE_MS = 30 * 60_000;
+
+/** What {@link S3BlobStore} is made of. */
+export interface S3BlobStoreOptions {
+  readonly bucket: Bucket;
+  /** Empty, or the beginning of every key; ends in a slash. */
+  readonly prefix: string;
+  readonly abilities: S3Abilities;
+  /** Bytes. */
+  readonly minPartSize: bigint;
+  readonly maxParts: number;
+}
+
+/**
+ * A {@link BlobStore} in a bucket of S3 or what speaks it. An unfinished object is a multipart upload, its token the store's upload id; which upload an
+ * object came from is in its metadata. Repeats nothing but what a promise of the port takes; a decorator does the rest.
+ */
+export class S3BlobStore implements BlobStore {
+  readonly capabilities: BlobStoreCapabilities;
+  readonly #bucket: Bucket;
+  readonly #prefix: string;
+  readonly #abilities: S3Abilities;
+
+  constructor({ bucket, prefix, abilities, minPartSize, maxParts }: S3BlobStoreOptions) {
+    this.#bucket = bucket;
+    this.#prefix = prefix;
+    this.#abilities = abilities;
+    this.capabilities = {
+      name: "s3",
+      verifiesPartDigests: abilities.verifiesPayloadHash || abilities.verifiesChecksums,
+      minPartSize,
+      maxParts,
+    };
+  }
+
+  async begin(key: string, uploadId: string): Promise<string> {
+    assertBlobKey(key);
+    const metadata = { [UPLOAD_ID_METADATA]: uploadId };
+    return await this.#call(`begin ${key}`, () =>
+      createUpload(this.#bucket, this.#prefix + key, { checksums: this.#abilities.verifiesChecksums, metadata }),
+    );
+  }
+
+  async writePart(
+    blob: PendingBlob,
+    part: BlobPart,
+    placement: PartPlacement,
+    body: AsyncIterable<Uint8Array>,
+    signal: AbortSignal,
+  ): Promise<void> {
+    assertBlobKey(blob.key);
+    partOffset(part, placement, this.capabilities);
+    signal.throwIfAborted();
+    const outgoing = {
+      number: part.index + 1,
+      size: part.size,
+      payloadSha256: part.sha256,
+      checksumSha256: this.#abilities.verifiesChecksums ? part.sha256 : undefined,
+    };
+    const passing = new PartBody(body, part.size, signal);
+    try {
+      await sendPart(this.#bucket, this.#upload(blob), outgoing, passing);
+    } catch (error) {
+      if (passing.failure !== undefined) throw passing.failure.error;
+      throw storeError(`store part ${part.index} of ${blob.key}`, error);
+    }
+  }
+
+  async listParts(blob: PendingBlob): Promise<StoredPart[]> {
+    assertBlobKey(blob.key);
+    const parts = await this.#call(`list the parts of ${blob.key}`, () => listParts(this.#bucket, this.#upload(blob)));
+    return parts.map(({ index, size, sha256 }) => ({ index, size, sha256 }));
+  }
+
+  async complete(blob: PendingBlob, uploadId: string, parts: readonly BlobPart[]): Promise<void> {
+    const { key } = blob;
+    assertBlobKey(key);
+    const wanted = { key, uploadId, size: contiguousSize(key, parts) };
+    if (await this.#isFinished(wanted)) return;
+    try {
+      await this.#publish(blob, parts);
+    } catch (error) {
+      // Whatever went wrong, the object may be there: the answer was lost, or another call completed it meanwhile.
+      if (await this.#isFinished(wanted)) return;
+      throw storeError(`complete ${key}`, error);
+    }
+  }
+
+  async abort(blob: PendingBlob): Promise<void> {
+    assertBlobKey(blob.key);
+    await this.#call(`abort ${blob.key}`, () => removeUpload(this.#bucket, this.#upload(blob)));
+  }
+
+  async *listPending(): AsyncIterable<PendingBlob> {
+    const { listsUploads } = this.#abilities;
+    if (listsUploads === "no") return;
+    try {
+      for await (const { key, uploadId } of listUploads(
+        this.#bucket,
+        listsUploads === "by-prefix" ? this.#prefix : undefined,
+      )) {
+        const own = this.#ownKey(key);
+        if (own !== undefined && !own.startsWith(PROBE_FOLDER)) yield { key: own, token: uploadId };
+      }
+    } catch (error) {
+      throw storeError("list the unfinished objects", error);
+    }
+  }
+
+  async put(key: string, bytes: Uint8Array): Promise<void> {
+    assertBlobKey(key);
+    const earlier = await this.stat(key);
+    if (earlier?.uploadId !== undefined) {
+      throw new BlobStoreError(`${key} exists already and belongs to an upload; it is not replaced.`);
+    }
+    // The SDK signs what it sends, and the caller may use its buffer again only after this call, so no copy is needed.
+    const command = new PutObjectCommand({
+      Bucket: this.#bucket.name,
+      Key: this.#prefix + key,
+      Body: bytes,
+      ContentLength: bytes.length,
+      ...(this.#abilities.verifiesChecksums
+        ? { ChecksumSHA256: createHash("sha256").update(bytes).digest("base64") }
+        : {}),
+    });
+    await this.#call(`put ${key}`, () => this.#bucket.client.send(command, callOptions()));
+  }
+
+  async get(key: string, maxBytes: number): Promise<Uint8Array | undefined> {
+    assertBlobKey(key);
+    const { signal, abort } = timeLimit();
+    try {
+      const answer = await this.#bucket.client.send(
+        new GetObjectCommand({ Bucket: this.#bucket.name, Key: this.#prefix + key }),
+        { abortSignal: signal },
+      );
+      const size = BigInt(answer.ContentLength ?? 0);
+      const body = answer.Body as Readable;
+      if (size > BigInt(maxBytes)) {
+        body.destroy();
+        assertAtMost(key, size, maxBytes);
+      }
+      const chunks: Uint8Array[] = [];
+      for await (const chunk of readBody(body, key, size, signal)) chunks.push(chunk);
+      return Buffer.concat(chunks);
+    } catch (error) {
+      if (isNoSuchKey(error)) return undefined;
+      throw storeError(`read ${key}`, error);
+    } finally {
+      abort();
+    }
+  }
+
+  async stat(key: string): Promise<BlobStat | undefined> {
+    assertBlobKey(key);
+    try {
+      const { ContentLength, Metadata } = await this.#bucket.client.send(
+        new HeadObjectCommand({ Bucket: this.#bucket.name, Key: this.#prefix + key }),
+        callOptions(),
+      );
+      return { key, size: BigInt(ContentLength ?? 0), uploadId: Metadata?.[UPLOAD_ID_METADATA] };
+    } catch (error) {
+      // An answer to HEAD has no body, so a missing bucket looks the same; that one was there when the store was opened.
+      if (isNoSuchKey(error) || statusOf(error) === 404) return undefined;
+      throw storeError(`look up ${key}`, error);
+    }
+  }
+
+  async *read(key: string, offset: bigint, length: bigint, signal: AbortSignal): AsyncIterable<Uint8Array> {
+    assertBlobKey(key);
+    signal.throwIfAborted();
+    if (offset < 0n || length <= 0n) {
+      // No range of HTTP says this.
+      const found = await this.stat(key);
+      if (found === undefined) throw new BlobNotFoundError(`There is no object ${key}.`);
+      assertRange(key, offset, length, found.size);
+      return;
+    }
+    let body: Readable;
+    try {
+      const answer = await this.#bucket.client.send(
+        new GetObjectCommand({
+          Bucket: this.#bucket.name,
+          Key: this.#prefix + key,
+          Range: `bytes=${offset}-${offset + length - 1n}`,
+        }),
+        { abortSignal: signal },
+      );
+      body = answer.Body as Readable;
+      // A range that goes beyond the end is answered with what there is.
+      const size = /\/(\d+)$/.exec(answer.ContentRange ?? "")?.[1];
+      if (BigInt(answer.ContentLength ?? -1) !== length) {
+        body.destroy();
+        assertRange(key, offset, length, size === undefined ? 0n : BigInt(size));
+        throw new BlobStoreError(`Cannot read ${key}: the store did not answer with the range that was asked for.`);
+      }
+    } catch (error) {
+      signal.throwIfAborted();
+      throw storeError(`read ${length} bytes from ${offset} of ${key}`, error);
+    }
+    yield* readBody(body, key, length, signal);
+  }
+
+  async delete(key: string): Promise<void> {
+    assertBlobKey(key);
+    await this.#call(`delete ${key}`, () =>
+      this.#bucket.client.send(
+        new DeleteObjectCommand({ Bucket: this.#bucket.name, Key: this.#prefix + key }),
+        callOptions(),
+      ),
+    );
+  }
+
+  async *list(prefix: string): AsyncIterable<ListedBlob> {
+    assertKeyPrefix(prefix);
+    let token: string | undefined;
+    do {
+      const page = await this.#call("list the objects", () =>
+        this.#bucket.client.send(
+          new ListObjectsV2Command({
+            Bucket: this.#bucket.name,
+            Prefix: this.#prefix + prefix,
+            ContinuationToken: token,
+          }),
+          callOptions(),
+        ),
+      );
+      for (const { Key, Size } of page.Contents ?? []) {
+        const key = this.#ownKey(Key ?? "");
+        if (key !== undefined) yield { key, size: BigInt(Size ?? 0) };
+      }
+      token = page.IsTruncated === true ? page.NextContinuationToken : undefined;
+      if (page.IsTruncated === true && token === undefined) {
+        throw new BlobStoreError("The store says that a listing goes on, but not where.");
+      }
+    } while (token !== undefined);
+  }
+
+  async close(): Promise<void> {
+    this.#bucket.client.destroy();
+  }
+
+  async #publish(blob: PendingBlob, parts: readonly BlobPart[]): Promise<void> {
+    const upload = this.#upload(blob);
+    const listed = await listParts(this.#bucket, upload);
+    const stored = new Map(listed.map((part) => [part.index, part]));
+    assertPartsStored(blob.key, parts, stored);
+    const answer = await this.#bucket.client.send(
+      new CompleteMultipartUploadCommand({
+        Bucket: this.#bucket.name,
+        Key: upload.key,
+        UploadId: upload.uploadId,
+        MultipartUpload: {
+          Parts: parts.map(({ index, sha256 }) => ({
+            PartNumber: index + 1,
+            ETag: stored.get(index)!.etag,
+            ...(this.#abilities.verifiesChecksums ? { ChecksumSHA256: Buffer.from(sha256).toString("base64") } : {}),
+          })),
+        },
+      }),
+      callOptions(COMPLETE_MS),
+    );
+    // A 200 whose body was cut off after its first blanks parses as an answer without anything in it.
+    if (!answer.ETag) throw new BlobStoreError("The store answered without saying that the object is complete.");
+  }
+
+  /**
+   * Whether the object is there.
+   * @throws BlobStoreError when it belongs to another upload.
+   */
+  async #isFinished(wanted: BlobStat): Promise<boolean> {
+    const found = await this.stat(wanted.key);
+    if (found === undefined) return false;
+    if (found.uploadId === wanted.uploadId && found.size === wanted.size) return true;
+    throw new BlobStoreError(`${wanted.key} exists already and belongs to another upload; it is not replaced.`);
+  }
+
+  #upload({ key, token }: PendingBlob): MultipartUpload {
+    return { key: this.#prefix + key, uploadId: token };
+  }
+
+  /** The key below the prefix; undefined for what somebody else put into the bucket. */
+  #ownKey(key: string): string | undefined {
+    const own = key.startsWith(this.#prefix) ? key.slice(this.#prefix.length) : "";
+    return isBlobKey(own) ? own : undefined;
+  }
+
+  async #call<T>(doing: string, call: () => Promise<T>): Promise<T> {
+    try {
+      return await call();
+    } catch (error) {
+      throw storeError(doing, error);
+    }
+  }
+}
+
+/** A signal for a call with a body, whose end frees the connection. */
+function timeLimit(): { signal: AbortSignal; abort(): void } {
+  const controller = new AbortController();
+  return {
+    signal: AbortSignal.any([controller.signal, callOptions().abortSignal]),
+    abort: () => controller.abort(),
+  };
+}
