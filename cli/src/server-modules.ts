@@ -5,6 +5,7 @@ import { EXIT } from "./exit-codes.ts";
 const PARTS = {
   main: () => import("@strongroom/server/main"),
   "admin-commands": () => import("@strongroom/server/admin-commands"),
+  "copy-storage-command": () => import("@strongroom/server/copy-storage-command"),
 } as const;
 
 /**

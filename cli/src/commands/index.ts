@@ -1,6 +1,7 @@
 import type { CommandSpec } from "../command.ts";
 import { backup } from "./backup.ts";
 import { checkConfig } from "./check-config.ts";
+import { copyStorage } from "./copy-storage.ts";
 import { download } from "./download.ts";
 import { hashPassword } from "./hash-password.ts";
 import { health } from "./health.ts";
@@ -32,4 +33,5 @@ export const COMMANDS: readonly CommandSpec[] = [
   init,
   checkConfig,
   hashPassword,
+  copyStorage,
 ];

@@ -35,7 +35,8 @@ export async function checkInstallation(database: Database, store: BlobStore): P
   return id;
 }
 
-function installationIdOf(bytes: Uint8Array): string {
+/** Reads the marker of a store. @throws InstallationMismatchError when it is damaged. */
+export function installationIdOf(bytes: Uint8Array): string {
   try {
     const parsed = JSON.parse(new TextDecoder().decode(bytes)) as { installation_id?: unknown };
     if (typeof parsed.installation_id === "string") return parsed.installation_id;

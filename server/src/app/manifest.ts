@@ -3,9 +3,52 @@ import type { VersionRow } from "./repositories.ts";
 /** The manifest's form; a reader refuses numbers it does not know. */
 export const MANIFEST_FORMAT = 1;
 
+const MANIFEST_SUFFIX = ".manifest.json";
+
 /** Key of the manifest that lies beside a version's object. */
 export function manifestKey(key: string): string {
-  return `${key}.manifest.json`;
+  return `${key}${MANIFEST_SUFFIX}`;
+}
+
+/** Whether a key is a manifest's. */
+export function isManifestKey(key: string): boolean {
+  return key.endsWith(MANIFEST_SUFFIX);
+}
+
+/** What a manifest says of an object's bytes. */
+export interface ManifestDigests {
+  /** Bytes. */
+  readonly size: bigint;
+  /** Bytes of every segment but the last. */
+  readonly segmentSize: bigint;
+  /** SHA-256 of each segment. */
+  readonly segments: readonly Uint8Array[];
+}
+
+/**
+ * Reads from a manifest what an object's bytes can be verified by.
+ * @throws Error when it is not a manifest of a known form.
+ */
+export function decodeDigests(manifest: Uint8Array): ManifestDigests {
+  const parsed = JSON.parse(new TextDecoder().decode(manifest)) as Record<string, unknown>;
+  const { format, size, segment_size: segmentSize, segment_sha256: digests } = parsed;
+  const number = /^\d{1,18}$/;
+  const isDigest = (digest: unknown) => typeof digest === "string" && /^[0-9a-f]{64}$/.test(digest);
+  if (
+    format !== MANIFEST_FORMAT ||
+    !number.test(String(size)) ||
+    !number.test(String(segmentSize)) ||
+    BigInt(String(segmentSize)) === 0n ||
+    !Array.isArray(digests) ||
+    !digests.every(isDigest)
+  ) {
+    throw new Error(`the manifest cannot be read: expected format ${MANIFEST_FORMAT} with sizes and segment digests`);
+  }
+  return {
+    size: BigInt(String(size)),
+    segmentSize: BigInt(String(segmentSize)),
+    segments: digests.map((digest: string) => new Uint8Array(Buffer.from(digest, "hex"))),
+  };
 }
 
 /**

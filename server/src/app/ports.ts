@@ -92,7 +92,7 @@ export interface BlobStore {
   complete(blob: PendingBlob, uploadId: string, parts: readonly BlobPart[]): Promise<void>;
   /** Deletes an unfinished object; one that is finished or unknown is left alone. */
   abort(blob: PendingBlob): Promise<void>;
-  /** Every unfinished object of this installation. */
+  /** Every unfinished object of this installation, as far as the store lists them: some forget, or list none. The token of each still works. */
   listPending(): AsyncIterable<PendingBlob>;
   /** Stores a small object whole, replacing an earlier one atomically. */
   put(key: string, bytes: Uint8Array): Promise<void>;

@@ -3,6 +3,7 @@ import type { BlobStore } from "../../src/app/ports.ts";
 import { objectBehaviour } from "./blob-store-suite-objects.ts";
 import { partBehaviour } from "./blob-store-suite-parts.ts";
 import { publicationBehaviour } from "./blob-store-suite-publication.ts";
+import { streamBehaviour } from "./blob-store-suite-streams.ts";
 
 /** A store for one test, which begins empty. */
 export interface OpenedStore {
@@ -32,4 +33,5 @@ export function blobStoreSuite(test: TestFn, name: string, open: OpenStore): voi
   partBehaviour(declare);
   publicationBehaviour(declare);
   objectBehaviour(declare);
+  streamBehaviour(declare);
 }

@@ -1,3 +1,4 @@
+import { abortable } from "../../app/abortable.ts";
 import { BlobStoreError } from "../../app/ports.ts";
 
 /**
@@ -12,65 +13,17 @@ export async function* declaredBody(
   size: bigint,
   signal: AbortSignal,
 ): AsyncGenerator<Uint8Array, void, undefined> {
-  signal.throwIfAborted();
-  const source = body[Symbol.asyncIterator]();
   let received = 0n;
-  // Whether the source is through, by its end or its own error, and so needs no closing.
-  let through = false;
-  try {
-    for (;;) {
-      let step: IteratorResult<Uint8Array>;
-      try {
-        step = await nextUnlessAborted(source, signal);
-      } catch (error) {
-        through = !signal.aborted;
-        throw error;
-      }
-      if (step.done === true) {
-        through = true;
-        break;
-      }
-      received += BigInt(step.value.length);
-      if (received > size) throw wrongSize(`at least ${received}`, size);
-      if (step.value.length > 0) yield step.value;
-    }
-    if (received < size) throw wrongSize(`only ${received}`, size);
-  } finally {
-    if (!through) await closeQuietly(source, signal);
+  for await (const chunk of abortable(body, signal)) {
+    received += BigInt(chunk.length);
+    if (received > size) throw wrongSize(`at least ${received}`, size);
+    if (chunk.length > 0) yield chunk;
   }
+  if (received < size) throw wrongSize(`only ${received}`, size);
 }
 
 function wrongSize(came: string, size: bigint): BlobStoreError {
   return new BlobStoreError(
     `The part was declared with ${size} bytes, but ${came} came. Send it again with exactly the declared bytes.`,
   );
-}
-
-function nextUnlessAborted(
-  source: AsyncIterator<Uint8Array>,
-  signal: AbortSignal,
-): Promise<IteratorResult<Uint8Array>> {
-  return new Promise((resolve, reject) => {
-    signal.throwIfAborted();
-    const onAbort = () => reject(signal.reason);
-    // A listener for each step, not one promise for the whole body: racing against a long-lived promise would collect one reaction per chunk.
-    signal.addEventListener("abort", onAbort, { once: true });
-    const settled = () => signal.removeEventListener("abort", onAbort);
-    try {
-      source.next().then(resolve, reject).finally(settled);
-    } catch (error) {
-      settled();
-      reject(error);
-    }
-  });
-}
-
-/** Lets the source free what it holds. Its errors here would hide the one that is on its way to the caller. */
-async function closeQuietly(source: AsyncIterator<Uint8Array>, signal: AbortSignal): Promise<void> {
-  try {
-    const closing = source.return?.();
-    // After an abort the source may be stuck in its own await and close only after it, if ever: that must not delay the caller.
-    if (signal.aborted) closing?.catch(() => {});
-    else await closing;
-  } catch {}
 }

@@ -18,7 +18,7 @@ import type {
   PendingBlob,
   StoredPart,
 } from "../../app/ports.ts";
-import { BlobNotFoundError, BlobStoreError } from "../../app/ports.ts";
+import { BlobNotFoundError, BlobStoreError, BlobStoreUnavailableError } from "../../app/ports.ts";
 import {
   assertAtMost,
   assertBlobKey,
@@ -308,8 +308,9 @@ export class S3BlobStore implements BlobStore {
       }),
       callOptions(COMPLETE_MS),
     );
-    // A 200 whose body was cut off after its first blanks parses as an answer without anything in it.
-    if (!answer.ETag) throw new BlobStoreError("The store answered without saying that the object is complete.");
+    // S3 says 200 before it knows the outcome, so what follows may be cut off.
+    if (!answer.ETag)
+      throw new BlobStoreUnavailableError("The store answered without saying that the object is complete.");
   }
 
   /**

@@ -94,7 +94,7 @@ export function storeError(doing: string, error: unknown): BlobStoreError {
   if (error instanceof BlobStoreError) return error;
   const code = codeOf(error);
   const status = statusOf(error);
-  const said = error instanceof Error && error.message !== "" ? error.message : code;
+  const said = error instanceof Error && error.message !== "" ? error.message.split("\n", 1).join() : code;
   const cause = new Error(`${code}${status === undefined ? "" : ` (HTTP ${status})`}: ${said}`);
   if (WRONG_DIGEST.has(code)) {
     return new BlobDigestError(`Cannot ${doing}: the store found that the bytes do not have the declared SHA-256.`, {
@@ -114,7 +114,8 @@ export function storeError(doing: string, error: unknown): BlobStoreError {
         ? "there is no region. Set the option region of the storage URL, or AWS_REGION"
         : `the store says ${said}`);
   const message = `Cannot ${doing}: ${advice} (${code}).`;
-  const passing = status === undefined || status >= 500 || status === 429 || PASSING.has(code);
+  // An answer of success that cannot be read was cut off; what came of the call is unknown.
+  const passing = status === undefined || status < 300 || status >= 500 || status === 429 || PASSING.has(code);
   const lasting = LASTING.has(code) || UNTRUSTED.test(code) || (status === 501 && code === "NotImplemented");
   return passing && !lasting
     ? new BlobStoreUnavailableError(message, { cause })
