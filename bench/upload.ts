@@ -1,8 +1,10 @@
 /**
  * `npm run bench`: throughput, CPU and memory of uploads and downloads through the SDK, on loopback, server and client in processes of their own.
- * Linux only, since CPU and memory of the server are read from /proc. Options: `--runs N` (3), `--mib N` (2048), `--only TEXT`.
+ * Linux only, since CPU and memory of the server are read from /proc. Options: `--runs N` (3), `--mib N` (2048), `--only TEXT`, and `--storage URL`:
+ * uploads to that store instead of the usual cases, below a new prefix each time. Credentials come from the environment; what is stored stays there.
  */
 import { spawn } from "node:child_process";
+import { randomUUID } from "node:crypto";
 import { mkdir, mkdtemp, readFile, rm, writeFile } from "node:fs/promises";
 import { cpus, tmpdir, totalmem } from "node:os";
 import { join } from "node:path";
@@ -18,6 +20,7 @@ const { values } = parseArgs({
     runs: { type: "string", default: "3" },
     mib: { type: "string", default: "2048" },
     only: { type: "string", default: "" },
+    storage: { type: "string" },
   },
 });
 const runs = Number(values.runs);
@@ -108,13 +111,29 @@ function report(name: string, all: Figures[]): void {
   console.log(`| ${row.join(" | ")} |`);
 }
 
-const CASES: readonly {
+interface Case {
   name: string;
   storage: string;
   direction: "upload" | "download";
   bytes: number;
   count: number;
-}[] = [
+}
+
+/** A storage URL with a prefix of its own, since every run has a new database. */
+function fresh(url: string): string {
+  const [place = "", query = ""] = url.split("?");
+  return `${place.replace(/\/$/, "")}/bench-${randomUUID()}?${query}`;
+}
+
+function casesOf(storage: string): Case[] {
+  return [
+    { name: "upload, given store", storage, direction: "upload", bytes: size, count: 1 },
+    { name: "16 uploads, given store", storage, direction: "upload", bytes: size / 16, count: 16 },
+    { name: "download, given store", storage, direction: "download", bytes: size, count: 1 },
+  ];
+}
+
+const CASES: readonly Case[] = [
   { name: "upload, discarding store", storage: "mem://discard", direction: "upload", bytes: size, count: 1 },
   { name: "upload, memory store", storage: "mem://", direction: "upload", bytes: size, count: 1 },
   { name: "upload, directory store", storage: "file://DIR/storage", direction: "upload", bytes: size, count: 1 },
@@ -169,9 +188,11 @@ console.log(
 );
 console.log("| case | MiB/s | server CPU-s/GiB | client CPU-s/GiB | server peak RSS MiB | client peak RSS MiB |");
 console.log("| --- | --- | --- | --- | --- | --- |");
-for (const { name, storage, direction, bytes, count } of CASES) {
+for (const { name, storage, direction, bytes, count } of values.storage === undefined
+  ? CASES
+  : casesOf(values.storage)) {
   if (!name.includes(values.only)) continue;
-  await withServer(storage, async (server, token) => {
+  await withServer(values.storage === undefined ? storage : fresh(storage), async (server, token) => {
     const args = [direction, "bench", String(bytes), String(count)];
     // Once to warm up; a download also needs something to download.
     await client(server.url, token, "upload", "bench", String(direction === "download" ? bytes : 256 * MIB), "1");
