@@ -1,13 +1,5 @@
 import { createHash } from "node:crypto";
-import type { Readable } from "node:stream";
-import {
-  CompleteMultipartUploadCommand,
-  DeleteObjectCommand,
-  GetObjectCommand,
-  HeadObjectCommand,
-  ListObjectsV2Command,
-  PutObjectCommand,
-} from "@aws-sdk/client-s3";
+import { CompleteMultipartUploadCommand, DeleteObjectCommand, PutObjectCommand } from "@aws-sdk/client-s3";
 import type {
   BlobPart,
   BlobStat,
@@ -40,10 +32,11 @@ import {
   sendPart,
   UPLOAD_ID_METADATA,
 } from "./bucket.ts";
+import { getObject, headObject, listObjects, type ObjectBody } from "./objects.ts";
 import { PartBody } from "./part-request.ts";
 import { PROBE_FOLDER, type S3Abilities } from "./probe.ts";
 import { readBody } from "./read-body.ts";
-import { isNoSuchKey, statusOf, storeError } from "./s3-error.ts";
+import { isNoSuchKey, storeError } from "./s3-error.ts";
 
 /** Completing may take a store minutes: some copy all parts together. In milliseconds. */
 const COMPLETE_MS = 30 * 60_000;
@@ -176,42 +169,26 @@ export class S3BlobStore implements BlobStore {
 
   async get(key: string, maxBytes: number): Promise<Uint8Array | undefined> {
     assertBlobKey(key);
-    const { signal, abort } = timeLimit();
+    const { abortSignal } = callOptions();
     try {
-      const answer = await this.#bucket.client.send(
-        new GetObjectCommand({ Bucket: this.#bucket.name, Key: this.#prefix + key }),
-        { abortSignal: signal },
-      );
-      const size = BigInt(answer.ContentLength ?? 0);
-      const body = answer.Body as Readable;
-      if (size > BigInt(maxBytes)) {
+      const { body, length } = await getObject(this.#bucket, this.#prefix + key, undefined, abortSignal);
+      if (length > BigInt(maxBytes)) {
         body.destroy();
-        assertAtMost(key, size, maxBytes);
+        assertAtMost(key, length, maxBytes);
       }
       const chunks: Uint8Array[] = [];
-      for await (const chunk of readBody(body, key, size, signal)) chunks.push(chunk);
+      for await (const chunk of readBody(body, key, length, abortSignal)) chunks.push(chunk);
       return Buffer.concat(chunks);
     } catch (error) {
       if (isNoSuchKey(error)) return undefined;
       throw storeError(`read ${key}`, error);
-    } finally {
-      abort();
     }
   }
 
   async stat(key: string): Promise<BlobStat | undefined> {
     assertBlobKey(key);
-    try {
-      const { ContentLength, Metadata } = await this.#bucket.client.send(
-        new HeadObjectCommand({ Bucket: this.#bucket.name, Key: this.#prefix + key }),
-        callOptions(),
-      );
-      return { key, size: BigInt(ContentLength ?? 0), uploadId: Metadata?.[UPLOAD_ID_METADATA] };
-    } catch (error) {
-      // An answer to HEAD has no body, so a missing bucket looks the same; that one was there when the store was opened.
-      if (isNoSuchKey(error) || statusOf(error) === 404) return undefined;
-      throw storeError(`look up ${key}`, error);
-    }
+    const head = await this.#call(`look up ${key}`, () => headObject(this.#bucket, this.#prefix + key));
+    return head && { key, ...head };
   }
 
   async *read(key: string, offset: bigint, length: bigint, signal: AbortSignal): AsyncIterable<Uint8Array> {
@@ -224,29 +201,20 @@ export class S3BlobStore implements BlobStore {
       assertRange(key, offset, length, found.size);
       return;
     }
-    let body: Readable;
+    let found: ObjectBody;
     try {
-      const answer = await this.#bucket.client.send(
-        new GetObjectCommand({
-          Bucket: this.#bucket.name,
-          Key: this.#prefix + key,
-          Range: `bytes=${offset}-${offset + length - 1n}`,
-        }),
-        { abortSignal: signal },
-      );
-      body = answer.Body as Readable;
-      // A range that goes beyond the end is answered with what there is.
-      const size = /\/(\d+)$/.exec(answer.ContentRange ?? "")?.[1];
-      if (BigInt(answer.ContentLength ?? -1) !== length) {
-        body.destroy();
-        assertRange(key, offset, length, size === undefined ? 0n : BigInt(size));
-        throw new BlobStoreError(`Cannot read ${key}: the store did not answer with the range that was asked for.`);
-      }
+      found = await getObject(this.#bucket, this.#prefix + key, `bytes=${offset}-${offset + length - 1n}`, signal);
     } catch (error) {
       signal.throwIfAborted();
       throw storeError(`read ${length} bytes from ${offset} of ${key}`, error);
     }
-    yield* readBody(body, key, length, signal);
+    // A range that goes beyond the end is answered with what there is.
+    if (found.length !== length) {
+      found.body.destroy();
+      assertRange(key, offset, length, found.total ?? 0n);
+      throw new BlobStoreError(`Cannot read ${key}: the store did not answer with the range that was asked for.`);
+    }
+    yield* readBody(found.body, key, length, signal);
   }
 
   async delete(key: string): Promise<void> {
@@ -261,27 +229,14 @@ export class S3BlobStore implements BlobStore {
 
   async *list(prefix: string): AsyncIterable<ListedBlob> {
     assertKeyPrefix(prefix);
-    let token: string | undefined;
-    do {
-      const page = await this.#call("list the objects", () =>
-        this.#bucket.client.send(
-          new ListObjectsV2Command({
-            Bucket: this.#bucket.name,
-            Prefix: this.#prefix + prefix,
-            ContinuationToken: token,
-          }),
-          callOptions(),
-        ),
-      );
-      for (const { Key, Size } of page.Contents ?? []) {
-        const key = this.#ownKey(Key ?? "");
-        if (key !== undefined) yield { key, size: BigInt(Size ?? 0) };
+    try {
+      for await (const { key, size } of listObjects(this.#bucket, this.#prefix + prefix)) {
+        const own = this.#ownKey(key);
+        if (own !== undefined) yield { key: own, size };
       }
-      token = page.IsTruncated === true ? page.NextContinuationToken : undefined;
-      if (page.IsTruncated === true && token === undefined) {
-        throw new BlobStoreError("The store says that a listing goes on, but not where.");
-      }
-    } while (token !== undefined);
+    } catch (error) {
+      throw storeError("list the objects", error);
+    }
   }
 
   async close(): Promise<void> {
@@ -341,13 +296,4 @@ export class S3BlobStore implements BlobStore {
       throw storeError(doing, error);
     }
   }
-}
-
-/** A signal for a call with a body, whose end frees the connection. */
-function timeLimit(): { signal: AbortSignal; abort(): void } {
-  const controller = new AbortController();
-  return {
-    signal: AbortSignal.any([controller.signal, callOptions().abortSignal]),
-    abort: () => controller.abort(),
-  };
 }

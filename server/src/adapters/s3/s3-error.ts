@@ -21,6 +21,10 @@ const ADVICE: Readonly<Record<string, string>> = {
   RequestTimeTooSkewed: "the clocks of this machine and of the store differ too much. Set this machine's clock",
   CredentialsProviderError:
     "there are no credentials. Set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or use a credentials file or the role of the machine",
+  AbortError:
+    "the store does not answer in time. Check the option endpoint of the storage URL, and whether the store is overloaded",
+  TimeoutError:
+    "the store cannot be reached in time. Check the option endpoint of the storage URL, and firewalls on the way",
   ECONNREFUSED: "nothing listens there. Check the option endpoint of the storage URL, and whether the store runs",
   ENOTFOUND: "the host does not exist. Check the option endpoint of the storage URL; many stores need pathStyle=true",
   EAI_AGAIN: "the host's name cannot be looked up. Check this machine's network and DNS",
