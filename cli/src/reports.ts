@@ -28,6 +28,9 @@ export function versionReport(version: Version, sdk: Sdk) {
     holdReason: version.holdReason || undefined,
     protectedUntil: toIso(version.protectedUntil),
     aboveSoftLimit: version.aboveSoftLimit,
+    verifiedAt: toIso(version.verifiedAt),
+    damage: version.damage || undefined,
+    damagedSegment: version.damagedSegment,
     labels: version.labels,
     clientMetadata: version.clientMetadata,
   };

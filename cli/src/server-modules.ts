@@ -4,6 +4,9 @@ import { EXIT } from "./exit-codes.ts";
 /** The parts of the server that have commands. Loaded when they are run, so that client commands never load the server. */
 const PARTS = {
   main: () => import("@strongroom/server/main"),
+  "sweep-command": () => import("@strongroom/server/sweep-command"),
+  "verify-command": () => import("@strongroom/server/verify-command"),
+  "recover-command": () => import("@strongroom/server/recover-command"),
   "admin-commands": () => import("@strongroom/server/admin-commands"),
   "copy-storage-command": () => import("@strongroom/server/copy-storage-command"),
 } as const;

@@ -197,7 +197,9 @@ test("ls: collections, and versions through all pages", async (t) => {
         pageToken === ""
           ? { versions: [version({ held: true, aboveSoftLimit: true, accessKey: "cron" })], nextPageToken: "p2" }
           : {
-              versions: [version({ number: 11n, size: 10n, filename: "evil\u001b[2J", contentEncoding: 1 })],
+              versions: [
+                version({ number: 11n, size: 10n, filename: "evil\u001b[2J", contentEncoding: 1, damage: "gone" }),
+              ],
               nextPageToken: "",
             },
     },
@@ -215,9 +217,9 @@ test("ls: collections, and versions through all pages", async (t) => {
   const versions = await testContext(t, choices);
   t.is(await versions.run("ls", "pg-main"), 0);
   t.deepEqual(versions.stdout.text.split("\n"), [
-    "VERSION     SIZE  AGE  ENCRYPTION  FLAGS                  UPLOADED BY  FILE",
-    "     12  1.2 GiB  3 h  openpgp     zstd,held,above-limit  alice$cron   pg-main-12.sql.zst.gpg",
-    "     11     10 B  3 h  openpgp     -                      alice        evil\u{fffd}[2J",
+    "VERSION     SIZE  AGE  VERIFIED  ENCRYPTION  FLAGS                  UPLOADED BY  FILE",
+    "     12  1.2 GiB  3 h         -  openpgp     zstd,held,above-limit  alice$cron   pg-main-12.sql.zst.gpg",
+    "     11     10 B  3 h         -  openpgp     DAMAGED                alice        evil\u{fffd}[2J",
     "",
   ]);
   const json = await testContext(t, choices);

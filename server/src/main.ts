@@ -18,6 +18,7 @@ import { SegmentAttempts } from "./app/segment-attempts.ts";
 import type { PasswordHasher, TokenSigner } from "./app/sessions.ts";
 import { DEFAULT_UPLOAD_SETTINGS, type UploadSettings } from "./app/settings.ts";
 import { Sweeper } from "./app/sweeper.ts";
+import { type VerificationPlan, Verifier } from "./app/verifier.ts";
 import type { RateLimits } from "./domain/rate-limit.ts";
 import { monitored, secretDigest } from "./monitoring.ts";
 import { openStore } from "./open-store.ts";
@@ -41,6 +42,8 @@ export interface ServerParts {
   readonly rateLimits?: RateLimits | undefined;
   /** SHA-256 in hexadecimal of the secret for /ready and /metrics; without one there are no metrics. */
   readonly monitoringSecretSha256?: string | undefined;
+  /** How stored versions are verified in the background; undefined for not at all. */
+  readonly verification?: VerificationPlan | undefined;
 }
 
 /** A server that takes calls. */
@@ -61,6 +64,7 @@ export async function startServer(parts: ServerParts, host: string, port: number
   const logins = new LoginBudget(monitoring.database, parts.rateLimits?.login, () => performance.now());
   const shared = { ...parts, ...monitoring, attempts, logins, newId: randomUUID, sha256 };
   const sweeper = new Sweeper(shared, parts.sweepMs, monitoring.metrics?.swept);
+  const verifier = parts.verification === undefined ? undefined : new Verifier(shared, parts.verification);
   const handler = requestHandler({
     ...shared,
     state,
@@ -70,6 +74,7 @@ export async function startServer(parts: ServerParts, host: string, port: number
   });
   const listener = await listen(handler, host, port);
   sweeper.start();
+  verifier?.start();
   return {
     url: `http://${listener.address.includes(":") ? `[${listener.address}]` : listener.address}:${listener.port}`,
     listener,
@@ -77,6 +82,7 @@ export async function startServer(parts: ServerParts, host: string, port: number
     async stop(graceMs) {
       state.stop();
       await listener.stop(graceMs, () => shutdown.abort(shuttingDown()));
+      await verifier?.stop();
       await sweeper.stop();
       await parts.config.close?.();
       await monitoring.readiness.idle();
@@ -98,12 +104,8 @@ export async function openParts(
   const config = await ConfigFilesSource.open(options.configDir);
   for (const warning of config.warnings)
     log.warn({ file: warning.file, line: warning.line }, `configuration: ${formatProblem(warning)}`);
-  const opened: { close(): Promise<void> }[] = [];
+  const { store, database } = await openStorage(options, log);
   try {
-    const store = await openStore(options.storage, log);
-    opened.push(store);
-    const database = await openDatabase(options.database, log);
-    opened.push(database);
     const installation = await checkInstallation(database, store);
     log.info({ installation, store: store.capabilities.name }, "storage and database are open");
     const tokens =
@@ -127,9 +129,11 @@ export async function openParts(
       sessionMs: options.sessionMs,
       sweepMs: options.sweepMs,
       rateLimits: options.rateLimits,
+      verification: options.verification,
     };
   } catch (error) {
-    for (const part of opened.reverse()) await part.close();
+    await database.close();
+    await store.close();
     throw error;
   }
 }
@@ -144,6 +148,20 @@ async function openDatabase(database: DatabaseLocation, log: Logger): Promise<Da
     waitMs: DATABASE_WAIT_MS,
     onWait: (reason) => log.warn({}, `waiting for the database: ${reason}`),
   });
+}
+
+/** Opens store and database, whether or not they belong together. */
+export async function openStorage(
+  options: ServerOptions,
+  log: Logger,
+): Promise<{ store: BlobStore; database: Database }> {
+  const store = await openStore(options.storage, log);
+  try {
+    return { store, database: await openDatabase(options.database, log) };
+  } catch (error) {
+    await store.close();
+    throw error;
+  }
 }
 
 /**

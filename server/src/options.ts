@@ -116,6 +116,18 @@ export const OPTION_DECLARATIONS = [
     value: "FILE",
     help: "the same, as a file with the secret itself",
   },
+  {
+    name: "verify-every",
+    value: "TIME",
+    fallback: "30d",
+    help: "every stored version is read back and compared within this time; `off` for never",
+  },
+  {
+    name: "verify-rate",
+    value: "SIZE",
+    fallback: "32M",
+    help: "the most bytes that are read back in a second; no more are than --verify-every needs",
+  },
   { name: "shutdown-grace", value: "TIME", fallback: "30s", help: "how long running calls may go on after SIGTERM" },
   { name: "log-level", value: "LEVEL", fallback: "info", help: "trace, debug, info, warn, error, fatal or silent" },
 ] as const satisfies readonly OptionDeclaration[];
@@ -137,6 +149,8 @@ export interface ServerOptions {
   readonly monitoringSecretSha256: string | undefined;
   /** File with the monitoring secret itself; never beside its digest. */
   readonly monitoringSecretFile: string | undefined;
+  /** How stored versions are verified; undefined for not at all. */
+  readonly verification: { readonly everyMs: number; readonly bytesPerSecond: bigint } | undefined;
   readonly shutdownGraceMs: number;
   readonly rateLimits: RateLimits;
   readonly logLevel: string;
@@ -200,6 +214,8 @@ export function parseOptions(
     }
   };
 
+  const everyMs = value("verify-every", "30d", parseVerifyEvery);
+  const bytesPerSecond = value("verify-rate", "32M", parseRate);
   const data = resolve(text("data") ?? "strongroom-data");
   const database = (): DatabaseLocation => {
     const parsed = value("database", `pglite:${data}/database`, parseDatabase);
@@ -247,6 +263,7 @@ export function parseOptions(
     sweepMs: value("sweep-interval", "1m", durationBetween(1000, DAY_MS)),
     monitoringSecretSha256: monitoring === undefined ? undefined : value("monitoring-secret-sha256", "", parseSha256),
     monitoringSecretFile: text("monitoring-secret-file"),
+    verification: everyMs === undefined ? undefined : { everyMs, bytesPerSecond },
     shutdownGraceMs: value("shutdown-grace", "30s", durationBetween(0, DAY_MS)),
     rateLimits: {
       login: value("rate-limit-login", "20/2m", parseRateLimit),
@@ -320,6 +337,16 @@ function parseSha256(text: string): string {
   if (!/^[0-9a-f]{64}$/i.test(text))
     throw new RangeError("expected a SHA-256 in hexadecimal, 64 digits: printf %s SECRET | sha256sum");
   return text.toLowerCase();
+}
+
+function parseVerifyEvery(text: string): number | undefined {
+  return text === "off" ? undefined : durationBetween(3_600_000, 3660 * DAY_MS)(text);
+}
+
+function parseRate(text: string): bigint {
+  const rate = parseSize(text);
+  if (rate < 1024n) throw new RangeError(`expected at least 1K a second, got ${formatSize(rate)}`);
+  return rate;
 }
 
 function parseLogLevel(text: string): string {

@@ -38,7 +38,7 @@ function spec(more: Partial<CollectionSpec> = {}): CollectionSpec {
 }
 
 function version(number: number, begunAt: string, size = 100n): HealthVersion {
-  return { number: BigInt(number), begunAt: new Date(begunAt), size };
+  return { number: BigInt(number), begunAt: new Date(begunAt), size, damage: "" };
 }
 
 function check(
@@ -71,10 +71,10 @@ test("newestOf goes by the beginning, not by the number or the order", (t) => {
 test("which checks run depends on the configuration", (t) => {
   const names = (of: CollectionSpec) => checkHealth(of, [], NOW).map((c) => c.name);
   const windows = [{ from: "0 1 * * *", durationMs: HOUR }];
-  t.deepEqual(names(spec()), ["size", "sum"]);
-  t.deepEqual(names(spec({ windows })), ["window", "size", "sum"]);
-  t.deepEqual(names(spec({ maxAgeMs: HOUR })), ["age", "size", "sum"]);
-  t.deepEqual(names(spec({ windows, maxAgeMs: HOUR })), ["window", "age", "size", "sum"]);
+  t.deepEqual(names(spec()), ["size", "sum", "integrity"]);
+  t.deepEqual(names(spec({ windows })), ["window", "size", "sum", "integrity"]);
+  t.deepEqual(names(spec({ maxAgeMs: HOUR })), ["age", "size", "sum", "integrity"]);
+  t.deepEqual(names(spec({ windows, maxAgeMs: HOUR })), ["window", "age", "size", "sum", "integrity"]);
 });
 
 test("a collection without windows and age is healthy while it is empty", (t) => {
@@ -161,6 +161,7 @@ test("age: a collection whose windows are fine can be too old", (t) => {
     ["age", "failed"],
     ["size", "ok"],
     ["sum", "ok"],
+    ["integrity", "ok"],
   ]);
 });
 
@@ -202,6 +203,7 @@ test("property: the status from sums is that of the checks", (t) => {
       number: fc.bigInt(1n, 99n),
       begunAt: fc.integer({ min: 0, max: 48 }).map((hours) => new Date(NOW.getTime() - hours * HOUR)),
       size: fc.bigInt(1n, 1500n),
+      damage: fc.constantFrom("", "", "", "segment 1 differs"),
     }),
     { maxLength: 5 },
   );
@@ -212,7 +214,8 @@ test("property: the status from sums is that of the checks", (t) => {
       const sum = live.reduce((total, v) => total + v.size, 0n);
       const largest = live.reduce((most, v) => (v.size > most ? v.size : most), 0n);
       const newest = newestOf(live);
-      const summary = newest && { count: live.length, newestAt: newest.begunAt, largest };
+      const damaged = live.filter((v) => v.damage !== "").length;
+      const summary = newest && { count: live.length, newestAt: newest.begunAt, largest, damaged };
       const expected = worst(checkHealth(checked, live, NOW).map((check) => check.status));
       seen.add(expected);
       return healthOfSummary(checked, summary, sum, NOW) === expected;
@@ -220,4 +223,14 @@ test("property: the status from sums is that of the checks", (t) => {
     { numRuns: 1000 },
   );
   t.deepEqual([...seen].sort(), ["failed", "ok", "warning"]);
+});
+
+test("integrity: a version that failed its last verification fails, and the message says which and why", (t) => {
+  const damaged = { ...version(7, "2026-03-08T00:00:00Z"), damage: "segment 3 differs" };
+  t.is(check("integrity", spec(), [version(6, "2026-03-07T00:00:00Z")]).status, "ok");
+  const found = check("integrity", spec(), [damaged, version(8, "2026-03-09T00:00:00Z")]);
+  t.is(found.status, "failed");
+  t.regex(found.message, /version 7: segment 3 differs/);
+  const many = Array.from({ length: 9 }, (_, i) => ({ ...damaged, number: BigInt(i + 1) }));
+  t.regex(check("integrity", spec(), many).message, /^9 version\(s\).*and 4 more/);
 });

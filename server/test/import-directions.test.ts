@@ -115,9 +115,16 @@ const VENDORS: Readonly<Record<string, readonly string[]>> = {
 
 /** The one file of the CLI that loads the server, when a server command runs. */
 const SERVER_LOADER = "cli/src/server-modules.ts";
-const SERVER_COMMANDS = ["serve", "init", "check-config", "hash-password", "copy-storage"].map(
-  (name) => `cli/src/commands/${name}.ts`,
-);
+const SERVER_COMMANDS = [
+  "serve",
+  "sweep",
+  "verify",
+  "recover",
+  "copy-storage",
+  "init",
+  "check-config",
+  "hash-password",
+].map((name) => `cli/src/commands/${name}.ts`);
 
 /** What is wrong with one import; undefined when it is allowed. */
 function problemOf(file: string, { specifier, kind }: Import): string | undefined {

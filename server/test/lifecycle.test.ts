@@ -2,7 +2,7 @@ import anyTest, { type ExecutionContext, type TestFn } from "ava";
 import { MemoryBlobStore } from "../src/adapters/memory/memory-blob-store.ts";
 import { getCollection, getCollectionHealth } from "../src/app/collections.ts";
 import { finishCommit } from "../src/app/commit-upload.ts";
-import { checkInstallation, InstallationMismatchError } from "../src/app/installation.ts";
+import { checkInstallation, INSTALLATION_KEY, InstallationMismatchError } from "../src/app/installation.ts";
 import { manifestKey } from "../src/app/manifest.ts";
 import { BlobStoreError } from "../src/app/ports.ts";
 import { SegmentAttempts } from "../src/app/segment-attempts.ts";
@@ -235,7 +235,9 @@ test("a commit that died after any step is finished by the sweeper", async (t) =
 test("a store that fails at creation leaves no open upload; a retry with the same request id is another try", async (t) => {
   const { h } = t.context;
   const spec = h.add();
-  const store = new FaultyBlobStore(new MemoryBlobStore());
+  const inner = new MemoryBlobStore();
+  await inner.put(INSTALLATION_KEY, (await h.deps.store.get(INSTALLATION_KEY, 4096))!);
+  const store = new FaultyBlobStore(inner);
   store.fail("begin", { nth: 1, when: "after", error: new BlobStoreError("injected") });
   const { createUpload } = await import("../src/app/create-upload.ts");
   const deps = h.over(store);

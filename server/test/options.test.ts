@@ -47,6 +47,7 @@ test("the defaults", (t) => {
     tokenSecretFile: undefined,
     segmentSize: 16n * 1024n * 1024n,
     sweepMs: 60_000,
+    verification: { everyMs: 30 * 24 * 3_600_000, bytesPerSecond: 32n * 1024n * 1024n },
     shutdownGraceMs: 30_000,
     rateLimits: {
       login: { count: 20, perMs: 120_000 },
@@ -181,6 +182,20 @@ const VALUES: Readonly<
     values: [
       ["1M", 1_048_576n],
       ["1G", 1_073_741_824n],
+    ],
+  },
+  "verify-every": {
+    read: (o) => o.verification?.everyMs,
+    values: [
+      ["7d", 7 * 24 * 3_600_000],
+      ["off", undefined],
+    ],
+  },
+  "verify-rate": {
+    read: (o) => o.verification?.bytesPerSecond,
+    values: [
+      ["1M", 1024n * 1024n],
+      ["4K", 4096n],
     ],
   },
   "sweep-interval": {
@@ -488,6 +503,9 @@ test("values that would break the server are refused", (t) => {
   for (const [flag, value] of [
     ["--sweep-interval", "0s"],
     ["--sweep-interval", "30d"],
+    ["--verify-every", "1m"],
+    ["--verify-every", "never"],
+    ["--verify-rate", "0"],
     ["--session-duration", "0s"],
     ["--session-duration", "500ms"],
     ["--storage", "file://"],

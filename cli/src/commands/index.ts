@@ -10,10 +10,13 @@ import { keygen } from "./keygen.ts";
 import { login } from "./login.ts";
 import { logout } from "./logout.ts";
 import { ls } from "./ls.ts";
+import { recover } from "./recover.ts";
 import { restore } from "./restore.ts";
 import { rm } from "./rm.ts";
 import { serve } from "./serve.ts";
 import { sessions } from "./sessions.ts";
+import { sweep } from "./sweep.ts";
+import { verify } from "./verify.ts";
 import { whoami } from "./whoami.ts";
 
 /** Every command, in the order of `--help`. */
@@ -30,6 +33,9 @@ export const COMMANDS: readonly CommandSpec[] = [
   health,
   keygen,
   serve,
+  sweep,
+  verify,
+  recover,
   init,
   checkConfig,
   hashPassword,

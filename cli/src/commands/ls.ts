@@ -102,6 +102,7 @@ export function versionsTable(versions: readonly Version[], sdk: Sdk, now: numbe
     String(version.number),
     formatBytes(version.size),
     formatAge(version.begunAt, now),
+    version.verifiedAt === undefined ? "-" : formatAge(version.verifiedAt, now),
     enumWord(sdk.EncryptionFormat, version.encryptionFormat),
     flags(version, sdk, now),
     principal(version.uploadedBy, version.accessKey),
@@ -112,6 +113,7 @@ export function versionsTable(versions: readonly Version[], sdk: Sdk, now: numbe
       { title: "VERSION", align: "right" },
       { title: "SIZE", align: "right" },
       { title: "AGE", align: "right" },
+      { title: "VERIFIED", align: "right" },
       { title: "ENCRYPTION" },
       { title: "FLAGS" },
       { title: "UPLOADED BY" },
@@ -123,6 +125,7 @@ export function versionsTable(versions: readonly Version[], sdk: Sdk, now: numbe
 
 function flags(version: Version, sdk: Sdk, now: number): string {
   const found: string[] = [];
+  if (version.damage !== "") found.push("DAMAGED");
   if (enumWord(sdk.ContentEncoding, version.contentEncoding) === "zstd") found.push("zstd");
   if (version.armored) found.push("armored");
   if (version.held) found.push("held");

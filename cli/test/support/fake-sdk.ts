@@ -93,6 +93,7 @@ export function version(fields: Partial<Version> = {}): Version {
     held: false,
     holdReason: "",
     aboveSoftLimit: false,
+    damage: "",
     ...fields,
   } as Version;
 }

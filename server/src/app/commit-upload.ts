@@ -174,8 +174,10 @@ export async function finishCommit(deps: CommitDeps, upload: UploadRow): Promise
   return await deps.database.transaction(async (tx) => {
     await tx.collections.lockById(upload.collectionId);
     const current = (await tx.uploads.find(upload.id))!;
-    if (current.state === "committed" || draft === undefined) {
-      const version = (await tx.versions.findById(upload.id))!;
+    if (current.state !== "committing" || draft === undefined) {
+      const version = await tx.versions.findById(upload.id);
+      // An operator gave the commit up meanwhile.
+      if (version === undefined) throw uploadNotOpen(current);
       return { version, removedNumbers: await removedNumbers(tx, version.id) };
     }
     return await publish(tx, deps, current, draft, segments);
@@ -229,6 +231,10 @@ function draftVersion(
     removedAt: null,
     removedBy: "",
     purgeAfter: null,
+    manifestState: "live",
+    verifiedAt: null,
+    damage: "",
+    damagedSegment: null,
   };
 }
 

@@ -14,7 +14,12 @@ export class InstallationMismatchError extends Error {
  * and an unmarked store are married here.
  */
 export async function checkInstallation(database: Database, store: BlobStore): Promise<string> {
-  const { id, fresh } = await database.installation();
+  const { id, fresh, recovering } = await database.installation();
+  if (recovering) {
+    throw new InstallationMismatchError(
+      "the database is being rebuilt and is not complete: run `strongroom recover` with the same storage and database again",
+    );
+  }
   const bytes = await store.get(INSTALLATION_KEY, 4096);
   if (bytes === undefined) {
     if (!fresh) {
@@ -29,10 +34,25 @@ export async function checkInstallation(database: Database, store: BlobStore): P
   const found = installationIdOf(bytes);
   if (found !== id) {
     throw new InstallationMismatchError(
-      `the store belongs to installation ${found}, the database to ${id}. Check the storage URL and the database; never point two installations at one place`,
+      `the store belongs to installation ${found}, the database to ${id}. Check the storage URL and the database; never point two installations at one place. If the database was lost, rebuild it: \`strongroom recover\``,
     );
   }
   return id;
+}
+
+/**
+ * Whether the store still is the one that belongs to the database; asked before anything is deleted or called missing, since a disk can be unmounted
+ * and a bucket changed while the server runs.
+ */
+export async function isSameInstallation(database: Database, store: BlobStore): Promise<boolean> {
+  const { id } = await database.installation();
+  return (await storeInstallation(store)) === id;
+}
+
+/** The installation id that the store carries; undefined when it is unmarked. @throws InstallationMismatchError when the mark cannot be read. */
+export async function storeInstallation(store: BlobStore): Promise<string | undefined> {
+  const bytes = await store.get(INSTALLATION_KEY, 4096);
+  return bytes === undefined ? undefined : installationIdOf(bytes);
 }
 
 /** Reads the marker of a store. @throws InstallationMismatchError when it is damaged. */

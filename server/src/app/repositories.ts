@@ -120,7 +120,18 @@ export interface VersionRow {
   /** The version id it was rotated out for, or `user:<name>`; empty while it is live. */
   readonly removedBy: string;
   readonly purgeAfter: Date | null;
+  /** The state that the manifest in the store tells of; the sweeper writes it again when it is another one. */
+  readonly manifestState: string;
+  /** When its object was last read back and compared; null while that was only done on arrival. */
+  readonly verifiedAt: Date | null;
+  /** What was wrong at the last verification; empty for nothing. */
+  readonly damage: string;
+  /** The first segment that differed; null when there is none, or when the object is missing or has another size. */
+  readonly damagedSegment: number | null;
 }
+
+/** How the verification of a version ended. */
+export type Verification = Pick<VersionRow, "damage" | "damagedSegment">;
 
 /** An issued token. */
 export interface SessionRow {
@@ -146,7 +157,7 @@ export interface SigningKeyRow {
 /** Something that was done to stored data. */
 export interface AuditEvent {
   readonly kind: string;
-  /** `user:<name>` or `server`. */
+  /** `user:<name>`, `server`, or `operator` for a command on the server's machine. */
   readonly actor: string;
   readonly collectionName: string;
   readonly details: Record<string, string>;
@@ -161,6 +172,10 @@ export interface CollectionRepository {
   findByName(name: string): Promise<CollectionRow | undefined>;
   /** Every row, by name. */
   all(): Promise<CollectionRow[]>;
+  /** By name, after `afterName`; at most `limit`. */
+  list(afterName: string, limit: number): Promise<CollectionRow[]>;
+  /** Makes a row that was lost. */
+  insert(row: CollectionRow): Promise<void>;
   addUsage(id: string, change: UsageChange): Promise<void>;
   /** Gives out the next version number. The collection must be locked. */
   nextNumber(id: string): Promise<bigint>;
@@ -171,6 +186,12 @@ export interface OrganizationRepository {
   /** Makes the row when there is none, and locks it. Only while a collection is locked. */
   lock(name: string): Promise<UsageCounters>;
   addUsage(name: string, change: UsageChange): Promise<void>;
+}
+
+/** A page of rows in the order of their ids: at most `limit` behind the row `after`; from the first when that is undefined. */
+export interface Page {
+  readonly after: string | undefined;
+  readonly limit: number;
 }
 
 /** Access to uploads. */
@@ -192,14 +213,16 @@ export interface UploadRepository {
   lapse(id: string, now: Date): Promise<boolean>;
   /** The last upload of a collection that was aborted or expired. */
   lastFailed(collectionId: string): Promise<UploadRow | undefined>;
-  /** Open uploads whose expiry passed, and open ones not lapsed whose lease ran out; at most `limit`. */
-  overdue(now: Date, limit: number): Promise<UploadRow[]>;
-  /** Ended without a version and not yet freed from the store; at most `limit`. */
-  uncleaned(limit: number): Promise<UploadRow[]>;
+  /** Open uploads whose expiry passed, and open ones not lapsed whose lease ran out. */
+  overdue(now: Date, page: Page): Promise<UploadRow[]>;
+  /** Ended without a version and not yet freed from the store. */
+  uncleaned(page: Page): Promise<UploadRow[]>;
+  /** Committing uploads. */
+  committing(page: Page): Promise<UploadRow[]>;
+  /** The uploads of these keys. */
+  byKeys(keys: readonly string[]): Promise<UploadRow[]>;
   /** How many open uploads hold a place, by the collection's id; none for collections without. */
   openCounts(): Promise<Map<string, number>>;
-  /** Committing uploads; at most `limit`. */
-  committing(limit: number): Promise<UploadRow[]>;
   /** Marks an ended upload as freed from the store and drops its segments. */
   markCleaned(id: string, now: Date): Promise<void>;
 }
@@ -242,10 +265,47 @@ export interface VersionRepository {
   remove(id: string, removal: { removedAt: Date; removedBy: string; purgeAfter: Date }): Promise<boolean>;
   /** Versions removed for this version or by this person. */
   removedBy(removedBy: string): Promise<VersionRow[]>;
-  /** Removed versions past their time, except in these collections; at most `limit`. */
-  purgeable(now: Date, exceptCollectionIds: readonly string[], limit: number): Promise<VersionRow[]>;
+  /** Removed versions past their time, except in these collections. */
+  purgeable(now: Date, exceptCollectionIds: readonly string[], page: Page): Promise<VersionRow[]>;
+  /** The versions of these keys, whatever their state. */
+  byKeys(keys: readonly string[]): Promise<VersionRow[]>;
+  /** Versions with an object whose manifest tells of another state than theirs. */
+  staleManifests(page: Page): Promise<VersionRow[]>;
+  /** Notes which state the manifest tells of now. */
+  setManifestState(id: string, state: string): Promise<void>;
+  /** Bytes of all live versions. */
+  liveBytes(): Promise<bigint>;
+  /**
+   * Claims the live version that was verified (or, when never, published) longest ago, before `before`, or before `damagedBefore` if it is damaged.
+   * Nobody else claims it until `until`.
+   */
+  claimForVerification(
+    now: Date,
+    limits: { readonly before: Date; readonly damagedBefore: Date; readonly until: Date },
+  ): Promise<VersionRow | undefined>;
+  /** Keeps a claim until then. */
+  extendVerification(id: string, until: Date): Promise<void>;
+  /** Notes how a verification ended, and ends the claim. */
+  recordVerification(id: string, now: Date, result: Verification): Promise<void>;
+  /** Ends a claim without a result. */
+  dropVerification(id: string): Promise<void>;
   /** `removed -> purged`. Returns whether it was. */
   markPurged(id: string, now: Date): Promise<boolean>;
+}
+
+/** Names something in the store: a finished object, or, with a token, an unfinished one. */
+export interface StoredName {
+  readonly key: string;
+  /** Empty for a finished object. */
+  readonly token: string;
+}
+
+/** Access to the record of objects that no row knows. */
+export interface UnknownObjectRepository {
+  /** Notes that these were seen now, and says since when each is seen without a break, in the same order. */
+  seen(names: readonly StoredName[], now: Date): Promise<Date[]>;
+  /** Forgets those that were not seen since. */
+  forget(before: Date): Promise<void>;
 }
 
 /** Access to sessions and the keys that sign them. */
@@ -291,6 +351,7 @@ export interface Transaction {
   readonly versions: VersionRepository;
   readonly sessions: SessionRepository;
   readonly budgets: BudgetRepository;
+  readonly unknownObjects: UnknownObjectRepository;
   audit(event: AuditEvent): Promise<void>;
 }
 
@@ -304,8 +365,18 @@ export interface Database {
   transaction<T>(work: (tx: Transaction) => Promise<T>): Promise<T>;
   /** Runs single queries outside a transaction; `work` changes nothing. */
   read<T>(work: (tx: Transaction) => Promise<T>): Promise<T>;
-  /** The id of this installation; made at the first call. `fresh` while no collection was ever uploaded to. */
-  installation(): Promise<{ id: string; fresh: boolean }>;
+  /**
+   * The id of this installation; made at the first call. `fresh` while no collection was ever uploaded to, `recovering` from the beginning to the end
+   * of a rebuild.
+   */
+  installation(): Promise<{ id: string; fresh: boolean; recovering: boolean }>;
+  /**
+   * Takes over the id of an installation whose database was lost. Returns false, having changed nothing, when this database is in use; the same call again
+   * goes on with a rebuild that was interrupted.
+   */
+  startRecovery(id: string): Promise<boolean>;
+  /** The rebuild is complete. */
+  finishRecovery(): Promise<void>;
   /**
    * Runs `work` while no other server runs any under this name. Returns undefined, without running it, where another one does. The lock is given back when the
    * work ends, and when this process or its connection dies; work that goes on after that must be safe without it.

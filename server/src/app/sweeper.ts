@@ -3,6 +3,9 @@ import { type SweepDeps, type SweepReport, sweep } from "./sweep.ts";
 /** A leap of the database's clock against this process' own pauses deletions for this long, in milliseconds. */
 const LEAP_MS = 24 * 3_600_000;
 
+/** The whole list of the store is compared with the database this often, in milliseconds. */
+const WHOLE_STORE_MS = 24 * 3_600_000;
+
 /** Runs {@link sweep} every so often and on request, one at a time. */
 export class Sweeper {
   readonly #deps: SweepDeps;
@@ -14,6 +17,7 @@ export class Sweeper {
   #stopped = false;
   #clock: { database: number; process: number } | undefined;
   #pausedUntil = 0;
+  #wholeStoreAt = 0;
 
   /** @param onSwept is told of each sweep; undefined for one that failed as a whole. */
   constructor(deps: SweepDeps, everyMs: number, onSwept?: (report: SweepReport | undefined) => void) {
@@ -49,12 +53,7 @@ export class Sweeper {
   /** Sweeps once, after a sweep that is under way. Undefined when another server is sweeping: it does the same work. */
   async runOnce(): Promise<SweepReport | undefined> {
     const before: Promise<unknown> = this.#running ?? Promise.resolve();
-    const run = before
-      .catch(() => {})
-      .then(async () => {
-        const mayDelete = await this.#mayDelete();
-        return (await this.#deps.database.exclusively("sweep", async () => await sweep(this.#deps, mayDelete)))?.result;
-      });
+    const run = before.catch(() => {}).then(async () => await this.#sweep());
     this.#running = run;
     try {
       const report = await run;
@@ -66,6 +65,15 @@ export class Sweeper {
     } finally {
       if (this.#running === run) this.#running = undefined;
     }
+  }
+
+  async #sweep(): Promise<SweepReport | undefined> {
+    const wholeStore = performance.now() >= this.#wholeStoreAt;
+    const mayDelete = await this.#mayDelete();
+    const work = async () => await sweep(this.#deps, mayDelete, { wholeStore });
+    const report = (await this.#deps.database.exclusively("sweep", work))?.result;
+    if (wholeStore && report?.deletions === true) this.#wholeStoreAt = performance.now() + WHOLE_STORE_MS;
+    return report;
   }
 
   /** No further sweeps; waits for the one under way. */

@@ -7,7 +7,7 @@ export type HealthStatus = "ok" | "warning" | "failed";
 
 /** One check with what was expected and found. */
 export interface HealthCheck {
-  readonly name: "window" | "age" | "size" | "sum" | "frozen";
+  readonly name: "window" | "age" | "size" | "sum" | "integrity" | "frozen";
   readonly status: HealthStatus;
   readonly message: string;
 }
@@ -18,6 +18,8 @@ export interface HealthVersion {
   readonly begunAt: Date;
   /** Bytes. */
   readonly size: bigint;
+  /** What its last verification found wrong; empty for nothing. */
+  readonly damage: string;
 }
 
 /** The worst of several statuses; `ok` for none. */
@@ -37,7 +39,7 @@ export function checkHealth(spec: CollectionSpec, versions: readonly HealthVersi
   const checks: HealthCheck[] = [];
   if (spec.windows.length > 0) checks.push(checkWindow(spec, newest, now));
   if (spec.maxAgeMs !== undefined) checks.push(checkAge(spec.maxAgeMs, newest, now));
-  checks.push(checkSize(spec, versions), checkSum(spec, versions));
+  checks.push(checkSize(spec, versions), checkSum(spec, versions), checkIntegrity(versions));
   return checks;
 }
 
@@ -48,6 +50,8 @@ export interface VersionSummary {
   readonly newestAt: Date;
   /** Bytes of the largest. */
   readonly largest: bigint;
+  /** How many failed their last verification. */
+  readonly damaged: number;
 }
 
 /** The status that {@link checkHealth} would give, from sums: for many collections at once. */
@@ -58,9 +62,15 @@ export function healthOfSummary(
   now: Date,
 ): HealthStatus {
   const one = (size: bigint): HealthVersion[] =>
-    summary === undefined ? [] : [{ number: 0n, begunAt: summary.newestAt, size }];
+    summary === undefined
+      ? []
+      : [{ number: 0n, begunAt: summary.newestAt, size, damage: summary.damaged > 0 ? "damaged" : "" }];
   const [newest] = one(0n);
-  const checks = [checkSize(spec, one(summary?.largest ?? 0n)), checkSum(spec, one(storedBytes))];
+  const checks = [
+    checkSize(spec, one(summary?.largest ?? 0n)),
+    checkSum(spec, one(storedBytes)),
+    checkIntegrity(one(0n)),
+  ];
   if (spec.windows.length > 0) checks.push(checkWindow(spec, newest, now));
   if (spec.maxAgeMs !== undefined) checks.push(checkAge(spec.maxAgeMs, newest, now));
   return worst(checks.map((check) => check.status));
@@ -119,4 +129,17 @@ function checkSum(spec: CollectionSpec, versions: readonly HealthVersion[]): Hea
   }
   const message = `the versions have ${sum} bytes together, which is above maxCollectionSize, ${spec.maxCollectionSize} bytes`;
   return { name, status: "failed", message };
+}
+
+function checkIntegrity(versions: readonly HealthVersion[]): HealthCheck {
+  const name = "integrity";
+  const damaged = versions.filter((v) => v.damage !== "");
+  if (damaged.length === 0) return { name, status: "ok", message: "no version failed its last verification" };
+  const list = damaged.slice(0, 5).map((v) => `version ${v.number}: ${v.damage}`);
+  const more = damaged.length > list.length ? `; and ${damaged.length - list.length} more` : "";
+  return {
+    name,
+    status: "failed",
+    message: `${damaged.length} version(s) failed the last verification: ${list.join("; ")}${more}. Make a new backup, and look at the store`,
+  };
 }

@@ -60,6 +60,9 @@ export function versionMessage(row: VersionRow): pb.Version {
     aboveSoftLimit: row.aboveSoftLimit,
     removedAt: time(row.removedAt),
     purgeAfter: time(row.purgeAfter),
+    verifiedAt: time(row.verifiedAt),
+    damage: row.damage,
+    ...(row.damagedSegment === null ? {} : { damagedSegment: row.damagedSegment }),
   });
 }
 

@@ -5,6 +5,7 @@ import { MemoryBlobStore } from "../../src/adapters/memory/memory-blob-store.ts"
 import type { SqlDatabase } from "../../src/adapters/postgres/database.ts";
 import { commitUpload } from "../../src/app/commit-upload.ts";
 import { createUpload } from "../../src/app/create-upload.ts";
+import { checkInstallation } from "../../src/app/installation.ts";
 import type { BlobStore } from "../../src/app/ports.ts";
 import { SegmentAttempts } from "../../src/app/segment-attempts.ts";
 import { DEFAULT_UPLOAD_SETTINGS, type Log, type UploadSettings } from "../../src/app/settings.ts";
@@ -105,7 +106,9 @@ export class Harness {
     settings: UploadSettings = SETTINGS,
   ): Promise<Harness> {
     const clock = new TestClock();
-    return Harness.on(await openDatabase(kind, () => clock.now), clock, store, settings);
+    const database = await openDatabase(kind, () => clock.now);
+    await checkInstallation(database, store);
+    return Harness.on(database, clock, store, settings);
   }
 
   /** Use cases over a database that is open. */

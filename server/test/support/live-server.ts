@@ -214,6 +214,8 @@ function keptOpen(database: SqlDatabase): Database {
     transaction: async (work) => await database.transaction(work),
     read: async (work) => await database.read(work),
     installation: async () => await database.installation(),
+    startRecovery: async (id) => await database.startRecovery(id),
+    finishRecovery: async () => await database.finishRecovery(),
     exclusively: async (name, work) => await database.exclusively(name, work),
     ping: async () => await database.ping(),
     close: async () => {},

@@ -135,7 +135,7 @@ export declare const GetCollectionHealthRequestSchema: GenMessage<GetCollectionH
  */
 export declare type HealthCheck = Message<"strongroom.v1.HealthCheck"> & {
   /**
-   * Stable name: `window`, `age`, `size`, `sum`, `frozen`.
+   * Stable name: `window`, `age`, `size`, `sum`, `integrity`, `frozen`.
    *
    * @generated from field: string name = 1;
    */

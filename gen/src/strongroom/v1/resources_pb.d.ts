@@ -194,6 +194,27 @@ export declare type Version = Message<"strongroom.v1.Version"> & {
    * @generated from field: google.protobuf.Timestamp purge_after = 25;
    */
   purgeAfter?: Timestamp | undefined;
+
+  /**
+   * When its object was last read back and compared with what was acknowledged; unset while that was only done on arrival.
+   *
+   * @generated from field: google.protobuf.Timestamp verified_at = 26;
+   */
+  verifiedAt?: Timestamp | undefined;
+
+  /**
+   * What was wrong at the last verification, for people; empty when nothing was.
+   *
+   * @generated from field: string damage = 27;
+   */
+  damage: string;
+
+  /**
+   * The first segment that differed; unset when none does, or when the object is missing or has another size.
+   *
+   * @generated from field: optional uint32 damaged_segment = 28;
+   */
+  damagedSegment?: number | undefined;
 };
 
 /**

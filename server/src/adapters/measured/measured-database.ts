@@ -15,6 +15,8 @@ export function measuredDatabase(inner: Database, onError: () => void): Database
     transaction: async (work) => await watched(inner.transaction(work)),
     read: async (work) => await watched(inner.read(work)),
     installation: async () => await watched(inner.installation()),
+    startRecovery: async (id) => await watched(inner.startRecovery(id)),
+    finishRecovery: async () => await watched(inner.finishRecovery()),
     // What fails inside it is told by the calls it makes.
     exclusively: async (name, work) => await inner.exclusively(name, work),
     ping: async () => await watched(inner.ping()),

@@ -23,6 +23,7 @@ import {
 } from "./repositories.ts";
 import * as schema from "./schema.ts";
 import { sessionRepository } from "./session-repository.ts";
+import { unknownObjectRepository } from "./unknown-object-repository.ts";
 import { versionRepository } from "./version-repository.ts";
 
 /** How often work is tried when it had no effect: the database asks to, or the connection was lost before COMMIT. */
@@ -62,8 +63,21 @@ export class SqlDatabase implements Database {
     return await this.#retried(async () => await this.#driver.run(async (db) => await work(await this.#bind(db))));
   }
 
-  async installation(): Promise<{ id: string; fresh: boolean }> {
+  async installation(): Promise<{ id: string; fresh: boolean; recovering: boolean }> {
     return await this.#retried(async () => await this.#driver.transaction(installationOf));
+  }
+
+  async startRecovery(id: string): Promise<boolean> {
+    return await this.#retried(
+      async () => await this.#driver.transaction(async (db) => await claimForRecovery(db, id)),
+    );
+  }
+
+  async finishRecovery(): Promise<void> {
+    await this.#retried(
+      async () =>
+        await this.#driver.run(async (db) => await db.update(schema.installation).set({ recoveringSince: null })),
+    );
   }
 
   async exclusively<T>(name: string, work: () => Promise<T>): Promise<{ readonly result: T } | undefined> {
@@ -123,6 +137,7 @@ export class SqlDatabase implements Database {
       versions: versionRepository(db),
       sessions: sessionRepository(db),
       budgets: budgetRepository(db),
+      unknownObjects: unknownObjectRepository(db),
       async audit(event) {
         await db.insert(schema.auditEvents).values({ id: randomUUID(), at: now, ...event });
       },
@@ -138,13 +153,26 @@ async function databaseTime(db: Executor): Promise<Date> {
   return new Date(Number(rows[0]!.now));
 }
 
-async function installationOf(db: Executor): Promise<{ id: string; fresh: boolean }> {
+async function installationOf(db: Executor): Promise<{ id: string; fresh: boolean; recovering: boolean }> {
   await db.execute(sql`lock table ${schema.installation} in exclusive mode`);
   const used = await db.select({ id: schema.collections.id }).from(schema.collections).limit(1);
   const existing = (await db.select().from(schema.installation))[0];
   const id = existing?.id ?? randomUUID();
   if (existing === undefined) await db.insert(schema.installation).values({ id, createdAt: await databaseTime(db) });
-  return { id, fresh: used.length === 0 };
+  return { id, fresh: used.length === 0, recovering: existing != null && existing.recoveringSince !== null };
+}
+
+async function claimForRecovery(db: Executor, id: string): Promise<boolean> {
+  await db.execute(sql`lock table ${schema.installation} in exclusive mode`);
+  const existing = (await db.select().from(schema.installation))[0];
+  if (existing?.id === id && existing.recoveringSince !== null) return true;
+  const used = await db.select({ id: schema.collections.id }).from(schema.collections).limit(1);
+  if (used.length > 0) return false;
+  // A server that was started on the new database has left an id of its own, which belongs to nothing.
+  await db.delete(schema.installation);
+  const now = await databaseTime(db);
+  await db.insert(schema.installation).values({ id, createdAt: now, recoveringSince: now });
+  return true;
 }
 
 /** Rows of a raw query: the two drivers answer in different forms. */

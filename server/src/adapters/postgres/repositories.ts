@@ -1,9 +1,10 @@
-import { and, asc, count, desc, eq, gte, inArray, isNull, lte, ne, or, sql } from "drizzle-orm";
+import { and, asc, count, desc, eq, gt, gte, inArray, isNull, lte, ne, or, type SQL, sql } from "drizzle-orm";
 import type { AnyPgColumn, PgDatabase, PgQueryResultHKT } from "drizzle-orm/pg-core";
 import type {
   CollectionRepository,
   CollectionRow,
   OrganizationRepository,
+  Page,
   SegmentRepository,
   UploadRepository,
   UsageChange,
@@ -52,6 +53,16 @@ export function collectionRepository(db: Executor, now: Date, newId: () => strin
     },
     findByName: async (name) => (await db.select().from(collections).where(eq(collections.name, name)))[0],
     all: async () => await db.select().from(collections).orderBy(asc(collections.name)),
+    list: async (afterName, limit) =>
+      await db
+        .select()
+        .from(collections)
+        .where(gt(collections.name, afterName))
+        .orderBy(asc(collections.name))
+        .limit(limit),
+    async insert(row) {
+      await db.insert(collections).values({ ...row, createdAt: now });
+    },
     async addUsage(id, change) {
       await db.update(collections).set(usageChange(collections, change)).where(eq(collections.id, id));
     },
@@ -86,6 +97,13 @@ export function organizationRepository(db: Executor): OrganizationRepository {
 /** Uploads over SQL. */
 export function uploadRepository(db: Executor): UploadRepository {
   const { uploads, segments } = schema;
+  const page = async (where: SQL | undefined, { after, limit }: Page) =>
+    await db
+      .select()
+      .from(uploads)
+      .where(and(where, after === undefined ? undefined : gt(uploads.id, after)))
+      .orderBy(asc(uploads.id))
+      .limit(limit);
   return {
     async insert(row) {
       await db.insert(uploads).values(row);
@@ -154,25 +172,24 @@ export function uploadRepository(db: Executor): UploadRepository {
           .orderBy(desc(uploads.begunAt))
           .limit(1)
       )[0],
-    overdue: async (now, limit) =>
-      await db
-        .select()
-        .from(uploads)
-        .where(
-          and(
-            eq(uploads.state, "open"),
-            or(lte(uploads.expiresAt, now), and(eq(uploads.lapsed, false), lte(uploads.leaseExpiresAt, now))),
-          ),
-        )
-        .orderBy(asc(uploads.begunAt))
-        .limit(limit),
-    uncleaned: async (limit) =>
-      await db
-        .select()
-        .from(uploads)
-        .where(and(isNull(uploads.cleanedAt), inArray(uploads.state, ["aborted", "expired"])))
-        .orderBy(asc(uploads.begunAt))
-        .limit(limit),
+    overdue: async (now, of) =>
+      await page(
+        and(
+          eq(uploads.state, "open"),
+          or(lte(uploads.expiresAt, now), and(eq(uploads.lapsed, false), lte(uploads.leaseExpiresAt, now))),
+        ),
+        of,
+      ),
+    uncleaned: async (of) =>
+      await page(and(isNull(uploads.cleanedAt), inArray(uploads.state, ["aborted", "expired"])), of),
+    committing: async (of) => await page(eq(uploads.state, "committing"), of),
+    byKeys: async (keys) =>
+      keys.length === 0
+        ? []
+        : await db
+            .select()
+            .from(uploads)
+            .where(inArray(uploads.key, [...keys])),
     async openCounts() {
       const rows = await db
         .select({ id: uploads.collectionId, count: count() })
@@ -181,8 +198,6 @@ export function uploadRepository(db: Executor): UploadRepository {
         .groupBy(uploads.collectionId);
       return new Map(rows.map((row) => [row.id, row.count]));
     },
-    committing: async (limit) =>
-      await db.select().from(uploads).where(eq(uploads.state, "committing")).orderBy(asc(uploads.begunAt)).limit(limit),
     async markCleaned(id, now) {
       await db.delete(segments).where(eq(segments.uploadId, id));
       await db.update(uploads).set({ cleanedAt: now }).where(eq(uploads.id, id));

@@ -22,6 +22,8 @@ import { bytea, byteCount, instant } from "./columns.ts";
 export const installation = pgTable("installation", {
   id: uuid().primaryKey(),
   createdAt: instant("created_at").notNull(),
+  /** Since when it is being rebuilt from a store; null when it is not. */
+  recoveringSince: instant("recovering_since"),
 });
 
 /** Every collection ever uploaded to, with its counters; the row is the lock of everything that changes them. */
@@ -156,13 +158,34 @@ export const versions = pgTable(
     removedBy: text("removed_by").notNull(),
     purgeAfter: instant("purge_after"),
     purgedAt: instant("purged_at"),
+    manifestState: text("manifest_state").notNull().default("live"),
+    verifiedAt: instant("verified_at"),
+    verifyingUntil: instant("verifying_until"),
+    damage: text().notNull().default(""),
+    damagedSegment: integer("damaged_segment"),
   },
   (t) => [
     unique("versions_number").on(t.collectionId, t.number),
     index("versions_live").on(t.collectionId, t.number).where(sql`${t.state} = 'live'`),
     index("versions_trash").on(t.purgeAfter).where(sql`${t.state} = 'removed'`),
+    index("versions_verification")
+      .on(sql`coalesce(${t.verifiedAt}, ${t.committedAt})`, t.id)
+      .where(sql`${t.state} = 'live'`),
+    index("versions_stale_manifests").on(t.id).where(sql`${t.state} <> 'purged' and ${t.manifestState} <> ${t.state}`),
     index("versions_removed_by").on(t.removedBy).where(sql`${t.removedBy} <> ''`),
   ],
+);
+
+/** What the store holds and no row knows, with the time since when it is known to be so. */
+export const unknownObjects = pgTable(
+  "unknown_objects",
+  {
+    key: text().notNull(),
+    token: text().notNull(),
+    firstSeenAt: instant("first_seen_at").notNull(),
+    lastSeenAt: instant("last_seen_at").notNull(),
+  },
+  (t) => [primaryKey({ columns: [t.key, t.token] })],
 );
 
 /** Issued tokens, as hashes. */

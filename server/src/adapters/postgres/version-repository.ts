@@ -1,5 +1,22 @@
-import { and, asc, count, desc, eq, getTableColumns, lt, lte, max, sql } from "drizzle-orm";
-import type { VersionRepository } from "../../app/repositories.ts";
+import {
+  and,
+  asc,
+  count,
+  desc,
+  eq,
+  getTableColumns,
+  gt,
+  inArray,
+  isNull,
+  lt,
+  lte,
+  max,
+  ne,
+  or,
+  type SQL,
+  sql,
+} from "drizzle-orm";
+import type { Page, VersionRepository } from "../../app/repositories.ts";
 import type { Executor } from "./repositories.ts";
 import * as schema from "./schema.ts";
 
@@ -10,8 +27,22 @@ const DIGEST = 32;
 export function versionRepository(db: Executor): VersionRepository {
   const { versions } = schema;
   // Digests can be some hundred KiB a row; they are read by part, never with the row.
-  const { segmentDigests: _digests, purgedAt: _purgedAt, ...columns } = getTableColumns(versions);
+  const {
+    segmentDigests: _digests,
+    purgedAt: _purgedAt,
+    verifyingUntil: _verifyingUntil,
+    ...columns
+  } = getTableColumns(versions);
   const live = (collectionId: string) => and(eq(versions.collectionId, collectionId), eq(versions.state, "live"));
+  const page = async (where: SQL | undefined, { after, limit }: Page) =>
+    await db
+      .select(columns)
+      .from(versions)
+      .where(and(where, after === undefined ? undefined : gt(versions.id, after)))
+      .orderBy(asc(versions.id))
+      .limit(limit);
+  const lastVerified = sql`coalesce(${versions.verifiedAt}, ${versions.committedAt})`;
+  const asInstant = (date: Date) => sql`${date.toISOString()}::timestamptz`;
   return {
     async insert(row, segmentDigests) {
       await db.insert(versions).values({ ...row, segmentDigests });
@@ -38,6 +69,7 @@ export function versionRepository(db: Executor): VersionRepository {
           count: count(),
           newestAt: max(versions.begunAt),
           largest: max(versions.size),
+          damaged: sql<number>`(count(*) filter (where ${versions.damage} <> ''))::int`,
         })
         .from(versions)
         .where(eq(versions.state, "live"))
@@ -69,22 +101,70 @@ export function versionRepository(db: Executor): VersionRepository {
     },
     removedBy: async (removedBy) =>
       await db.select(columns).from(versions).where(eq(versions.removedBy, removedBy)).orderBy(asc(versions.number)),
-    purgeable: async (now, exceptCollectionIds, limit) =>
-      await db
-        .select(columns)
+    purgeable: async (now, exceptCollectionIds, of) =>
+      await page(
+        and(
+          eq(versions.state, "removed"),
+          lte(versions.purgeAfter, now),
+          // One parameter, however many there are.
+          exceptCollectionIds.length === 0
+            ? undefined
+            : sql`${versions.collectionId} not in (select jsonb_array_elements_text(${JSON.stringify(exceptCollectionIds)}::text::jsonb)::uuid)`,
+        ),
+        of,
+      ),
+    byKeys: async (keys) =>
+      keys.length === 0
+        ? []
+        : await db
+            .select(columns)
+            .from(versions)
+            .where(inArray(versions.key, [...keys])),
+    staleManifests: async (of) =>
+      await page(and(ne(versions.state, "purged"), sql`${versions.manifestState} <> ${versions.state}`), of),
+    async setManifestState(id, state) {
+      await db.update(versions).set({ manifestState: state }).where(eq(versions.id, id));
+    },
+    async liveBytes() {
+      const rows = await db
+        .select({ bytes: sql<string>`coalesce(sum(${versions.size}), 0)::text` })
         .from(versions)
-        .where(
-          and(
-            eq(versions.state, "removed"),
-            lte(versions.purgeAfter, now),
-            // One parameter, however many there are.
-            exceptCollectionIds.length === 0
-              ? undefined
-              : sql`${versions.collectionId} not in (select jsonb_array_elements_text(${JSON.stringify(exceptCollectionIds)}::text::jsonb)::uuid)`,
-          ),
-        )
-        .orderBy(asc(versions.purgeAfter))
-        .limit(limit),
+        .where(eq(versions.state, "live"));
+      return BigInt(rows[0]!.bytes);
+    },
+    async claimForVerification(now, { before, damagedBefore, until }) {
+      const due = (
+        await db
+          .select(columns)
+          .from(versions)
+          .where(
+            and(
+              eq(versions.state, "live"),
+              or(isNull(versions.verifyingUntil), lte(versions.verifyingUntil, now)),
+              sql`${lastVerified} <= case when ${versions.damage} = '' then ${asInstant(before)} else ${asInstant(damagedBefore)} end`,
+            ),
+          )
+          .orderBy(asc(lastVerified), asc(versions.id))
+          .limit(1)
+          .for("update", { skipLocked: true })
+      )[0];
+      if (due !== undefined) {
+        await db.update(versions).set({ verifyingUntil: until }).where(eq(versions.id, due.id));
+      }
+      return due;
+    },
+    async extendVerification(id, until) {
+      await db.update(versions).set({ verifyingUntil: until }).where(eq(versions.id, id));
+    },
+    async recordVerification(id, now, result) {
+      await db
+        .update(versions)
+        .set({ ...result, verifiedAt: now, verifyingUntil: null })
+        .where(eq(versions.id, id));
+    },
+    async dropVerification(id) {
+      await db.update(versions).set({ verifyingUntil: null }).where(eq(versions.id, id));
+    },
     async markPurged(id, now) {
       const rows = await db
         .update(versions)

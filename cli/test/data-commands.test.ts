@@ -1,0 +1,282 @@
+/**
+ * Commands on the server's data, with the real program on the embedded default: sweep, verify, recover; and a restore without the program.
+ */
+import { spawn } from "node:child_process";
+import { randomBytes } from "node:crypto";
+import { once } from "node:events";
+import { mkdir, mkdtemp, open, readdir, readFile, rename, rm, writeFile } from "node:fs/promises";
+import { tmpdir } from "node:os";
+import { dirname, join } from "node:path";
+import anyTest, { type ExecutionContext, type TestFn } from "ava";
+import {
+  cleanEnvironment,
+  type Outcome,
+  run,
+  type ServerProcess,
+  STRONGROOM,
+  startServerProcess,
+} from "../../demo/processes.ts";
+import { findPeer, hasPeers } from "../../peers/programs.ts";
+import { startS3 } from "../../peers/s3.ts";
+
+const MIB = 1024 * 1024;
+
+interface Place {
+  readonly dir: string;
+  readonly data: string;
+  readonly password: string;
+  readonly dumps: Buffer[];
+}
+
+const test = anyTest as TestFn<{ place: Place; server: ServerProcess | undefined }>;
+
+/** A directory with three versions of random or compressible dumps, whose server was killed right after the last acknowledgement. */
+test.before(async (t) => {
+  const dir = await mkdtemp(join(tmpdir(), "strongroom-data-"));
+  const data = join(dir, "data");
+  const init = await run(STRONGROOM, ["init", join(data, "config"), "--collection", "db"]);
+  const password = /password\s+(\S+)/.exec(init.stdout.toString())![1]!;
+  await mkdir(join(dir, "home"), { mode: 0o700 });
+  const compressible = Buffer.from("a line of a dump\n".repeat(200_000));
+  const place = { dir, data, password, dumps: [randomBytes(3 * MIB + 5), compressible, randomBytes(1000)] };
+  t.context = { place, server: undefined };
+  await serving(t, async (server) => {
+    succeeded(t, await client(place, server, ["keygen", "--name", "test", "--out-dir", dir]));
+    for (const dump of place.dumps)
+      succeeded(t, await client(place, server, ["backup", "db", "--public-key", "test.pub.asc"], dump));
+    await server.end("SIGKILL");
+  });
+});
+test.after.always(async (t) => {
+  if (t.context.place !== undefined) await rm(t.context.place.dir, { recursive: true, force: true });
+});
+
+type T = ExecutionContext<{ place: Place; server: ServerProcess | undefined }>;
+
+/** Runs a server over the place, logged in. */
+async function serving(t: T, work: (server: ServerProcess) => Promise<void>): Promise<void> {
+  const { place } = t.context;
+  const server = await startServerProcess(["--data", place.data, "--segment-size", "1M", "--verify-every", "off"]);
+  try {
+    const login = ["login", "--username", "admin", "--password-stdin"];
+    succeeded(t, await client(place, server, login, place.password));
+    await work(server);
+  } finally {
+    await server.end("SIGTERM");
+  }
+}
+
+async function client(place: Place, server: ServerProcess, args: readonly string[], input: string | Buffer = "") {
+  const home = join(place.dir, "home");
+  const env = { HOME: home, XDG_CONFIG_HOME: home, STRONGROOM_URL: server.url };
+  return await run(STRONGROOM, args, { input, env, cwd: place.dir });
+}
+
+const onData = async ({ data }: Place, command: string, ...args: string[]) =>
+  await run(STRONGROOM, [command, ...args, "--data", data]);
+
+function succeeded(t: ExecutionContext, outcome: Outcome): Outcome {
+  t.is(outcome.code, 0, `${outcome.stderr}${outcome.stdout.toString()}`);
+  return outcome;
+}
+
+/** Path of a version's object. */
+async function objectOf({ data }: Place, number: number): Promise<string> {
+  const folder = join(data, "storage", "objects", "collections", "db");
+  for (const name of await readdir(folder)) {
+    if (!name.endsWith(".manifest.json")) continue;
+    const manifest = JSON.parse(await readFile(join(folder, name), "utf8")) as { number: string };
+    if (manifest.number === String(number)) return join(folder, name.replace(".manifest.json", ""));
+  }
+  throw new Error(`no manifest of version ${number}`);
+}
+
+/** Turns one bit over, in place. */
+async function flipBit(path: string, at: number): Promise<void> {
+  const file = await open(path, "r+");
+  const { buffer } = await file.read(Buffer.alloc(1), 0, 1, at);
+  buffer[0]! ^= 1;
+  await file.write(buffer, 0, 1, at);
+  await file.close();
+}
+
+test.serial("wrong arguments and wrong places: told before anything is made", async (t) => {
+  const { place } = t.context;
+  const nowhere = join(place.dir, "nowhere");
+  for (const command of ["sweep", "verify", "recover"]) {
+    const help = await run(STRONGROOM, [command, "--help"]);
+    t.is(help.code, 0);
+    t.regex(help.stdout.toString(), new RegExp(`^Usage: strongroom ${command} .*Exit codes:`, "s"));
+    const unknown = await run(STRONGROOM, [command, "--no-such"]);
+    t.is(unknown.code, 2);
+    t.regex(unknown.stderr, /no option --no-such/);
+    const config = join(place.data, "config");
+    const missing = await run(STRONGROOM, [command, "--data", nowhere, "--config", config]);
+    t.is(missing.code, 2, missing.stderr);
+    t.regex(missing.stderr, /there is no directory/);
+  }
+  await t.throwsAsync(readdir(nowhere), { code: "ENOENT" });
+  t.is((await onData(place, "sweep", "--give-up-commit", "x", "--yes")).code, 2);
+  t.is((await onData(place, "sweep", "--dry-run", "--yes")).code, 2);
+  t.is((await onData(place, "verify", "db/zero")).code, 2);
+  const none = await onData(place, "sweep", "--give-up-commit", "00000000-0000-0000-0000-000000000000", "--yes");
+  t.is(none.code, 4, none.stderr);
+});
+
+test.serial("while the server runs, the commands say that it must be stopped, and the server goes on", async (t) => {
+  const { place } = t.context;
+  await serving(t, async (server) => {
+    for (const command of ["sweep", "verify", "recover"]) {
+      const refused = await onData(place, command);
+      t.is(refused.code, 4, refused.stderr);
+      t.regex(refused.stderr, /stop the server/);
+    }
+    succeeded(t, await client(place, server, ["ls", "db"]));
+  });
+});
+
+test.serial("sweep: a dry run, unknown objects, and their deletion only after a day", async (t) => {
+  const { place } = t.context;
+  const lost = join(dirname(await objectOf(place, 1)), "00000000-0000-4000-8000-000000000000");
+  await writeFile(lost, "left by nobody");
+  const dry = succeeded(t, await onData(place, "sweep", "--dry-run", "--json"));
+  const report = JSON.parse(dry.stdout.toString()) as { unknown: { key: string; why: string }[]; failed: number };
+  t.is(report.failed, 0);
+  t.deepEqual(
+    report.unknown.map(({ key }) => key),
+    ["collections/db/00000000-0000-4000-8000-000000000000"],
+  );
+  const asked = succeeded(t, await onData(place, "sweep", "--delete-unknown", "--yes"));
+  t.regex(asked.stderr, /1 object\(s\) stay.*24 hours/);
+  t.is(await readFile(lost, "utf8"), "left by nobody");
+  await rm(lost);
+});
+
+test.serial("verify: a flipped bit is found, health and ls tell of it, a repair clears it", async (t) => {
+  const { place } = t.context;
+  const all = succeeded(t, await onData(place, "verify"));
+  t.regex(all.stdout.toString(), /db\/1: whole.*\n3 whole, 0 damaged, 0 not verified/s);
+  await flipBit(await objectOf(place, 1), 2 * MIB + 1000);
+  const json = await onData(place, "verify", "db", "--json");
+  t.is(json.code, 6, json.stderr);
+  const lines = json.stdout
+    .toString()
+    .trim()
+    .split("\n")
+    .map((line) => JSON.parse(line) as object);
+  t.like(lines[0], { collection: "db", number: "1", ok: false, damagedSegment: 2 });
+  t.like(lines[2], { number: "3", ok: true });
+  await serving(t, async (server) => {
+    const health = await client(place, server, ["health", "db"]);
+    t.is(health.code, 8);
+    t.regex(health.stdout.toString(), /integrity +failed +1 version\(s\) failed.*version 1: segment 2 /);
+    t.regex((await client(place, server, ["ls", "db"])).stdout.toString(), /^ +1 .*DAMAGED/m);
+    const download = await client(place, server, ["restore", "db", "--version", "1", "--private-key", "test.key.asc"]);
+    t.is(download.code, 6, "a download finds it too");
+  });
+  t.is((await onData(place, "verify", "db/1")).code, 6, "the version stays");
+  await flipBit(await objectOf(place, 1), 2 * MIB + 1000);
+  succeeded(t, await onData(place, "verify", "db/1"));
+  await serving(t, async (server) => {
+    succeeded(t, await client(place, server, ["health", "db"]));
+  });
+  t.is((await onData(place, "verify", "db/9")).code, 4);
+});
+
+test.serial("restore by hand: the page, with stock gpg, from the directory", async (t) => {
+  const { place } = t.context;
+  if (!hasPeers(t, "gpg", "jq", "zstd", "xxd", "bash")) return;
+  await byHand(t, join(place.data, "storage", "objects"), "gpg-1");
+});
+
+test.serial("restore by hand: the page, from a bucket, with a stock client", async (t) => {
+  const { place } = t.context;
+  if (!hasPeers(t, "gpg", "jq", "zstd", "xxd", "bash", "aws", "versitygw")) return;
+  const s3 = await startS3("versitygw");
+  try {
+    const env = { ...s3.env, AWS_ENDPOINT_URL: s3.endpoint };
+    const aws = async (...args: string[]) => succeeded(t, await run(findPeer("aws")!, args, { env, cwd: place.dir }));
+    await aws("s3", "cp", "--recursive", join(place.data, "storage", "objects"), `s3://${s3.bucket}/`);
+    const objects = join(place.dir, "from-bucket");
+    const manifests = ["--exclude", "*", "--include", "*.manifest.json"];
+    await aws("s3", "cp", "--recursive", ...manifests, `s3://${s3.bucket}/collections/db`, `${objects}/collections/db`);
+    t.is((await readdir(join(objects, "collections", "db"))).length, 3, "the manifests only");
+    for (const number of [1, 2, 3]) {
+      const key = `collections/db/${(await objectOf(place, number)).split("/").at(-1)}`;
+      await aws("s3", "cp", `s3://${s3.bucket}/${key}`, join(objects, key));
+    }
+    await byHand(t, objects, "gpg-2");
+  } finally {
+    await s3.remove();
+  }
+});
+
+/** Runs the page's script for every version, and finds damage with it. */
+async function byHand(t: T, objects: string, keyring: string): Promise<void> {
+  const { place } = t.context;
+  const page = await readFile(new URL("../../docs/restore-by-hand.md", import.meta.url), "utf8");
+  const script = /<!-- restore-by-hand -->\n```bash\n(.*?)```/s.exec(page)![1]!;
+  const GNUPGHOME = join(place.dir, keyring);
+  await mkdir(GNUPGHOME, { mode: 0o700 });
+  const imported = await run("gpg", ["--batch", "--import", join(place.dir, "test.key.asc")], { env: { GNUPGHOME } });
+  t.is(imported.code, 0, imported.stderr);
+  const restore = async (number: number, output: string) =>
+    await run("bash", ["-c", script], {
+      env: { GNUPGHOME, objects, collection: "db", number: String(number), output: join(place.dir, output) },
+    });
+  for (const [i, dump] of place.dumps.entries()) {
+    succeeded(t, await restore(i + 1, `by-hand-${i + 1}`));
+    t.true(dump.equals(await readFile(join(place.dir, `by-hand-${i + 1}`))), `version ${i + 1}`);
+  }
+  const object = join(objects, "collections", "db", (await objectOf(place, 1)).split("/").at(-1)!);
+  await flipBit(object, MIB + 7);
+  t.not((await restore(1, "by-hand-damaged")).code, 0, "damage is found");
+  await t.throwsAsync(readFile(join(place.dir, "by-hand-damaged")), { code: "ENOENT" });
+  await flipBit(object, MIB + 7);
+  await run("gpgconf", ["--kill", "all"], { env: { GNUPGHOME } });
+}
+
+test.serial("recover: the database is lost, the rebuild is killed, and all is there again", async (t) => {
+  const { place } = t.context;
+  const database = join(place.data, "database");
+  await rename(database, join(place.dir, "lost-database"));
+  const started = await t.throwsAsync(startServerProcess(["--data", place.data]));
+  t.regex(started!.message, /the store belongs to installation.*strongroom recover/s);
+
+  const dry = succeeded(t, await onData(place, "recover", "--dry-run", "--json"));
+  const expected = JSON.parse(dry.stdout.toString()) as { versions: number; collections: number };
+  t.like(expected, { versions: 3, collections: 1, damaged: [], skipped: [], unknown: [] });
+
+  const child = spawn(STRONGROOM, ["recover", "--data", place.data], { env: cleanEnvironment() });
+  const ended = once(child, "close");
+  // The first line comes when a collection is done, before the rebuild is.
+  await once(child.stdout, "data");
+  child.kill("SIGKILL");
+  await ended;
+  const real = succeeded(t, await onData(place, "recover", "--json"));
+  t.deepEqual(JSON.parse(real.stdout.toString()), { ...expected, dryRun: false });
+  const again = await onData(place, "recover");
+  t.is(again.code, 4, "the database is in use now");
+  t.regex(again.stderr, /database is in use/);
+
+  await serving(t, async (server) => {
+    const ls = JSON.parse((await client(place, server, ["ls", "db", "--json"])).stdout.toString()) as {
+      versions: { version: number; uploadedBy: string }[];
+    };
+    t.deepEqual(
+      ls.versions.map(({ version, uploadedBy }) => [version, uploadedBy]),
+      [
+        [3, "admin"],
+        [2, "admin"],
+        [1, "admin"],
+      ],
+    );
+    const restored = await client(place, server, ["restore", "db", "--version", "2", "--private-key", "test.key.asc"]);
+    t.true(place.dumps[1]!.equals(succeeded(t, restored).stdout));
+    const backup = ["backup", "db", "--public-key", "test.pub.asc", "--json"];
+    const next = succeeded(t, await client(place, server, backup, randomBytes(500)));
+    t.regex(next.stdout.toString(), /"version":4/);
+  });
+  succeeded(t, await onData(place, "verify"));
+  succeeded(t, await onData(place, "sweep"));
+});
