@@ -6,7 +6,7 @@ import type { SqlDatabase } from "../src/adapters/postgres/database.ts";
 import { getCollectionHealth } from "../src/app/collections.ts";
 import { BlobStoreError } from "../src/app/ports.ts";
 import type { VersionRow } from "../src/app/repositories.ts";
-import { type VerificationPlan, verificationRate, verifyNext } from "../src/app/verifier.ts";
+import { type VerificationPlan, Verifier, verificationRate, verifyNext } from "../src/app/verifier.ts";
 import { recordVerification, verifyVersion } from "../src/app/verify-version.ts";
 import { deleteVersion, getVersion } from "../src/app/versions.ts";
 import { openpgpMessage } from "./support/ciphertext.ts";
@@ -206,6 +206,27 @@ test("a version removed while it is read is not marked", async (t) => {
   await recordVerification(h.deps, version, { damage: "too late", damagedSegment: null });
   const row = await h.deps.database.transaction(async (tx) => await tx.versions.findById(version.id));
   t.is(row!.damage, "");
+});
+
+test("in the background: what is due is verified, and a stop breaks off what is under way", async (t) => {
+  const { h } = t.context;
+  const names = [h.add().name, h.add().name];
+  for (const name of names) await h.upload(name, openpgpMessage(MIB + 1));
+  h.clock.advance(16 * DAY);
+  const store = new FaultyBlobStore(h.deps.store);
+  const stall = store.stall("read", { nth: 3 });
+  const verifier = new Verifier({ ...h.deps, store }, PLAN);
+  verifier.start();
+  await stall.reached;
+  const verified = async () => {
+    const rows = await Promise.all(names.map(async (name) => await see(h, name)));
+    return rows.filter(({ verifiedAt }) => verifiedAt !== null).length;
+  };
+  t.is(await verified(), 1, "the first has two segments; the third read is of the second");
+  await verifier.stop();
+  t.is(await verified(), 1);
+  t.true(await verifyNext(h.deps, PLAN, never, atOnce), "its claim was given back");
+  t.is(await verified(), 2);
 });
 
 test("the rate adapts to what is stored, up to the bound, which is told when it is too low", (t) => {

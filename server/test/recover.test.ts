@@ -113,8 +113,9 @@ test("after a crash in the middle nothing serves, and the same call goes on", as
   const { h } = t.context;
   await live(h);
   const lost = await rowsOf(h.deps.database as SqlDatabase);
+  const database = await emptyDatabase(t);
   for (let dies = 1; dies <= 3; dies++) {
-    const database = await emptyDatabase(t);
+    await database.query(sql`truncate installation, collections, organizations, uploads, segments, versions`);
     let done = 0;
     const onCollection = () => {
       if (++done === dies) throw new Error("killed");
