@@ -18,16 +18,19 @@ import { verifyNext } from "../src/app/verifier.ts";
 import { deleteVersion } from "../src/app/versions.ts";
 import { compositeOf, cutSegments, openpgpMessage } from "./support/ciphertext.ts";
 import { type Death, DyingProcess } from "./support/dying-process.ts";
-import { Harness, MIB } from "./support/harness.ts";
+import { emptyTables, Harness, MIB } from "./support/harness.ts";
 
 const test = anyTest as TestFn<{ h: Harness }>;
 const DAY = 24 * 3_600_000;
 const never = new AbortController().signal;
 
-test.beforeEach(async (t) => {
+test.before(async (t) => {
   t.context = { h: await Harness.open() };
 });
-test.afterEach.always(async (t) => await t.context.h.deps.database.close());
+test.beforeEach(async (t) => {
+  t.context.h = await t.context.h.reset();
+});
+test.after.always(async (t) => await t.context.h.deps.database.close());
 
 /**
  * Lets a process die at each of its steps in turn, until it lives to its end. `scenario` prepares, runs the process over the given dependencies, and
@@ -87,7 +90,7 @@ async function numbers(h: Harness, collection: string): Promise<bigint[]> {
   return live.map(({ number }) => number).sort();
 }
 
-test("a commit, with rotation", async (t) => {
+test.serial("a commit, with rotation", async (t) => {
   const { h } = t.context;
   const deaths = await everyDeath(h, async (run, { step, when }) => {
     const at = `step ${step}, ${when}`;
@@ -115,7 +118,7 @@ test("a commit, with rotation", async (t) => {
   t.log(`${deaths} deaths`);
 });
 
-test("a removal, and sweeps: ended uploads, manifests, purges", async (t) => {
+test.serial("a removal, and sweeps: ended uploads, manifests, purges", async (t) => {
   const { h } = t.context;
   const deaths = await everyDeath(h, async (run, { step, when }) => {
     const at = `step ${step}, ${when}`;
@@ -150,7 +153,7 @@ test("a removal, and sweeps: ended uploads, manifests, purges", async (t) => {
   t.log(`${deaths} deaths`);
 });
 
-test("giving up a commit, and deleting what nobody knows", async (t) => {
+test.serial("giving up a commit, and deleting what nobody knows", async (t) => {
   const { h } = t.context;
   const deaths = await everyDeath(h, async (run, { step, when }) => {
     const at = `step ${step}, ${when}`;
@@ -183,7 +186,7 @@ test("giving up a commit, and deleting what nobody knows", async (t) => {
   t.log(`${deaths} deaths`);
 });
 
-test("a verification", async (t) => {
+test.serial("a verification", async (t) => {
   const { h } = t.context;
   const plan = { everyMs: 30 * DAY, bytesPerSecond: 1_000_000_000n };
   const spec = h.add();
@@ -206,7 +209,7 @@ test("a verification", async (t) => {
   t.log(`${deaths} deaths`);
 });
 
-test("a rebuild", async (t) => {
+test.serial("a rebuild", async (t) => {
   const { h } = t.context;
   for (const name of ["a", "b"]) {
     h.add({ name, maxBackupsCount: 1 });
@@ -219,7 +222,7 @@ test("a rebuild", async (t) => {
   const database = await openPglite({ directory: undefined, clock: () => h.clock.now });
   let deaths = 0;
   for (let step = 1, survived = false; !survived; step++) {
-    await database.query(sql`truncate installation, collections, organizations, uploads, segments, versions`);
+    await emptyTables(database);
     const process = new DyingProcess(
       { database, store: h.deps.store },
       { step, when: step % 2 === 0 ? "before" : "after" },
@@ -235,7 +238,7 @@ test("a rebuild", async (t) => {
     );
     await checkInstallation(database, h.deps.store);
     t.deepEqual(await rows(database), lost, `step ${step}`);
-    const restored = Harness.with(database, h.clock, h.deps.store);
+    const restored = Harness.on(database, h.clock, h.deps.store);
     await assertExact(t, restored, `step ${step}`);
   }
   await database.close();

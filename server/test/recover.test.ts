@@ -13,23 +13,26 @@ import { sweep } from "../src/app/sweep.ts";
 import { deleteVersion } from "../src/app/versions.ts";
 import { compositeOf, cutSegments, openpgpMessage } from "./support/ciphertext.ts";
 import { FaultyBlobStore } from "./support/faulty-blob-store.ts";
-import { Harness, MIB } from "./support/harness.ts";
+import { emptyTables, Harness, MIB } from "./support/harness.ts";
 
-const test = anyTest as TestFn<{ h: Harness; databases: SqlDatabase[] }>;
+const test = anyTest as TestFn<{ h: Harness; spare: SqlDatabase }>;
 const DAY = 24 * 3_600_000;
 
-test.beforeEach(async (t) => {
-  t.context = { h: await Harness.open(), databases: [] };
+test.before(async (t) => {
+  const h = await Harness.open();
+  t.context = { h, spare: await openPglite({ directory: undefined, clock: () => h.clock.now }) };
 });
-test.afterEach.always(async (t) => {
+test.beforeEach(async (t) => {
+  t.context.h = await t.context.h.reset();
+});
+test.after.always(async (t) => {
   await t.context.h.deps.database.close();
-  for (const database of t.context.databases) await database.close();
+  await t.context.spare.close();
 });
 
-async function emptyDatabase(t: ExecutionContext<{ h: Harness; databases: SqlDatabase[] }>): Promise<SqlDatabase> {
-  const database = await openPglite({ directory: undefined, clock: () => t.context.h.clock.now });
-  t.context.databases.push(database);
-  return database;
+async function emptyDatabase(t: ExecutionContext<{ h: Harness; spare: SqlDatabase }>): Promise<SqlDatabase> {
+  await emptyTables(t.context.spare);
+  return t.context.spare;
 }
 
 /** A life of some weeks: rotation, removal, purge, a tenant, protection, an upload under way. */
@@ -75,7 +78,7 @@ async function rowsOf(database: SqlDatabase) {
   return { versions, collections, organizations, installation };
 }
 
-test("a lost database comes back: versions, numbers, provenance, counters, the installation", async (t) => {
+test.serial("a lost database comes back: versions, numbers, provenance, counters, the installation", async (t) => {
   const { h } = t.context;
   await live(h);
   const lost = await rowsOf(h.deps.database as SqlDatabase);
@@ -109,13 +112,13 @@ test("a lost database comes back: versions, numbers, provenance, counters, the i
   t.is(outcome.version.number, 1n);
 });
 
-test("after a crash in the middle nothing serves, and the same call goes on", async (t) => {
+test.serial("after a crash in the middle nothing serves, and the same call goes on", async (t) => {
   const { h } = t.context;
   await live(h);
   const lost = await rowsOf(h.deps.database as SqlDatabase);
   const database = await emptyDatabase(t);
   for (let dies = 1; dies <= 3; dies++) {
-    await database.query(sql`truncate installation, collections, organizations, uploads, segments, versions`);
+    await emptyTables(database);
     let done = 0;
     const onCollection = () => {
       if (++done === dies) throw new Error("killed");
@@ -131,7 +134,7 @@ test("after a crash in the middle nothing serves, and the same call goes on", as
   }
 });
 
-test("a store that fails anywhere leaves a rebuild that can be repeated", async (t) => {
+test.serial("a store that fails anywhere leaves a rebuild that can be repeated", async (t) => {
   const { h } = t.context;
   await live(h);
   const lost = await rowsOf(h.deps.database as SqlDatabase);
@@ -146,78 +149,84 @@ test("a store that fails anywhere leaves a rebuild that can be repeated", async 
   t.deepEqual(await rowsOf(database), lost);
 });
 
-test("a database in use and a store without a mark are refused; an id that belongs to nothing is replaced", async (t) => {
-  const { h } = t.context;
-  await live(h);
-  const before = await rowsOf(h.deps.database as SqlDatabase);
-  await t.throwsAsync(recover({ database: h.deps.database, store: h.deps.store }), {
-    instanceOf: UnsafeError,
-    message: /database is in use/,
-  });
-  t.deepEqual(await rowsOf(h.deps.database as SqlDatabase), before);
-  const database = await emptyDatabase(t);
-  await t.throwsAsync(recover({ database, store: new MemoryBlobStore() }), { instanceOf: UnsafeError });
-  // A server was started on the new database, and refused.
-  await t.throwsAsync(checkInstallation(database, h.deps.store), { instanceOf: InstallationMismatchError });
-  await recover({ database, store: h.deps.store });
-  t.deepEqual(await rowsOf(database), before);
-});
+test.serial(
+  "a database in use and a store without a mark are refused; an id that belongs to nothing is replaced",
+  async (t) => {
+    const { h } = t.context;
+    await live(h);
+    const before = await rowsOf(h.deps.database as SqlDatabase);
+    await t.throwsAsync(recover({ database: h.deps.database, store: h.deps.store }), {
+      instanceOf: UnsafeError,
+      message: /database is in use/,
+    });
+    t.deepEqual(await rowsOf(h.deps.database as SqlDatabase), before);
+    const database = await emptyDatabase(t);
+    await t.throwsAsync(recover({ database, store: new MemoryBlobStore() }), { instanceOf: UnsafeError });
+    // A server was started on the new database, and refused.
+    await t.throwsAsync(checkInstallation(database, h.deps.store), { instanceOf: InstallationMismatchError });
+    await recover({ database, store: h.deps.store });
+    t.deepEqual(await rowsOf(database), before);
+  },
+);
 
-test("damage and doubt: what is missing is marked, what cannot be read is told, nothing stops the rest", async (t) => {
-  const { h } = t.context;
-  const { store } = h.deps;
-  const spec = h.add({ name: "x", maxBackupsCount: 9, maxOneVersionSize: BigInt(MIB) });
-  const made = [];
-  for (let i = 0; i < 6; i++) made.push((await h.upload(spec.name, openpgpMessage(1000 + i))).version);
-  const [missing, short, unreadable, bare, doubled, well] = made as [
-    (typeof made)[0],
-    (typeof made)[0],
-    (typeof made)[0],
-    (typeof made)[0],
-    (typeof made)[0],
-    (typeof made)[0],
-  ];
-  await store.delete(missing.key);
-  await store.delete(short.key);
-  await store.put(short.key, new Uint8Array(3));
-  await store.put(manifestKey(unreadable.key), new TextEncoder().encode('{"format": 1'));
-  await store.delete(manifestKey(bare.key));
-  // A number given out twice, by a database that had been rolled back: the later one keeps it.
-  const text = new TextDecoder().decode((await store.get(manifestKey(doubled.key), MIB))!);
-  const twin = doubled.id.replace(/^.{8}/, "00000000");
-  await store.put(
-    manifestKey(doubled.key.replace(doubled.id, twin)),
-    new TextEncoder().encode(
-      text.replaceAll(doubled.id, twin).replace(/"committed_at": "2026/, '"committed_at": "2025'),
-    ),
-  );
-  await store.put("collections/x/y/z", new Uint8Array(1));
-  const database = await emptyDatabase(t);
-  const report = await recover({ database, store });
-  t.deepEqual(report.damaged.map(({ key }) => key).sort(), [missing.key, short.key].sort());
-  t.deepEqual(
-    report.skipped.map(({ key }) => key).sort(),
-    [manifestKey(unreadable.key), manifestKey(doubled.key.replace(doubled.id, twin))].sort(),
-  );
-  t.deepEqual(report.unknown.map(({ key }) => key).sort(), ["collections/x/y/z", bare.key].sort());
-  const restored = Harness.on(database, h.clock, store);
-  restored.add(spec);
-  await restored.assertInvariants(t);
-  const rows = await database.query(sql`select number, damage from versions order by number`);
-  t.deepEqual(
-    rows.map(({ number, damage }) => [Number(number), damage !== ""]),
-    [
-      [1, true],
-      [2, true],
-      [5, false],
-      [6, false],
-    ],
-  );
-  t.is(well.number, 6n);
-  t.is((await restored.upload("x", openpgpMessage(1000))).version.number, 7n);
-});
+test.serial(
+  "damage and doubt: what is missing is marked, what cannot be read is told, nothing stops the rest",
+  async (t) => {
+    const { h } = t.context;
+    const { store } = h.deps;
+    const spec = h.add({ name: "x", maxBackupsCount: 9, maxOneVersionSize: BigInt(MIB) });
+    const made = [];
+    for (let i = 0; i < 6; i++) made.push((await h.upload(spec.name, openpgpMessage(1000 + i))).version);
+    const [missing, short, unreadable, bare, doubled, well] = made as [
+      (typeof made)[0],
+      (typeof made)[0],
+      (typeof made)[0],
+      (typeof made)[0],
+      (typeof made)[0],
+      (typeof made)[0],
+    ];
+    await store.delete(missing.key);
+    await store.delete(short.key);
+    await store.put(short.key, new Uint8Array(3));
+    await store.put(manifestKey(unreadable.key), new TextEncoder().encode('{"format": 1'));
+    await store.delete(manifestKey(bare.key));
+    // A number given out twice, by a database that had been rolled back: the later one keeps it.
+    const text = new TextDecoder().decode((await store.get(manifestKey(doubled.key), MIB))!);
+    const twin = doubled.id.replace(/^.{8}/, "00000000");
+    await store.put(
+      manifestKey(doubled.key.replace(doubled.id, twin)),
+      new TextEncoder().encode(
+        text.replaceAll(doubled.id, twin).replace(/"committed_at": "2026/, '"committed_at": "2025'),
+      ),
+    );
+    await store.put("collections/x/y/z", new Uint8Array(1));
+    const database = await emptyDatabase(t);
+    const report = await recover({ database, store });
+    t.deepEqual(report.damaged.map(({ key }) => key).sort(), [missing.key, short.key].sort());
+    t.deepEqual(
+      report.skipped.map(({ key }) => key).sort(),
+      [manifestKey(unreadable.key), manifestKey(doubled.key.replace(doubled.id, twin))].sort(),
+    );
+    t.deepEqual(report.unknown.map(({ key }) => key).sort(), ["collections/x/y/z", bare.key].sort());
+    const restored = Harness.on(database, h.clock, store);
+    restored.add(spec);
+    await restored.assertInvariants(t);
+    const rows = await database.query(sql`select number, damage from versions order by number`);
+    t.deepEqual(
+      rows.map(({ number, damage }) => [Number(number), damage !== ""]),
+      [
+        [1, true],
+        [2, true],
+        [5, false],
+        [6, false],
+      ],
+    );
+    t.is(well.number, 6n);
+    t.is((await restored.upload("x", openpgpMessage(1000))).version.number, 7n);
+  },
+);
 
-test("a dry run needs no database and changes nothing", async (t) => {
+test.serial("a dry run needs no database and changes nothing", async (t) => {
   const { h } = t.context;
   await live(h);
   const refuse = async () => {
@@ -235,29 +244,32 @@ test("a dry run needs no database and changes nothing", async (t) => {
   t.deepEqual(await recover({ database, store: h.deps.store }), dry);
 });
 
-test("manifests of format 1 are read: all versions are live, also those that were removed and not purged", async (t) => {
-  const { h } = t.context;
-  await live(h);
-  for await (const { key } of h.deps.store.list("collections/")) {
-    if (!key.endsWith(".manifest.json")) continue;
-    const manifest = JSON.parse(new TextDecoder().decode((await h.deps.store.get(key, MIB))!)) as Record<
-      string,
-      unknown
-    >;
-    const {
-      state: _,
-      removed_by: __,
-      ...old
-    } = { ...manifest, format: 1, removed_at: null, purge_after: null } as Record<string, unknown>;
-    await h.deps.store.put(key, new TextEncoder().encode(JSON.stringify(old)));
-  }
-  const database = await emptyDatabase(t);
-  const report = await recover({ database, store: h.deps.store });
-  t.deepEqual([report.removed, report.skipped], [0, []]);
-  await Harness.on(database, h.clock, h.deps.store).assertInvariants(t);
-});
+test.serial(
+  "manifests of format 1 are read: all versions are live, also those that were removed and not purged",
+  async (t) => {
+    const { h } = t.context;
+    await live(h);
+    for await (const { key } of h.deps.store.list("collections/")) {
+      if (!key.endsWith(".manifest.json")) continue;
+      const manifest = JSON.parse(new TextDecoder().decode((await h.deps.store.get(key, MIB))!)) as Record<
+        string,
+        unknown
+      >;
+      const {
+        state: _,
+        removed_by: __,
+        ...old
+      } = { ...manifest, format: 1, removed_at: null, purge_after: null } as Record<string, unknown>;
+      await h.deps.store.put(key, new TextEncoder().encode(JSON.stringify(old)));
+    }
+    const database = await emptyDatabase(t);
+    const report = await recover({ database, store: h.deps.store });
+    t.deepEqual([report.removed, report.skipped], [0, []]);
+    await Harness.on(database, h.clock, h.deps.store).assertInvariants(t);
+  },
+);
 
-test("what a manifest says is checked", async (t) => {
+test.serial("what a manifest says is checked", async (t) => {
   const { h } = t.context;
   const spec = h.add();
   const message = openpgpMessage(2 * MIB + 1);

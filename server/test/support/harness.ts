@@ -20,9 +20,11 @@ import { type DatabaseKind, type DatabaseTest, onEachDatabase, openDatabase } fr
 /** One MiB as a number. */
 export const MIB = 1024 * 1024;
 
+const START = "2026-01-01T00:00:00Z";
+
 /** A clock that tests move. */
 export class TestClock {
-  now = new Date("2026-01-01T00:00:00Z");
+  now = new Date(START);
 
   advance(ms: number): void {
     this.now = new Date(this.now.getTime() + ms);
@@ -128,6 +130,16 @@ export class Harness {
     });
   }
 
+  /** Begins anew, with the same database emptied: opening one takes a second or more. */
+  async reset(): Promise<Harness> {
+    const database = this.deps.database as SqlDatabase;
+    await emptyTables(database);
+    this.clock.now = new Date(START);
+    const store = new MemoryBlobStore();
+    await checkInstallation(database, store);
+    return Harness.with(database, this.clock, store);
+  }
+
   /** The same database and clock over another store, as another server would have them. */
   over(store: BlobStore): SweepDeps {
     return { ...this.deps, store, attempts: new SegmentAttempts() };
@@ -221,4 +233,11 @@ export function harnessTest(test: TestFn<{ h: Harness }>): DatabaseTest<{ h: Har
     check: async (t, h) => await h.assertInvariants(t),
     close: async (h) => await h.deps.database.close(),
   });
+}
+
+/** Deletes every row. */
+export async function emptyTables(database: SqlDatabase): Promise<void> {
+  await database.query(
+    sql`truncate installation, collections, organizations, uploads, segments, versions, unknown_objects, audit_events, sessions, signing_keys, login_budgets`,
+  );
 }
