@@ -3,7 +3,7 @@ import type { Context, Sdk } from "./context.ts";
 import { givenPassphrase, programFor } from "./encryption-choice.ts";
 import { UsageError } from "./errors.ts";
 import { readInputFile } from "./input.ts";
-import { ageIdentities, keyKind } from "./key-files.ts";
+import { ageIdentities, isProtectedIdentity, isWholeIdentity, keyKind } from "./key-files.ts";
 import type { OptionValues } from "./option-spec.ts";
 import { OPTIONS } from "./options.ts";
 
@@ -24,26 +24,38 @@ export async function decryptionFor(
   context: Pick<Context, "env">,
 ): Promise<Decryption | undefined> {
   const privateKeys: Uint8Array[] = [];
-  const identities: string[] = [];
+  const identities: (string | Uint8Array)[] = [];
+  let isProtected = false;
+  const take = (bytes: Uint8Array): void => {
+    isProtected ||= isProtectedIdentity(bytes);
+    // What is whole goes to age as it is.
+    if (isWholeIdentity(bytes)) identities.push(bytes);
+    else identities.push(...ageIdentities(bytes));
+  };
   for (const path of values.get(OPTIONS.privateKey)) {
     const bytes = await readInputFile(path, "private key");
     const kind = keyKind(bytes);
     if (kind === "openpgp-private") privateKeys.push(bytes);
-    else if (kind === "age-private") identities.push(...ageIdentities(bytes));
+    else if (kind === "age-private") take(bytes);
     else if (kind === "unknown")
       throw new UsageError(`${path} holds neither an OpenPGP private key nor an age identity.`);
     else throw new UsageError(`${path} is a public key; decryption needs the private one.`);
   }
   for (const path of values.get(OPTIONS.identity)) {
-    const found = ageIdentities(await readInputFile(path, "identity"));
-    if (found.length === 0)
-      throw new UsageError(`${path} holds no age identity (lines that begin with AGE-SECRET-KEY-).`);
-    identities.push(...found);
+    const bytes = await readInputFile(path, "identity");
+    const kind = keyKind(bytes);
+    if (kind === "age-public") throw new UsageError(`${path} is a public key; --identity expects the private one.`);
+    if (kind !== "age-private")
+      throw new UsageError(`${path} holds no age identity (lines that begin with AGE-SECRET-KEY-, or an SSH key).`);
+    take(bytes);
   }
   if (identities.length > 0 && privateKeys.length > 0)
     throw new UsageError("There are OpenPGP private keys and age identities; give those of one kind.");
-  if (identities.length > 0) return { kind: "age", identities, program: programFor(values, "age") };
   const passphrase = await givenPassphrase(values, context);
+  if (identities.length > 0) {
+    const opening = isProtected && passphrase !== undefined ? { passphrase } : {};
+    return { kind: "age", identities, program: programFor(values, "age"), ...opening };
+  }
   if (privateKeys.length === 0 && passphrase === undefined) return undefined;
   return {
     kind: "openpgp",

@@ -3,7 +3,7 @@ import type { Context } from "./context.ts";
 import { secretFromEnv } from "./context.ts";
 import { UsageError } from "./errors.ts";
 import { readInputFile, readSecretFile } from "./input.ts";
-import { ageIdentities, ageRecipients, keyKind } from "./key-files.ts";
+import { ageIdentities, ageRecipients, foreignLine, isAgeRecipient, isWholeIdentity, keyKind } from "./key-files.ts";
 import { longFlag, type OptionSpec, type OptionValues } from "./option-spec.ts";
 import { OPTIONS, SECRETS } from "./options.ts";
 
@@ -56,8 +56,8 @@ export async function encryptionFor(values: OptionValues, context: Pick<Context,
   for (const path of values.get(OPTIONS.recipientsFile))
     age.push(...recipientsIn(await readInputFile(path, "recipients file"), path));
   const named = recipients(values, publicKeys.length + age.length > 0);
-  age.push(...named.filter(isAge));
-  const keyring = named.filter((name) => !isAge(name));
+  age.push(...named.filter(isAgeRecipient));
+  const keyring = named.filter((name) => !isAgeRecipient(name));
   const hasKeys = publicKeys.length + keyring.length + age.length > 0;
   const passphrase = await passphraseFor(values, context, hasKeys);
   return assemble(values, { publicKeys, keyring, age, passphrase });
@@ -145,13 +145,14 @@ export function programFor<P extends "gpg" | "age">(values: OptionValues, own: P
 }
 
 function recipientsIn(bytes: Uint8Array, path: string): string[] {
-  if (ageIdentities(bytes).length > 0)
+  if (ageIdentities(bytes).length > 0 || isWholeIdentity(bytes))
     throw new UsageError(`${path} holds a private key; --recipients-file expects age recipients.`);
   const found = ageRecipients(bytes);
-  if (found.length === 0) throw new UsageError(`${path} holds no age recipient (lines that begin with age1).`);
+  if (found.length === 0)
+    throw new UsageError(`${path} holds no age recipient (lines that begin with age1, ssh-ed25519 or ssh-rsa).`);
+  // Left out, whoever it was meant for could not read the backups, and would learn it too late.
+  const foreign = foreignLine(bytes);
+  if (foreign !== undefined)
+    throw new UsageError(`${path}: line ${foreign} is no age recipient.`, { hint: "comments begin with #" });
   return found;
-}
-
-function isAge(recipient: string): boolean {
-  return /^age1[0-9a-z]+$/.test(recipient);
 }

@@ -12,13 +12,37 @@ export function keyKind(bytes: Uint8Array): KeyKind {
   const text = asText(bytes);
   if (text.includes("-----BEGIN PGP PRIVATE KEY BLOCK-----")) return "openpgp-private";
   if (text.includes("-----BEGIN PGP PUBLIC KEY BLOCK-----")) return "openpgp-public";
-  if (ageIdentities(bytes).length > 0) return "age-private";
+  if (ageIdentities(bytes).length > 0 || isWholeIdentity(bytes)) return "age-private";
   return ageRecipients(bytes).length > 0 ? "age-public" : "unknown";
 }
 
-/** The age recipients of a file: lines that begin with `age1`. Comments (among them the `# public key:` of age-keygen) do not count. */
+/** What age encrypts to: its own keys, and SSH public keys. */
+const RECIPIENT = /^(age1[0-9a-z]+|ssh-(ed25519|rsa) [A-Za-z0-9+/]+=*( .*)?)$/;
+
+/** Whether this is an age recipient: `age1...`, or an SSH public key. */
+export function isAgeRecipient(text: string): boolean {
+  return RECIPIENT.test(text);
+}
+
+/** The age recipients of a file, one a line. Comments (among them the `# public key:` of age-keygen) do not count. */
 export function ageRecipients(bytes: Uint8Array): string[] {
-  return lines(bytes).filter((line) => /^age1[0-9a-z]+$/.test(line));
+  return lines(bytes).filter(isAgeRecipient);
+}
+
+/** Number of the first line, from 1, that is neither empty nor a comment nor a recipient; undefined when there is none. */
+export function foreignLine(bytes: Uint8Array): number | undefined {
+  const at = lines(bytes).findIndex((line) => line !== "" && !line.startsWith("#") && !isAgeRecipient(line));
+  return at < 0 ? undefined : at + 1;
+}
+
+/** Whether a file as a whole is what age takes as an identity: an SSH private key, or identities protected by a passphrase. */
+export function isWholeIdentity(bytes: Uint8Array): boolean {
+  return /^-----BEGIN (OPENSSH|RSA) PRIVATE KEY-----/.test(asText(bytes.subarray(0, 64))) || isProtectedIdentity(bytes);
+}
+
+/** Whether a file is an age file: as an identity it is protected by a passphrase. */
+export function isProtectedIdentity(bytes: Uint8Array): boolean {
+  return /^(age-encryption\.org\/v1\n|-----BEGIN AGE ENCRYPTED FILE-----)/.test(asText(bytes.subarray(0, 64)));
 }
 
 /** The age identities (private keys) of a file. */

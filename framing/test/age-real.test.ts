@@ -4,7 +4,7 @@ import { join as joinPath } from "node:path";
 import * as age from "age-encryption";
 import test from "ava";
 import { checkReal, installed } from "./real.ts";
-import { noise, text, violation } from "./support.ts";
+import { ANY, noise, run, text, violation } from "./support.ts";
 
 /** Payload sizes around the chunks of 64 KiB. */
 const SIZES = [0, 1, 1_000, 65_535, 65_536, 65_537, 131_072, 200_000];
@@ -63,4 +63,33 @@ test("files made by npm's age-encryption", async (t) => {
   );
   checkReal(t, passphrase, "age", false);
   t.is(violation(passphrase.subarray(0, passphrase.length - 901)), "truncated");
+});
+
+test("files made by age, cut and added to", (t) => {
+  if (!installed(t, "age") || !installed(t, "age-keygen")) return;
+  const key = () =>
+    /public key: (age1\w+)/.exec(execFileSync("age-keygen", { stdio: ["ignore", "pipe", "ignore"] }).toString())![1]!;
+  const recipients = ["--recipient", key(), "--recipient", key()];
+  const make = (size: number, ...more: string[]) =>
+    new Uint8Array(execFileSync("age", [...recipients, ...more], { input: noise(size, 3), maxBuffer: 1 << 28 }));
+  const sealed = 65_536 + 16;
+  for (const size of [0, 65_536, 131_073]) {
+    const file = make(size);
+    const payload = Buffer.from(file).indexOf("\n--- ") + 5 + 43 + 1;
+    // Wherever the header, the nonce or the first tag is cut, the file is not whole.
+    for (let at = 0; at < payload + 16 + 16; at++) t.false(run(file.subarray(0, at)).accepted, `${size}, cut at ${at}`);
+    for (let border = payload + 16 + sealed; border < file.length; border += sealed) {
+      // A beginning that ends on a border of chunks looks whole from outside; its digest and size tell.
+      t.true(run(file.subarray(0, border)).accepted);
+      for (let more = 1; more <= 16; more++)
+        t.false(run(file.subarray(0, border + more)).accepted, `border and ${more}`);
+    }
+    const armored = make(size, "--armor");
+    for (let at = 0; at < Math.min(armored.length - 1, 600); at++) t.false(run(armored.subarray(0, at)).accepted);
+    for (const garbage of ["x", "-----BEGIN AGE ENCRYPTED FILE-----\n", "\0"]) {
+      t.not(violation(Buffer.concat([armored, Buffer.from(garbage)]), ANY), "accepted");
+    }
+    // Fewer bytes than a tag behind the last chunk can be nothing. (Of a last chunk that is not full, more bytes look like a longer one.)
+    if (size === 65_536) t.not(violation(Buffer.concat([file, Buffer.alloc(16)]), ANY), "accepted");
+  }
 });

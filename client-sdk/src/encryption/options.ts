@@ -20,7 +20,7 @@ export type Encryption =
       kind: "age";
       /** `age1...` recipients; with the `age` program also SSH keys and plugins. */
       recipients: string[];
-      /** What encrypts: the user's `age` (ten times faster), the library, or `auto`: `age` where it is installed. */
+      /** What encrypts: the user's `age`, the library, or `auto`: `age` where it is installed. */
       program?: "auto" | "age" | "library";
     };
 
@@ -39,8 +39,13 @@ export type Decryption =
     }
   | {
       kind: "age";
-      /** Contents of identity files: lines of `AGE-SECRET-KEY-1...`, comments are fine. */
-      identities: string[];
+      /**
+       * Contents of identity files: lines of `AGE-SECRET-KEY-1...`, comments are fine. With the `age` program also SSH private keys, plugins, and files
+       * protected by a passphrase, which it asks for on the terminal.
+       */
+      identities: (string | Uint8Array)[];
+      /** Passphrase of protected identity files, so that nobody is asked. */
+      passphrase?: string;
       /** What decrypts, as for encryption. */
       program?: "auto" | "age" | "library";
     };
@@ -97,7 +102,12 @@ export function checkDecryption(decryption: Decryption): void {
     }
     checkPassphrase(passphrase);
   } else if (decryption.kind === "age") {
-    checkLines(decryption.identities, "age decryption needs at least one identity (AGE-SECRET-KEY-1...).");
+    checkLines(
+      decryption.identities.map((identity) =>
+        typeof identity === "string" ? identity : Buffer.from(identity).toString("latin1"),
+      ),
+      "age decryption needs at least one identity (AGE-SECRET-KEY-1...).",
+    );
   }
 }
 

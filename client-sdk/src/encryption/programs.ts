@@ -16,7 +16,7 @@ const STDERR_WAIT_MS = 1000;
  * Finds a program on the PATH.
  * @returns its full path, or undefined when it is not installed
  */
-export function findProgram(name: "gpg" | "age" | "gpgconf"): string | undefined {
+export function findProgram(name: string): string | undefined {
   for (const directory of (process.env.PATH ?? "").split(delimiter)) {
     if (!isAbsolute(directory)) continue;
     const path = join(directory, name);
