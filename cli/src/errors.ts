@@ -129,6 +129,7 @@ export function sdkExitCode(error: StrongroomError, sdk: Sdk): ExitCode {
     [sdk.IntegrityError, integrity],
     [sdk.DecryptionError, integrity],
     [sdk.SourceError, EXIT.commandFailed],
+    [sdk.SpoolError, EXIT.unexpected],
   ];
   return table.find(([type]) => error instanceof type)?.[1] ?? EXIT.unexpected;
 }
@@ -166,6 +167,13 @@ function hintFor(error: StrongroomError, sdk: Sdk, url: string | undefined): str
     return "is it the right private key and passphrase? `strongroom download` fetches the ciphertext itself";
   if (error instanceof sdk.IntegrityError)
     return "the bytes that were received must not be used; tell the operator of the server";
+  if (error.reason === "ERROR_REASON_COLLECTION_BUSY")
+    return "`strongroom uploads COLLECTION` shows what holds the places; --abort ID frees that of a backup that died";
+  if (error instanceof sdk.UnavailableError && error.uploadId !== "")
+    return (
+      "begin the backup again when the server is back (--retry-for waits longer); if the collection is busy then, " +
+      `\`strongroom uploads COLLECTION --abort ${error.uploadId}\` frees the place of this one`
+    );
   const nextWindow = error.metadata?.next_window_at;
   if (nextWindow !== undefined) return `the next upload window opens at ${formatTime(new Date(nextWindow))}`;
   if (error.retryAfterMs !== undefined && error.retryAfterMs > 0)

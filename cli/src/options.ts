@@ -3,9 +3,11 @@ import { choice, flag, list, parsed, type SecretSpec, text } from "./option-spec
 
 /** Every option of every command, declared once. `STRONGROOM_*` names and `--help` follow from this table. */
 export const OPTIONS = {
-  url: text("--url <url>", "address of the server; without it the one of the last login, else http://127.0.0.1:8080", {
-    alias: "BM_URL",
-  }),
+  url: list(
+    "--url <url>",
+    "address of the server, several of one installation repeated or with commas; without it that of the last login, else http://127.0.0.1:8080",
+    { alias: "BM_URL" },
+  ),
   json: flag("--json", "print one JSON object instead of text"),
   quiet: flag("--quiet", "no progress and no remarks, errors only"),
   tokenFile: text(
@@ -54,11 +56,18 @@ export const OPTIONS = {
     "refuse a dump with fewer bytes than this, such as 10M; an empty one is always refused",
     parseMinSize,
   ),
-  parallel: parsed(
-    "--parallel <count>",
-    "segments sent at once, 1 to 16; each needs its size in memory (default: 2)",
-    parseParallel,
+  parallel: parsed("--parallel <count>", "segments sent at once, 1 to 16 (default: 2)", parseParallel),
+  memory: parsed(
+    "--memory <size>",
+    "memory for segments until they are acknowledged; two segments at least (default: 64M)",
+    parseLimit,
   ),
+  spool: parsed(
+    "--spool <size>",
+    "temporary file for segments that do not fit into memory, so that the dump goes on while the server is away (default: 0, the dump waits)",
+    parseLimit,
+  ),
+  spoolDir: text("--spool-dir <folder>", "folder of that file, instead of the system's (TMPDIR)"),
   timeout: parsed(
     "--timeout <duration>",
     "give up when not finished by then: 90s, 30m, 2h; a number is seconds",
@@ -82,6 +91,8 @@ export const OPTIONS = {
   output: text("--output <file>", "write to this file; - is standard output"),
   force: flag("--force", "overwrite the output file"),
   yes: flag("--yes", "do not ask"),
+
+  abort: text("--abort <id>", "give up the upload with this id, or with the only id that begins so"),
 
   secretFile: text("--secret-file <file>", "file with the collection's health secret, instead of a session"),
   failOn: choice("--fail-on <status>", "worst status that still makes the exit code 8", ["failed", "warning"]),
@@ -127,6 +138,12 @@ export const OUTPUT_OPTIONS = [OPTIONS.json, OPTIONS.quiet] as const;
 function parseMinSize(given: string): bigint {
   const size = parseSize(given);
   return size < 1n ? 1n : size;
+}
+
+function parseLimit(given: string): number {
+  const size = parseSize(given);
+  if (size > BigInt(Number.MAX_SAFE_INTEGER)) throw new Error(`expects a size of at most 8P, came "${given}"`);
+  return Number(size);
 }
 
 function parseParallel(given: string): number {

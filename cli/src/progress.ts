@@ -56,7 +56,8 @@ export class Progress {
     if (this.#now() - this.#troubleAt < SAME_TROUBLE_MS) return;
     this.#troubleAt = this.#now();
     const why = error instanceof Error ? printable(error.message) : "";
-    this.note(`connection lost, going on in ${formatDuration(delayMs)} (${operation}: ${why})`);
+    const when = delayMs === 0 ? "with the next server" : `in ${formatDuration(delayMs)}`;
+    this.note(`connection lost, going on ${when} (${operation}: ${why})`);
   }
 
   /** How often the transfer was taken up again so far; told unless the loss was told already. */

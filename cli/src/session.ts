@@ -1,7 +1,7 @@
 import type { RetryEvent, StrongroomClient } from "@strongroom/client-sdk";
 import type { Context, Sdk } from "./context.ts";
 import { secretFromEnv } from "./context.ts";
-import { CredentialStore } from "./credentials.ts";
+import { CredentialStore, type Credentials } from "./credentials.ts";
 import { NotLoggedInError, UsageError } from "./errors.ts";
 import { toIso } from "./format.ts";
 import type { OptionValues } from "./option-spec.ts";
@@ -18,6 +18,7 @@ export const CALL = { timeoutMs: 30_000 } as const;
 export interface Connection {
   readonly client: StrongroomClient;
   readonly sdk: Sdk;
+  /** The addresses, in one text. */
   readonly url: string;
 }
 
@@ -43,7 +44,7 @@ export async function withClient<T>(
   const sdk = await context.sdk();
   const token = options.anonymous ? undefined : await tokenFor(context, values, url, sdk);
   const client = new sdk.StrongroomClient({
-    url,
+    urls: addressesIn(url),
     ...(token === undefined ? {} : { token }),
     ...(options.onRetry === undefined ? {} : { onRetry: options.onRetry }),
     ...(options.giveUpAfterMs === undefined ? {} : { giveUpAfterMs: options.giveUpAfterMs }),
@@ -55,11 +56,22 @@ export async function withClient<T>(
   }
 }
 
-/** The server that is meant: option or environment, else the current one of the credentials, else the default. */
+/**
+ * The server that is meant: option or environment, else the current one of the credentials, else the default. Several addresses of one installation are
+ * one text with commas between them; under it the session is kept.
+ */
 export async function serverUrl(context: Context, values: OptionValues): Promise<string> {
-  const given = values.get(OPTIONS.url);
-  if (given !== undefined) return normalizeUrl(given);
+  const given = values.get(OPTIONS.url).flatMap(addressesIn);
+  if (given.length > 0) return [...new Set(given.map(normalizeUrl))].join(",");
   return (await new CredentialStore(context).read()).current ?? DEFAULT_URL;
+}
+
+/** The addresses in a text like that of {@link serverUrl}. */
+export function addressesIn(text: string): string[] {
+  return text
+    .split(",")
+    .map((address) => address.trim())
+    .filter((address) => address !== "");
 }
 
 /**
@@ -82,10 +94,19 @@ export function normalizeUrl(given: string): string {
   return `${url.origin}${url.pathname}`.replace(/\/+$/, "");
 }
 
-/** Whether what is sent to this address can be read on its way. */
+/** Under which addresses a session for these is kept: the very same, else the first that have one in common, since replicas share their sessions. */
+export function sessionKey({ servers }: Credentials, url: string): string | undefined {
+  if (servers[url] !== undefined) return url;
+  const wanted = new Set(addressesIn(url));
+  return Object.keys(servers).find((key) => addressesIn(key).some((address) => wanted.has(address)));
+}
+
+/** Whether what is sent to this address, or to one of these, can be read on its way. */
 export function isUnprotected(url: string): boolean {
-  const { protocol, hostname } = new URL(url);
-  return protocol === "http:" && !/^(localhost|127\.\d+\.\d+\.\d+|\[::1\])$/.test(hostname);
+  return addressesIn(url).some((address) => {
+    const { protocol, hostname } = new URL(address);
+    return protocol === "http:" && !/^(localhost|127\.\d+\.\d+\.\d+|\[::1\])$/.test(hostname);
+  });
 }
 
 /** Where this run's token comes from. */
@@ -109,7 +130,7 @@ async function tokenFor(context: Context, values: OptionValues, url: string, sdk
     return read;
   }
   const renew = async (token: string): Promise<Issued> => {
-    const client = new sdk.StrongroomClient({ url, token });
+    const client = new sdk.StrongroomClient({ urls: addressesIn(url), token });
     try {
       return await client.sessions.refreshSession({}, CALL);
     } finally {
@@ -129,15 +150,16 @@ async function tokenFor(context: Context, values: OptionValues, url: string, sdk
     return () => refreshing.get();
   }
   const store = new CredentialStore(context);
-  const stored = (await store.read()).servers[url];
-  if (stored === undefined) throw new NotLoggedInError(`Not logged in to ${url}.`, url);
+  const key = sessionKey(await store.read(), url);
+  const stored = key === undefined ? undefined : (await store.read()).servers[key];
+  if (key === undefined || stored === undefined) throw new NotLoggedInError(`Not logged in to ${url}.`, url);
   if (Date.parse(stored.expiresAt) <= context.now())
     throw new NotLoggedInError(`The session of ${stored.user} at ${url} has ended.`, url);
   const refreshing = new RefreshingToken({
-    read: async () => (await store.read()).servers[url]?.token ?? stored.token,
+    read: async () => (await store.read()).servers[key]?.token ?? stored.token,
     keep: async (issued) => {
       const { sessionId = stored.sessionId, expiresAt } = issued.session ?? {};
-      await store.replace(url, {
+      await store.replace(key, {
         token: issued.token,
         user: stored.user,
         sessionId,

@@ -24,7 +24,15 @@ class FakeUpload {
       }
       const size = BigInt(this.bytes.length);
       if (size < (options.minSize ?? 1n)) throw new MinSizeError(size, options.minSize ?? 1n);
-      options.onProgress?.({ sourceBytes: size, sentBytes: size, remaining: 0n, uploadId: "u", resumes: 0 });
+      options.onProgress?.({
+        sourceBytes: size,
+        acknowledgedBytes: size,
+        sentBytes: size,
+        spooledBytes: 0n,
+        remaining: 0n,
+        uploadId: "u",
+        resumes: 0,
+      });
       await options.beforeCommit?.();
       options.signal?.throwIfAborted();
     } catch (error) {
@@ -38,6 +46,8 @@ class FakeUpload {
       version: version({ size: 2048n }),
       removedNumbers: [5n],
       sourceBytes: 4096n,
+      sentBytes: 2048n,
+      mostSpooledBytes: 0n,
       resumes: 0,
       compressed: true,
     };
@@ -255,7 +265,7 @@ test("the names of Backup Maker are enough", async (t) => {
   t.is(fake.options?.collection, "iwa");
   t.is(fake.bytes.toString(), "from BM_CMD\n");
   t.deepEqual(fake.options?.encryption, { kind: "openpgp", program: "auto", passphrase: "secret" });
-  t.is(opened[0]?.url, "http://bm:1");
+  t.deepEqual(opened[0]?.urls, ["http://bm:1"]);
   t.is(await (opened[0]!.token as () => Promise<string>)(), "bm");
 });
 

@@ -29,6 +29,7 @@ test("every error of the SDK has an exit code", (t) => {
     [new sdk.DecryptionError("x"), 6],
     [new sdk.SourceError("x"), 7],
     [new sdk.UnavailableError("x", { reason: "ERROR_REASON_INTERNAL" }), 1],
+    [new sdk.SpoolError("/tmp", new Error("x")), 1],
     [new sdk.StrongroomError("x"), 1],
   ];
   for (const [error, code] of cases) t.is(sdkExitCode(error, sdk), code, error.name);

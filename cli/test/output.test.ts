@@ -76,6 +76,8 @@ test("the line about a stored version", (t) => {
     version: version({ size: 1_288_490_189n }),
     removedNumbers: [5n],
     sourceBytes: 3_650_722_202n,
+    sentBytes: 1_288_490_189n,
+    mostSpooledBytes: 0n,
     resumes: 0,
     compressed: true,
   };

@@ -23,7 +23,9 @@ import { type UploadOptions, type UploadResult, upload } from "./upload.ts";
 /** How to reach a server, and how patient to be. */
 export interface ClientOptions {
   /** Address of the server, for example `https://backups.example.org` or `http://127.0.0.1:8080`. */
-  url: string;
+  url?: string;
+  /** Several addresses of one installation instead: the first is used for as long as it is well, then the next one. */
+  urls?: readonly string[];
   /** Session token, or a function that is asked before every call, so that a token may be renewed during a long upload. */
   token?: TokenSource;
   /** Told before every wait for a retry, of all uploads and downloads. */
@@ -59,13 +61,13 @@ export interface LoginResult {
 const GIVE_UP_AFTER_MS = 15 * 60_000;
 
 /**
- * A client of one server. It opens no connection before the first call, and an idle one does not keep the process alive.
+ * A client of one installation. It opens no connection before the first call, and an idle one does not keep the process alive.
  *
  * The generated clients (`uploads`, `versions`, `collections`, `sessions`) share one connection, make each call once, and throw `ConnectError`; give that to
  * {@link toStrongroomError}. `login`, `upload` and `download` throw the SDK's own errors; each upload and download has a connection of its own.
  */
 export class StrongroomClient {
-  /** Address of the server. */
+  /** Address of the server; the first of several. */
   readonly url: string;
   /** Uploads, call by call; {@link StrongroomClient.upload} does it all. */
   readonly uploads: Client<typeof UploadService>;
@@ -76,6 +78,7 @@ export class StrongroomClient {
   /** Sessions: who am I, list, refresh, revoke. */
   readonly sessions: Client<typeof SessionService>;
 
+  readonly #urls: readonly string[];
   readonly #options: ClientOptions;
   readonly #timings: Timings;
   readonly #connection: Connection;
@@ -84,13 +87,19 @@ export class StrongroomClient {
   /**
    * @param options - the server, the session, the patience
    * @param timings - for tests
-   * @throws InvalidRequestError when the address is not one of a server
+   * @throws InvalidRequestError when an address is not one of a server, or there is none
    */
   constructor(options: ClientOptions, timings: Partial<Timings> = {}) {
-    this.url = checkServerUrl(options.url);
+    this.#urls = addressesOf(options);
+    this.url = this.#urls[0]!;
     this.#options = options;
     this.#timings = { ...DEFAULT_TIMINGS, ...timings };
-    this.#connection = createConnection({ url: this.url, token: options.token });
+    this.#connection = createConnection({
+      urls: this.#urls,
+      token: options.token,
+      timings: this.#timings,
+      repeat: true,
+    });
     const { transport } = this.#connection;
     this.uploads = createClient(UploadService, transport);
     this.versions = createClient(VersionService, transport);
@@ -112,7 +121,7 @@ export class StrongroomClient {
       if (token === "" || session === undefined) throw new UnavailableError(`${this.url} answered without a session.`);
       return { token, session };
     } catch (error) {
-      throw toStrongroomError(error, { url: this.url });
+      throw toStrongroomError(error, { url: this.#connection.url });
     }
   }
 
@@ -150,8 +159,9 @@ export class StrongroomClient {
     const { token, onRetry, giveUpAfterMs = GIVE_UP_AFTER_MS } = this.#options;
     const ending = new LinkedController(options.signal, this.#closed.signal);
     const connection = createConnection({
-      url: this.url,
+      urls: this.#urls,
       token,
+      timings: this.#timings,
       readMaxBytes: TRANSFER_READ_MAX_BYTES,
       ...connectionOptions,
     });
@@ -159,9 +169,9 @@ export class StrongroomClient {
       timings: this.#timings,
       giveUpAfterMs,
       tokenMayChange: typeof token === "function",
-      url: this.url,
+      url: connection.url,
       onRetry,
-      stopConnecting: () => connection.stopConnecting(),
+      connection,
     });
     try {
       return await transfer({ connection, retrier, timings: this.#timings }, { ...options, signal: ending.signal });
@@ -169,4 +179,11 @@ export class StrongroomClient {
       ending.unlink();
     }
   }
+}
+
+/** The addresses, checked, each once. */
+function addressesOf({ url, urls = [] }: ClientOptions): string[] {
+  const given = url === undefined ? urls : [url, ...urls];
+  // Without any, the message of an empty one is the right one.
+  return [...new Set((given.length === 0 ? [""] : given).map(checkServerUrl))];
 }

@@ -63,5 +63,6 @@ export {
   UnavailableError,
 } from "./errors.ts";
 export type { RetryEvent } from "./retry.ts";
+export { SpoolError } from "./spool.ts";
 export { type TokenSource, tokenFromFile } from "./token.ts";
 export type { UploadOptions, UploadProgress, UploadResult } from "./upload.ts";

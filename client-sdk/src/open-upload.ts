@@ -7,7 +7,6 @@ import {
   type CreateUploadRequest,
   CreateUploadRequestSchema,
   UploadService,
-  type WriteSegmentResponse,
 } from "@strongroom/gen/strongroom/v1/upload_service_pb";
 import { orAborted } from "./abort.ts";
 import { InvalidRequestError, UnavailableError } from "./errors.ts";
@@ -102,24 +101,44 @@ export class OpenUpload {
   }
 
   /**
-   * Sends a segment until it is acknowledged.
+   * Sends a segment until it is acknowledged. Before every attempt but the first the server is asked whether it has the segment already: only the answer
+   * may have been lost.
+   *
    * @param onResume - told before every attempt but the first
+   * @param onSent - told how many of its bytes are handed to the network
+   * @returns bytes that the quota would let in on top
    */
-  async write(segment: PreparedSegment, onResume: () => void): Promise<WriteSegmentResponse> {
+  async write(segment: PreparedSegment, onResume: () => void, onSent: (bytes: number) => void): Promise<bigint> {
     const { retrier, timings } = this.#context;
     const target = {
       client: this.#client,
       uploadId: this.upload.uploadId,
       maxChunkSize: Number(this.upload.maxChunkSize),
       timings,
+      onSent,
     };
-    const response = await retrier.run("WriteSegment", this.#signal, (attempt) => {
-      if (attempt > 1) onResume();
-      return writeSegment(target, segment, this.#signal);
+    const remaining = await retrier.run("WriteSegment", this.#signal, async (attempt) => {
+      if (attempt > 1) {
+        onResume();
+        const known = await this.#remainingIfStored(segment);
+        if (known !== undefined) return known;
+      }
+      return (await writeSegment(target, segment, this.#signal)).remaining;
     });
     retrier.progress();
     this.#lease?.extended();
-    return response;
+    return remaining;
+  }
+
+  /** What the quota would let in on top, if the server has this segment; else undefined. */
+  async #remainingIfStored({ index, sha256 }: PreparedSegment): Promise<bigint | undefined> {
+    const { uploadId } = this.upload;
+    const { upload, segments } = await this.#client.getUpload(
+      { uploadId, firstIndex: index, pageSize: 1 },
+      { signal: this.#signal, timeoutMs: this.#context.timings.unaryTimeoutMs },
+    );
+    const isStored = segments.some((stored) => stored.index === index && Buffer.from(stored.sha256).equals(sha256));
+    return isStored ? (upload?.remaining ?? 0n) : undefined;
   }
 
   /** Publishes the upload. A repeated commit returns the same version, so an unknown outcome is cleared up by asking again. */

@@ -5,14 +5,16 @@
  * - An error that no Strongroom server made (a broken connection, a proxy) is retried, since every call the SDK makes is idempotent.
  * - Before anything is open, a server that cannot be reached at all is given up after a few seconds: most likely the address is wrong. Once an
  *   upload is open, its source cannot be rewound, and patience pays.
- * - Delays grow from 250 ms to 15 s by doubling, shortened by up to a half at random so that clients do not come back all at once. A longer
- *   `google.rpc.RetryInfo` wins.
+ * - Delays are random between 0 and a bound that grows from 250 ms to 15 s by doubling ("full jitter"), so that clients do not come back all at once. A
+ *   longer `google.rpc.RetryInfo` wins.
+ * - Where another address of the installation did not fail just now, the call is made there without a delay.
  */
 import { Code, ConnectError } from "@connectrpc/connect";
 import { orAborted, sleep } from "./abort.ts";
 import { connectFailure, serverReason, toStrongroomError } from "./error-mapping.ts";
 import { AuthenticationError, StrongroomError, UnavailableError } from "./errors.ts";
 import type { Timings } from "./timings.ts";
+import type { Connection } from "./transport.ts";
 
 /** Told before every wait for a retry. */
 export interface RetryEvent {
@@ -79,6 +81,17 @@ export function retryKind(error: unknown): RetryKind {
   return error.code === Code.Unavailable && connectFailure(error) === undefined ? "patient" : "connect";
 }
 
+/** Reasons that are about the caller, not about the server that gave them: another server would say the same. */
+const SAME_ELSEWHERE: ReadonlySet<string> = new Set(["ERROR_REASON_LOGIN_BUSY", "ERROR_REASON_SEGMENT_IDLE"]);
+
+/** Whether a failure speaks against the server, or the way to it, so that another address may do better. */
+export function leavesServer(error: unknown): boolean {
+  const kind = retryKind(error);
+  if (kind === "connect") return true;
+  const reason = error instanceof ConnectError ? serverReason(error) : undefined;
+  return kind === "patient" && !(reason !== undefined && SAME_ELSEWHERE.has(reason));
+}
+
 /** What the retries of one upload or download share. */
 export interface RetryScope {
   /** The delays and counts. */
@@ -91,8 +104,8 @@ export interface RetryScope {
   url: string;
   /** Told before every wait. */
   onRetry: ((event: RetryEvent) => void) | undefined;
-  /** Gives up connecting, for an attempt that took too long. */
-  stopConnecting: () => void;
+  /** The connection: whether there are other addresses, and giving up an attempt to connect that took too long. */
+  connection: Pick<Connection, "addresses" | "elsewhere" | "stopConnecting">;
 }
 
 /** Retries the calls of one upload or download. What one of them achieves is a success for all. */
@@ -119,7 +132,8 @@ export class Retrier {
   opened(uploadId = ""): void {
     this.#open = true;
     this.#uploadId = uploadId;
-    if (uploadId !== "") this.consequence = `Upload ${uploadId} was given up; nothing was published by it.`;
+    if (uploadId !== "")
+      this.consequence = `Upload ${uploadId} was given up; nothing was published by it. Where the server could not be told, it keeps its place in the collection until its lease ends or somebody aborts it.`;
     this.progress();
   }
 
@@ -139,6 +153,8 @@ export class Retrier {
    */
   async run<T>(operation: string, signal: AbortSignal, call: (attempt: number) => Promise<T>): Promise<T> {
     let firstFailureAt: number | undefined;
+    let delays = 0;
+    const { connection } = this.#scope;
     const counts: Record<RetryKind, number> = { no: 0, few: 0, session: 0, connect: 0, patient: 0 };
     for (let attempt = 1; ; attempt++) {
       signal.throwIfAborted();
@@ -151,8 +167,9 @@ export class Retrier {
         const mapped = toStrongroomError(error, this.#scope);
         if (!this.#mayRetry(kind, counts[kind])) throw mapped;
         // An established connection stays: on a slow line an answer may just wait behind segments, and pings find out whether it is dead.
-        if (mapped.code === "deadline_exceeded" && mapped.reason === "") this.#scope.stopConnecting();
-        const delayMs = this.#delay(attempt, kind, mapped.retryAfterMs);
+        if (mapped.code === "deadline_exceeded" && mapped.reason === "") connection.stopConnecting();
+        const atOnce = leavesServer(error) && connection.elsewhere;
+        const delayMs = atOnce ? 0 : this.#delay(++delays, kind, mapped.retryAfterMs);
         const now = performance.now();
         firstFailureAt ??= now;
         // Counted from the failure, not from the last success: a source may have been silent for hours between the two.
@@ -165,7 +182,7 @@ export class Retrier {
   }
 
   #mayRetry(kind: RetryKind, count: number): boolean {
-    const { timings, tokenMayChange } = this.#scope;
+    const { timings, tokenMayChange, connection } = this.#scope;
     switch (kind) {
       case "no":
         return false;
@@ -174,17 +191,17 @@ export class Retrier {
       case "session":
         return this.#open && tokenMayChange && count <= timings.fewRetries;
       case "connect":
-        return this.#open || count < timings.connectAttempts;
+        return this.#open || count < timings.connectAttempts * connection.addresses;
       case "patient":
         return true;
     }
   }
 
-  #delay(attempt: number, kind: RetryKind, retryAfterMs: number | undefined): number {
+  #delay(count: number, kind: RetryKind, retryAfterMs: number | undefined): number {
     const { retryBaseMs, retryMaxMs } = this.#scope.timings;
     // The few attempts to reach a server at all are spread over some seconds.
-    const doublings = attempt - 1 + (kind === "connect" && !this.#open ? 2 : 0);
-    const backOff = Math.min(retryBaseMs * 2 ** doublings, retryMaxMs) * (0.5 + Math.random() / 2);
+    const doublings = count - 1 + (kind === "connect" && !this.#open ? 2 : 0);
+    const backOff = Math.min(retryBaseMs * 2 ** doublings, retryMaxMs) * Math.random();
     return Math.round(Math.max(backOff, (retryAfterMs ?? 0) * (1 + Math.random() / 10)));
   }
 

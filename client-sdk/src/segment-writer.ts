@@ -28,6 +28,8 @@ export interface SegmentTarget {
   maxChunkSize: number;
   /** When to take an attempt for stuck. */
   timings: Pick<Timings, "stallMs" | "acknowledgeMs">;
+  /** Told how many bytes of the segment are handed to the network. */
+  onSent?: (bytes: number) => void;
 }
 
 /**
@@ -46,21 +48,21 @@ export async function writeSegment(
   const { stallMs, acknowledgeMs } = target.timings;
 
   async function* frames(): AsyncGenerator<WriteSegmentRequest> {
-    const { index, bytes, sha256, framingIn } = segment;
+    const { index, size, sha256, framingIn } = segment;
     const header = create(SegmentHeaderSchema, {
       uploadId: target.uploadId,
       index,
-      size: BigInt(bytes.length),
+      size: BigInt(size),
       sha256,
       framingIn,
     });
     yield create(WriteSegmentRequestSchema, { frame: { case: "header", value: header } });
     const chunkSize = Math.min(LARGEST_CHUNK, target.maxChunkSize);
-    for (let offset = 0; offset < bytes.length; offset += chunkSize) {
+    for (let offset = 0; offset < size; offset += chunkSize) {
+      const chunk = await segment.read(offset, Math.min(chunkSize, size - offset));
       watchdog.expect(stallMs, "the connection took no bytes");
-      yield create(WriteSegmentRequestSchema, {
-        frame: { case: "chunk", value: bytes.subarray(offset, offset + chunkSize) },
-      });
+      target.onSent?.(chunk.length);
+      yield create(WriteSegmentRequestSchema, { frame: { case: "chunk", value: chunk } });
     }
     watchdog.expect(acknowledgeMs, "the segment was not acknowledged");
   }

@@ -1,26 +1,36 @@
 /**
  * Cutting ciphertext into segments.
  *
- * A segment is copied once into a buffer of the segment's size that is used again when the segment was acknowledged: chunks come from pipes in 64 KiB
- * pieces, and sending many small messages costs far more than the copy. The number of buffers is the bound on memory; a source that is faster than
- * the network waits for a free one. The memory of a buffer is only taken as far as it was ever filled.
+ * A segment is copied once into a buffer of the segment's size that is used again when the segment was acknowledged, or moved to the temporary file:
+ * chunks come from pipes in 64 KiB pieces, and sending many small messages costs far more than the copy. The number of buffers is the bound on memory; a
+ * source that is faster than the network waits for a free one. The memory of a buffer is only taken as far as it was ever filled.
  */
 import { createHash, type Hash } from "node:crypto";
 import { FramingError, FramingMachine } from "@strongroom/framing";
 import { orAborted } from "./abort.ts";
 import { PolicyRefusedError } from "./errors.ts";
+import type { Spool } from "./spool.ts";
 
 /** A part of the ciphertext, held until it is acknowledged. */
 export interface PreparedSegment {
   /** Position, from 0. */
   readonly index: number;
-  /** Its bytes; valid until the segment is released. */
-  readonly bytes: Uint8Array;
+  /** Its size in bytes. */
+  readonly size: number;
   /** SHA-256 of the bytes. */
   readonly sha256: Uint8Array;
   /** State of the ciphertext check before the first byte. */
   readonly framingIn: Uint8Array;
-  /** Gives the buffer back; call it once, when the segment was acknowledged or is given up. */
+  /** Whether it is in the temporary file. */
+  readonly spooled: boolean;
+  /** A part of its bytes, from memory without a copy or from the file; valid until the segment is released or moved. */
+  read(offset: number, length: number): Uint8Array | Promise<Uint8Array>;
+  /**
+   * Moves it from memory to the temporary file and gives its buffer back. Not while it is being sent.
+   * @throws SpoolError when the file takes no more; the segment stays in memory
+   */
+  moveTo(spool: Spool): Promise<void>;
+  /** Gives buffer or place in the file back; call it once, when the segment was acknowledged or is given up. */
   release(): void;
 }
 
@@ -28,6 +38,8 @@ export interface PreparedSegment {
 export class SegmentBuffers {
   /** Size of each, in bytes. */
   readonly size: number;
+  /** The most buffers that exist at a time. */
+  readonly count: number;
   readonly #free: Buffer[] = [];
   readonly #waiting: (() => void)[] = [];
   readonly #signal: AbortSignal;
@@ -40,8 +52,14 @@ export class SegmentBuffers {
    */
   constructor(count: number, size: number, signal: AbortSignal) {
     this.#unmade = count;
+    this.count = count;
     this.size = size;
     this.#signal = signal;
+  }
+
+  /** How many can be taken without waiting. */
+  get available(): number {
+    return this.#free.length + this.#unmade;
   }
 
   /**
@@ -139,18 +157,61 @@ class OpenSegment {
   }
 
   finish(): PreparedSegment {
-    const bytes = this.#buffer.subarray(0, this.#length);
-    return {
-      index: this.#index,
-      bytes,
-      sha256: this.#hash.digest(),
-      framingIn: this.#framingIn,
-      release: () => this.release(),
-    };
+    return new HeldSegment(
+      { index: this.#index, sha256: this.#hash.digest(), framingIn: this.#framingIn },
+      this.#buffer.subarray(0, this.#length),
+      () => this.release(),
+    );
   }
 
   release(): void {
     this.#buffers.release(this.#buffer);
+  }
+}
+
+/** A whole segment, in memory or in the file. */
+class HeldSegment implements PreparedSegment {
+  readonly index: number;
+  readonly size: number;
+  readonly sha256: Uint8Array;
+  readonly framingIn: Uint8Array;
+  #bytes: Uint8Array | undefined;
+  #slot: { spool: Spool; number: number } | undefined;
+  readonly #releaseBuffer: () => void;
+
+  constructor(
+    facts: { index: number; sha256: Uint8Array; framingIn: Uint8Array },
+    bytes: Uint8Array,
+    releaseBuffer: () => void,
+  ) {
+    this.index = facts.index;
+    this.sha256 = facts.sha256;
+    this.framingIn = facts.framingIn;
+    this.size = bytes.length;
+    this.#bytes = bytes;
+    this.#releaseBuffer = releaseBuffer;
+  }
+
+  get spooled(): boolean {
+    return this.#slot !== undefined;
+  }
+
+  read(offset: number, length: number): Uint8Array | Promise<Uint8Array> {
+    if (this.#bytes !== undefined) return this.#bytes.subarray(offset, offset + length);
+    const { spool, number } = this.#slot!;
+    return spool.read(number, offset, length);
+  }
+
+  async moveTo(spool: Spool): Promise<void> {
+    const number = await spool.write(this.#bytes!);
+    this.#slot = { spool, number };
+    this.#bytes = undefined;
+    this.#releaseBuffer();
+  }
+
+  release(): void {
+    if (this.#slot === undefined) this.#releaseBuffer();
+    else this.#slot.spool.free(this.#slot.number);
   }
 }
 

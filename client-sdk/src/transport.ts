@@ -6,12 +6,14 @@
  */
 import { randomUUID } from "node:crypto";
 import type { ClientHttp2Session, ClientHttp2Stream } from "node:http2";
-import { ConnectError, type Interceptor, type Transport } from "@connectrpc/connect";
+import { Code, ConnectError, type Interceptor, type Transport } from "@connectrpc/connect";
 import { createConnectTransport, Http2SessionManager } from "@connectrpc/connect-node";
 import { SessionService } from "@strongroom/gen/strongroom/v1/session_service_pb";
 import { orAborted } from "./abort.ts";
+import { Endpoints } from "./endpoints.ts";
 import { REQUEST_ID_HEADER } from "./error-mapping.ts";
 import { withFastSegments } from "./segment-transport.ts";
+import { DEFAULT_TIMINGS, type Timings } from "./timings.ts";
 import { authorizationValue, type TokenSource } from "./token.ts";
 
 const MIB = 1024 * 1024;
@@ -31,33 +33,35 @@ export const TRANSFER_READ_MAX_BYTES = MIB + 64 * 1024;
 /** A full page of versions with all their labels and metadata has 45 MiB at most. */
 const READ_MAX_BYTES = 64 * MIB;
 
-/** A connection that is used without an answer is probed after this time. */
-const PING_INTERVAL_MS = 20_000;
-
-/**
- * A probe waits behind the bytes that are already under way, up to the server's window for each stream. 30 s let a line of 0.6 Mbit/s
- * carry 2 MiB before it is taken for dead.
- */
-const PING_TIMEOUT_MS = 30_000;
-
 /** What a connection needs to know. */
 export interface ConnectionOptions {
-  /** Address of the server, checked with `checkServerUrl`. */
-  url: string;
+  /** Addresses of one installation, checked with `checkServerUrl`; at least one. */
+  urls: readonly string[];
   /** Session token or its source. */
   token?: TokenSource | undefined;
   /** Bytes the server may have under way on one stream; the connection's window is twice that. Default 1 MiB. */
   windowBytes?: number;
   /** The largest message that is taken, in bytes; default 64 MiB. */
   readMaxBytes?: number;
+  /** When to take a connection for dead; default {@link DEFAULT_TIMINGS}. */
+  timings?: ConnectionTimings;
+  /** Whether a unary call that did not reach its server is made again at the other addresses; default false. */
+  repeat?: boolean;
 }
+
+/** When a connection is taken for dead. */
+export type ConnectionTimings = Pick<Timings, "connectMs" | "pingIntervalMs" | "pingTimeoutMs">;
 
 /** A connection that opens itself with the first call, and again with the next call after it broke. */
 export interface Connection {
   /** For `createClient`. */
   readonly transport: Transport;
-  /** Address of the server. */
+  /** The addresses, for messages. */
   readonly url: string;
+  /** How many addresses there are. */
+  readonly addresses: number;
+  /** After a failure: whether another address is worth an attempt at once. */
+  readonly elsewhere: boolean;
   /** Drops the connection, and with it every call under way; the next call opens a new one. */
   reset(): void;
   /** Gives up connecting, so that the next call tries anew; an established connection is left alone. */
@@ -66,8 +70,28 @@ export interface Connection {
 
 /** Makes a connection; nothing is sent before the first call. */
 export function createConnection(options: ConnectionOptions): Connection {
-  const manager = new SessionManager(options.url, options.windowBytes ?? STREAM_WINDOW_BYTES);
-  const baseUrl = options.url;
+  const managers = options.urls.map((url) => new SessionManager(url, options));
+  const endpoints = new Endpoints(
+    options.urls.map((url, index) => ({ url, transport: createTransport(url, managers[index]!, options) })),
+    options.repeat ?? false,
+  );
+  return {
+    transport: endpoints.transport,
+    url: options.urls.join(", "),
+    addresses: options.urls.length,
+    get elsewhere() {
+      return endpoints.elsewhere;
+    },
+    reset: () => {
+      for (const manager of managers) manager.abort();
+    },
+    stopConnecting: () => {
+      for (const manager of managers) if (manager.state() === "connecting") manager.abort();
+    },
+  };
+}
+
+function createTransport(baseUrl: string, manager: Http2SessionManager, options: ConnectionOptions): Transport {
   const interceptors = [requestIdInterceptor, authInterceptor(options.token)];
   const stock = createConnectTransport({
     baseUrl,
@@ -78,33 +102,37 @@ export function createConnection(options: ConnectionOptions): Connection {
     acceptCompression: [],
     interceptors,
   });
-  const transport = withFastSegments(stock, { baseUrl, manager, interceptors });
-  return {
-    transport,
-    url: options.url,
-    reset: () => manager.abort(),
-    stopConnecting: () => {
-      if (manager.state() === "connecting") manager.abort();
-    },
-  };
+  return withFastSegments(stock, { baseUrl, manager, interceptors });
 }
 
-/** The stock manager, with a window for the whole connection on every session it opens. */
+/** The stock manager, with a window for the whole connection on every session it opens, and a limit for the time that opening takes. */
 class SessionManager extends Http2SessionManager {
   readonly #windowBytes: number;
+  readonly #connectMs: number;
   readonly #seen = new WeakSet<ClientHttp2Session>();
 
-  constructor(url: string, windowBytes: number) {
+  constructor(url: string, options: ConnectionOptions) {
+    const { windowBytes = STREAM_WINDOW_BYTES, timings = DEFAULT_TIMINGS } = options;
+    const { connectMs, pingIntervalMs, pingTimeoutMs } = timings;
     super(
       url,
-      { pingIntervalMs: PING_INTERVAL_MS, pingTimeoutMs: PING_TIMEOUT_MS },
+      { pingIntervalMs, pingTimeoutMs },
       { settings: { initialWindowSize: windowBytes, enablePush: false }, maxSessionMemory: MAX_SESSION_MEMORY_MB },
     );
     this.#windowBytes = windowBytes;
+    this.#connectMs = connectMs;
   }
 
   override async request(...args: Parameters<Http2SessionManager["request"]>): Promise<ClientHttp2Stream> {
-    const stream = await super.request(...args);
+    const limit = setTimeout(() => {
+      if (this.state() === "connecting") this.abort(notConnected(this.#connectMs));
+    }, this.#connectMs);
+    let stream: ClientHttp2Stream;
+    try {
+      stream = await super.request(...args);
+    } finally {
+      clearTimeout(limit);
+    }
     const session = stream.session as ClientHttp2Session | undefined;
     if (session !== undefined && !session.destroyed && !this.#seen.has(session)) {
       this.#seen.add(session);
@@ -112,6 +140,11 @@ class SessionManager extends Http2SessionManager {
     }
     return stream;
   }
+}
+
+function notConnected(ms: number): ConnectError {
+  const cause = Object.assign(new Error("connecting took too long"), { code: "ETIMEDOUT" });
+  return new ConnectError(`no connection within ${ms / 1000} s`, Code.Unavailable, undefined, undefined, cause);
 }
 
 /** Gives every call an id, and every error the id of its call, also when the error is not the server's. */

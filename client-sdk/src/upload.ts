@@ -1,10 +1,11 @@
 /**
  * Uploading a dump of unknown length: source -> zstd -> encryption -> segments -> server.
  *
- * **Memory.** Whatever the dump's size: at most `parallel + 1` segments, `parallel` of them under way and one being filled. A segment has 16 MiB by
- * default; the server makes it larger only for collections whose versions may pass some 150 GiB. Besides: about 1 MiB for each segment under way in the
- * layers below, 5 MiB for zstd, a few hundred KiB for pipes, and 32 bytes for each segment sent. The source is read no faster than segments are
- * acknowledged.
+ * **Memory.** Whatever the dump's size: as many segments as `memoryLimit` has room for (by default 64 MiB, and at least `parallel + 1` segments, so three of
+ * 16 MiB or four; a segment is larger only in collections whose versions may pass some 150 GiB), one of them being filled, the others kept until they
+ * are acknowledged. Besides: about 1 MiB for each segment under way in the layers below, 5 MiB for zstd, a few hundred KiB for pipes, and 32 bytes for
+ * each segment sent. When that memory is full, segments go to a temporary file as long as `spoolLimit` lets them (by default not at all), and then the
+ * source is read no faster than segments are acknowledged.
  *
  * **What can go wrong.** A broken connection, a stopping server or a failing store cost the segments under way, which are sent again. Whatever cannot be
  * retried, an error of the source, and the caller's signal abort the upload on the server, so that its place is free at once. Only the explicit commit,
@@ -20,15 +21,21 @@ import { encryptionStage } from "./encryption/stages.ts";
 import { InvalidRequestError, UnavailableError } from "./errors.ts";
 import { OpenUpload } from "./open-upload.ts";
 import { peek } from "./peek.ts";
+import { SegmentQueue } from "./segment-queue.ts";
 import { compositeSha256, cutSegments, type PreparedSegment, SegmentBuffers } from "./segments.ts";
+import { Spool } from "./spool.ts";
 import type { TransferContext } from "./transfer-context.ts";
 
 /** How far an upload is. */
 export interface UploadProgress {
   /** Bytes read from the source. */
   sourceBytes: bigint;
-  /** Bytes of ciphertext that the server acknowledged. */
+  /** Bytes of ciphertext that the server acknowledged: they are stored for good. */
+  acknowledgedBytes: bigint;
+  /** Bytes of ciphertext handed to the network, with those that had to be sent again. */
   sentBytes: bigint;
+  /** Bytes of ciphertext in the temporary file at this moment. */
+  spooledBytes: bigint;
   /** Bytes that the quota would let in on top of what is reserved, as the server last said. */
   remaining: bigint;
   /** The upload's id; empty until it is created. */
@@ -62,6 +69,15 @@ export interface UploadOptions {
   minSize?: bigint;
   /** Segments under way at once; default 2, at most 64. */
   parallel?: number;
+  /** The most memory for segments, in bytes: at least two segments are held whatever it says. Default 64 MiB, or `parallel + 1` segments if that is more. */
+  memoryLimit?: number;
+  /**
+   * The largest temporary file for segments that do not fit into memory, in bytes, so that the source can go on while the server is away; at least one
+   * segment unless it is 0. Default 0: no file, and the source waits.
+   */
+  spoolLimit?: number;
+  /** Folder of the temporary file; default the system's (`TMPDIR`). */
+  spoolDirectory?: string;
   /** Called after the last segment was acknowledged; the commit waits for it. What it throws aborts the upload, and is thrown by it unchanged. */
   beforeCommit?: () => void | Promise<void>;
   /** Told how far the upload is: after every acknowledgement and resumption, and now and then while bytes are read. What it throws aborts the upload. */
@@ -78,6 +94,10 @@ export interface UploadResult {
   removedNumbers: bigint[];
   /** Bytes the source had. */
   sourceBytes: bigint;
+  /** Bytes of ciphertext handed to the network; what exceeds the version's size was sent again. */
+  sentBytes: bigint;
+  /** The most bytes of ciphertext that were in the temporary file at once. */
+  mostSpooledBytes: bigint;
   /** How often sending a segment had to be begun again. */
   resumes: number;
   /** Whether the dump was compressed. */
@@ -86,6 +106,9 @@ export interface UploadResult {
 
 /** The most segments under way at once. */
 const MAX_PARALLEL = 64;
+
+/** Memory for segments unless the caller says otherwise, in bytes: a stall of a second or two on a fast line. */
+const MEMORY_BYTES = 64 * 1024 * 1024;
 
 /**
  * Uploads a dump.
@@ -106,7 +129,14 @@ export async function upload(context: TransferContext, options: UploadOptions): 
   } finally {
     ending.unlink();
     context.connection.reset();
+    await run.close();
   }
+}
+
+/** How many segments are held in memory. A limit that was given counts for more than `parallel`. */
+function bufferCount(memoryLimit: number | undefined, segmentSize: number, parallel: number): number {
+  const fitting = Math.floor((memoryLimit ?? MEMORY_BYTES) / segmentSize);
+  return Math.max(fitting, memoryLimit === undefined ? parallel + 1 : 2);
 }
 
 class UploadRun {
@@ -114,10 +144,13 @@ class UploadRun {
   readonly #options: UploadOptions;
   readonly #ending: LinkedController;
   readonly #source: DumpSource;
-  readonly #sends = new Set<Promise<void>>();
   readonly #digests: Uint8Array[] = [];
   #upload: OpenUpload | undefined;
+  #spool: Spool | undefined;
+  #queue: SegmentQueue | undefined;
+  #acknowledged = 0n;
   #sent = 0n;
+  #mostSpooled = 0;
   #remaining = 0n;
   #resumes = 0;
   #reportedAt = Number.NEGATIVE_INFINITY;
@@ -135,34 +168,66 @@ class UploadRun {
 
   async run(): Promise<UploadResult> {
     const { signal } = this.#ending;
-    const { parallel = 2, beforeCommit } = this.#options;
+    const { parallel = 2, memoryLimit, spoolLimit = 0, spoolDirectory = "", beforeCommit } = this.#options;
     if (!Number.isInteger(parallel) || parallel < 1 || parallel > MAX_PARALLEL) {
       throw new InvalidRequestError(`Expected 1 to ${MAX_PARALLEL} segments in parallel, but got ${parallel}.`, {
         code: "invalid_argument",
       });
     }
+    for (const [name, bytes] of Object.entries({ memoryLimit, spoolLimit })) {
+      if (bytes !== undefined && !(bytes >= 0 && bytes <= Number.MAX_SAFE_INTEGER)) {
+        throw new InvalidRequestError(`Expected a number of bytes for ${name}, but got ${bytes}.`, {
+          code: "invalid_argument",
+        });
+      }
+    }
     const encrypt = encryptionStage(this.#options.encryption);
     // The server has to know before the first byte whether the dump is compressed.
     const { plain, compress } = await this.#chooseCompression();
+    // A folder that cannot be written to is told before anything is begun.
+    if (spoolLimit > 0) await (await Spool.open(spoolDirectory, 1, 1)).close();
     const upload = await this.#create(compress);
     const ciphertext = encrypt(compress ? compressed(plain) : plain, signal);
-    const buffers = new SegmentBuffers(parallel + 1, Number(upload.upload.segmentSize), signal);
-    for await (const segment of cutSegments(ciphertext, buffers)) {
-      while (this.#sends.size >= parallel) await Promise.race(this.#sends);
-      if (signal.aborted) break;
-      this.#send(upload, segment);
+    const segmentSize = Number(upload.upload.segmentSize);
+    const buffers = new SegmentBuffers(bufferCount(memoryLimit, segmentSize, parallel), segmentSize, signal);
+    if (spoolLimit > 0) {
+      this.#spool = await Spool.open(spoolDirectory, segmentSize, Math.max(1, Math.floor(spoolLimit / segmentSize)));
     }
-    await Promise.all(this.#sends);
+    const queue = new SegmentQueue({
+      parallel,
+      buffers,
+      spool: this.#spool,
+      deliver: (segment) => this.#deliver(upload, segment),
+      fail: (error) => this.#ending.abort(error),
+    });
+    this.#queue = queue;
+    for await (const segment of cutSegments(ciphertext, buffers)) {
+      if (signal.aborted) {
+        segment.release();
+        break;
+      }
+      await queue.add(segment);
+      this.#mostSpooled = Math.max(this.#mostSpooled, queue.spooledBytes);
+    }
+    await queue.finish();
     signal.throwIfAborted();
     if (beforeCommit !== undefined) await orAborted(beforeCommit(), signal);
     upload.releaseLease();
-    const { version, removedNumbers } = await upload.commit(this.#sent, compositeSha256(this.#digests));
+    const { version, removedNumbers } = await upload.commit(this.#acknowledged, compositeSha256(this.#digests));
     if (version === undefined) {
       throw new UnavailableError(
         `Upload ${upload.upload.uploadId} was committed, but the answer has no version; check the server's version.`,
       );
     }
-    return { version, removedNumbers, sourceBytes: this.#source.bytes, resumes: this.#resumes, compressed: compress };
+    return {
+      version,
+      removedNumbers,
+      sourceBytes: this.#source.bytes,
+      sentBytes: this.#sent,
+      mostSpooledBytes: BigInt(this.#mostSpooled),
+      resumes: this.#resumes,
+      compressed: compress,
+    };
   }
 
   /** Ends what is under way here, and gives the upload up on the server. Never throws. */
@@ -170,7 +235,7 @@ class UploadRun {
     const upload = this.#upload;
     upload?.releaseLease();
     this.#source.close();
-    await Promise.all(this.#sends);
+    await this.#queue?.close();
     if (upload === undefined) return;
     // A commit that was not refused may still be carried out; an abort could only get in its way.
     const undecided =
@@ -209,15 +274,9 @@ class UploadRun {
     return upload;
   }
 
-  /** Sends in the background; a failure ends the whole upload. */
-  #send(upload: OpenUpload, segment: PreparedSegment): void {
-    const send = this.#deliver(upload, segment)
-      .catch((error: unknown) => this.#ending.abort(error))
-      .finally(() => {
-        segment.release();
-        this.#sends.delete(send);
-      });
-    this.#sends.add(send);
+  /** Frees what the run holds on this machine. */
+  async close(): Promise<void> {
+    await this.#spool?.close();
   }
 
   async #deliver(upload: OpenUpload, segment: PreparedSegment): Promise<void> {
@@ -225,10 +284,12 @@ class UploadRun {
       this.#resumes += 1;
       this.#report();
     };
-    const { remaining } = await upload.write(segment, onResume);
+    const onSent = (bytes: number): void => {
+      this.#sent += BigInt(bytes);
+    };
+    this.#remaining = await upload.write(segment, onResume, onSent);
     this.#digests[segment.index] = segment.sha256;
-    this.#sent += BigInt(segment.bytes.length);
-    this.#remaining = remaining;
+    this.#acknowledged += BigInt(segment.size);
     this.#report();
   }
 
@@ -240,7 +301,9 @@ class UploadRun {
     this.#reportedAt = performance.now();
     this.#options.onProgress?.({
       sourceBytes: this.#source.bytes,
+      acknowledgedBytes: this.#acknowledged,
       sentBytes: this.#sent,
+      spooledBytes: BigInt(this.#queue?.spooledBytes ?? 0),
       remaining: this.#remaining,
       uploadId: this.#upload?.upload.uploadId ?? "",
       resumes: this.#resumes,

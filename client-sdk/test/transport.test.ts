@@ -36,7 +36,7 @@ async function raw(t: ExecutionContext, answer: Answer): Promise<{ url: string; 
 }
 
 function send(t: ExecutionContext, url: string, bytes: Uint8Array = noise(3_000_000)) {
-  const connection = createConnection({ url, token: "x" });
+  const connection = createConnection({ urls: [url], token: "x" });
   t.teardown(() => connection.reset());
   const target = {
     client: createClient(UploadService, connection.transport),
@@ -44,7 +44,16 @@ function send(t: ExecutionContext, url: string, bytes: Uint8Array = noise(3_000_
     maxChunkSize: 1_000_000,
     timings: { stallMs: 60_000, acknowledgeMs: 60_000 },
   };
-  const segment = { index: 3, bytes, sha256: sha256(bytes), framingIn: new Uint8Array([1]), release: () => undefined };
+  const segment = {
+    index: 3,
+    size: bytes.length,
+    sha256: sha256(bytes),
+    framingIn: new Uint8Array([1]),
+    spooled: false,
+    read: (offset: number, length: number) => bytes.subarray(offset, offset + length),
+    moveTo: async () => undefined,
+    release: () => undefined,
+  };
   return writeSegment(target, segment, new AbortController().signal);
 }
 
@@ -165,7 +174,7 @@ test("a caller that aborts resets the stream", async (t) => {
         resolve();
       });
     }).then(({ url }) => {
-      const connection = createConnection({ url });
+      const connection = createConnection({ urls: [url] });
       t.teardown(() => connection.reset());
       const client = createClient(UploadService, connection.transport);
       const chunk = { frame: { case: "chunk" as const, value: noise(500_000) } };
@@ -186,7 +195,7 @@ test("a caller that aborts resets the stream", async (t) => {
 test("frames that fail fail the call", async (t) => {
   const server = await FakeServer.start();
   t.teardown(() => server.stop());
-  const connection = createConnection({ url: server.url });
+  const connection = createConnection({ urls: [server.url] });
   t.teardown(() => connection.reset());
   const client = createClient(UploadService, connection.transport);
   // biome-ignore lint/correctness/useYield: it fails before

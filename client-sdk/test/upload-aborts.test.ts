@@ -169,8 +169,8 @@ test("closing the client ends its uploads", async (t) => {
 test("a callback that throws ends the upload", async (t) => {
   const server = await serve(t);
   const failure = new Error("no terminal");
-  const onProgress = ({ sentBytes }: UploadProgress): void => {
-    if (sentBytes > 0n) throw failure;
+  const onProgress = ({ acknowledgedBytes }: UploadProgress): void => {
+    if (acknowledgedBytes > 0n) throw failure;
   };
   t.is(await t.throwsAsync(clientOf(server).upload(ask(chunked(ciphertext(100)), { onProgress }))), failure);
   t.is(server.aborted.length, 1);

@@ -284,3 +284,77 @@ test("a request id of an upload that has ended is refused, and its version is na
   t.is(server.versions.length, 1);
   t.is(server.aborted.length, 0);
 });
+
+test("a server that stops is left at once, and the other one kept to", async (t) => {
+  const stopping = await serve(t, {
+    onCall: () => {
+      throw refusal(Code.Unavailable, "SHUTTING_DOWN", { retryAfterMs: 3_600_000 });
+    },
+  });
+  const other = await serve(t);
+  const delays: number[] = [];
+  const bytes = ciphertext(3 * MIB);
+  const urls = [stopping.url, other.url];
+  const client = clientOf(other, { url: stopping.url, urls, onRetry: ({ delayMs }) => delays.push(delayMs) });
+  await client.upload(ask(chunked(bytes)));
+  t.deepEqual(delays, [0]);
+  t.is(stopping.calls.length, 1);
+  t.true(other.versions[0]!.bytes.equals(bytes));
+  // Short calls are made at the other one without being told.
+  t.is((await client.sessions.whoAmI({})).email, "a@example.org");
+  t.is(stopping.calls.length, 2);
+});
+
+test("when every address fails the delay counts, and a refusal moves nothing", async (t) => {
+  const options: ServerOptions = {
+    onCall: () => {
+      if (servers[0]!.calls.length + servers[1]!.calls.length < 5) {
+        throw refusal(Code.Unavailable, "STORE_UNAVAILABLE", { retryAfterMs: 40 });
+      }
+    },
+  };
+  const servers: FakeServer[] = [await serve(t, options), await serve(t, options)];
+  const delays: number[] = [];
+  const client = clientOf(servers[0]!, {
+    urls: servers.map(({ url }) => url),
+    onRetry: ({ delayMs }) => delays.push(delayMs),
+  });
+  await client.upload(ask(chunked(ciphertext(1000))));
+  t.is(delays[0], 0);
+  t.true(delays.slice(1).every((delay) => delay >= 40));
+  const refusing = await serve(t, {
+    onCall: () => {
+      throw refusal(Code.FailedPrecondition, "WINDOW_CLOSED");
+    },
+  });
+  const idle = await serve(t);
+  const firm = clientOf(refusing, { urls: [refusing.url, idle.url] });
+  await t.throwsAsync(firm.upload(ask(chunked(ciphertext(10)))), { name: "PolicyRefusedError" });
+  t.is(idle.calls.length, 0);
+});
+
+test("segments wait in the file while nothing is acknowledged, and come out of it unchanged", async (t) => {
+  let release: () => void = () => undefined;
+  const held = new Promise<void>((resolve) => {
+    release = resolve;
+  });
+  const server = await serve(t, { segmentSize: 100_000, onSegmentBytes: () => held });
+  const bytes = ciphertext(2 * MIB);
+  let most = 0n;
+  const uploading = clientOf(server).upload(
+    ask(chunked(bytes), {
+      parallel: 2,
+      memoryLimit: 1,
+      spoolLimit: 700_000,
+      onProgress: ({ spooledBytes, sourceBytes }) => {
+        if (spooledBytes > most) most = spooledBytes;
+        // The file is full: from here on the source waits.
+        if (sourceBytes > 800_000n && spooledBytes === 700_000n) release();
+      },
+    }),
+  );
+  const result = await uploading;
+  t.is(most, 700_000n);
+  t.is(result.mostSpooledBytes, 700_000n);
+  t.true(server.versions[0]!.bytes.equals(bytes));
+});

@@ -80,7 +80,7 @@ export const OPTION_DECLARATIONS = [
     name: "segment-size",
     value: "SIZE",
     fallback: "16M",
-    help: "least size of upload segments, a multiple of 1M; a client holds up to three in memory",
+    help: "least size of upload segments, a multiple of 1M; a client holds at least two in memory",
   },
   {
     name: "sweep-interval",

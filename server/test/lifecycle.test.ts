@@ -423,3 +423,42 @@ test("health says how the last upload failed until a version is begun after it",
   h.clock.advance(2 * DAY);
   t.is((await health()).status, "failed");
 });
+
+test("uploads under way are seen and ended by whoever began them, and by managers of the collection", async (t) => {
+  const { h } = t.context;
+  const { abortUpload, listUploads } = await import("../src/app/upload-lifecycle.ts");
+  const spec = h.add({
+    maxParallelUploads: 3,
+    accessControl: [
+      { userName: "una", roles: ["backupUploader"] },
+      { userName: "max", roles: ["collectionManager"] },
+      { userName: "dora", roles: ["backupDownloader"] },
+    ],
+  });
+  const [una, max, dora, stranger] = ["una", "max", "dora", "stranger"].map((name) => principal(user(name)));
+  const list = async (by = una!, from = 0, pageSize = 10) =>
+    await listUploads(h.deps, by, { collection: spec.name, from, pageSize });
+  const first = await h.begin(spec.name, una);
+  h.clock.advance(1000);
+  const second = await h.begin(spec.name);
+  const [a, b] = [first.upload.id, second.upload.id];
+  const ids = async (by = una!) => (await list(by)).uploads.map(({ id }) => id);
+  t.deepEqual(await ids(una), [a]);
+  t.deepEqual(await ids(max), [b, a], "the newest first");
+  t.deepEqual(await ids(h.admin), [b, a]);
+  t.deepEqual(await ids(dora), []);
+  await refused(t, "COLLECTION_NOT_FOUND", list(stranger));
+  const page = await list(max, 0, 1);
+  t.deepEqual([page.uploads.map(({ id }) => id), page.next], [[b], 1]);
+  t.is((await list(max, 1, 1)).next, undefined);
+  const narrowed = principal(user("max"), {
+    scope: [{ type: "collection", name: "other", roles: ["collectionManager"] }],
+  });
+  for (const by of [una!, dora!, stranger!, narrowed]) {
+    await refused(t, "UPLOAD_NOT_FOUND", abortUpload(h.deps, by, { uploadId: b, reason: "" }));
+  }
+  const ended = await abortUpload(h.deps, max!, { uploadId: a, reason: "killed" });
+  t.deepEqual([ended.state, ended.abortReason], ["aborted", "killed"]);
+  t.deepEqual(await ids(max), [b]);
+  await abortUpload(h.deps, h.admin, { uploadId: b, reason: "" });
+});

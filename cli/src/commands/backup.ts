@@ -37,6 +37,9 @@ export const backup: CommandSpec = {
     OPTIONS.label,
     OPTIONS.minSize,
     OPTIONS.parallel,
+    OPTIONS.memory,
+    OPTIONS.spool,
+    OPTIONS.spoolDir,
     OPTIONS.timeout,
     OPTIONS.retryFor,
     OPTIONS.collection,
@@ -75,11 +78,13 @@ async function run(invocation: Invocation): Promise<ExitCode> {
   const encryption = await encryptionFor(values, context);
   const minSize = values.get(OPTIONS.minSize) ?? 1n;
   const meter = new RateMeter(context.now);
-  let state = { sourceBytes: 0n, sentBytes: 0n, remaining: 0n };
+  let state = { sourceBytes: 0n, acknowledgedBytes: 0n, spooledBytes: 0n, remaining: 0n };
   const progress = new Progress(output, context.now, () => {
-    const rate = meter.rate(state.sentBytes);
-    const quota = state.sentBytes === 0n ? "" : `, ${formatBytes(state.remaining)} of quota left`;
-    return `${collection}: ${formatBytes(state.sourceBytes)} read, ${formatBytes(state.sentBytes)} stored${rate && `, ${rate}`}${quota}`;
+    const { sourceBytes, acknowledgedBytes, spooledBytes, remaining } = state;
+    const rate = meter.rate(acknowledgedBytes);
+    const quota = acknowledgedBytes === 0n ? "" : `, ${formatBytes(remaining)} of quota left`;
+    const waiting = spooledBytes === 0n ? "" : `, ${formatBytes(spooledBytes)} in the temporary file`;
+    return `${collection}: ${formatBytes(sourceBytes)} read, ${formatBytes(acknowledgedBytes)} stored${waiting}${rate && `, ${rate}`}${quota}`;
   });
   const begun = context.now();
   const connect = {
@@ -119,6 +124,9 @@ async function run(invocation: Invocation): Promise<ExitCode> {
           },
           ...optional("filename", values.get(OPTIONS.filename)),
           ...optional("parallel", values.get(OPTIONS.parallel)),
+          ...optional("memoryLimit", values.get(OPTIONS.memory)),
+          ...optional("spoolLimit", values.get(OPTIONS.spool)),
+          ...optional("spoolDirectory", values.get(OPTIONS.spoolDir)),
           ...(dump === undefined ? {} : { beforeCommit: () => dump.succeeded(signal) }),
         });
       } catch (error) {
@@ -152,11 +160,13 @@ function labelsOf(given: readonly string[]): Record<string, string> {
 }
 
 function report(output: Output, result: UploadResult, sdk: Connection["sdk"], ms: number): void {
-  const { version, removedNumbers, sourceBytes, resumes, compressed } = result;
+  const { version, removedNumbers, sourceBytes, sentBytes, mostSpooledBytes, resumes, compressed } = result;
   if (output.isJson) {
     output.json({
       ...versionReport(version, sdk),
       sourceBytes,
+      sentBytes,
+      mostSpooledBytes,
       compressed,
       rotatedOut: removedNumbers,
       resumes,

@@ -16,6 +16,7 @@ import { rm } from "./rm.ts";
 import { serve } from "./serve.ts";
 import { sessions } from "./sessions.ts";
 import { sweep } from "./sweep.ts";
+import { uploads } from "./uploads.ts";
 import { verify } from "./verify.ts";
 import { whoami } from "./whoami.ts";
 
@@ -30,6 +31,7 @@ export const COMMANDS: readonly CommandSpec[] = [
   download,
   ls,
   rm,
+  uploads,
   health,
   keygen,
   serve,

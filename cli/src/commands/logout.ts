@@ -2,7 +2,7 @@ import type { CommandSpec, Invocation } from "../command.ts";
 import { CredentialStore } from "../credentials.ts";
 import { EXIT, type ExitCode } from "../exit-codes.ts";
 import { CONNECTION_OPTIONS, OUTPUT_OPTIONS, SECRETS } from "../options.ts";
-import { CALL, serverUrl, tokenPlace, withClient } from "../session.ts";
+import { CALL, serverUrl, sessionKey, tokenPlace, withClient } from "../session.ts";
 
 /** `strongroom logout`. */
 export const logout: CommandSpec = {
@@ -24,14 +24,16 @@ async function run({ values, output, context }: Invocation): Promise<ExitCode> {
   const url = await serverUrl(context, values);
   const store = new CredentialStore(context);
   const isStored = tokenPlace(context, values).kind === "stored";
-  const stored = (await store.read()).servers[url];
+  const credentials = await store.read();
+  const key = sessionKey(credentials, url) ?? url;
+  const stored = credentials.servers[key];
   const done = (revoked: boolean) => {
     if (output.isJson) output.json({ url, revoked });
     else output.note(revoked ? `Logged out of ${url}.` : `The session at ${url} had ended already.`);
     return EXIT.ok;
   };
   if (isStored && stored !== undefined && Date.parse(stored.expiresAt) <= context.now()) {
-    await store.forget(url);
+    await store.forget(key);
     return done(false);
   }
   return await withClient(context, values, {}, async ({ client, sdk }) => {
@@ -43,7 +45,7 @@ async function run({ values, output, context }: Invocation): Promise<ExitCode> {
       if (reason instanceof sdk.AuthenticationError && isStored) return done(false);
       throw reason;
     } finally {
-      if (isStored) await store.forget(url);
+      if (isStored) await store.forget(key);
     }
   });
 }

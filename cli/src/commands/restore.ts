@@ -1,8 +1,8 @@
 import { requiredCollection } from "../collection-argument.ts";
 import type { CommandSpec, Invocation } from "../command.ts";
 import { DECRYPTION_OPTIONS, decryptionFor, keyringDecryption } from "../decryption-choice.ts";
-import { UsageError } from "../errors.ts";
-import type { ExitCode } from "../exit-codes.ts";
+import { CliError, UsageError } from "../errors.ts";
+import { EXIT, type ExitCode } from "../exit-codes.ts";
 import { fetchVersion, type Target } from "../fetch-version.ts";
 import { described, type OptionValues } from "../option-spec.ts";
 import { CONNECTION_OPTIONS, OPTIONS, OUTPUT_OPTIONS, SECRETS } from "../options.ts";
@@ -54,14 +54,23 @@ export const restore: CommandSpec = {
     const collection = requiredCollection(args[0], values, EXAMPLE);
     const target = restoreTarget(values);
     refuseTerminal(target, invocation);
-    const decryption = (await decryptionFor(values, context)) ?? keyringDecryption(values);
-    return await fetchVersion(invocation, {
-      collection,
-      number: values.get(OPTIONS.version) ?? 0n,
-      decryption,
-      target,
-      verb: "Restored",
-    });
+    const given = await decryptionFor(values, context);
+    try {
+      return await fetchVersion(invocation, {
+        collection,
+        number: values.get(OPTIONS.version) ?? 0n,
+        decryption: given ?? keyringDecryption(values),
+        target,
+        verb: "Restored",
+      });
+    } catch (error) {
+      const { DecryptionError } = await context.sdk();
+      if (given !== undefined || !(error instanceof DecryptionError)) throw error;
+      throw new CliError(`No key was given, and your gpg keyring does not open it. ${error.message}`, EXIT.integrity, {
+        hint: "give --private-key FILE, or --passphrase-file FILE",
+        cause: error,
+      });
+    }
   },
 };
 

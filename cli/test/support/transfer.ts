@@ -26,7 +26,15 @@ const { load } = fakeSdk({
     signal?.throwIfAborted();
     await beforeCommit?.();
     process.stdout.write("committed\n");
-    return { version: version(), removedNumbers: [], sourceBytes: 1n, resumes: 0, compressed: false };
+    return {
+      version: version(),
+      removedNumbers: [],
+      sourceBytes: 1n,
+      sentBytes: 0n,
+      mostSpooledBytes: 0n,
+      resumes: 0,
+      compressed: false,
+    };
   },
 });
 

@@ -236,6 +236,17 @@ export class FakeServer {
         this.#open(uploadId);
         return this.#lease();
       },
+      getUpload: async ({ uploadId, firstIndex, pageSize }, context) => {
+        await this.#call("GetUpload", context);
+        const { upload, segments } = this.#open(uploadId);
+        const stored = [...segments.entries()].filter(([index]) => index >= firstIndex).sort(([a], [b]) => a - b);
+        return {
+          upload,
+          segments: stored
+            .slice(0, pageSize || 1000)
+            .map(([index, { bytes, sha256 }]) => ({ index, size: BigInt(bytes.length), sha256 })),
+        };
+      },
       commitUpload: async (request, context) => {
         await this.#call("CommitUpload", context);
         return this.#commit(request);

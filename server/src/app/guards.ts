@@ -87,17 +87,39 @@ function collectionFrozen(name: string): DomainError {
   );
 }
 
+/** Whether the caller's user and access key began this upload. */
+export function isOwn(principal: Principal, upload: UploadRow): boolean {
+  return upload.userName === principal.user.name && upload.accessKey === principal.accessKey;
+}
+
 /** Finds an upload of the caller. Somebody else's upload and none at all have the same answer. */
 export async function requireOwnUpload(tx: Transaction, principal: Principal, uploadId: string): Promise<UploadRow> {
   const upload = await tx.uploads.find(uploadId);
-  if (upload === undefined || upload.userName !== principal.user.name || upload.accessKey !== principal.accessKey) {
-    throw new DomainError(
-      "UPLOAD_NOT_FOUND",
-      `there is no upload ${uploadId} of yours; an upload is continued by the user and access key that created it`,
-      { metadata: { upload_id: uploadId } },
-    );
-  }
+  if (upload === undefined || !isOwn(principal, upload)) throw uploadNotFound(uploadId);
   return upload;
+}
+
+/** Finds an upload of the caller, or one in a collection that the caller may manage. Any other and none at all have the same answer. */
+export async function requireOwnOrManagedUpload(
+  tx: Transaction,
+  config: ConfigSource,
+  principal: Principal,
+  uploadId: string,
+): Promise<UploadRow> {
+  const upload = await tx.uploads.find(uploadId);
+  if (upload === undefined) throw uploadNotFound(uploadId);
+  const spec = config.current().collections.get(upload.collectionName);
+  const manages = spec !== undefined && mayDo(principal, spec, "manage");
+  if (!manages && !isOwn(principal, upload)) throw uploadNotFound(uploadId);
+  return upload;
+}
+
+function uploadNotFound(uploadId: string): DomainError {
+  return new DomainError(
+    "UPLOAD_NOT_FOUND",
+    `there is no upload ${uploadId} of yours; an upload is continued by the user and access key that created it`,
+    { metadata: { upload_id: uploadId } },
+  );
 }
 
 /** The specification of an upload's collection, which must still be configured, and the caller must still be allowed to upload to it. */

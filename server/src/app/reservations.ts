@@ -188,6 +188,7 @@ export async function endUpload(
   upload: UploadRow,
   state: "aborted" | "expired",
   reason: string,
+  actor = `user:${upload.userName}`,
 ): Promise<UploadRow> {
   const ended = await changeReservation(tx, upload, -upload.reservedBytes, {
     state,
@@ -197,7 +198,7 @@ export async function endUpload(
   });
   await tx.audit({
     kind: `upload.${state}`,
-    actor: `user:${upload.userName}`,
+    actor,
     collectionName: upload.collectionName,
     details: { upload_id: upload.id, reason },
   });

@@ -1,7 +1,15 @@
-import type { Principal } from "../domain/access.ts";
+import { mayDo, type Principal } from "../domain/access.ts";
 import { DomainError } from "../domain/errors.ts";
 import { atLeastZero, type UploadDeps, type UploadView } from "./create-upload.ts";
-import { requireOwnUpload, requireUploadAccess, requireUploadAccessIfConfigured, uploadNotOpen } from "./guards.ts";
+import {
+  isOwn,
+  requireOwnOrManagedUpload,
+  requireOwnUpload,
+  requireUploadAccess,
+  requireUploadAccessIfConfigured,
+  requireVisible,
+  uploadNotOpen,
+} from "./guards.ts";
 import { pinned } from "./ports.ts";
 import type { SegmentRow, UploadRow } from "./repositories.ts";
 import { endUpload, lockCollection, renewLease, roomFor, uploadIn } from "./reservations.ts";
@@ -35,7 +43,30 @@ export async function getUpload(
 }
 
 /**
- * Gives up one's own upload. An aborted or expired one stays as it is; one that is being or was committed is left alone.
+ * Lists the uploads of a collection that are open or being committed, newest first: one's own, or with the right to manage it all of them. They are as
+ * few as the collection has places, and those whose lease lapsed within the last day, so a page is cut from the whole list.
+ */
+export async function listUploads(
+  deps: UploadDeps,
+  principal: Principal,
+  input: { collection: string; from: number; pageSize: number },
+): Promise<{ uploads: UploadRow[]; next: number | undefined }> {
+  const spec = requireVisible(deps.config, principal, input.collection);
+  const all = mayDo(principal, spec, "manage");
+  return await deps.database.read(async (tx) => {
+    const collection = await tx.collections.findByName(spec.name);
+    const rows = collection === undefined ? [] : await tx.uploads.unsettled(collection.id);
+    const seen = rows
+      .filter((row) => all || isOwn(principal, row))
+      .sort((a, b) => b.begunAt.getTime() - a.begunAt.getTime() || (a.id < b.id ? -1 : 1));
+    const end = input.from + input.pageSize;
+    return { uploads: seen.slice(input.from, end), next: end < seen.length ? end : undefined };
+  });
+}
+
+/**
+ * Gives up an upload: one's own, or another's in a collection that one may manage. An aborted or expired one stays as it is; one that is being or was
+ * committed is left alone.
  */
 export async function abortUpload(
   deps: UploadDeps & { readonly attempts: SegmentAttempts },
@@ -43,13 +74,14 @@ export async function abortUpload(
   input: { uploadId: string; reason: string },
 ): Promise<UploadRow> {
   const ended = await deps.database.transaction(async (tx) => {
-    const found = await requireOwnUpload(tx, principal, input.uploadId);
-    requireUploadAccessIfConfigured(deps.config, principal, found);
+    const found = await requireOwnOrManagedUpload(tx, deps.config, principal, input.uploadId);
+    if (isOwn(principal, found)) requireUploadAccessIfConfigured(deps.config, principal, found);
     await tx.collections.lockById(found.collectionId);
     const upload = (await tx.uploads.find(found.id))!;
     if (upload.state === "aborted" || upload.state === "expired") return upload;
     if (upload.state !== "open") throw uploadNotOpen(upload);
-    return await endUpload(tx, upload, "aborted", input.reason === "" ? "aborted by the client" : input.reason);
+    const reason = input.reason === "" ? "aborted by the client" : input.reason;
+    return await endUpload(tx, upload, "aborted", reason, `user:${principal.user.name}`);
   });
   await deps.attempts.end(
     ended.id,

@@ -15,6 +15,7 @@ export const REQUIREMENTS: Readonly<Record<string, Requirement>> = {
   "strongroom.v1.UploadService/WriteSegment": "session",
   "strongroom.v1.UploadService/RenewUpload": "session",
   "strongroom.v1.UploadService/GetUpload": "session",
+  "strongroom.v1.UploadService/ListUploads": "session",
   "strongroom.v1.UploadService/CommitUpload": "session",
   "strongroom.v1.UploadService/AbortUpload": "session",
   "strongroom.v1.VersionService/ListVersions": "session",

@@ -80,6 +80,10 @@ export function uploadMessage(row: UploadRow, remaining: bigint, maxChunkSize: n
     leaseExpiresAt: time(row.leaseExpiresAt),
     expiresAt: time(row.expiresAt),
     begunAt: time(row.begunAt),
+    user: row.userName,
+    accessKey: row.accessKey,
+    clientMetadata: row.clientMetadata,
+    lapsed: row.lapsed,
     abortReason: row.abortReason,
     versionNumber: row.versionNumber ?? 0n,
   });

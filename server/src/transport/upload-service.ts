@@ -5,7 +5,7 @@ import { type CommitDeps, commitUpload } from "../app/commit-upload.ts";
 import { createUpload } from "../app/create-upload.ts";
 import { BodyBrokenError } from "../app/segment-body.ts";
 import { stillStanding } from "../app/sessions.ts";
-import { abortUpload, getUpload, renewUpload } from "../app/upload-lifecycle.ts";
+import { abortUpload, getUpload, listUploads, renewUpload } from "../app/upload-lifecycle.ts";
 import { type WriteSegmentDeps, writeSegment } from "../app/write-segment.ts";
 import { DomainError, invalidField } from "../domain/errors.ts";
 import { ADDRESS, callerOf } from "./call-context.ts";
@@ -58,7 +58,7 @@ export function uploadService(deps: UploadServiceDeps): ServiceImpl<typeof Uploa
           callerOf(context.values),
           {
             uploadId: uploadIdOf(header.uploadId),
-            index: indexOf(header.index),
+            index: indexOf("index", header.index),
             size: sizeOf(header.size),
             sha256: sha256Of("sha256", header.sha256),
             framingIn: header.framingIn,
@@ -87,13 +87,26 @@ export function uploadService(deps: UploadServiceDeps): ServiceImpl<typeof Uploa
       const from = pagePosition("segments", req.pageToken, /^\d{1,7}$/);
       const status = await getUpload(deps, callerOf(context.values), {
         uploadId: uploadIdOf(req.uploadId),
-        fromIndex: from === undefined ? 0 : Number(from),
+        fromIndex: from === undefined ? indexOf("first_index", req.firstIndex) : Number(from),
         pageSize: pageSizeOf(req.pageSize, 1000, 1000),
       });
       return {
         upload: uploadMessage(status.upload, status.remaining, most),
         segments: status.segments.map(segmentMessage),
         nextPageToken: pageToken("segments", status.nextIndex?.toString()),
+      };
+    },
+
+    async listUploads(req, context) {
+      const from = pagePosition("uploads", req.pageToken, /^\d{1,6}$/);
+      const { uploads, next } = await listUploads(deps, callerOf(context.values), {
+        collection: collectionNameOf(req.collection),
+        from: from === undefined ? 0 : Number(from),
+        pageSize: pageSizeOf(req.pageSize, 100, 1000),
+      });
+      return {
+        uploads: uploads.map((upload) => uploadMessage(upload, 0n, most)),
+        nextPageToken: pageToken("uploads", next?.toString()),
       };
     },
 
@@ -130,8 +143,8 @@ function contentEncodingOf(value: ContentEncoding): "none" | "zstd" {
   throw invalidField("content_encoding", "expected CONTENT_ENCODING_NONE or CONTENT_ENCODING_ZSTD");
 }
 
-function indexOf(value: number): number {
-  if (value > 1_000_000) throw invalidField("index", `expected at most 1000000, got ${value}`);
+function indexOf(field: string, value: number): number {
+  if (value > 1_000_000) throw invalidField(field, `expected at most 1000000, got ${value}`);
   return value;
 }
 

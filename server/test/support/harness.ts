@@ -137,7 +137,7 @@ export class Harness {
     this.clock.now = new Date(START);
     const store = new MemoryBlobStore();
     await checkInstallation(database, store);
-    return Harness.with(database, this.clock, store);
+    return Harness.on(database, this.clock, store);
   }
 
   /** The same database and clock over another store, as another server would have them. */

@@ -353,6 +353,34 @@ export declare type Upload = Message<"strongroom.v1.Upload"> & {
    * @generated from field: uint64 version_number = 13;
    */
   versionNumber: bigint;
+
+  /**
+   * The user who created it.
+   *
+   * @generated from field: string user = 14;
+   */
+  user: string;
+
+  /**
+   * Name of the access key it was created with; empty for none.
+   *
+   * @generated from field: string access_key = 15;
+   */
+  accessKey: string;
+
+  /**
+   * As the client gave them.
+   *
+   * @generated from field: map<string, string> client_metadata = 16;
+   */
+  clientMetadata: { [key: string]: string };
+
+  /**
+   * Whether its lease ran out: it holds no place and no space, and takes both again when it goes on.
+   *
+   * @generated from field: bool lapsed = 17;
+   */
+  lapsed: boolean;
 };
 
 /**

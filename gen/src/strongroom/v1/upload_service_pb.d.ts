@@ -288,6 +288,13 @@ export declare type GetUploadRequest = Message<"strongroom.v1.GetUploadRequest">
    * @generated from field: string page_token = 3;
    */
   pageToken: string;
+
+  /**
+   * The first segment of the first page, by its index: for a client that only asks about the segments it still holds.
+   *
+   * @generated from field: uint32 first_index = 4;
+   */
+  firstIndex: number;
 };
 
 /**
@@ -329,6 +336,67 @@ export declare type GetUploadResponse = Message<"strongroom.v1.GetUploadResponse
  * Use `create(GetUploadResponseSchema)` to create a new message.
  */
 export declare const GetUploadResponseSchema: GenMessage<GetUploadResponse>;
+
+/**
+ * Asks which uploads are under way.
+ *
+ * @generated from message strongroom.v1.ListUploadsRequest
+ */
+export declare type ListUploadsRequest = Message<"strongroom.v1.ListUploadsRequest"> & {
+  /**
+   * Name of the collection.
+   *
+   * @generated from field: string collection = 1;
+   */
+  collection: string;
+
+  /**
+   * Uploads in one answer; 0 means 100, more than 1000 means 1000.
+   *
+   * @generated from field: uint32 page_size = 2;
+   */
+  pageSize: number;
+
+  /**
+   * next_page_token of the answer before; empty for the first page.
+   *
+   * @generated from field: string page_token = 3;
+   */
+  pageToken: string;
+};
+
+/**
+ * Describes the message strongroom.v1.ListUploadsRequest.
+ * Use `create(ListUploadsRequestSchema)` to create a new message.
+ */
+export declare const ListUploadsRequestSchema: GenMessage<ListUploadsRequest>;
+
+/**
+ * The uploads that are under way.
+ *
+ * @generated from message strongroom.v1.ListUploadsResponse
+ */
+export declare type ListUploadsResponse = Message<"strongroom.v1.ListUploadsResponse"> & {
+  /**
+   * Uploads, the newest first.
+   *
+   * @generated from field: repeated strongroom.v1.Upload uploads = 1;
+   */
+  uploads: Upload[];
+
+  /**
+   * For the next page; empty on the last one.
+   *
+   * @generated from field: string next_page_token = 2;
+   */
+  nextPageToken: string;
+};
+
+/**
+ * Describes the message strongroom.v1.ListUploadsResponse.
+ * Use `create(ListUploadsResponseSchema)` to create a new message.
+ */
+export declare const ListUploadsResponseSchema: GenMessage<ListUploadsResponse>;
 
 /**
  * Asks to publish an upload.
@@ -500,6 +568,16 @@ export declare const UploadService: GenService<{
     output: typeof GetUploadResponseSchema;
   },
   /**
+   * Lists uploads that are open or being committed, the newest first: one's own, and with the right to manage the collection those of everybody.
+   *
+   * @generated from rpc strongroom.v1.UploadService.ListUploads
+   */
+  listUploads: {
+    methodKind: "unary";
+    input: typeof ListUploadsRequestSchema;
+    output: typeof ListUploadsResponseSchema;
+  },
+  /**
    * Turns the upload into a version. size and composite_sha256 must be those of everything sent.
    *
    * Under retry: idempotent; the same commit again returns the same version, also while or after another server finishes the first. Refused without effect
@@ -515,6 +593,7 @@ export declare const UploadService: GenService<{
   },
   /**
    * Gives the upload up: its bytes are deleted, its space and place are free. The reason is kept and shown by GetCollectionHealth.
+   * Besides the user and access key that created it, whoever may manage the collection can do this.
    * Idempotent. An upload that is being committed or is committed is left alone (UPLOAD_NOT_OPEN).
    *
    * @generated from rpc strongroom.v1.UploadService.AbortUpload
