@@ -1,6 +1,7 @@
 /**
  * The real server process and the real CLI, on the embedded default.
  */
+import { spawn } from "node:child_process";
 import { randomBytes } from "node:crypto";
 import { mkdir, mkdtemp, readFile, rm, stat, writeFile } from "node:fs/promises";
 import { connect } from "node:net";
@@ -9,7 +10,14 @@ import { join } from "node:path";
 import { setTimeout as sleep } from "node:timers/promises";
 import anyTest, { type ExecutionContext, type TestFn } from "ava";
 import { startCuttingProxy } from "../../demo/cutting-proxy.ts";
-import { type Outcome, run, type ServerProcess, STRONGROOM, startServerProcess } from "../../demo/processes.ts";
+import {
+  cleanEnvironment,
+  type Outcome,
+  run,
+  type ServerProcess,
+  STRONGROOM,
+  startServerProcess,
+} from "../../demo/processes.ts";
 
 interface Place {
   readonly dir: string;
@@ -231,6 +239,47 @@ for (const signal of ["SIGKILL", "SIGTERM"] as const) {
     t.true(succeeded(t, restored).stdout.equals(dump));
   });
 }
+
+test.serial("a backup that was killed holds its place until somebody frees it", async (t) => {
+  const { place } = t.context;
+  const child = spawn(STRONGROOM, ["backup", "db", ...PUBLIC], {
+    cwd: place.dir,
+    env: {
+      ...cleanEnvironment(),
+      HOME: join(place.dir, "home"),
+      XDG_CONFIG_HOME: join(place.dir, "home"),
+      // The one address is dead, and the session of the other one serves both.
+      STRONGROOM_URL: `http://127.0.0.1:1,${place.server.url}`,
+    },
+    stdio: ["pipe", "ignore", "ignore"],
+  });
+  child.stdin!.on("error", () => {});
+  child.stdin!.write(randomBytes(2 * MIB));
+  const underWay = async () => {
+    const { stdout } = await strongroom(place, ["uploads", "db", "--json"]);
+    return (JSON.parse(stdout.toString()) as { uploads: { uploadId: string; user: string }[] }).uploads;
+  };
+  while ((await underWay()).length === 0) await sleep(100);
+  child.kill("SIGKILL");
+  const busy = await strongroom(place, ["backup", "db", ...PUBLIC], { input: "dump" });
+  t.is(busy.code, 4, busy.stderr);
+  t.regex(busy.stderr, /strongroom uploads COLLECTION/);
+  const [upload] = await underWay();
+  t.is(upload!.user, "admin");
+  t.regex((await strongroom(place, ["uploads", "db"])).stdout.toString(), new RegExp(upload!.uploadId.slice(0, 12)));
+  succeeded(t, await strongroom(place, ["uploads", "db", "--abort", upload!.uploadId.slice(0, 8)]));
+  succeeded(t, await strongroom(place, ["backup", "db", ...PUBLIC], { input: "dump" }));
+  t.deepEqual(await underWay(), []);
+});
+
+test.serial("a restore without a key that the keyring does not open says what to give", async (t) => {
+  const { place } = t.context;
+  if (!(await hasPeer(t, "gpg"))) return;
+  succeeded(t, await strongroom(place, ["backup", "db", ...PUBLIC], { input: "dump" }));
+  const restored = await strongroom(place, ["restore", "db"]);
+  t.is(restored.code, 6);
+  t.regex(restored.stderr, /--private-key FILE/);
+});
 
 test.serial("a second server on the same data refuses to start, and the first goes on", async (t) => {
   const { place } = t.context;

@@ -60,6 +60,8 @@ export async function writeSegment(
     const chunkSize = Math.min(LARGEST_CHUNK, target.maxChunkSize);
     for (let offset = 0; offset < size; offset += chunkSize) {
       const chunk = await segment.read(offset, Math.min(chunkSize, size - offset));
+      // The file may have answered after the attempt was over.
+      if (attempt.signal.aborted) return;
       watchdog.expect(stallMs, "the connection took no bytes");
       target.onSent?.(chunk.length);
       yield create(WriteSegmentRequestSchema, { frame: { case: "chunk", value: chunk } });
