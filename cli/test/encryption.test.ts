@@ -144,3 +144,34 @@ test("private keys decide how a version is decrypted", async (t) => {
     t.notRegex(error.message, /SECRET-KEY-1/);
   }
 });
+
+test("age recipients and identities of every kind, and what is none", async (t) => {
+  const dir = await temporaryFolder(t);
+  const file = async (name: string, content: string) => {
+    await writeFile(join(dir, name), content);
+    return join(dir, name);
+  };
+  const ssh = "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIHsKLqeplhpW+uObz5dvMgjz1OxfM/XXUB+VHtZ6isGN alice@example.org";
+  const list = await file("recipients", `# of the team\n\n${RECIPIENT}\r\n${ssh}\n`);
+  t.like(await encryption({ recipientsFile: [list] }), { kind: "age", recipients: [RECIPIENT, ssh] });
+  t.like(await encryption({ recipient: [ssh] }), { kind: "age", recipients: [ssh] });
+  t.like(await encryption({ publicKey: [await file("id.pub", `${ssh}\n`)] }), { kind: "age", recipients: [ssh] });
+  const typo = await file("typo", `${RECIPIENT}\nage1not-a-key\n`);
+  await t.throwsAsync(encryption({ recipientsFile: [typo] }), { message: /typo: line 2 is no age recipient/ });
+
+  const key = "-----BEGIN OPENSSH PRIVATE KEY-----\nAAAA\n-----END OPENSSH PRIVATE KEY-----\n";
+  const sshKey = await file("id", key);
+  t.deepEqual(await decryption({ identity: [sshKey] }), {
+    kind: "age",
+    program: "auto",
+    identities: [Buffer.from(key)],
+  });
+  await t.throwsAsync(encryption({ publicKey: [sshKey] }), { message: /is a private key/ });
+  await t.throwsAsync(encryption({ recipientsFile: [sshKey] }), { message: /holds a private key/ });
+  const guarded = await file("guarded", "age-encryption.org/v1\n-> scrypt AAAA 18\n");
+  t.false("passphrase" in (await decryption({ identity: [guarded] }))!);
+  t.like(await decryption({ identity: [guarded] }, { STRONGROOM_PASSPHRASE: "of it" }), { passphrase: "of it" });
+  t.false("passphrase" in (await decryption({ identity: [sshKey] }, { STRONGROOM_PASSPHRASE: "of it" }))!);
+  await t.throwsAsync(decryption({ identity: [list] }), { message: /is a public key; --identity expects the private/ });
+  await t.throwsAsync(decryption({ privateKey: [list] }), { message: /is a public key/ });
+});

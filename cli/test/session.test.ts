@@ -6,7 +6,7 @@ import { NotLoggedInError, UsageError } from "../src/errors.ts";
 import { OptionValues } from "../src/option-spec.ts";
 import { CONNECTION_OPTIONS } from "../src/options.ts";
 import { RefreshingToken, tokenLife } from "../src/refreshing-token.ts";
-import { isUnprotected, normalizeUrl, serverUrl, tokenPlace, withClient } from "../src/session.ts";
+import { isUnprotected, normalizeUrl, serverUrl, sessionKey, tokenPlace, withClient } from "../src/session.ts";
 import { testContext } from "./support/context.ts";
 import { at, fakeSdk, session } from "./support/fake-sdk.ts";
 
@@ -42,6 +42,19 @@ test("the server: option, STRONGROOM_URL, BM_URL, last login, default", async (t
     sessionId: "s",
   });
   t.is(await serverUrl(context, options({})), "http://d");
+});
+
+test("several addresses: repeated, with commas, each once; a session is found by any of them", async (t) => {
+  const { context } = await testContext(t);
+  const both = "http://a,http://b";
+  t.is(await serverUrl(context, options({ url: ["http://a/", "http://b", "http://a"] })), both);
+  t.is(await serverUrl(context, options({}, { STRONGROOM_URL: "http://a, http://b/" })), both);
+  const session = { token: "x", user: "a", expiresAt: "2026-01-01T00:00:00Z", sessionId: "s" };
+  await new CredentialStore(context).save(both, session);
+  t.is(await serverUrl(context, options({})), both);
+  const credentials = await new CredentialStore(context).read();
+  for (const url of [both, "http://b", "http://c,http://a"]) t.is(sessionKey(credentials, url), both);
+  t.is(sessionKey(credentials, "http://c"), undefined);
 });
 
 test("the token: --token-file, STRONGROOM_TOKEN, STRONGROOM_TOKEN_FILE, BM_AUTH_TOKEN, login", async (t) => {
