@@ -68,7 +68,7 @@ export async function startServerProcess(
     let out = "";
     child.stdout.on("data", (chunk: Buffer) => {
       out += chunk;
-      const url = /listens on (http:\S+)/.exec(out)?.[1];
+      const url = /listens on (https?:\S+)/.exec(out)?.[1];
       if (url !== undefined) resolve(url);
     });
     child.stderr.on("data", (chunk: Buffer) => {

@@ -21,6 +21,7 @@ has zstd || packages+=(zstd)
 has ssh-keygen || packages+=(openssh-client)
 has s3cmd || packages+=(s3cmd)
 has openssl || packages+=(openssl)
+has jq || packages+=(jq)
 has initdb || compgen -G '/usr/lib/postgresql/*/bin/initdb' >/dev/null || packages+=(postgresql)
 if [ ${#packages[@]} -gt 0 ]; then
   apt-get update -qq

@@ -27,7 +27,10 @@ const problems: string[] = [];
 try {
   const generated = join(temporary, "gen/src");
   execFileSync("buf", ["generate", "--output", temporary], { cwd: ROOT, stdio: ["ignore", "ignore", "inherit"] });
-  execFileSync("buf", ["build", "-o", join(generated, "strongroom.binpb")], { cwd: ROOT, stdio: "inherit" });
+  execFileSync("buf", ["build", "--as-file-descriptor-set", "-o", join(generated, "strongroom.binpb")], {
+    cwd: ROOT,
+    stdio: "inherit",
+  });
   for (const path of differing(contents(join(ROOT, "gen/src")), contents(generated))) {
     problems.push(`gen/src/${path} is not what proto/ makes: run \`npm run generate\``);
   }

@@ -10,6 +10,7 @@ import { ConfigFilesSource } from "./adapters/config-files/source.ts";
 import { JoseSigner } from "./adapters/jose/jose-signer.ts";
 import { openPglite } from "./adapters/pglite/pglite.ts";
 import { openPostgres } from "./adapters/postgres/postgres.ts";
+import { type CertificateFacts, TlsFiles } from "./adapters/tls-files/tls-files.ts";
 import { checkInstallation } from "./app/installation.ts";
 import type { BlobStore, ConfigSource } from "./app/ports.ts";
 import { LoginBudget } from "./app/rate-limits.ts";
@@ -19,6 +20,7 @@ import type { PasswordHasher, TokenSigner } from "./app/sessions.ts";
 import { DEFAULT_UPLOAD_SETTINGS, type UploadSettings } from "./app/settings.ts";
 import { Sweeper } from "./app/sweeper.ts";
 import { type VerificationPlan, Verifier } from "./app/verifier.ts";
+import { AddressSet } from "./domain/addresses.ts";
 import type { RateLimits } from "./domain/rate-limit.ts";
 import { monitored, secretDigest } from "./monitoring.ts";
 import { openStore } from "./open-store.ts";
@@ -55,8 +57,21 @@ export interface RunningServer {
   stop(graceMs: number): Promise<void>;
 }
 
+/** How a server meets the network. */
+export interface NetworkOptions {
+  /** Certificate and key; without them the server speaks plain HTTP. */
+  readonly tls?: TlsFiles | undefined;
+  /** Addresses and ranges of proxies whose `X-Forwarded-For` is believed; default none. */
+  readonly trustedProxies?: readonly string[];
+}
+
 /** Puts the parts together and listens. The server owns store and database and closes them when it stops. */
-export async function startServer(parts: ServerParts, host: string, port: number): Promise<RunningServer> {
+export async function startServer(
+  parts: ServerParts,
+  host: string,
+  port: number,
+  { tls, trustedProxies = [] }: NetworkOptions = {},
+): Promise<RunningServer> {
   const monitoring = monitored(parts, randomUUID);
   const state = new ServingState(async () => await monitoring.database.ping());
   const attempts = new SegmentAttempts();
@@ -71,16 +86,19 @@ export async function startServer(parts: ServerParts, host: string, port: number
     refuseWhileStopping: state.refuseWhileStopping,
     onEnded: () => sweeper.request(),
     shutdownSignal: shutdown.signal,
+    trustedProxies: new AddressSet(trustedProxies),
   });
-  const listener = await listen(handler, host, port);
+  const listener = await listen(handler, host, port, { tls: tls?.current });
+  if (tls !== undefined) keepRenewed(tls, listener, parts.log);
   sweeper.start();
   verifier?.start();
   return {
-    url: `http://${listener.address.includes(":") ? `[${listener.address}]` : listener.address}:${listener.port}`,
+    url: `${tls === undefined ? "http" : "https"}://${listener.address.includes(":") ? `[${listener.address}]` : listener.address}:${listener.port}`,
     listener,
     sweeper,
     async stop(graceMs) {
       state.stop();
+      tls?.close();
       await listener.stop(graceMs, () => shutdown.abort(shuttingDown()));
       await verifier?.stop();
       await sweeper.stop();
@@ -90,6 +108,23 @@ export async function startServer(parts: ServerParts, host: string, port: number
       await parts.database.close();
     },
   };
+}
+
+/** Takes renewed certificates into use, and says when they are of no use. */
+function keepRenewed(tls: TlsFiles, listener: Listener, log: Logger): void {
+  const tell = ({ subject, notAfter, warning }: CertificateFacts) => {
+    const facts = { subject, not_after: notAfter.toISOString() };
+    if (warning === undefined) log.info(facts, "the TLS certificate is in use");
+    else log.warn(facts, warning);
+  };
+  tell(tls.facts);
+  tls.watch({
+    changed(material, facts) {
+      listener.renewTls(material);
+      tell(facts);
+    },
+    rejected: ({ message }) => log.error({}, `the new TLS files are not used, the old certificate stays: ${message}`),
+  });
 }
 
 function sha256(text: string): string {
@@ -187,11 +222,12 @@ export async function serve(
   const log = pino({ level: options.logLevel, base: { service: "strongroom" } }, destination({ dest: 2, sync: false }));
   let server: RunningServer;
   try {
+    const tls = options.tls === undefined ? undefined : await TlsFiles.open(options.tls);
     const parts = await openParts(options, log);
     parts.config.watch({ pollMs: options.configPollMs, log });
     process.on("SIGHUP", () => void parts.config.reload(true));
     try {
-      server = await startServer(parts, options.host, options.port);
+      server = await startServer(parts, options.host, options.port, { tls, trustedProxies: options.trustedProxies });
     } catch (error) {
       await parts.config.close();
       await parts.store.close();

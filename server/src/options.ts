@@ -1,6 +1,7 @@
 import { resolve } from "node:path";
 import { pathToFileURL } from "node:url";
 import { parseArgs } from "node:util";
+import { parseAddressRange } from "./domain/addresses.ts";
 import { isPostgresUrl, type PostgresLocation, parsePostgresUrl } from "./domain/postgres-url.ts";
 import { parseRateLimit, type RateLimits } from "./domain/rate-limit.ts";
 import { formatDuration, formatSize, parseDuration, parseSize } from "./domain/sizes.ts";
@@ -69,6 +70,22 @@ export const OPTION_DECLARATIONS = [
   {
     name: "allow-plaintext",
     help: "listen without TLS on an address beyond loopback: only behind something that does TLS",
+  },
+  {
+    name: "tls-cert",
+    value: "FILE",
+    help: "speak TLS with the certificate in this PEM file, intermediate ones behind it; read again when it changes",
+  },
+  { name: "tls-key", value: "FILE", help: "private key of the certificate, PEM, not encrypted" },
+  {
+    name: "tls-client-ca",
+    value: "FILE",
+    help: "take only clients with a certificate of an authority in this PEM file",
+  },
+  {
+    name: "trusted-proxies",
+    value: "LIST",
+    help: "addresses and ranges of proxies whose X-Forwarded-For says who calls, divided by commas",
   },
   { name: "session-duration", value: "TIME", fallback: "6h", help: "how long a session is valid" },
   {
@@ -140,6 +157,10 @@ export interface ServerOptions {
   readonly storage: StorageLocation;
   readonly host: string;
   readonly port: number;
+  /** Files for TLS; undefined without it. */
+  readonly tls: TlsPaths | undefined;
+  /** Addresses and ranges of proxies that are believed whom they speak for. */
+  readonly trustedProxies: readonly string[];
   readonly sessionMs: number;
   readonly tokenSecretFile: string | undefined;
   /** Bytes. */
@@ -166,6 +187,14 @@ export type DatabaseLocation =
       readonly passwords: { readonly passwordFile: string | undefined; readonly passFile: string | undefined };
       readonly connections: number;
     };
+
+/** Files for TLS, all PEM. */
+export interface TlsPaths {
+  readonly cert: string;
+  readonly key: string;
+  /** Authorities of client certificates; undefined when clients need none. */
+  readonly clientCa: string | undefined;
+}
 
 const DAY_MS = 24 * 3_600_000;
 
@@ -242,9 +271,10 @@ export function parseOptions(
     };
   };
   const { host, port } = value("listen", "127.0.0.1:8080", parseListen);
-  if (!isLoopback(host) && !switched("allow-plaintext")) {
+  const tls = tlsPaths(text);
+  if (tls === undefined && !isLoopback(host) && !switched("allow-plaintext")) {
     throw new UsageError(
-      `--listen (STRONGROOM_LISTEN) ${host.includes(":") ? `[${host}]` : host}:${port}: without TLS only loopback addresses are served, since passwords would cross the network in the clear. Put a TLS proxy in front and add --allow-plaintext (STRONGROOM_ALLOW_PLAINTEXT=1)`,
+      `--listen (STRONGROOM_LISTEN) ${host.includes(":") ? `[${host}]` : host}:${port}: without TLS only loopback addresses are served, since passwords would cross the network in the clear. Give a certificate with --tls-cert and --tls-key, or put a TLS proxy in front and add --allow-plaintext (STRONGROOM_ALLOW_PLAINTEXT=1)`,
     );
   }
   const monitoring = text("monitoring-secret-sha256");
@@ -257,6 +287,8 @@ export function parseOptions(
     storage: value("storage", pathToFileURL(`${data}/storage`).href, parseStorage),
     host,
     port,
+    tls,
+    trustedProxies: value("trusted-proxies", "", parseAddressList),
     sessionMs: value("session-duration", "6h", durationBetween(60_000, 366 * DAY_MS)),
     tokenSecretFile: text("token-secret-file"),
     segmentSize: value("segment-size", "16M", parseSegmentSize),
@@ -300,6 +332,22 @@ function parseListen(text: string): { host: string; port: number } {
       `expected HOST:PORT, for example 127.0.0.1:8080 or [::1]:8080, got ${text.includes("/") ? describeUrl(text) : `"${text}"`}`,
     );
   return { host: (match[1] ?? match[2])!, port };
+}
+
+function tlsPaths(text: (name: string) => string | undefined): TlsPaths | undefined {
+  const [cert, key, clientCa] = ["tls-cert", "tls-key", "tls-client-ca"].map((name) => text(name));
+  if (cert !== undefined && key !== undefined) {
+    return { cert: resolve(cert), key: resolve(key), clientCa: clientCa === undefined ? undefined : resolve(clientCa) };
+  }
+  if (cert === undefined && key === undefined && clientCa === undefined) return undefined;
+  const given = cert !== undefined ? "--tls-cert" : key !== undefined ? "--tls-key" : "--tls-client-ca";
+  const missing = cert === undefined ? "--tls-cert (STRONGROOM_TLS_CERT)" : "--tls-key (STRONGROOM_TLS_KEY)";
+  throw new UsageError(`${given} needs ${missing} beside it: TLS takes a certificate and its key`);
+}
+
+function parseAddressList(text: string): readonly string[] {
+  const ranges = text.split(",").filter((range) => range.trim() !== "");
+  return ranges.map((range) => parseAddressRange(range));
 }
 
 function isLoopback(host: string): boolean {
@@ -376,5 +424,6 @@ Examples:
   strongroom serve --config /etc/strongroom --storage file:///backup/strongroom
   strongroom serve --database postgres://strongroom@localhost/strongroom --database-password-file /etc/strongroom/database-password
   strongroom serve --storage "s3://backups/strongroom?endpoint=https://s3.example.org&region=eu-1&pathStyle=true"
+  strongroom serve --listen 0.0.0.0:8443 --tls-cert /etc/strongroom/tls.pem --tls-key /etc/strongroom/tls.key
 `;
 }

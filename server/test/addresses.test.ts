@@ -1,6 +1,7 @@
+import { isIP } from "node:net";
 import test from "ava";
 import fc from "fast-check";
-import { addressMatches, normalizeAddress } from "../src/domain/addresses.ts";
+import { AddressSet, addressMatches, callerAddress, normalizeAddress } from "../src/domain/addresses.ts";
 
 const forms: [string, string][] = [
   ["192.0.2.7", "192.0.2.7"],
@@ -150,4 +151,63 @@ test("what is no address never matches and never throws", (t) => {
 test("a range with a malformed prefix lets nobody in and does not throw", (t) => {
   for (const range of ["10.0.0.0/", "10.0.0.0/33", "10.0.0.0/x", "::/129"])
     t.false(addressMatches("10.0.0.9", [range]));
+});
+
+const PROXIES = new AddressSet(["10.0.0.0/8", "127.0.0.1", "2001:db8:1::/48"]);
+
+const callers: [title: string, connection: string, forwardedFor: string | undefined, caller: string][] = [
+  ["no header", "10.0.0.1", undefined, "10.0.0.1"],
+  ["an empty header", "10.0.0.1", "", "10.0.0.1"],
+  ["one proxy", "10.0.0.1", "192.0.2.7", "192.0.2.7"],
+  ["a stranger is not believed", "192.0.2.9", "192.0.2.7", "192.0.2.9"],
+  ["what the caller put in front is not looked at", "10.0.0.1", "203.0.113.1, 192.0.2.7", "192.0.2.7"],
+  ["a proxy's address put in front is not either", "10.0.0.1", "10.0.0.9, 192.0.2.7", "192.0.2.7"],
+  ["a chain of proxies", "10.0.0.1", "192.0.2.7, 10.0.0.3, 10.0.0.2", "192.0.2.7"],
+  ["a chain through a stranger ends there", "10.0.0.1", "203.0.113.1, 192.0.2.7, 10.0.0.2", "192.0.2.7"],
+  ["proxies alone: the first of them", "10.0.0.1", "10.0.0.3, 10.0.0.2", "10.0.0.3"],
+  ["IPv6", "2001:db8:1::1", "2001:db8:2::7", "2001:db8:2::7"],
+  ["IPv6 through IPv4", "10.0.0.1", "2001:db8:2::7, 2001:db8:1::2", "2001:db8:2::7"],
+  ["a mapped connection", "::ffff:10.0.0.1", "192.0.2.7", "192.0.2.7"],
+  ["a mapped entry", "10.0.0.1", "192.0.2.7, ::ffff:10.0.0.2", "192.0.2.7"],
+  ["a mapped caller", "10.0.0.1", "::ffff:192.0.2.7", "192.0.2.7"],
+  ["spaces and tabs", "10.0.0.1", " 192.0.2.7 ,\t10.0.0.2 ", "192.0.2.7"],
+  ["a port", "10.0.0.1", "192.0.2.7:51234", "192.0.2.7"],
+  ["IPv6 with a port", "10.0.0.1", "[2001:db8:2::7]:51234", "2001:db8:2::7"],
+  ["IPv6 in brackets", "10.0.0.1", "[2001:db8:2::7]", "2001:db8:2::7"],
+  ["a word at the end", "10.0.0.1", "192.0.2.7, unknown", "10.0.0.1"],
+  ["a word behind a proxy", "10.0.0.1", "192.0.2.7, unknown, 10.0.0.2", "10.0.0.2"],
+  ["an empty element", "10.0.0.1", "192.0.2.7,", "10.0.0.1"],
+  ["half an address", "10.0.0.1", "192.0.2", "10.0.0.1"],
+  ["octal digits", "10.0.0.1", "192.0.2.007", "10.0.0.1"],
+  ["a range", "10.0.0.1", "192.0.2.7/32", "10.0.0.1"],
+  ["a zone", "10.0.0.1", "fe80::1%eth0", "10.0.0.1"],
+  ["a quoted value", "10.0.0.1", '"192.0.2.7"', "10.0.0.1"],
+  ["Forwarded's form", "10.0.0.1", "for=192.0.2.7", "10.0.0.1"],
+  ["brackets that do not close", "10.0.0.1", "[2001:db8:2::7", "10.0.0.1"],
+  ["no connection", "", "192.0.2.7", ""],
+];
+
+for (const [title, connection, forwardedFor, caller] of callers) {
+  test(`the caller behind proxies: ${title}`, (t) => t.is(callerAddress(connection, forwardedFor, PROXIES), caller));
+}
+
+test("without trusted proxies the header is never read", (t) => {
+  for (const [, connection, forwardedFor] of callers) {
+    t.is(callerAddress(connection, forwardedFor, new AddressSet([])), normalizeAddress(connection));
+  }
+});
+
+test("the caller behind proxies is an address whatever the header holds", (t) => {
+  const pieces = fc.constantFrom("10.0.0.2", "192.0.2.7", "::1", ",", " ", "[", "]", ":80", "x", "%", "::ffff:");
+  fc.assert(
+    fc.property(
+      fc.oneof(
+        fc.string(),
+        fc.array(pieces).map((all) => all.join("")),
+      ),
+      (header) => {
+        t.not(isIP(callerAddress("10.0.0.1", header, PROXIES)), 0);
+      },
+    ),
+  );
 });

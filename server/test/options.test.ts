@@ -43,6 +43,8 @@ test("the defaults", (t) => {
     storage: { kind: "directory", path: `${data}/storage` },
     host: "127.0.0.1",
     port: 8080,
+    tls: undefined,
+    trustedProxies: [],
     sessionMs: 6 * 3_600_000,
     tokenSecretFile: undefined,
     segmentSize: 16n * 1024n * 1024n,
@@ -163,6 +165,13 @@ const VALUES: Readonly<
       ["[::1]:2", ["::1", 2]],
     ],
   },
+  "trusted-proxies": {
+    read: (o) => o.trustedProxies,
+    values: [
+      ["10.0.0.1", ["10.0.0.1"]],
+      [" 10.0.0.0/8, ::1 ,2001:db8::/32,", ["10.0.0.0/8", "::1", "2001:db8::/32"]],
+    ],
+  },
   "session-duration": {
     read: (o) => o.sessionMs,
     values: [
@@ -243,7 +252,8 @@ const VALUES: Readonly<
 };
 
 for (const { name, value } of DECLARATIONS) {
-  if (value === undefined) continue;
+  // Those of TLS go together; see below.
+  if (value === undefined || name.startsWith("tls-")) continue;
   test(`--${name}: the flag wins over the environment, that over the default`, (t) => {
     const variable = environmentName(name);
     const given = VALUES[name];
@@ -263,6 +273,23 @@ for (const { name, value } of DECLARATIONS) {
     t.deepEqual(parsed([], { [name]: one, [variable.toLowerCase()]: one }), usual, "other variables do not count");
   });
 }
+
+test("TLS takes a certificate and its key, and is as good as --allow-plaintext beyond loopback", (t) => {
+  const files = { cert: "/c.pem", key: "/k.pem", clientCa: undefined };
+  t.deepEqual(parse(["--tls-cert", "/c.pem", "--tls-key", "/k.pem"]).tls, files);
+  t.deepEqual(parse([], { STRONGROOM_TLS_CERT: "/c.pem", STRONGROOM_TLS_KEY: "/k.pem" }).tls, files);
+  const all = ["--tls-cert", "c.pem", "--tls-key=k.pem", "--tls-client-ca", "ca.pem", "--listen", "0.0.0.0:8443"];
+  t.deepEqual(parse(all, { STRONGROOM_TLS_CERT: "/other" }).tls, {
+    cert: resolve("c.pem"),
+    key: resolve("k.pem"),
+    clientCa: resolve("ca.pem"),
+  });
+  const refused = (args: string[]) => t.throws(() => parse(args), { instanceOf: UsageError })!.message;
+  t.regex(refused(["--tls-cert", "c"]), /^--tls-cert needs --tls-key \(STRONGROOM_TLS_KEY\)/);
+  t.regex(refused(["--tls-key", "k"]), /^--tls-key needs --tls-cert \(STRONGROOM_TLS_CERT\)/);
+  t.regex(refused(["--tls-client-ca", "k"]), /^--tls-client-ca needs --tls-cert/);
+  t.regex(refused(["--tls-client-ca", "k", "--tls-cert", "c"]), /^--tls-cert needs --tls-key/);
+});
 
 test("names of environment variables", (t) => {
   t.is(environmentName("listen"), "STRONGROOM_LISTEN");
@@ -305,6 +332,10 @@ const bad: [option: string, value: string][] = [
   ["segment-size", "1025M"],
   ["segment-size", "2G"],
   ["segment-size", "big"],
+  ["trusted-proxies", "proxy.example.org"],
+  ["trusted-proxies", "10.0.0.1 10.0.0.2"],
+  ["trusted-proxies", "10.0.0.0/33"],
+  ["trusted-proxies", "fe80::1%eth0"],
   ["log-level", "verbose"],
   ["log-level", "INFO"],
 ];

@@ -34,6 +34,9 @@ export const REQUIREMENTS: Readonly<Record<string, Requirement>> = {
   "grpc.health.v1.Health/Check": "nothing",
   "grpc.health.v1.Health/List": "nothing",
   "grpc.health.v1.Health/Watch": "nothing",
+  // The schema is public: it stands in the checkout.
+  "grpc.reflection.v1.ServerReflection/ServerReflectionInfo": "nothing",
+  "grpc.reflection.v1alpha.ServerReflection/ServerReflectionInfo": "nothing",
 };
 
 /** Tokens are short; longer headers are not looked at. */

@@ -2,6 +2,8 @@ import type * as http from "node:http";
 import { type ConnectRouter, createContextValues } from "@connectrpc/connect";
 import { connectNodeAdapter } from "@connectrpc/connect-node";
 import { Health } from "@strongroom/gen/grpc/health/v1/health_pb";
+import { ServerReflection } from "@strongroom/gen/grpc/reflection/v1/reflection_pb";
+import { ServerReflection as ServerReflectionV1Alpha } from "@strongroom/gen/grpc/reflection/v1alpha/reflection_pb";
 import { CollectionService } from "@strongroom/gen/strongroom/v1/collection_service_pb";
 import { SessionService } from "@strongroom/gen/strongroom/v1/session_service_pb";
 import { UploadService } from "@strongroom/gen/strongroom/v1/upload_service_pb";
@@ -10,7 +12,7 @@ import type { CollectionDeps } from "../app/collections.ts";
 import type { SessionDeps } from "../app/sessions.ts";
 import type { Log } from "../app/settings.ts";
 import type { VersionDeps } from "../app/versions.ts";
-import { normalizeAddress } from "../domain/addresses.ts";
+import { type AddressSet, callerAddress } from "../domain/addresses.ts";
 import { NO_LIMITS, type RateLimits } from "../domain/rate-limit.ts";
 import { authenticationInterceptor } from "./authentication.ts";
 import { ADDRESS } from "./call-context.ts";
@@ -22,13 +24,23 @@ import type { RequestHandler } from "./listener.ts";
 import type { Metrics } from "./metrics.ts";
 import { metricsInterceptor } from "./metrics-interceptor.ts";
 import { rateLimitInterceptor } from "./rate-limiting.ts";
+import { ReflectionIndex } from "./reflection-index.ts";
+import { reflectionServices } from "./reflection-service.ts";
 import type { ServingState } from "./serving-state.ts";
 import { sessionService } from "./session-service.ts";
 import { type UploadServiceDeps, uploadService } from "./upload-service.ts";
 import { versionService } from "./version-service.ts";
 
 /** Every service that is served, in this order. */
-export const SERVICES = [UploadService, VersionService, CollectionService, SessionService, Health] as const;
+export const SERVICES = [
+  UploadService,
+  VersionService,
+  CollectionService,
+  SessionService,
+  Health,
+  ServerReflection,
+  ServerReflectionV1Alpha,
+] as const;
 
 /** What the services need, together. */
 export interface RouterDeps extends UploadServiceDeps, VersionDeps, CollectionDeps, SessionDeps {
@@ -38,6 +50,8 @@ export interface RouterDeps extends UploadServiceDeps, VersionDeps, CollectionDe
   readonly rateLimits?: RateLimits | undefined;
   readonly monitoring: Omit<Monitoring, "stopping">;
   readonly metrics: Metrics | undefined;
+  /** Proxies that are believed whom they speak for. */
+  readonly trustedProxies: AddressSet;
   /** Ends running calls when the server must not wait any longer. */
   readonly shutdownSignal: AbortSignal;
 }
@@ -47,19 +61,17 @@ const MESSAGE_OVERHEAD = 64 * 1024;
 
 /** The services over Connect, gRPC and gRPC-Web, and the plain HTTP endpoints beside them, as a request handler. */
 export function requestHandler(deps: RouterDeps): RequestHandler {
+  const names = SERVICES.map((service) => service.typeName);
+  const reflection = reflectionServices(ReflectionIndex.ofContract(), names, deps.state);
   const routes = (router: ConnectRouter) => {
     router
       .service(UploadService, uploadService(deps))
       .service(VersionService, versionService(deps))
       .service(CollectionService, collectionService(deps))
       .service(SessionService, sessionService(deps))
-      .service(
-        Health,
-        healthService(
-          deps.state,
-          SERVICES.map((s) => s.typeName),
-        ),
-      );
+      .service(Health, healthService(deps.state, names))
+      .service(ServerReflection, reflection.v1)
+      .service(ServerReflectionV1Alpha, reflection.v1alpha);
   };
   const connect = connectNodeAdapter({
     routes,
@@ -73,8 +85,13 @@ export function requestHandler(deps: RouterDeps): RequestHandler {
     // Ciphertext does not compress, and compressed requests would be unpacked before they are bounded.
     acceptCompression: [],
     shutdownSignal: deps.shutdownSignal,
-    contextValues: (req) =>
-      createContextValues().set(ADDRESS, normalizeAddress((req as http.IncomingMessage).socket.remoteAddress ?? "")),
+    contextValues: (req) => {
+      const { socket, headers } = req as http.IncomingMessage;
+      // Node joins a header that comes several times.
+      const forwardedFor = headers["x-forwarded-for"] as string | undefined;
+      const address = callerAddress(socket.remoteAddress ?? "", forwardedFor, deps.trustedProxies);
+      return createContextValues().set(ADDRESS, address);
+    },
   }) as RequestHandler;
   return withHttpEndpoints({ ...deps.monitoring, stopping: () => deps.state.stopping }, connect);
 }

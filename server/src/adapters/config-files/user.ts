@@ -1,6 +1,6 @@
+import { parseAddressRange } from "../../domain/addresses.ts";
 import type { AccessKey, ObjectGrant, User } from "../../domain/objects.ts";
 import { quoted } from "../../domain/sizes.ts";
-import { parseAddressRange } from "./address.ts";
 import type { ConfigObject } from "./document.ts";
 import { checkLoginName } from "./names.ts";
 import type { ObjectNode, ValueNode } from "./node.ts";
