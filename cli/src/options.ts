@@ -14,6 +14,9 @@ export const OPTIONS = {
     "--token-file <file>",
     "file with the session token, read again before each call, so that it can be rotated",
   ),
+  tlsCa: text("--tls-ca <file>", "trust the authorities in this PEM file, and no others, for https addresses"),
+  tlsCert: text("--tls-cert <file>", "certificate of this client, PEM, for servers that ask for one"),
+  tlsKey: text("--tls-key <file>", "private key of --tls-cert, PEM, not encrypted"),
 
   username: text("--username <name>", "user, or user$key for an access key"),
   passwordFile: text("--password-file <file>", "file with the password"),
@@ -129,8 +132,11 @@ export const SECRETS = {
   },
 } as const satisfies Record<string, SecretSpec>;
 
+/** How to reach a server. */
+export const SERVER_OPTIONS = [OPTIONS.url, OPTIONS.tlsCa, OPTIONS.tlsCert, OPTIONS.tlsKey] as const;
+
 /** What every command that talks to a server takes. */
-export const CONNECTION_OPTIONS = [OPTIONS.url, OPTIONS.tokenFile] as const;
+export const CONNECTION_OPTIONS = [...SERVER_OPTIONS, OPTIONS.tokenFile] as const;
 
 /** What the program and every client command take. */
 export const OUTPUT_OPTIONS = [OPTIONS.json, OPTIONS.quiet] as const;

@@ -1,10 +1,11 @@
-import type { RetryEvent, StrongroomClient } from "@strongroom/client-sdk";
+import { readFile } from "node:fs/promises";
+import type { ClientOptions, RetryEvent, StrongroomClient } from "@strongroom/client-sdk";
 import type { Context, Sdk } from "./context.ts";
 import { secretFromEnv } from "./context.ts";
 import { CredentialStore, type Credentials } from "./credentials.ts";
 import { NotLoggedInError, UsageError } from "./errors.ts";
 import { toIso } from "./format.ts";
-import type { OptionValues } from "./option-spec.ts";
+import { longFlag, type OptionSpec, type OptionValues } from "./option-spec.ts";
 import { OPTIONS, SECRETS } from "./options.ts";
 import { type Issued, RefreshingToken } from "./refreshing-token.ts";
 
@@ -42,9 +43,10 @@ export async function withClient<T>(
 ): Promise<T> {
   const url = await serverUrl(context, values);
   const sdk = await context.sdk();
-  const token = options.anonymous ? undefined : await tokenFor(context, values, url, sdk);
+  const server = { urls: addressesIn(url), ...(await tlsOf(values)) };
+  const token = options.anonymous ? undefined : await tokenFor(context, values, url, server, sdk);
   const client = new sdk.StrongroomClient({
-    urls: addressesIn(url),
+    ...server,
     ...(token === undefined ? {} : { token }),
     ...(options.onRetry === undefined ? {} : { onRetry: options.onRetry }),
     ...(options.giveUpAfterMs === undefined ? {} : { giveUpAfterMs: options.giveUpAfterMs }),
@@ -54,6 +56,31 @@ export async function withClient<T>(
   } finally {
     client.close();
   }
+}
+
+/** The addresses of an installation and how to trust them. */
+type Server = Pick<ClientOptions, "urls" | "tls">;
+
+/** The files of the TLS options. @throws {UsageError} when one cannot be read, or certificate and key are not given together. */
+async function tlsOf(values: OptionValues): Promise<Pick<ClientOptions, "tls">> {
+  const read = async (spec: OptionSpec<string | undefined>) => {
+    const path = values.get(spec);
+    if (path === undefined) return undefined;
+    return await readFile(path).catch((cause: Error) => {
+      throw new UsageError(`${longFlag(spec)}: the file cannot be read: ${cause.message}.`, { cause });
+    });
+  };
+  const [ca, certificate, key] = [await read(OPTIONS.tlsCa), await read(OPTIONS.tlsCert), await read(OPTIONS.tlsKey)];
+  if ((certificate === undefined) !== (key === undefined))
+    throw new UsageError("--tls-cert and --tls-key belong together; one of them is missing.");
+  if (ca === undefined && certificate === undefined) return {};
+  return {
+    tls: {
+      ...(ca === undefined ? {} : { ca }),
+      ...(certificate === undefined ? {} : { certificate }),
+      ...(key === undefined ? {} : { key }),
+    },
+  };
 }
 
 /**
@@ -122,7 +149,13 @@ export function tokenPlace(context: Context, values: OptionValues): TokenPlace {
   return { kind: "stored" };
 }
 
-async function tokenFor(context: Context, values: OptionValues, url: string, sdk: Sdk): Promise<() => Promise<string>> {
+async function tokenFor(
+  context: Context,
+  values: OptionValues,
+  url: string,
+  server: Server,
+  sdk: Sdk,
+): Promise<() => Promise<string>> {
   const place = tokenPlace(context, values);
   if (place.kind === "file") {
     const read = sdk.tokenFromFile(place.path);
@@ -130,7 +163,7 @@ async function tokenFor(context: Context, values: OptionValues, url: string, sdk
     return read;
   }
   const renew = async (token: string): Promise<Issued> => {
-    const client = new sdk.StrongroomClient({ urls: addressesIn(url), token });
+    const client = new sdk.StrongroomClient({ ...server, token });
     try {
       return await client.sessions.refreshSession({}, CALL);
     } finally {

@@ -17,7 +17,13 @@ import { Retrier, type RetryEvent } from "./retry.ts";
 import { DEFAULT_TIMINGS, type Timings } from "./timings.ts";
 import { checkServerUrl, type TokenSource } from "./token.ts";
 import type { TransferContext } from "./transfer-context.ts";
-import { type Connection, createConnection, DOWNLOAD_WINDOW_BYTES, TRANSFER_READ_MAX_BYTES } from "./transport.ts";
+import {
+  type Connection,
+  createConnection,
+  DOWNLOAD_WINDOW_BYTES,
+  type TlsOptions,
+  TRANSFER_READ_MAX_BYTES,
+} from "./transport.ts";
 import { type UploadOptions, type UploadResult, upload } from "./upload.ts";
 
 /** How to reach a server, and how patient to be. */
@@ -28,6 +34,8 @@ export interface ClientOptions {
   urls?: readonly string[];
   /** Session token, or a function that is asked before every call, so that a token may be renewed during a long upload. */
   token?: TokenSource;
+  /** Authorities and a certificate of this client, for `https` addresses. */
+  tls?: TlsOptions;
   /** Told before every wait for a retry, of all uploads and downloads. */
   onRetry?: (event: RetryEvent) => void;
   /** How long an upload or download goes on trying while nothing succeeds, in milliseconds; default 15 minutes. */
@@ -87,7 +95,7 @@ export class StrongroomClient {
   /**
    * @param options - the server, the session, the patience
    * @param timings - for tests
-   * @throws InvalidRequestError when an address is not one of a server, or there is none
+   * @throws InvalidRequestError when an address is not one of a server, or there is none, or `tls` cannot be used
    */
   constructor(options: ClientOptions, timings: Partial<Timings> = {}) {
     this.#urls = addressesOf(options);
@@ -97,6 +105,7 @@ export class StrongroomClient {
     this.#connection = createConnection({
       urls: this.#urls,
       token: options.token,
+      tls: options.tls,
       timings: this.#timings,
       repeat: true,
     });
@@ -156,11 +165,12 @@ export class StrongroomClient {
     connectionOptions: { windowBytes?: number },
     transfer: (context: TransferContext, options: O) => Promise<R>,
   ): Promise<R> {
-    const { token, onRetry, giveUpAfterMs = GIVE_UP_AFTER_MS } = this.#options;
+    const { token, tls, onRetry, giveUpAfterMs = GIVE_UP_AFTER_MS } = this.#options;
     const ending = new LinkedController(options.signal, this.#closed.signal);
     const connection = createConnection({
       urls: this.#urls,
       token,
+      tls,
       timings: this.#timings,
       readMaxBytes: TRANSFER_READ_MAX_BYTES,
       ...connectionOptions,

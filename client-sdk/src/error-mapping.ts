@@ -35,12 +35,19 @@ const CONNECT_FAILURES: Readonly<Record<string, string>> = {
   ENETUNREACH: "the network is unreachable; check the network",
   EADDRNOTAVAIL: "the address cannot be used from here; check the address",
   ETIMEDOUT: "nothing answered in time; check the address, the network and firewalls",
+  ERR_SSL_WRONG_VERSION_NUMBER:
+    "the server does not speak TLS there; the address should begin with http://, or name the port that does",
+  ERR_SSL_TLSV13_ALERT_CERTIFICATE_REQUIRED:
+    "the server takes only clients with a certificate; give one (--tls-cert and --tls-key, tls.certificate and tls.key in the SDK)",
+  INADEQUATE_SECURITY: "the server speaks TLS there; the address should begin with https://",
   EPROTO: "the TLS handshake failed; check whether the address should begin with http:// or https://",
   ERR_HTTP2_ERROR: "the other end does not speak HTTP/2; check address and port, and that proxies between pass HTTP/2",
-  DEPTH_ZERO_SELF_SIGNED_CERT: "its certificate is self-signed; name its CA in NODE_EXTRA_CA_CERTS",
-  SELF_SIGNED_CERT_IN_CHAIN: "its certificate comes from an unknown CA; name the CA in NODE_EXTRA_CA_CERTS",
-  UNABLE_TO_VERIFY_LEAF_SIGNATURE: "its certificate comes from an unknown CA; name the CA in NODE_EXTRA_CA_CERTS",
-  UNABLE_TO_GET_ISSUER_CERT_LOCALLY: "its certificate comes from an unknown CA; name the CA in NODE_EXTRA_CA_CERTS",
+  DEPTH_ZERO_SELF_SIGNED_CERT: "its certificate is self-signed; name its CA (--tls-ca, tls.ca in the SDK)",
+  SELF_SIGNED_CERT_IN_CHAIN: "its certificate comes from an unknown CA; name the CA (--tls-ca, tls.ca in the SDK)",
+  UNABLE_TO_VERIFY_LEAF_SIGNATURE:
+    "its certificate comes from an unknown CA; name the CA (--tls-ca, tls.ca in the SDK)",
+  UNABLE_TO_GET_ISSUER_CERT_LOCALLY:
+    "its certificate comes from an unknown CA; name the CA (--tls-ca, tls.ca in the SDK)",
   CERT_HAS_EXPIRED: "its certificate has expired; renew it on the server",
   ERR_TLS_CERT_ALTNAME_INVALID: "its certificate is for another name; check the address",
 };
@@ -50,6 +57,9 @@ export function connectFailure(error: unknown): string | undefined {
   // An error over several addresses of one name (AggregateError) carries the code itself.
   for (let e: unknown = error, depth = 0; e instanceof Error && depth < 8; e = e.cause, depth++) {
     const code = (e as { code?: unknown }).code;
+    // How a Strongroom server refuses plain HTTP/2 on its TLS port: GOAWAY with error code 12 (RFC 9113, section 7).
+    if (code === "ERR_HTTP2_SESSION_ERROR" && / code (12|NGHTTP2_INADEQUATE_SECURITY)$/.test(e.message))
+      return "INADEQUATE_SECURITY";
     if (typeof code === "string" && Object.hasOwn(CONNECT_FAILURES, code)) return code;
   }
   return undefined;

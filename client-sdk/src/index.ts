@@ -65,4 +65,5 @@ export {
 export type { RetryEvent } from "./retry.ts";
 export { SpoolError } from "./spool.ts";
 export { type TokenSource, tokenFromFile } from "./token.ts";
+export type { TlsOptions } from "./transport.ts";
 export type { UploadOptions, UploadProgress, UploadResult } from "./upload.ts";

@@ -5,13 +5,15 @@
  * each download has a connection of its own, because streams that share one also share its flow control, its memory limit and its end.
  */
 import { randomUUID } from "node:crypto";
-import type { ClientHttp2Session, ClientHttp2Stream } from "node:http2";
+import type { ClientHttp2Session, ClientHttp2Stream, SecureClientSessionOptions } from "node:http2";
+import { createSecureContext } from "node:tls";
 import { Code, ConnectError, type Interceptor, type Transport } from "@connectrpc/connect";
 import { createConnectTransport, Http2SessionManager } from "@connectrpc/connect-node";
 import { SessionService } from "@strongroom/gen/strongroom/v1/session_service_pb";
 import { orAborted } from "./abort.ts";
 import { Endpoints } from "./endpoints.ts";
 import { REQUEST_ID_HEADER } from "./error-mapping.ts";
+import { InvalidRequestError } from "./errors.ts";
 import { withFastSegments } from "./segment-transport.ts";
 import { DEFAULT_TIMINGS, type Timings } from "./timings.ts";
 import { authorizationValue, type TokenSource } from "./token.ts";
@@ -33,12 +35,24 @@ export const TRANSFER_READ_MAX_BYTES = MIB + 64 * 1024;
 /** A full page of versions with all their labels and metadata has 45 MiB at most. */
 const READ_MAX_BYTES = 64 * MIB;
 
+/** TLS beyond the authorities that Node.js knows by itself. All are PEM, as text or bytes. */
+export interface TlsOptions {
+  /** Certificates of the authorities that the server's certificate may come from, instead of the usual ones. */
+  ca?: string | Uint8Array;
+  /** Certificate of this client, for servers that ask for one; needs `key`. */
+  certificate?: string | Uint8Array;
+  /** Private key of `certificate`, not encrypted. */
+  key?: string | Uint8Array;
+}
+
 /** What a connection needs to know. */
 export interface ConnectionOptions {
   /** Addresses of one installation, checked with `checkServerUrl`; at least one. */
   urls: readonly string[];
   /** Session token or its source. */
   token?: TokenSource | undefined;
+  /** For `https` addresses. */
+  tls?: TlsOptions | undefined;
   /** Bytes the server may have under way on one stream; the connection's window is twice that. Default 1 MiB. */
   windowBytes?: number;
   /** The largest message that is taken, in bytes; default 64 MiB. */
@@ -117,7 +131,11 @@ class SessionManager extends Http2SessionManager {
     super(
       url,
       { pingIntervalMs, pingTimeoutMs },
-      { settings: { initialWindowSize: windowBytes, enablePush: false }, maxSessionMemory: MAX_SESSION_MEMORY_MB },
+      {
+        settings: { initialWindowSize: windowBytes, enablePush: false },
+        maxSessionMemory: MAX_SESSION_MEMORY_MB,
+        ...secureOptions(options.tls),
+      },
     );
     this.#windowBytes = windowBytes;
     this.#connectMs = connectMs;
@@ -145,6 +163,25 @@ class SessionManager extends Http2SessionManager {
 function notConnected(ms: number): ConnectError {
   const cause = Object.assign(new Error("connecting took too long"), { code: "ETIMEDOUT" });
   return new ConnectError(`no connection within ${ms / 1000} s`, Code.Unavailable, undefined, undefined, cause);
+}
+
+/** Read once for all connections that are opened. @throws InvalidRequestError for what is no PEM, or a key that does not fit */
+function secureOptions(tls: TlsOptions | undefined): SecureClientSessionOptions {
+  if (tls === undefined) return { minVersion: "TLSv1.2" };
+  const pem = (given: string | Uint8Array | undefined) =>
+    given === undefined || typeof given === "string" ? given : Buffer.from(given);
+  const { ca, certificate, key } = tls;
+  try {
+    // Node.js passes by what is no certificate here, and would trust nobody then.
+    if (ca !== undefined && !pem(ca)?.includes("-----BEGIN CERTIFICATE-----")) throw new Error("ca has no certificate");
+    const context = { ca: pem(ca), cert: pem(certificate), key: pem(key), minVersion: "TLSv1.2" as const };
+    return { secureContext: createSecureContext(context) };
+  } catch (cause) {
+    throw new InvalidRequestError(
+      `The certificates or the key for TLS cannot be used; expected PEM, a key that is not encrypted and fits the certificate: ${(cause as Error).message}.`,
+      { code: "invalid_argument", cause },
+    );
+  }
 }
 
 /** Gives every call an id, and every error the id of its call, also when the error is not the server's. */

@@ -5,7 +5,7 @@ import { EXIT, type ExitCode } from "../exit-codes.ts";
 import { formatTime, toIso } from "../format.ts";
 import { prompt } from "../input.ts";
 import { described } from "../option-spec.ts";
-import { OPTIONS, OUTPUT_OPTIONS, SECRETS } from "../options.ts";
+import { OPTIONS, OUTPUT_OPTIONS, SECRETS, SERVER_OPTIONS } from "../options.ts";
 import { givenPassword } from "../password.ts";
 import { principal, sessionReport } from "../reports.ts";
 import { isUnprotected, withClient } from "../session.ts";
@@ -23,7 +23,7 @@ export const login: CommandSpec = {
     "The session is kept in a file that only you can read (~/.config/strongroom/credentials.json on Linux), one for each server; the last server logged in to is " +
     "the one that commands without --url talk to. A session that is near its end is renewed by the commands that use it.",
   options: [
-    OPTIONS.url,
+    ...SERVER_OPTIONS,
     OPTIONS.username,
     OPTIONS.passwordFile,
     OPTIONS.passwordStdin,
