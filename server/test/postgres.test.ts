@@ -6,7 +6,9 @@ import { JoseSigner } from "../src/adapters/jose/jose-signer.ts";
 import { MemoryBlobStore } from "../src/adapters/memory/memory-blob-store.ts";
 import type { SqlDatabase } from "../src/adapters/postgres/database.ts";
 import { commitUpload } from "../src/app/commit-upload.ts";
+import { sweep } from "../src/app/sweep.ts";
 import { abortUpload } from "../src/app/upload-lifecycle.ts";
+import { deleteVersion } from "../src/app/versions.ts";
 import { DomainError } from "../src/domain/errors.ts";
 import { compositeOf, cutSegments, openpgpMessage } from "./support/ciphertext.ts";
 import { openServer, POSTGRES_PROGRAMS, removeSharedCluster, sharedCluster } from "./support/databases.ts";
@@ -190,5 +192,56 @@ test.serial("PostgreSQL is killed and comes back: unavailable meanwhile, then ev
   await peer.start();
   t.is((await h.upload(spec.name, openpgpMessage(MIB))).version.number, 2n);
   await h.assertInvariants(t);
+  await close();
+});
+
+test.serial(
+  "creations, aborts, expiries, rotation and removals at once on two servers: no deadlock, counters equal the rows",
+  async (t) => {
+    if (!hasPeers(t, ...POSTGRES_PROGRAMS)) return;
+    const { h, two, close } = await replicas();
+    h.organizations.set("acme", { name: "acme", maxTotalSize: BigInt(30 * MIB) });
+    const specs = [1, 2, 3].map(() => h.add({ organization: "acme", maxBackupsCount: 2, maxParallelUploads: 20 }));
+    const second = Harness.on(two, h.clock, h.deps.store);
+    for (const spec of specs) second.collections.set(spec.name, spec);
+    second.organizations.set("acme", h.organizations.get("acme")!);
+    const work = Array.from({ length: 48 }, async (_, i) => {
+      const on = i % 2 === 0 ? h : second;
+      const { name } = specs[i % 3]!;
+      if (i % 8 === 6) return void (await sweep(on.deps, true));
+      if (i % 8 === 7) return void (await deleteVersion(on.deps, on.admin, { collection: name, number: 1n }));
+      if (i % 8 > 3) return void (await on.upload(name, openpgpMessage(100_000 + i)));
+      const { upload } = await on.begin(name);
+      await on.write(upload.id, cutSegments(openpgpMessage(50_000), MIB)[0]!);
+      if (i % 8 === 0) h.clock.advance(3_600_000);
+      if (i % 8 < 3) await abortUpload(on.deps, on.admin, { uploadId: upload.id, reason: "" });
+    });
+    for (const outcome of await Promise.allSettled(work)) {
+      if (outcome.status === "fulfilled") continue;
+      t.true(outcome.reason instanceof DomainError, String(outcome.reason));
+      t.false(unavailable(outcome.reason), String(outcome.reason));
+    }
+    await h.assertInvariants(t);
+    const rows = await two.query(
+      sql`select deadlocks::int as n from pg_stat_database where datname = current_database()`,
+    );
+    t.is(rows[0]!.n, 0);
+    await close();
+  },
+);
+
+test.serial("a session revoked on one server is ended on the other", async (t) => {
+  if (!hasPeers(t, ...POSTGRES_PROGRAMS)) return;
+  const { h, two, close } = await replicas();
+  const now = h.clock.now;
+  const row = { id: "s", userName: "ann", accessKey: "", scope: [], description: "", address: "" };
+  const expiresAt = new Date(now.getTime() + 3_600_000);
+  await h.deps.database.transaction(
+    async (tx) => await tx.sessions.insert({ ...row, createdAt: now, expiresAt, revokedAt: null }),
+  );
+  const revokedAt = async () => (await two.read(async (tx) => await tx.sessions.find("s")))?.revokedAt;
+  t.is(await revokedAt(), null);
+  await h.deps.database.transaction(async (tx) => await tx.sessions.revoke("s", tx.now));
+  t.deepEqual(await revokedAt(), now);
   await close();
 });
