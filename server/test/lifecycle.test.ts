@@ -288,6 +288,45 @@ test("an unfinished object nobody wrote down goes when the upload ends", async (
   for await (const pending of h.deps.store.listPending()) t.not(pending.key, upload.key);
 });
 
+test("an unfinished object nobody wrote down goes also when its upload was committed", async (t) => {
+  const { h } = t.context;
+  const spec = h.add();
+  const { upload } = await h.begin(spec.name);
+  await h.deps.store.begin(upload.key, upload.id);
+  const segments = cutSegments(openpgpMessage(MIB), MIB);
+  await h.write(upload.id, segments[0]!);
+  await h.commit(upload.id, segments);
+  await sweep(h.deps, true);
+  for await (const pending of h.deps.store.listPending()) t.not(pending.key, upload.key);
+  t.is((await keysOf(h, spec.name)).length, 2, "the object and its manifest stay");
+});
+
+test("an unfinished object that comes after its upload was swept goes with the next sweep", async (t) => {
+  const { h } = t.context;
+  const spec = h.add();
+  const { upload } = await h.begin(spec.name);
+  const { abortUpload } = await import("../src/app/upload-lifecycle.ts");
+  await abortUpload(h.deps, h.admin, { uploadId: upload.id, reason: "" });
+  await sweep(h.deps, true);
+  await h.deps.store.begin(upload.key, upload.id);
+  await sweep(h.deps, true);
+  for await (const pending of h.deps.store.listPending()) t.not(pending.key, upload.key);
+});
+
+test("a store that cannot list unfinished objects does not keep the sweeper from purging", async (t) => {
+  const { h } = t.context;
+  const spec = h.add();
+  await h.upload(spec.name, openpgpMessage(1000));
+  await deleteVersion(h.deps, h.admin, { collection: spec.name, number: 1n });
+  h.clock.advance(DAY);
+  const store = new FaultyBlobStore(h.deps.store);
+  store.fail("listPending");
+  const report = await sweep(h.over(store), true);
+  store.assertAllFired(t);
+  t.is(report.failed, 1);
+  t.deepEqual(await keysOf(h, spec.name), []);
+});
+
 test("a lapsed upload of a tenant commits: its own bytes do not count against it twice", async (t) => {
   const { h } = t.context;
   h.organizations.set("lapsing", { name: "lapsing", maxTotalSize: BigInt(3 * MIB) });
@@ -327,6 +366,31 @@ test("a later attempt that is refused keeps the row, so that its number is not g
   await refused(t, "SEGMENT_CONFLICT", h.write(upload.id, other!));
   await h.write(upload.id, segment!);
   await h.commit(upload.id, [segment!]);
+});
+
+test("a deletion waits for a commit that would not fit beside the older version it brings back", async (t) => {
+  const { h } = t.context;
+  const limits = { maxBackupsCount: 2, maxOneVersionSize: BigInt(MIB), maxCollectionSize: BigInt(4 * MIB) };
+  const spec = h.add(limits);
+  await h.upload(spec.name, openpgpMessage(3 * MIB));
+  h.clock.advance(1000);
+  await h.upload(spec.name, openpgpMessage(MIB));
+  h.clock.advance(1000);
+  const { upload } = await h.begin(spec.name);
+  const segments = cutSegments(openpgpMessage(3 * MIB), MIB);
+  for (const segment of segments) await h.write(upload.id, segment);
+  const store = new FaultyBlobStore(h.deps.store);
+  store.fail("put");
+  const { commitUpload } = await import("../src/app/commit-upload.ts");
+  const { compositeOf } = await import("./support/ciphertext.ts");
+  const input = { uploadId: upload.id, size: BigInt(3 * MIB), compositeSha256: compositeOf(segments) };
+  await refused(t, "STORE_UNAVAILABLE", commitUpload(h.over(store), h.admin, input));
+  store.assertAllFired(t);
+  const remove = (number: bigint) => deleteVersion(h.deps, h.admin, { collection: spec.name, number });
+  await refused(t, "COLLECTION_BUSY", remove(2n));
+  t.deepEqual((await h.commit(upload.id, segments)).removedNumbers, [1n]);
+  t.is((await h.usage(spec.name)).storedBytes, BigInt(4 * MIB));
+  t.is((await remove(2n)).state, "removed");
 });
 
 test("a session narrowed to other collections cannot end an upload of its user", async (t) => {

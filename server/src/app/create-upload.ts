@@ -5,7 +5,7 @@ import type { CollectionSpec } from "../domain/objects.ts";
 import { maxUploadSize } from "../domain/quota.ts";
 import { chooseSegmentSize } from "../domain/segments.ts";
 import { nextWindowStart, openWindow } from "../domain/window.ts";
-import { requireWritable } from "./guards.ts";
+import { requireAction, requireWritable } from "./guards.ts";
 import { type BlobStore, type ConfigSource, pinned } from "./ports.ts";
 import type { ContentEncoding, Database, Transaction, UploadRow } from "./repositories.ts";
 import { endUpload, leaseFrom, lockCollection, quotaExceeded, requirePlace, roomFor } from "./reservations.ts";
@@ -49,9 +49,13 @@ export async function createUpload(
   principal: Principal,
   input: CreateUploadInput,
 ): Promise<UploadView> {
-  const at = pinned(deps);
-  const spec = await requireWritable(at, principal, input.collection, "upload");
-  const view = await deps.database.transaction(async (tx) => await register(tx, at, principal, spec, input));
+  await requireWritable(deps, principal, input.collection, "upload");
+  const view = await deps.database.transaction(async (tx) => {
+    // Again: the limits may have changed while this waited for its turn.
+    const at = pinned(deps);
+    const spec = requireAction(at.config, principal, input.collection, "upload");
+    return await register(tx, at, principal, spec, input);
+  });
   if (view.upload.storeToken !== null || view.upload.state !== "open") return view;
   return { ...view, upload: await begin(deps, view.upload) };
 }

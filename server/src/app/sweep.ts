@@ -1,7 +1,7 @@
 import { DomainError } from "../domain/errors.ts";
 import { type CommitDeps, finishCommit } from "./commit-upload.ts";
 import { isSameInstallation } from "./installation.ts";
-import { takeInventory, type UnknownObject } from "./inventory.ts";
+import { type Inventory, takeInventory, type UnknownObject } from "./inventory.ts";
 import { encodeManifest, manifestKey } from "./manifest.ts";
 import type { PendingBlob } from "./ports.ts";
 import { moveUsage } from "./removal.ts";
@@ -135,7 +135,14 @@ export async function sweep(deps: SweepDeps, mayDelete: boolean, options: SweepO
   }
 
   const record = options.dryRun !== true;
-  const found = await takeInventory(deps, { finished: options.wholeStore === true, record });
+  // A store that cannot list must not keep the rest from being done.
+  const found: Inventory = await takeInventory(deps, { finished: options.wholeStore === true, record }).catch(
+    (error) => {
+      counts.failed++;
+      deps.log.warn({ err: error }, "sweeper: the store could not be listed; the next sweep tries again");
+      return { unknown: [], leftovers: [], unfinished: [] };
+    },
+  );
   const strays = new Map<string, PendingBlob[]>();
   for (const blob of found.unfinished) strays.set(blob.key, [...(strays.get(blob.key) ?? []), blob]);
   for await (const upload of pages((tx, page) => tx.uploads.uncleaned(page))) {
@@ -199,7 +206,7 @@ async function endOverdue(deps: SweepDeps, overdue: UploadRow): Promise<boolean>
 }
 
 /** Frees the store of an upload that ended without a version. */
-async function clean(deps: SweepDeps, upload: UploadRow, strays: readonly PendingBlob[]): Promise<void> {
+async function clean(deps: SweepDeps, upload: UploadRow): Promise<void> {
   await deps.attempts.end(
     upload.id,
     new DomainError("UPLOAD_NOT_OPEN", `the upload is ${upload.state}`, { metadata: { state: upload.state } }),

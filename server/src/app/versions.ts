@@ -3,7 +3,7 @@ import { DomainError } from "../domain/errors.ts";
 import { isRemovalBlocked } from "../domain/rotation.ts";
 import { type ReadableCollection, requireAction, requireReadable, requireWritable } from "./guards.ts";
 import { BlobNotFoundError, type BlobStore, type ConfigSource } from "./ports.ts";
-import { removeVersion, rotatable, withProtection } from "./removal.ts";
+import { planRotation, removeVersion, rotatable, withProtection } from "./removal.ts";
 import type { Database, Transaction, VersionRow } from "./repositories.ts";
 import type { UploadSettings } from "./settings.ts";
 
@@ -148,7 +148,7 @@ async function isOtherSize(store: BlobStore, version: VersionRow): Promise<boole
   return stat !== undefined && stat.size !== version.size;
 }
 
-/** Removes a version. One that is removed already is returned as it is. */
+/** Removes a version. One that is removed already is returned as it is. COLLECTION_BUSY while a commit counts on its place. */
 export async function deleteVersion(deps: VersionDeps, principal: Principal, name: VersionName): Promise<VersionRow> {
   const spec = await requireWritable(deps, principal, name.collection, "manage");
   return await deps.database.transaction(async (tx) => {
@@ -157,6 +157,7 @@ export async function deleteVersion(deps: VersionDeps, principal: Principal, nam
     const version = withProtection((await tx.versions.findById(found.id))!, spec);
     if (version.state !== "live") return version;
     if (isRemovalBlocked(rotatable(version), tx.now)) throw versionProtected(version);
+    await requireRoomForCommits(tx, spec, version);
     const removedBy = `user:${principal.user.name}`;
     await removeVersion(tx, deps.settings, version, removedBy);
     await tx.audit({
@@ -168,6 +169,27 @@ export async function deleteVersion(deps: VersionDeps, principal: Principal, nam
     return (await tx.versions.findById(version.id))!;
   });
 }
+
+/**
+ * A deleted version leaves its place to an older one, which rotation would have removed. That one may be larger, and an upload whose commit is prepared can
+ * not be refused any more: together they could be above the hard limit.
+ */
+async function requireRoomForCommits(tx: Transaction, spec: CollectionSpec, deleted: VersionRow): Promise<void> {
+  const unsettled = await tx.uploads.unsettled(deleted.collectionId);
+  const committing = total(unsettled.filter((u) => u.state === "committing").map((u) => u.reservedBytes));
+  if (committing === 0n) return;
+  const live = await tx.versions.allLive(deleted.collectionId);
+  const kept = (versions: readonly VersionRow[]) => total(planRotation(versions, spec, tx.now).keep.map((v) => v.size));
+  const after = kept(live.filter((v) => v.id !== deleted.id));
+  if (after <= kept(live) || after + committing <= spec.maxCollectionSize) return;
+  throw new DomainError(
+    "COLLECTION_BUSY",
+    `a backup to "${spec.name}" is being committed, and without version ${deleted.number} it would not fit beside an older one; delete it in a moment`,
+    { metadata: { collection: spec.name, number: String(deleted.number) }, retryAfterMs: 1000 },
+  );
+}
+
+const total = (sizes: readonly bigint[]) => sizes.reduce((sum, size) => sum + size, 0n);
 
 function versionProtected(version: VersionRow): DomainError {
   const until = version.protectedUntil?.toISOString() ?? "";

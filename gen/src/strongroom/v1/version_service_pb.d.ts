@@ -405,7 +405,7 @@ export declare const VersionService: GenService<{
   },
   /**
    * Removes a version: it is invisible at once, its bytes are deleted no sooner than 24 hours later. Idempotent. Held and protected versions are
-   * refused (VERSION_PROTECTED).
+   * refused (VERSION_PROTECTED). COLLECTION_BUSY: a backup is being committed that would not fit beside the older version this brings back; repeat it.
    *
    * @generated from rpc strongroom.v1.VersionService.DeleteVersion
    */
