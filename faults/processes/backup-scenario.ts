@@ -1,0 +1,192 @@
+import { spawn } from "node:child_process";
+import { once } from "node:events";
+import { createReadStream } from "node:fs";
+import { readFile, rm, writeFile } from "node:fs/promises";
+import { join } from "node:path";
+import { cleanEnvironment, run, type ServerProcess, STRONGROOM } from "../../demo/processes.ts";
+import { openpgpMessage } from "../../server/test/support/ciphertext.ts";
+import type { Random } from "../random.ts";
+import { inspect } from "./inspect.ts";
+import { BREAKING, PROXY_FAULTS, type ProxyFault, type RoughProxy } from "./rough-proxy.ts";
+import type { Setup } from "./setups.ts";
+
+const MIB = 1024 * 1024;
+const COLLECTION = "faults";
+/** Versions that the collection keeps. */
+const KEPT = 3;
+/** Segments under way at once, as the CLI does by default, and their size. */
+const UNDER_WAY = 2 * 4 * MIB;
+/** What HTTP/2 and messages add, as a part of the bytes, and for calls besides, in bytes. */
+const OVERHEAD = { part: 0.02, calls: MIB };
+
+/** Faults that every set-up meets. */
+export const PROCESS_FAULTS = [...PROXY_FAULTS, "server killed", "server stopped", "client killed"] as const;
+
+/** A version that was acknowledged and must be there. */
+interface Live {
+  readonly number: number;
+  readonly digest: string;
+}
+
+/** Where scenarios play, one after the other. */
+export interface Place {
+  readonly dir: string;
+  readonly data: string;
+  readonly setup: Setup;
+  readonly proxy: RoughProxy;
+  readonly env: Readonly<Record<string, string>>;
+  /** Newest first. */
+  live: Live[];
+  readonly digestOf: (bytes: Uint8Array) => string;
+}
+
+/** How a scenario went. */
+export interface ProcessResult {
+  readonly wrong: string[];
+  readonly fired: string[];
+  readonly ending: string;
+  /** Bytes sent more than once, for each connection that was broken. */
+  readonly resentPerBreak: number[];
+  /** From the moment a new server listened to the first bytes through it, in milliseconds. */
+  readonly goneOnMs: number[];
+  readonly underWay: number;
+  readonly log: string;
+}
+
+/** One backup of a pipe while everything around it breaks, then a look at what is left. */
+export async function playProcesses(place: Place, random: Random, number: number): Promise<ProcessResult> {
+  const { proxy, setup } = place;
+  const size = number % 30 === 0 ? 200 * MIB : random.int(16 * MIB, 40 * MIB);
+  const message = openpgpMessage(size);
+  const file = join(place.dir, "message.gpg");
+  await writeFile(file, message);
+  let server = await setup.start();
+  let logs = "";
+  proxy.reset();
+  proxy.target = new URL(server.url);
+  const result: ProcessResult = {
+    wrong: [],
+    fired: [],
+    ending: "",
+    resentPerBreak: [],
+    goneOnMs: [],
+    underWay: UNDER_WAY,
+    log: "",
+  };
+
+  let changing: Promise<void> = Promise.resolve();
+  let breaks = 0;
+  const replace = async (signal: "SIGKILL" | "SIGTERM") => {
+    const code = await server.end(signal);
+    if (signal === "SIGTERM" && code !== 0) result.wrong.push(`SIGTERM ended the server with ${code}`);
+    logs += server.log();
+    server = await setup.start();
+    proxy.target = new URL(server.url);
+    const listens = performance.now();
+    proxy.after(256 * 1024, () => result.goneOnMs.push(performance.now() - listens));
+  };
+  const child = spawn(STRONGROOM, ["backup", COLLECTION, "--encryption", "none"], {
+    env: { ...cleanEnvironment(), ...place.env },
+    stdio: ["pipe", "ignore", "pipe"],
+  });
+  const kinds: readonly string[] = [...PROCESS_FAULTS, ...Object.keys(setup.faults)];
+  const planned = [
+    kinds[number % kinds.length]!,
+    ...Array.from({ length: random.int(0, 2) }, () => random.pick(kinds.filter((k) => k !== "client killed"))),
+  ];
+  for (const kind of planned) {
+    proxy.after(Math.floor(size * (0.05 + 0.85 * random.next())), () => {
+      result.fired.push(kind);
+      if (BREAKING.has(kind) || kind.startsWith("server")) breaks++;
+      if ((PROXY_FAULTS as readonly string[]).includes(kind)) proxy.strike(kind as ProxyFault);
+      else if (kind === "client killed") child.kill("SIGKILL");
+      else {
+        const change =
+          kind === "server killed"
+            ? () => replace("SIGKILL")
+            : kind === "server stopped"
+              ? () => replace("SIGTERM")
+              : setup.faults[kind]!;
+        changing = changing.then(change).catch((error) => void result.wrong.push(`${kind}: ${error}`));
+      }
+    });
+  }
+  let said = "";
+  child.stderr.on("data", (chunk: Buffer) => {
+    said += chunk;
+  });
+  child.stdin.on("error", () => {});
+  createReadStream(file, { highWaterMark: MIB }).pipe(child.stdin);
+  const [code] = (await once(child, "close")) as [number | null];
+  await changing;
+  const sent = proxy.up;
+  const ending = code === 0 ? "whole" : code === null ? "client killed" : `clear error ${code}`;
+  const unclear = code !== null && code !== 0 && !/strongroom/.test(said);
+  if (unclear) result.wrong.push(`exit code ${code} without a word`);
+  if (code === 1) result.wrong.push(`an error nobody foresaw: ${said}`);
+
+  if (code === 0 && breaks > 0) {
+    const again = Math.max(0, sent - size - size * OVERHEAD.part - OVERHEAD.calls);
+    result.resentPerBreak.push(again / breaks);
+    if (again > breaks * UNDER_WAY)
+      result.wrong.push(`${again} bytes were sent again for ${breaks} broken connections`);
+  }
+  await checkVersions(place, result, { code, digest: place.digestOf(message) }, random);
+  await changing;
+  await stop(server, result);
+  logs += server.log();
+  result.wrong.push(...(await inspect(setup, place.data, COLLECTION)));
+  await rm(file);
+  return { ...result, ending, log: `${said}\n${logs}` };
+}
+
+async function stop(server: ServerProcess, result: ProcessResult): Promise<void> {
+  const code = await server.end("SIGTERM");
+  if (code !== 0) result.wrong.push(`SIGTERM ended the server with ${code}`);
+}
+
+/** What is listed is what was acknowledged, and what is fetched are the bytes that were sent. */
+async function checkVersions(
+  place: Place,
+  { wrong }: ProcessResult,
+  sent: { code: number | null; digest: string },
+  random: Random,
+): Promise<void> {
+  place.proxy.reset();
+  const call = async (args: string[]) => await run(STRONGROOM, args, { env: place.env, cwd: place.dir });
+  const listed = await call(["ls", COLLECTION, "--json"]);
+  if (listed.code !== 0) {
+    wrong.push(`ls: ${listed.stderr}`);
+    return;
+  }
+  const { versions } = JSON.parse(listed.stdout.toString()) as { versions: { version: number }[] };
+  const numbers = versions.map(({ version }) => version);
+  const known = place.live.map(({ number }) => number);
+  const [newest] = numbers;
+  if (newest !== undefined && newest > (known[0] ?? 0))
+    place.live = [{ number: newest, digest: sent.digest }, ...place.live].slice(0, KEPT);
+  else if (sent.code === 0) wrong.push("an acknowledged version is not listed");
+  // Without an answer a version may be there or not; after an error it must not.
+  if (sent.code !== 0 && sent.code !== null && place.live[0]?.number !== known[0])
+    wrong.push(`a failed backup left version ${newest}`);
+  if (numbers.join() !== place.live.map(({ number }) => number).join())
+    wrong.push(`${numbers} are listed, ${place.live.map((v) => v.number)} are acknowledged`);
+  const checked = new Set([place.live[0], random.chance(0.3) ? place.live.at(-1) : undefined]);
+  for (const version of checked) {
+    if (version === undefined) continue;
+    const target = join(place.dir, "fetched.gpg");
+    const fetched = await call([
+      "download",
+      COLLECTION,
+      "--version",
+      String(version.number),
+      "--output",
+      target,
+      "--force",
+    ]);
+    if (fetched.code !== 0) wrong.push(`download: ${fetched.stderr}`);
+    else if (place.digestOf(await readFile(target)) !== version.digest)
+      wrong.push(`version ${version.number} comes back with other bytes`);
+    await rm(target, { force: true });
+  }
+}

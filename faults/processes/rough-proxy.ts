@@ -1,0 +1,115 @@
+import { connect, createServer, type Socket } from "node:net";
+
+/** What the proxy does to connections. */
+export const PROXY_FAULTS = ["cut", "stall", "throttle", "truncate", "lose answers"] as const;
+
+/** One of {@link PROXY_FAULTS}. */
+export type ProxyFault = (typeof PROXY_FAULTS)[number];
+
+/** Those after which a connection is gone. */
+export const BREAKING: ReadonlySet<string> = new Set(["cut", "stall", "truncate", "lose answers"]);
+
+/** How long a stalled connection stays so before it is cut, and how long a line is slow, in milliseconds. */
+const PAUSE_MS = 1500;
+/** Bytes a second on a slow line. */
+const SLOW = 4 * 1024 * 1024;
+
+/** A TCP proxy on loopback that treats connections roughly, and counts. */
+export class RoughProxy {
+  /** Where connections go; changes when the server comes back elsewhere. */
+  target = new URL("http://127.0.0.1:1");
+  /** Bytes that came from clients. */
+  up = 0;
+  readonly #server = createServer((client) => this.#serve(client));
+  readonly #open = new Set<Socket>();
+  readonly #at: { bytes: number; strike: () => void }[] = [];
+  #losing = false;
+  #stalled = false;
+  #slowUntil = 0;
+
+  /** Starts it on a free port. */
+  static async start(): Promise<RoughProxy> {
+    const proxy = new RoughProxy();
+    await new Promise<void>((resolve) => proxy.#server.listen(0, "127.0.0.1", resolve));
+    return proxy;
+  }
+
+  get url(): string {
+    return `http://127.0.0.1:${(this.#server.address() as { port: number }).port}`;
+  }
+
+  /** Does something once so many more bytes have come from clients. */
+  after(bytes: number, strike: () => void): void {
+    this.#at.push({ bytes: this.up + bytes, strike });
+  }
+
+  /** Forgets what has not struck, and counts from 0. */
+  reset(): void {
+    this.#at.length = 0;
+    this.#losing = this.#stalled = false;
+    this.#slowUntil = 0;
+    this.up = 0;
+  }
+
+  /** Does this to every connection open now. */
+  strike(fault: ProxyFault): void {
+    if (fault === "cut") this.cut();
+    else if (fault === "throttle") this.#slowUntil = performance.now() + PAUSE_MS;
+    else {
+      if (fault === "lose answers") this.#losing = true;
+      else this.#stalled = true;
+      // A truncated connection ends at once, in the middle of a message; a stalled one is silent for a while first.
+      setTimeout(
+        () => {
+          this.#losing = this.#stalled = false;
+          this.cut();
+        },
+        fault === "truncate" ? 0 : PAUSE_MS,
+      );
+    }
+  }
+
+  /** Breaks off every connection. */
+  cut(): void {
+    for (const socket of this.#open) socket.resetAndDestroy();
+  }
+
+  async close(): Promise<void> {
+    for (const socket of this.#open) socket.destroy();
+    await new Promise<void>((resolve) => this.#server.close(() => resolve()));
+  }
+
+  #serve(client: Socket): void {
+    const upstream = connect(Number(this.target.port), this.target.hostname);
+    for (const socket of [client, upstream]) {
+      this.#open.add(socket);
+      socket.on("error", () => {});
+      socket.once("close", () => {
+        this.#open.delete(socket);
+        client.destroy();
+        upstream.destroy();
+      });
+    }
+    client.on("data", (chunk: Buffer) => {
+      this.up += chunk.length;
+      for (const due of this.#at.filter(({ bytes }) => bytes <= this.up)) {
+        this.#at.splice(this.#at.indexOf(due), 1);
+        due.strike();
+      }
+      if (this.#stalled) return;
+      if (!upstream.write(chunk)) {
+        client.pause();
+        upstream.once("drain", () => client.resume());
+      }
+      if (performance.now() < this.#slowUntil) {
+        client.pause();
+        setTimeout(() => client.resume(), (chunk.length / SLOW) * 1000);
+      }
+    });
+    upstream.on("data", (chunk: Buffer) => {
+      if (!this.#losing && !this.#stalled) client.write(chunk);
+    });
+    client.once("end", () => upstream.end());
+    upstream.once("end", () => client.end());
+  }
+}
