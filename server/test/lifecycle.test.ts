@@ -276,6 +276,31 @@ test("a failed creation does not bind its request id: the same call again is ano
   t.is((await createUpload(h.over(store), h.admin, input)).upload.state, "open");
 });
 
+test("of two calls with one request id, the failure of one is the failure of the other", async (t) => {
+  const { h } = t.context;
+  const spec = h.add();
+  const store = new FaultyBlobStore(h.deps.store);
+  const stall = store.stall("begin", { nth: 1, when: "after" });
+  store.fail("begin", { nth: 2 });
+  const { createUpload } = await import("../src/app/create-upload.ts");
+  const input = {
+    collection: spec.name,
+    requestId: "from two calls",
+    expectedSize: 0n,
+    filename: "",
+    contentEncoding: "none" as const,
+    labels: {},
+    clientMetadata: {},
+  };
+  const slow = createUpload(h.over(store), h.admin, input);
+  await stall.reached;
+  await refused(t, "STORE_UNAVAILABLE", createUpload(h.over(store), h.admin, input));
+  stall.release();
+  await refused(t, "STORE_UNAVAILABLE", slow);
+  store.assertAllFired(t);
+  t.is((await createUpload(h.over(store), h.admin, input)).upload.state, "open");
+});
+
 test("an unfinished object nobody wrote down goes when the upload ends", async (t) => {
   const { h } = t.context;
   const spec = h.add();

@@ -77,7 +77,7 @@ async function register(
       since,
     );
     // One that failed before the store took it binds its id to nothing: the caller was told to repeat the call.
-    const neverBegan = known?.state === "aborted" && known.storeToken === null;
+    const neverBegan = known !== undefined && known.state !== "open" && known.storeToken === null;
     if (known !== undefined && !neverBegan) {
       if (known.requestDigest !== requestDigest) {
         throw new DomainError(
@@ -151,10 +151,7 @@ async function begin(deps: UploadDeps, upload: UploadRow): Promise<UploadRow> {
         await endUpload(tx, current, "aborted", "the object store failed when the upload was created");
       }
     });
-    throw new DomainError("STORE_UNAVAILABLE", "the object store failed; repeat the call in a moment", {
-      cause: error,
-      retryAfterMs: 1000,
-    });
+    throw notBegun(error);
   }
   const current = await deps.database.transaction(async (tx) => {
     await tx.collections.lockById(upload.collectionId);
@@ -165,7 +162,16 @@ async function begin(deps: UploadDeps, upload: UploadRow): Promise<UploadRow> {
   });
   // A second call with the same request id may have been faster; its unfinished object is the one.
   if (current.storeToken !== token) await deps.store.abort({ key: upload.key, token }).catch(() => {});
+  // It failed for that other call, which ended it.
+  if (current.storeToken === null) throw notBegun(undefined);
   return current;
+}
+
+function notBegun(cause: unknown): DomainError {
+  return new DomainError("STORE_UNAVAILABLE", "the object store failed; repeat the call in a moment", {
+    cause,
+    retryAfterMs: 1000,
+  });
 }
 
 function digestOf(input: CreateUploadInput): string {

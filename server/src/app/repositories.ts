@@ -198,8 +198,6 @@ export interface Page {
 export interface UploadRepository {
   insert(row: UploadRow): Promise<void>;
   find(id: string): Promise<UploadRow | undefined>;
-  /** The upload whose object has this key. */
-  findByKey(key: string): Promise<UploadRow | undefined>;
   /** The newest upload of this request id not older than `since`. */
   findByRequest(
     key: { collectionId: string; userName: string; accessKey: string; requestId: string },

@@ -1,5 +1,6 @@
 import { hasSystemRole, type Principal } from "../domain/access.ts";
 import { DomainError } from "../domain/errors.ts";
+import type { CollectionSpec } from "../domain/objects.ts";
 import { isRemovalBlocked } from "../domain/rotation.ts";
 import { type ReadableCollection, requireAction, requireReadable, requireWritable } from "./guards.ts";
 import { BlobNotFoundError, type BlobStore, type ConfigSource } from "./ports.ts";

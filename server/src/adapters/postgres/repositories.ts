@@ -109,7 +109,6 @@ export function uploadRepository(db: Executor): UploadRepository {
       await db.insert(uploads).values(row);
     },
     find: async (id) => (await db.select().from(uploads).where(eq(uploads.id, id)))[0],
-    findByKey: async (key) => (await db.select().from(uploads).where(eq(uploads.key, key)))[0],
     findByRequest: async (key, since) =>
       (
         await db
