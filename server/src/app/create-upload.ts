@@ -72,13 +72,12 @@ async function register(
   const owner = { userName: principal.user.name, accessKey: principal.accessKey };
   if (input.requestId !== "") {
     const since = new Date(tx.now.getTime() - deps.settings.requestIdMs);
+    // One that failed before the store took it binds its id to nothing: the caller was told to repeat the call.
     const known = await tx.uploads.findByRequest(
       { collectionId: collection.row.id, requestId: input.requestId, ...owner },
       since,
     );
-    // One that failed before the store took it binds its id to nothing: the caller was told to repeat the call.
-    const neverBegan = known !== undefined && known.state !== "open" && known.storeToken === null;
-    if (known !== undefined && !neverBegan) {
+    if (known !== undefined) {
       if (known.requestDigest !== requestDigest) {
         throw new DomainError(
           "REQUEST_ID_REUSED",

@@ -198,7 +198,7 @@ export interface Page {
 export interface UploadRepository {
   insert(row: UploadRow): Promise<void>;
   find(id: string): Promise<UploadRow | undefined>;
-  /** The newest upload of this request id not older than `since`. */
+  /** The newest upload of this request id not older than `since`. One that ended before the store took it does not count. */
   findByRequest(
     key: { collectionId: string; userName: string; accessKey: string; requestId: string },
     since: Date,

@@ -1,4 +1,4 @@
-import { and, asc, count, desc, eq, gt, gte, inArray, isNull, lte, ne, or, type SQL, sql } from "drizzle-orm";
+import { and, asc, count, desc, eq, gt, gte, inArray, isNotNull, isNull, lte, ne, or, type SQL, sql } from "drizzle-orm";
 import type { AnyPgColumn, PgDatabase, PgQueryResultHKT } from "drizzle-orm/pg-core";
 import type {
   CollectionRepository,
@@ -122,6 +122,7 @@ export function uploadRepository(db: Executor): UploadRepository {
               eq(uploads.requestId, key.requestId),
               ne(uploads.requestId, ""),
               gte(uploads.begunAt, since),
+              or(eq(uploads.state, "open"), isNotNull(uploads.storeToken)),
             ),
           )
           .orderBy(desc(uploads.begunAt))
