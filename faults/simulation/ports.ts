@@ -10,6 +10,8 @@ export interface Seam {
   readonly scheduler: Scheduler;
   readonly faults: Faults;
   readonly operation: Operation;
+  /** Lets a millisecond pass, so that no two transactions have the same time and rows have one order. */
+  readonly tick: () => void;
   /** Called after every transaction that was not rolled back, before anything else can happen. */
   readonly onTransaction: (operation: Operation) => Promise<void>;
   /** Runs a transaction and its judgement while no other runs. */
@@ -37,6 +39,7 @@ export function gatedDatabase(inner: Database, seam: Seam): Database {
         return result;
       });
     const run = async () => {
+      seam.tick();
       if (rollsBack || twice) await attempt(true).catch(onlyRolledBack);
       if (rollsBack) return undefined;
       const value = await attempt(false);

@@ -197,6 +197,9 @@ export class World {
       scheduler: this.scheduler,
       faults: this.faults,
       operation,
+      tick: () => {
+        this.clock.now = new Date(this.clock.now.getTime() + 1);
+      },
       onTransaction: async () => await this.#judge(operation),
       exclusive: <R>(run: () => Promise<R>) => this.#exclusively(run),
       onLate: (effect: () => Promise<unknown>) => void this.#late.push(effect),
