@@ -239,9 +239,11 @@ export async function serve(
     process.stderr.write(`strongroom serve: cannot start: ${startupMessage(error, options)}\n`);
     return 1;
   }
+  // Before anybody is told that it runs, and may stop it.
+  const stopping = stopSignal();
   process.stdout.write(`Strongroom listens on ${server.url}\n`);
   log.info({ url: server.url }, "listening");
-  const signal = await stopSignal();
+  const signal = await stopping;
   log.info({ signal, grace_ms: options.shutdownGraceMs }, "stopping: running calls may end, new uploads are refused");
   await server.stop(options.shutdownGraceMs);
   log.info({}, "stopped");
