@@ -16,6 +16,8 @@ export interface Intent {
 
 /** Which operation made a transaction, as far as that allows a change. */
 export interface Cause {
+  /** Unique in the scenario. */
+  readonly id: number;
   readonly name: string;
   /** The upload it may abort. */
   readonly aborts?: string;
@@ -75,6 +77,9 @@ export class Oracle {
   /** Uploads being committed since whose preparation nothing legitimately enlarged what rotation keeps. */
   readonly #strict = new Set<string>();
 
+  /** The attempt at a segment that an operation made, by operation. */
+  readonly #attempts = new Map<number, string>();
+
   constructor(around: Surroundings) {
     this.#around = around;
   }
@@ -102,6 +107,7 @@ export class Oracle {
         before,
       );
     }
+    this.#segments(before, after, cause);
     this.#nothingVanished(before, after);
     this.#versions(before, after, cause);
     this.#reservations(before, after);
@@ -164,6 +170,21 @@ export class Oracle {
         return;
       default:
         this.#fail(`upload ${after.id}: ${change} by ${cause.name} (${rows.uploads.length} uploads)`);
+    }
+  }
+
+  /** Only the newest attempt at a segment may settle it. */
+  #segments(before: Snapshot, after: Snapshot, cause: Cause): void {
+    for (const upload of after.uploads) {
+      const earlier = before.uploads.find((u) => u.id === upload.id);
+      for (const { index, attempt, state } of upload.attempts) {
+        const was = earlier?.attempts.find((s) => s.index === index);
+        const name = `attempt ${attempt} at ${upload.id}/${index}`;
+        if (was?.attempt !== attempt) this.#attempts.set(cause.id, name);
+        if (was?.state === state || state === "pending") continue;
+        const own = this.#attempts.get(cause.id);
+        if (own !== name) this.#fail(`${cause.name} settled ${name}, having made ${own ?? "none"}`);
+      }
     }
   }
 

@@ -186,7 +186,7 @@ export class World {
       name: what.name,
       replica: what.replica,
       dead: false,
-      cause: { name: what.name, sweeps: false, ...what.cause },
+      cause: { id: this.#count, name: what.name, sweeps: false, ...what.cause },
       upload: what.upload,
       begun: this.clock.now.getTime(),
       onDied: () => end({ died: true }),
