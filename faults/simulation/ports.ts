@@ -61,6 +61,9 @@ export function gatedDatabase(inner: Database, seam: Seam): Database {
       return await scheduler.working(async () => await inner.read(work));
     },
     installation: () => inner.installation(),
+    startRecovery: (id) => inner.startRecovery(id),
+    finishRecovery: () => inner.finishRecovery(),
+    exclusively: (name, work) => inner.exclusively(name, work),
     ping: () => inner.ping(),
     close: () => inner.close(),
   };

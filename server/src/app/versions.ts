@@ -151,8 +151,10 @@ async function isOtherSize(store: BlobStore, version: VersionRow): Promise<boole
 
 /** Removes a version. One that is removed already is returned as it is. COLLECTION_BUSY while a commit counts on its place. */
 export async function deleteVersion(deps: VersionDeps, principal: Principal, name: VersionName): Promise<VersionRow> {
-  const spec = await requireWritable(deps, principal, name.collection, "manage");
+  await requireWritable(deps, principal, name.collection, "manage");
   return await deps.database.transaction(async (tx) => {
+    // Again: the protection may have changed while this waited for its turn.
+    const spec = requireAction(deps.config, principal, name.collection, "manage");
     const found = await requireVersion(tx, spec, name, () => true);
     await tx.collections.lockById(found.collectionId);
     const version = withProtection((await tx.versions.findById(found.id))!, spec);
