@@ -77,8 +77,8 @@ export class Client implements Intent {
       return;
     }
     const action = random.weighted([
-      [10, () => this.send()],
-      [this.isSent ? 8 : 0.3, () => this.commit()],
+      [this.isSent ? 1 : 10, () => this.send()],
+      [this.isSent ? 12 : 0.3, () => this.commit()],
       [0.4, () => this.create()],
       [0.5, () => this.#sendWrongly(random.pick(WRONG_WAYS))],
       [0.5, () => this.#renew()],
@@ -127,7 +127,10 @@ export class Client implements Intent {
   /** Sends a segment that is not acknowledged, also one that is under way. */
   async send(): Promise<void> {
     const { random } = this.#world;
-    const missing = this.#segments.filter((s) => !this.#acked.has(s.index));
+    const idle = random.chance(0.7);
+    const unsent = this.#segments.filter((s) => !this.#acked.has(s.index));
+    const notUnderWay = unsent.filter((s) => (this.#writing.get(s.index)?.length ?? 0) === 0);
+    const missing = idle && notUnderWay.length > 0 ? notUnderWay : unsent;
     const segment = missing.length > 0 && random.chance(0.95) ? random.pick(missing) : random.pick(this.#segments);
     const bare = random.chance(0.1);
     const announced = bare ? { ...segment, framingIn: new Uint8Array() } : segment;

@@ -16,7 +16,7 @@ export async function moveClock(world: World): Promise<void> {
   const ms = random.weighted([
     [4, random.int(1, 5 * MINUTE)],
     [3, random.int(10 * MINUTE, 20 * MINUTE)],
-    [2, random.int(HOUR, 30 * HOUR)],
+    [1, random.int(HOUR, 30 * HOUR)],
     [0.6, random.int(DAY, 4 * DAY)],
     [0.8, -random.int(1000, 2 * HOUR)],
   ]);

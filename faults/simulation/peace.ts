@@ -8,6 +8,14 @@ import type { World } from "./world.ts";
 
 const HOUR = 3_600_000;
 
+/** Lets a client go on until it has its version or a refusal, and nothing else. */
+export async function finish(world: World, client: Client): Promise<void> {
+  for (let tries = 0; tries < 12 && !client.over && client.acknowledged === undefined; tries++) {
+    await (client.uploadId === undefined ? client.create() : client.isSent ? client.commit() : client.send());
+    await world.drain();
+  }
+}
+
 /** Peace: no faults any more. Some clients go on to the end, others are never heard of again. */
 export async function settleDown(world: World, clients: readonly Client[]): Promise<void> {
   const { random } = world;
@@ -16,10 +24,7 @@ export async function settleDown(world: World, clients: readonly Client[]): Prom
   await world.drain();
   for (const client of random.shuffled(clients)) {
     if (client.over || client.acknowledged !== undefined || random.chance(0.3)) continue;
-    for (let tries = 0; tries < 12 && !client.over && client.acknowledged === undefined; tries++) {
-      await (client.uploadId === undefined ? client.create() : client.isSent ? client.commit() : client.send());
-      await world.drain();
-    }
+    await finish(world, client);
   }
   const sweepOnce = async () => {
     await beginSweep(world);

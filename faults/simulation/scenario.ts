@@ -12,7 +12,7 @@ import { Random } from "../random.ts";
 import { Client, type MessageKind } from "./client.ts";
 import { beginDeletion, beginReading, beginSweep, changeLimits, limits, moveClock } from "./events.ts";
 import { Faults } from "./faults.ts";
-import { checkEnd, settleDown } from "./peace.ts";
+import { checkEnd, finish, settleDown } from "./peace.ts";
 import { type Queryable, World } from "./world.ts";
 
 /** How a scenario ended. */
@@ -30,7 +30,7 @@ export interface ScenarioResult {
 /** Plays one scenario: everything in it follows from its seed. */
 export async function playScenario(harness: Harness, seed: string): Promise<ScenarioResult> {
   const random = new Random(seed);
-  const faults = new Faults(random, random.pick([0, 0.02, 0.05, 0.12]));
+  const faults = new Faults(random, random.pick([0, 0.02, 0.04, 0.08]));
   const kind = random.chance(0.2) ? "directory" : "memory";
   const root = kind === "directory" ? await mkdtemp(join(temporaryRoot(), "strongroom-faults-")) : undefined;
   let store: BlobStore = root === undefined ? new MemoryBlobStore() : await DirectoryBlobStore.open(root);
@@ -59,6 +59,10 @@ export async function playScenario(harness: Harness, seed: string): Promise<Scen
   const clients: Client[] = [];
   let failure: string | undefined;
   try {
+    const { rate } = faults;
+    faults.rate = 0;
+    for (let i = random.int(0, 2); i > 0; i--) await finish(world, newClient(world, clients, seed));
+    faults.rate = rate;
     await disturb(world, clients, seed);
     await settleDown(world, clients);
     await checkEnd(world, clients);
@@ -104,19 +108,21 @@ function newClient(world: World, clients: Client[], seed: string): Client {
 /** The main part: clients and everything around them, in an order of the seed. */
 async function disturb(world: World, clients: Client[], seed: string): Promise<void> {
   const { random } = world;
-  const most = random.int(3, 8);
+  const most = clients.length + random.int(2, 6);
   const steps = random.int(60, 180);
   for (let i = 0; i < steps; i++) {
     const active = clients.filter((c) => !c.over && (c.acknowledged === undefined || random.chance(0.05)));
+    // Between the steps of a commit a death is the most interesting.
+    const commits = world.scheduler.parked.some(({ where }) => /(before|after) (complete|put)/.test(where));
     const event = random.weighted([
-      [14, "step"],
+      [20, "step"],
       [world.busy < 6 && (active.length > 0 || clients.length < most) ? 6 : 0, "client"],
-      [0.35, "clock"],
-      [0.5, "sweep"],
-      [0.12, "death"],
+      [0.25, "clock"],
+      [0.4, "sweep"],
+      [commits ? 0.8 : 0.06, "death"],
       [0.2, "configuration"],
-      [0.25, "delete"],
-      [0.2, "read"],
+      [0.5, "delete"],
+      [0.5, "read"],
     ] as const);
     if (event === "step") await world.step();
     else if (event === "client") {
@@ -129,5 +135,13 @@ async function disturb(world: World, clients: Client[], seed: string): Promise<v
     } else if (event === "configuration") changeLimits(world);
     else if (event === "delete") await beginDeletion(world);
     else await beginReading(world, clients);
+  }
+  // What was removed goes while the store may still fail.
+  await world.drain();
+  await world.lateEffects();
+  world.clock.now = new Date(world.clock.now.getTime() + 25 * 3_600_000);
+  for (let i = 0; i < 2; i++) {
+    await beginSweep(world);
+    await world.drain();
   }
 }
