@@ -1,16 +1,17 @@
 /**
  * The client process of the benchmark: uploads or downloads through the SDK and prints what it took, as one line of JSON.
- * Arguments: upload|download URL COLLECTION BYTES COUNT. The token comes on stdin.
+ * Arguments: upload|download URL COLLECTION BYTES COUNT [CA_FILE]. The token comes on stdin.
  */
+import { readFileSync } from "node:fs";
 import { text } from "node:stream/consumers";
 import { StrongroomClient } from "@strongroom/client-sdk";
 import { syntheticMessage } from "./synthetic-message.ts";
 
-const [direction, url = "", collection = "", bytes = "0", count = "1"] = process.argv.slice(2);
+const [direction, url = "", collection = "", bytes = "0", count = "1", ca] = process.argv.slice(2);
 const token = (await text(process.stdin)).trim();
 
 async function once(): Promise<bigint> {
-  const client = new StrongroomClient({ url, token });
+  const client = new StrongroomClient({ url, token, ...(ca === undefined ? {} : { tls: { ca: readFileSync(ca) } }) });
   try {
     if (direction === "upload") {
       const source = syntheticMessage(Number(bytes));

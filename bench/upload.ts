@@ -1,18 +1,21 @@
 /**
  * `npm run bench`: throughput, CPU and memory of uploads and downloads through the SDK, on loopback, server and client in processes of their own.
- * Linux only, since CPU and memory of the server are read from /proc. Options: `--runs N` (3), `--mib N` (2048), `--only TEXT`, and `--storage URL`:
- * uploads to that store instead of the usual cases, below a new prefix each time. Credentials come from the environment; what is stored stays there.
+ * Linux only, since CPU and memory of the server are read from /proc. Options: `--runs N` (3), `--mib N` (2048), `--only TEXT`, `--tls`
+ * (with certificates made by `openssl`). The cases with PostgreSQL and S3 need the programs that `peers/install.sh` installs.
  */
 import { spawn } from "node:child_process";
-import { randomUUID } from "node:crypto";
-import { mkdir, mkdtemp, readFile, rm, writeFile } from "node:fs/promises";
+import { mkdtemp, readFile, rm, writeFile } from "node:fs/promises";
 import { cpus, tmpdir, totalmem } from "node:os";
 import { join } from "node:path";
 import { text } from "node:stream/consumers";
+import { setTimeout as sleep } from "node:timers/promises";
 import { fileURLToPath } from "node:url";
 import { parseArgs } from "node:util";
 import { StrongroomClient } from "@strongroom/client-sdk";
 import { run, type ServerProcess, STRONGROOM, startServerProcess } from "../demo/processes.ts";
+import { Authority } from "../peers/certificates.ts";
+import { startPostgres } from "../peers/postgres.ts";
+import { S3_PEERS, startS3 } from "../peers/s3.ts";
 
 const MIB = 1024 * 1024;
 const { values } = parseArgs({
@@ -20,7 +23,7 @@ const { values } = parseArgs({
     runs: { type: "string", default: "3" },
     mib: { type: "string", default: "2048" },
     only: { type: "string", default: "" },
-    storage: { type: "string" },
+    tls: { type: "boolean", default: false },
   },
 });
 const runs = Number(values.runs);
@@ -36,6 +39,18 @@ interface ClientFigures {
 interface Figures extends ClientFigures {
   serverCpuSeconds: number;
   serverRssMiB: number;
+  /** 99th percentile of the server's event-loop delay, in milliseconds. */
+  serverDelayMs: number;
+}
+
+/** A server under measurement. */
+interface Subject {
+  readonly server: ServerProcess;
+  readonly token: string;
+  /** File with the authority of its certificate; undefined without TLS. */
+  readonly ca: string | undefined;
+  /** The event loop's delay since the last time it was asked, in milliseconds. */
+  readonly eventLoopDelay: () => Promise<number>;
 }
 
 /** CPU seconds a process has used, from /proc/PID/stat (proc(5), fields 14 and 15, in ticks of 10 ms). */
@@ -58,39 +73,102 @@ async function client(url: string, token: string, ...args: string[]): Promise<Cl
   return JSON.parse(await text(child.stdout)) as ClientFigures;
 }
 
-async function measure(server: ServerProcess, token: string, args: string[]): Promise<Figures> {
+async function measure({ server, token, ca, eventLoopDelay }: Subject, args: string[]): Promise<Figures> {
   const pid = server.child.pid!;
   await writeFile(`/proc/${pid}/clear_refs`, "5");
+  await eventLoopDelay();
   const before = await cpuSecondsOf(pid);
-  const figures = await client(server.url, token, ...args);
-  return { ...figures, serverCpuSeconds: (await cpuSecondsOf(pid)) - before, serverRssMiB: await peakRssOf(pid) };
+  const figures = await client(server.url, token, ...args, ...(ca === undefined ? [] : [ca]));
+  return {
+    ...figures,
+    serverCpuSeconds: (await cpuSecondsOf(pid)) - before,
+    serverRssMiB: await peakRssOf(pid),
+    serverDelayMs: await eventLoopDelay(),
+  };
 }
 
 const collection = (name: string) => `apiVersion: backups.riotkit.org/v1alpha1
 kind: BackupCollection
 metadata: { name: ${name} }
-spec: { maxBackupsCount: 1, maxOneVersionSize: 8G, maxCollectionSize: 400G, maxParallelUploads: 64 }
+spec: { maxBackupsCount: 1, maxOneVersionSize: 8G, maxCollectionSize: 600G, maxParallelUploads: 64 }
 `;
 
+/** Where a case keeps its objects and its rows. */
+type StorageName = "discarding memory" | "memory" | "directory" | (typeof S3_PEERS)[number];
+type DatabaseName = "PGlite" | "PostgreSQL";
+
+/** Something of the case's own, to be ended after it. */
+interface Opened {
+  readonly env: Readonly<Record<string, string>>;
+  remove(): Promise<void>;
+}
+
+async function openStorage(name: StorageName, dir: string): Promise<Opened> {
+  const peer = S3_PEERS.find((s3) => s3 === name);
+  if (peer !== undefined) {
+    const s3 = await startS3(peer);
+    return { env: { ...s3.env, STRONGROOM_STORAGE: s3.storageUrl("bench") }, remove: s3.remove };
+  }
+  const url = name === "directory" ? `file://${dir}/storage` : name === "memory" ? "mem://" : "mem://discard";
+  return { env: { STRONGROOM_STORAGE: url }, remove: async () => {} };
+}
+
+async function openDatabase(name: DatabaseName, dir: string, storage: StorageName): Promise<Opened> {
+  if (name === "PostgreSQL") {
+    const postgres = await startPostgres({ fsync: "on" });
+    return { env: { STRONGROOM_DATABASE: postgres.url }, remove: postgres.remove };
+  }
+  // A database that survives would not fit a store that does not.
+  const lost = storage === "memory" || storage === "discarding memory";
+  return { env: { STRONGROOM_DATABASE: `pglite:${lost ? "memory" : `${dir}/database`}` }, remove: async () => {} };
+}
+
 async function withServer(
-  storage: string,
-  work: (server: ServerProcess, token: string) => Promise<void>,
+  storageName: StorageName,
+  databaseName: DatabaseName,
+  work: (subject: Subject) => Promise<void>,
 ): Promise<void> {
   const dir = await mkdtemp(join(tmpdir(), "strongroom-bench-"));
   const init = await run(STRONGROOM, ["init", join(dir, "config")]);
   const password = /password\s+(\S+)/.exec(init.stdout.toString())![1]!;
-  await mkdir(join(dir, "config"), { recursive: true });
   await writeFile(join(dir, "config", "bench.yaml"), collection("bench"));
-  const database = storage.startsWith("mem:") ? "pglite:memory" : `pglite:${join(dir, "database")}`;
-  const args = ["--config", join(dir, "config"), "--database", database, "--log-level", "warn"];
-  const server = await startServerProcess([...args, "--storage", storage.replace("DIR", dir)]);
+  const opened: { remove(): Promise<unknown> }[] = [];
   try {
-    const sdk = new StrongroomClient({ url: server.url });
+    const storage = await openStorage(storageName, dir);
+    opened.push(storage);
+    const database = await openDatabase(databaseName, dir, storageName);
+    opened.push(database);
+    const delayFile = join(dir, "event-loop-delay");
+    const probe = new URL("event-loop-probe.ts", import.meta.url).href;
+    const authority = values.tls ? await Authority.make(dir, "authority") : undefined;
+    const own = await authority?.issue("server");
+    const tls = own === undefined ? [] : ["--tls-cert", own.certificate, "--tls-key", own.key];
+    const server = await startServerProcess(["--config", join(dir, "config"), "--log-level", "warn", ...tls], {
+      ...storage.env,
+      ...database.env,
+      NODE_OPTIONS: `--import=${probe}`,
+      STRONGROOM_BENCH_EVENT_LOOP: delayFile,
+    });
+    opened.push({ remove: async () => await server.end("SIGTERM") });
+    const ca = authority?.certificate;
+    const sdk = new StrongroomClient({
+      url: server.url,
+      ...(ca === undefined ? {} : { tls: { ca: await readFile(ca) } }),
+    });
     const { token } = await sdk.login({ username: "admin", password });
     sdk.close();
-    await work(server, token);
+    const eventLoopDelay = async () => {
+      await rm(delayFile, { force: true });
+      server.child.kill("SIGUSR2");
+      for (;;) {
+        const written = await readFile(delayFile, "utf8").catch(() => "");
+        if (written !== "") return Number(written);
+        await sleep(10);
+      }
+    };
+    await work({ server, token, ca, eventLoopDelay });
   } finally {
-    await server.end("SIGTERM");
+    for (const part of opened.reverse()) await part.remove();
     await rm(dir, { recursive: true, force: true });
   }
 }
@@ -101,103 +179,81 @@ function report(name: string, all: Figures[]): void {
   const rates = sorted((f) => f.bytes / MIB / f.seconds);
   const perGiB = (cpu: (f: Figures) => number) => median((f) => cpu(f) / (f.bytes / MIB / 1024)).toFixed(2);
   const row = [
-    name.padEnd(40),
+    name.padEnd(56),
     `${median((f) => f.bytes / MIB / f.seconds).toFixed(0)} (${rates[0]!.toFixed(0)} - ${rates.at(-1)!.toFixed(0)})`,
     perGiB((f) => f.serverCpuSeconds),
     perGiB((f) => f.cpuSeconds),
     median((f) => f.serverRssMiB).toFixed(0),
     median((f) => f.rssMiB).toFixed(0),
+    median((f) => f.serverDelayMs).toFixed(0),
   ];
   console.log(`| ${row.join(" | ")} |`);
 }
 
 interface Case {
-  name: string;
-  storage: string;
-  direction: "upload" | "download";
-  bytes: number;
-  count: number;
+  readonly storage: StorageName;
+  readonly database?: DatabaseName;
+  readonly direction: "upload" | "download";
+  readonly bytes: number;
+  readonly count?: number;
 }
 
-/** A storage URL with a prefix of its own, since every run has a new database. */
-function fresh(url: string): string {
-  const [place = "", query = ""] = url.split("?");
-  return `${place.replace(/\/$/, "")}/bench-${randomUUID()}?${query}`;
-}
+const EMBEDDED: readonly Case[] = (["discarding memory", "memory", "directory"] as const).flatMap((storage): Case[] => [
+  { storage, direction: "upload", bytes: size },
+  ...(storage === "memory"
+    ? []
+    : ([
+        { storage, direction: "upload", bytes: 256 * MIB },
+        { storage, direction: "upload", bytes: 4096 * MIB },
+        { storage, direction: "upload", bytes: 256 * MIB, count: 16 },
+        { storage, direction: "upload", bytes: 64 * MIB, count: 64 },
+      ] as const)),
+  ...(storage === "discarding memory" ? [] : [{ storage, direction: "download", bytes: size } as const]),
+]);
 
-function casesOf(storage: string): Case[] {
-  return [
-    { name: "upload, given store", storage, direction: "upload", bytes: size, count: 1 },
-    { name: "16 uploads, given store", storage, direction: "upload", bytes: size / 16, count: 16 },
-    { name: "download, given store", storage, direction: "download", bytes: size, count: 1 },
-  ];
-}
-
-const CASES: readonly Case[] = [
-  { name: "upload, discarding store", storage: "mem://discard", direction: "upload", bytes: size, count: 1 },
-  { name: "upload, memory store", storage: "mem://", direction: "upload", bytes: size, count: 1 },
-  { name: "upload, directory store", storage: "file://DIR/storage", direction: "upload", bytes: size, count: 1 },
-  { name: "download, memory store", storage: "mem://", direction: "download", bytes: size, count: 1 },
-  { name: "download, directory store", storage: "file://DIR/storage", direction: "download", bytes: size, count: 1 },
-  {
-    name: "upload of 256 MiB, discarding store",
-    storage: "mem://discard",
-    direction: "upload",
-    bytes: 256 * MIB,
-    count: 1,
-  },
-  {
-    name: "upload of 4 GiB, discarding store",
-    storage: "mem://discard",
-    direction: "upload",
-    bytes: 4096 * MIB,
-    count: 1,
-  },
-  {
-    name: "16 uploads of 256 MiB, discarding store",
-    storage: "mem://discard",
-    direction: "upload",
-    bytes: 256 * MIB,
-    count: 16,
-  },
-  {
-    name: "upload of 256 MiB, directory store",
-    storage: "file://DIR/storage",
-    direction: "upload",
-    bytes: 256 * MIB,
-    count: 1,
-  },
-  {
-    name: "upload of 4 GiB, directory store",
-    storage: "file://DIR/storage",
-    direction: "upload",
-    bytes: 4096 * MIB,
-    count: 1,
-  },
-  {
-    name: "16 uploads of 256 MiB, directory store",
-    storage: "file://DIR/storage",
-    direction: "upload",
-    bytes: 256 * MIB,
-    count: 16,
-  },
+const SERVERS: readonly Case[] = [
+  { storage: "discarding memory", database: "PostgreSQL", direction: "upload", bytes: size },
+  { storage: "discarding memory", database: "PostgreSQL", direction: "upload", bytes: 64 * MIB, count: 64 },
+  ...S3_PEERS.flatMap((storage): Case[] => [
+    { storage, database: "PostgreSQL", direction: "upload", bytes: size },
+    { storage, database: "PostgreSQL", direction: "upload", bytes: 4096 * MIB },
+    { storage, database: "PostgreSQL", direction: "upload", bytes: 256 * MIB, count: 16 },
+    { storage, database: "PostgreSQL", direction: "upload", bytes: 64 * MIB, count: 64 },
+    { storage, database: "PostgreSQL", direction: "download", bytes: size },
+  ]),
 ];
+
+function nameOf({ storage, database = "PGlite", direction, bytes, count = 1 }: Case): string {
+  const amount = bytes % (1024 * MIB) === 0 ? `${bytes / MIB / 1024} GiB` : `${bytes / MIB} MiB`;
+  return `${count === 1 ? direction : `${count} ${direction}s`} of ${amount}, ${database}, ${storage}`;
+}
 
 console.log(
   `Node ${process.version}, ${cpus().length} cores shared by server and client, ${Math.round(totalmem() / MIB / 1024)} GiB, loopback; median of ${runs} (min - max)\n`,
 );
-console.log("| case | MiB/s | server CPU-s/GiB | client CPU-s/GiB | server peak RSS MiB | client peak RSS MiB |");
-console.log("| --- | --- | --- | --- | --- | --- |");
-for (const { name, storage, direction, bytes, count } of values.storage === undefined
-  ? CASES
-  : casesOf(values.storage)) {
+console.log(
+  "| case | MiB/s | server CPU-s/GiB | client CPU-s/GiB | server peak RSS MiB | client peak RSS MiB | event-loop delay p99 ms |",
+);
+console.log("| --- | --- | --- | --- | --- | --- | --- |");
+for (const each of [...EMBEDDED, ...SERVERS]) {
+  const name = nameOf(each);
   if (!name.includes(values.only)) continue;
-  await withServer(values.storage === undefined ? storage : fresh(storage), async (server, token) => {
+  await withServer(each.storage, each.database ?? "PGlite", async (subject) => {
+    const { direction, bytes, count = 1 } = each;
     const args = [direction, "bench", String(bytes), String(count)];
     // Once to warm up; a download also needs something to download.
-    await client(server.url, token, "upload", "bench", String(direction === "download" ? bytes : 256 * MIB), "1");
+    const first = direction === "download" ? bytes : 256 * MIB;
+    await client(
+      subject.server.url,
+      subject.token,
+      "upload",
+      "bench",
+      String(first),
+      "1",
+      ...(subject.ca === undefined ? [] : [subject.ca]),
+    );
     const all: Figures[] = [];
-    for (let i = 0; i < runs; i++) all.push(await measure(server, token, args));
+    for (let i = 0; i < runs; i++) all.push(await measure(subject, args));
     report(name, all);
   });
 }

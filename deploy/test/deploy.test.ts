@@ -1,0 +1,128 @@
+/** The files of deploy/, as far as they can be tried without a container engine: linted, and the root of the image run for real. */
+import { cp, mkdir, mkdtemp, readFile, rm } from "node:fs/promises";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { fileURLToPath } from "node:url";
+import test from "ava";
+import { type Outcome, run } from "../../demo/processes.ts";
+import { findPeer, hasPeers } from "../../peers/programs.ts";
+
+const ROOT = fileURLToPath(new URL("../../", import.meta.url));
+const DEPLOY = join(ROOT, "deploy");
+
+/** What Dockerfile.dockerignore lets into the build. */
+const CONTEXT = ["package.json", "package-lock.json", ".npmrc", "LICENSE", "migrations"];
+const WORKSPACES = ["cli", "client-sdk", "framing", "gen", "server"];
+
+test("the image has the Node.js of package.json", async (t) => {
+  const { devDependencies } = JSON.parse(await readFile(join(ROOT, "package.json"), "utf8"));
+  const dockerfile = await readFile(join(DEPLOY, "Dockerfile"), "utf8");
+  t.is(/^FROM node:([\d.]+)-/m.exec(dockerfile)?.[1], devDependencies.node);
+});
+
+test("the build gets exactly what the image is put together from", async (t) => {
+  const ignore = await readFile(join(DEPLOY, "Dockerfile.dockerignore"), "utf8");
+  const taken = [...ignore.matchAll(/^!(.*)$/gm)].map(([, path]) => path!);
+  t.deepEqual(taken.sort(), [...CONTEXT, ...WORKSPACES, "deploy/assemble-root.sh"].sort());
+});
+
+test("hadolint finds nothing in the Dockerfile", async (t) => {
+  if (!hasPeers(t, "hadolint")) return;
+  const { code, stdout } = await run(findPeer("hadolint")!, [join(DEPLOY, "Dockerfile")]);
+  t.is(code, 0, stdout.toString());
+});
+
+test("the compose file follows the specification and names only what there is", async (t) => {
+  if (!hasPeers(t, "compose-go")) return;
+  const { code, stdout, stderr } = await run(
+    findPeer("compose-go")!,
+    ["-format", "json", "-no-path-resolution", join(DEPLOY, "compose.yaml")],
+    {
+      env: { COMPOSE_PROJECT_NAME: "strongroom" },
+    },
+  );
+  t.is(code, 0, stderr);
+  t.deepEqual(Object.keys(JSON.parse(stdout.toString()).services).sort(), ["database", "storage", "strongroom"]);
+});
+
+test("systemd takes the unit", async (t) => {
+  if (!hasPeers(t, "systemd-analyze")) return;
+  const { stderr } = await run("systemd-analyze", ["verify", join(DEPLOY, "strongroom.service")]);
+  // The program is not installed where the unit says.
+  const rest = stderr.split("\n").filter((line) => line !== "" && !line.includes("is not executable"));
+  t.deepEqual(rest, []);
+});
+
+test("the root of the image runs the server without a shell, as a user without rights", async (t) => {
+  if (!hasPeers(t, "ldd", "chroot")) return;
+  if (process.getuid?.() !== 0) {
+    t.log("SKIPPED: chroot needs root");
+    t.pass();
+    return;
+  }
+  const dir = await mkdtemp(join(tmpdir(), "strongroom-image-"));
+  t.teardown(async () => await rm(dir, { recursive: true, force: true }));
+  const build = join(dir, "build");
+  await mkdir(join(build, "deploy"), { recursive: true });
+  for (const name of [...CONTEXT, ...WORKSPACES]) {
+    await cp(join(ROOT, name), join(build, name), {
+      recursive: true,
+      filter: (path) => !/\/(test|node_modules)$/.test(path),
+    });
+  }
+  await cp(join(DEPLOY, "assemble-root.sh"), join(build, "deploy/assemble-root.sh"));
+  const succeeded = (outcome: Outcome) => {
+    t.is(outcome.code, 0, `${outcome.stdout}${outcome.stderr}`);
+    return outcome.stdout.toString();
+  };
+  const path = { PATH: `${join(ROOT, "node_modules/.bin")}:${process.env.PATH}` };
+  succeeded(
+    await run("npm", ["ci", "--omit=dev", "--ignore-scripts", "--no-audit", "--no-fund", "--prefer-offline"], {
+      cwd: build,
+      env: path,
+    }),
+  );
+  const image = join(dir, "root");
+  succeeded(await run("sh", ["deploy/assemble-root.sh", process.execPath, image], { cwd: build }));
+
+  const inside = async (...args: string[]) =>
+    await run("chroot", ["--userspec=65532:65532", image, "/usr/bin/node", ...args], {
+      env: { NODE_ENV: "production", NODE_EXTRA_CA_CERTS: "", HOME: "/var/lib/strongroom" },
+    });
+  const program = "/opt/strongroom/cli/src/main.ts";
+  succeeded(await inside(program, "init", "/var/lib/strongroom/config"));
+  // The native module for passwords is there, and its libraries.
+  t.regex(
+    succeeded(await inside("-e", `require("/opt/strongroom/node_modules/argon2").hash("x").then(console.log)`)),
+    /^\$argon2id\$/,
+  );
+  const script = `
+    import { spawn } from "node:child_process";
+    const server = spawn(process.execPath, ["${program}", "serve", "--data", "/var/lib/strongroom", "--listen", "127.0.0.1:0"], { stdio: ["pipe", "pipe", "inherit"] });
+    let out = "";
+    server.stdout.on("data", async (chunk) => {
+      out += chunk;
+      const url = /listens on (\\S+)/.exec(out)?.[1];
+      if (url === undefined) return;
+      const answer = await fetch(url + "/grpc.health.v1.Health/Check", { method: "POST", headers: { "content-type": "application/json" }, body: "{}" });
+      console.log(await answer.text());
+      server.kill("SIGTERM");
+    });
+    server.on("exit", (code) => process.exit(code));`;
+  t.regex(succeeded(await inside("--input-type=module", "-e", script)), /"SERVING"/);
+  const shells = await run("find", [
+    image,
+    "-name",
+    "*sh",
+    "-perm",
+    "-u+x",
+    "-type",
+    "f",
+    "-path",
+    "*/bin/*",
+    "-not",
+    "-path",
+    "*/node_modules/*",
+  ]);
+  t.is(shells.stdout.toString(), "", "there is no shell");
+});
