@@ -249,6 +249,10 @@ const usualUpload = (of: Owned): Record<UploadRpc, string> => ({
   AbortUpload: of.doomed,
 });
 
+/** Uploads of others are nobody's business, but who manages the collection may end them. */
+const endsOthers = (name: UploadRpc, manages: (caller: Caller) => boolean) => (caller: Caller) =>
+  name === "AbortUpload" && manages(caller) ? "ok" : "UPLOAD_NOT_FOUND";
+
 const uploadCases: Case[] = (Object.keys(uploadCalls) as UploadRpc[]).flatMap((name): Case[] => {
   const rpc = `strongroom.v1.UploadService/${name}`;
   const call = uploadCalls[name];
@@ -262,15 +266,15 @@ const uploadCases: Case[] = (Object.keys(uploadCalls) as UploadRpc[]).flatMap((n
     {
       rpc,
       title: "of the same user with another access key",
-      sparse: true,
-      expected: always("UPLOAD_NOT_FOUND"),
+      sparse: name !== "AbortUpload",
+      expected: endsOthers(name, (caller) => may(caller.who, "manage", VAULT)),
       call: (world, { ofOtherKey }, options) => done(call(world, usualUpload(ofOtherKey)[name], options)),
     },
     {
       rpc,
       title: "of another user",
-      expected: always("UPLOAD_NOT_FOUND"),
-      sparse: true,
+      expected: endsOthers(name, (caller) => may(caller.who, "manage", "the stranger's vault")),
+      sparse: name !== "AbortUpload",
       call: (world, _caller, options) => done(call(world, usualUpload(world.strangers)[name], options)),
     },
     {
@@ -319,6 +323,23 @@ const cases: readonly Case[] = [
     call: ({ live }, caller, options) => create(live, caller, UNKNOWN, options),
   },
   ...uploadCases,
+  {
+    rpc: "strongroom.v1.UploadService/ListUploads",
+    title: "of the vault: one's own, and all for who manages it",
+    expected: ({ who }) => (sees(who, VAULT) ? `ok true ${may(who, "manage", VAULT)}` : "COLLECTION_NOT_FOUND"),
+    call: async ({ live }, caller, options) => {
+      const page = await live.clients.uploads.listUploads({ collection: vaultOf(caller), pageSize: 1000 }, options);
+      const ids = page.uploads.map(({ uploadId }) => uploadId);
+      return `ok ${ids.includes(caller.uploads.open)} ${ids.includes(caller.ofOtherKey.open)}`;
+    },
+  },
+  {
+    rpc: "strongroom.v1.UploadService/ListUploads",
+    title: "of a collection that does not exist",
+    expected: always("COLLECTION_NOT_FOUND"),
+    sparse: true,
+    call: ({ live }, _caller, options) => done(live.clients.uploads.listUploads({ collection: UNKNOWN }, options)),
+  },
   {
     rpc: "strongroom.v1.UploadService/CommitUpload",
     title: "again",
@@ -547,6 +568,25 @@ const cases: readonly Case[] = [
       anonymous: "ok",
       ignoresSession: true,
       call: ({ live }, _caller, options) => done(live.clients.health[name]({}, options)),
+    }),
+  ),
+  ...(["reflectionV1", "reflectionV1Alpha"] as const).map(
+    (name): Case => ({
+      rpc: `grpc.reflection.${name === "reflectionV1" ? "v1" : "v1alpha"}.ServerReflection/ServerReflectionInfo`,
+      title: "whoever calls",
+      sparse: true,
+      expected: always("ok"),
+      anonymous: "ok",
+      ignoresSession: true,
+      call: async ({ live }, _caller, options) => {
+        async function* listServices() {
+          yield { messageRequest: { case: "listServices" as const, value: "" } };
+        }
+        for await (const { messageResponse } of live.clients[name].serverReflectionInfo(listServices(), options)) {
+          return messageResponse.case === "listServicesResponse" ? "ok" : `${messageResponse.case}`;
+        }
+        return "no answer";
+      },
     }),
   ),
   {

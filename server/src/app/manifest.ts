@@ -34,29 +34,14 @@ export interface ManifestDigests {
   readonly segments: readonly Uint8Array[];
 }
 
-/**
- * Reads from a manifest what an object's bytes can be verified by.
- * @throws Error when it is not a manifest of a known form.
- */
+/** Reads from a manifest of any format what an object's bytes can be verified by. @throws ManifestError */
 export function decodeDigests(manifest: Uint8Array): ManifestDigests {
-  const parsed = JSON.parse(new TextDecoder().decode(manifest)) as Record<string, unknown>;
-  const { format, size, segment_size: segmentSize, segment_sha256: digests } = parsed;
-  const number = /^\d{1,18}$/;
-  const isDigest = (digest: unknown) => typeof digest === "string" && /^[0-9a-f]{64}$/.test(digest);
-  if (
-    format !== MANIFEST_FORMAT ||
-    !number.test(String(size)) ||
-    !number.test(String(segmentSize)) ||
-    BigInt(String(segmentSize)) === 0n ||
-    !Array.isArray(digests) ||
-    !digests.every(isDigest)
-  ) {
-    throw new Error(`the manifest cannot be read: expected format ${MANIFEST_FORMAT} with sizes and segment digests`);
-  }
+  const fields = new Fields(manifest);
+  fields.format();
   return {
-    size: BigInt(String(size)),
-    segmentSize: BigInt(String(segmentSize)),
-    segments: digests.map((digest: string) => new Uint8Array(Buffer.from(digest, "hex"))),
+    size: fields.count("size"),
+    segmentSize: fields.count("segment_size"),
+    segments: fields.digests("segment_sha256"),
   };
 }
 
@@ -115,12 +100,7 @@ export interface Manifest {
  */
 export function parseManifest(bytes: Uint8Array, storage: string): Manifest {
   const fields = new Fields(bytes);
-  const format = fields.integer("format");
-  if (format < 1 || format > MANIFEST_FORMAT) {
-    throw new ManifestError(
-      `format: expected 1 to ${MANIFEST_FORMAT}, got ${format}; a newer Strongroom wrote it, use that one`,
-    );
-  }
+  const format = fields.format();
   const digests = fields.digests("segment_sha256");
   const removedAt = fields.time("removed_at", true);
   const version: VersionRow = {
@@ -196,10 +176,13 @@ class Fields {
     return word;
   }
 
-  integer(name: string): number {
-    const value = this.#object[name];
-    if (typeof value !== "number" || !Number.isInteger(value)) throw wrong(name, "a whole number", value);
-    return value;
+  format(): number {
+    const format = this.#object.format;
+    if (typeof format !== "number" || !Number.isInteger(format)) throw wrong("format", "a whole number", format);
+    if (format >= 1 && format <= MANIFEST_FORMAT) return format;
+    throw new ManifestError(
+      `format: expected 1 to ${MANIFEST_FORMAT}, got ${format}; a newer Strongroom wrote it, use that one`,
+    );
   }
 
   count(name: string): bigint {

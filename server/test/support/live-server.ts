@@ -4,6 +4,8 @@ import { type Client, ConnectError, createClient } from "@connectrpc/connect";
 import { createConnectTransport } from "@connectrpc/connect-node";
 import { ErrorInfoSchema } from "@strongroom/gen/google/rpc/error_details_pb";
 import { Health } from "@strongroom/gen/grpc/health/v1/health_pb";
+import { ServerReflection } from "@strongroom/gen/grpc/reflection/v1/reflection_pb";
+import { ServerReflection as ServerReflectionV1Alpha } from "@strongroom/gen/grpc/reflection/v1alpha/reflection_pb";
 import { CollectionService } from "@strongroom/gen/strongroom/v1/collection_service_pb";
 import { SessionService } from "@strongroom/gen/strongroom/v1/session_service_pb";
 import { UploadService } from "@strongroom/gen/strongroom/v1/upload_service_pb";
@@ -52,6 +54,8 @@ export interface Clients {
   readonly collections: Client<typeof CollectionService>;
   readonly sessions: Client<typeof SessionService>;
   readonly health: Client<typeof Health>;
+  readonly reflectionV1: Client<typeof ServerReflection>;
+  readonly reflectionV1Alpha: Client<typeof ServerReflectionV1Alpha>;
 }
 
 /** Clients for an address, over one HTTP/2 connection, or HTTP/1.1 for IPv6. */
@@ -64,6 +68,8 @@ export function clientsOf(baseUrl: string): Clients {
     collections: createClient(CollectionService, transport),
     sessions: createClient(SessionService, transport),
     health: createClient(Health, transport),
+    reflectionV1: createClient(ServerReflection, transport),
+    reflectionV1Alpha: createClient(ServerReflectionV1Alpha, transport),
   };
 }
 
