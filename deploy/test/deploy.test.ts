@@ -6,6 +6,7 @@ import { fileURLToPath } from "node:url";
 import test from "ava";
 import { type Outcome, run } from "../../demo/processes.ts";
 import { findPeer, hasPeers } from "../../peers/programs.ts";
+import { parseOptions } from "../../server/src/options.ts";
 
 const ROOT = fileURLToPath(new URL("../../", import.meta.url));
 const DEPLOY = join(ROOT, "deploy");
@@ -42,6 +43,11 @@ test("the compose file follows the specification and names only what there is", 
     },
   );
   t.is(code, 0, stderr);
+  const { environment } = JSON.parse(stdout.toString()).services.strongroom;
+  const options = parseOptions([], environment);
+  if (options === "help") return t.fail();
+  t.like(options.database, { kind: "postgres" });
+  t.like(options.storage, { kind: "s3", bucket: "strongroom" });
   t.deepEqual(Object.keys(JSON.parse(stdout.toString()).services).sort(), ["database", "storage", "strongroom"]);
 });
 
