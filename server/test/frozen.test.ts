@@ -6,15 +6,9 @@ import { sweep } from "../src/app/sweep.ts";
 import { deleteVersion, getVersion, listSegmentDigests, listVersions, readVersion } from "../src/app/versions.ts";
 import { compositeOf, cutSegments, openpgpMessage } from "./support/ciphertext.ts";
 import { FaultyBlobStore } from "./support/faulty-blob-store.ts";
-import { Harness, MIB, principal, refused, user } from "./support/harness.ts";
+import { type Harness, harnessTest, MIB, principal, refused, user } from "./support/harness.ts";
 
-const test = anyTest as TestFn<{ h: Harness }>;
-
-test.before(async (t) => {
-  t.context = { h: await Harness.open() };
-});
-test.afterEach.always(async (t) => await t.context.h.assertInvariants(t));
-test.after.always(async (t) => await t.context.h.deps.database.close());
+const test = harnessTest(anyTest as TestFn<{ h: Harness }>);
 
 const never = new AbortController().signal;
 const DAY = 24 * 3_600_000;
@@ -31,7 +25,7 @@ async function keysOf(h: Harness, name: string): Promise<string[]> {
   return keys;
 }
 
-test.serial("a frozen collection can be read by systemAdmin, keeps everything, and comes back whole", async (t) => {
+test("a frozen collection can be read by systemAdmin, keeps everything, and comes back whole", async (t) => {
   const { h } = t.context;
   const spec = h.add({
     name: "gone",
@@ -116,7 +110,7 @@ test.serial("a frozen collection can be read by systemAdmin, keeps everything, a
   );
 });
 
-test.serial("pages of collections hold configured and frozen ones in one order", async (t) => {
+test("pages of collections hold configured and frozen ones in one order", async (t) => {
   const { h } = t.context;
   for (const name of ["page-a", "page-b", "page-c"]) {
     h.add({ name });
@@ -138,39 +132,36 @@ test.serial("pages of collections hold configured and frozen ones in one order",
   );
 });
 
-test.serial(
-  "an upload under way waits for the object; a prepared commit is finished and rotates nothing",
-  async (t) => {
-    const { h } = t.context;
-    const spec = h.add({ name: "under-way", maxBackupsCount: 1 });
-    const message = openpgpMessage(MIB + 1);
-    await h.upload(spec.name, message);
+test("an upload under way waits for the object; a prepared commit is finished and rotates nothing", async (t) => {
+  const { h } = t.context;
+  const spec = h.add({ name: "under-way", maxBackupsCount: 1 });
+  const message = openpgpMessage(MIB + 1);
+  await h.upload(spec.name, message);
 
-    const { upload } = await h.begin(spec.name);
-    const segments = cutSegments(message, Number(upload.segmentSize));
-    await h.write(upload.id, segments[0]!);
-    h.collections.delete(spec.name);
-    await refused(t, "COLLECTION_FROZEN", h.write(upload.id, segments[1]!));
-    await refused(t, "COLLECTION_FROZEN", h.commit(upload.id, segments));
-    h.collections.set(spec.name, spec);
-    await h.write(upload.id, segments[1]!);
+  const { upload } = await h.begin(spec.name);
+  const segments = cutSegments(message, Number(upload.segmentSize));
+  await h.write(upload.id, segments[0]!);
+  h.collections.delete(spec.name);
+  await refused(t, "COLLECTION_FROZEN", h.write(upload.id, segments[1]!));
+  await refused(t, "COLLECTION_FROZEN", h.commit(upload.id, segments));
+  h.collections.set(spec.name, spec);
+  await h.write(upload.id, segments[1]!);
 
-    const faulty = new FaultyBlobStore(h.deps.store);
-    faulty.fail("complete");
-    const size = BigInt(message.length);
-    const input = { uploadId: upload.id, size, compositeSha256: compositeOf(segments) };
-    await refused(t, "STORE_UNAVAILABLE", commitUpload(h.over(faulty), h.admin, input));
-    faulty.assertAllFired(t);
+  const faulty = new FaultyBlobStore(h.deps.store);
+  faulty.fail("complete");
+  const size = BigInt(message.length);
+  const input = { uploadId: upload.id, size, compositeSha256: compositeOf(segments) };
+  await refused(t, "STORE_UNAVAILABLE", commitUpload(h.over(faulty), h.admin, input));
+  faulty.assertAllFired(t);
 
-    h.collections.delete(spec.name);
-    const row = (await h.deps.database.read(async (tx) => await tx.uploads.find(upload.id)))!;
-    const { version, removedNumbers } = await finishCommit(h.deps, row);
-    t.is(version.number, 2n);
-    t.deepEqual(removedNumbers, []);
-    t.deepEqual(
-      (await listVersions(h.deps, h.admin, { collection: spec.name, ...ALL })).versions.map((v) => v.number),
-      [2n, 1n],
-    );
-    h.collections.set(spec.name, spec);
-  },
-);
+  h.collections.delete(spec.name);
+  const row = (await h.deps.database.read(async (tx) => await tx.uploads.find(upload.id)))!;
+  const { version, removedNumbers } = await finishCommit(h.deps, row);
+  t.is(version.number, 2n);
+  t.deepEqual(removedNumbers, []);
+  t.deepEqual(
+    (await listVersions(h.deps, h.admin, { collection: spec.name, ...ALL })).versions.map((v) => v.number),
+    [2n, 1n],
+  );
+  h.collections.set(spec.name, spec);
+});

@@ -11,22 +11,13 @@ import { recordVerification, verifyVersion } from "../src/app/verify-version.ts"
 import { deleteVersion, getVersion } from "../src/app/versions.ts";
 import { openpgpMessage } from "./support/ciphertext.ts";
 import { FaultyBlobStore } from "./support/faulty-blob-store.ts";
-import { Harness, MIB } from "./support/harness.ts";
+import { type Harness, harnessTest, MIB } from "./support/harness.ts";
 
-const test = anyTest as TestFn<{ h: Harness }>;
+const test = harnessTest(anyTest as TestFn<{ h: Harness }>, { fresh: true });
 const DAY = 24 * 3_600_000;
 const PLAN: VerificationPlan = { everyMs: 30 * DAY, bytesPerSecond: 1_000_000_000n };
 const never = new AbortController().signal;
 const atOnce = async () => {};
-
-test.before(async (t) => {
-  t.context = { h: await Harness.open() };
-});
-test.beforeEach(async (t) => {
-  t.context.h = await t.context.h.reset();
-});
-test.after.always(async (t) => await t.context.h.deps.database.close());
-test.afterEach.always(async (t) => await t.context.h.assertInvariants(t));
 
 /** Puts other bytes in the place of a stored object. */
 async function damage(h: Harness, version: VersionRow, change: (bytes: Uint8Array) => Uint8Array): Promise<Uint8Array> {
@@ -53,7 +44,7 @@ async function health(h: Harness, name: string) {
 
 const see = (h: Harness, name: string, number = 0n) => getVersion(h.deps, h.admin, { collection: name, number });
 
-test.serial("a version is due after half the period, and then whole", async (t) => {
+test("a version is due after half the period, and then whole", async (t) => {
   const { h } = t.context;
   const spec = h.add();
   await h.upload(spec.name, openpgpMessage(3 * MIB + 7));
@@ -70,7 +61,7 @@ test.serial("a version is due after half the period, and then whole", async (t) 
   t.false(await verifyNext(h.deps, PLAN, never, atOnce));
 });
 
-test.serial("the version verified longest ago comes first, and each gets its turn", async (t) => {
+test("the version verified longest ago comes first, and each gets its turn", async (t) => {
   const { h } = t.context;
   const names = [h.add().name, h.add().name, h.add().name];
   for (const name of names) {
@@ -84,43 +75,40 @@ test.serial("the version verified longest ago comes first, and each gets its tur
   }
 });
 
-test.serial(
-  "one flipped bit in any segment is found, named, kept, told by health, and cleared after a repair",
-  async (t) => {
-    const { h } = t.context;
-    for (const index of [0, 1, 2]) {
-      const spec = h.add();
-      const { version } = await h.upload(spec.name, openpgpMessage(2 * MIB + 100));
-      t.is((await health(h, spec.name)).status, "ok");
-      const whole = await damage(h, version, flip(index * MIB + 50));
-      h.clock.advance(16 * DAY);
-      while (await verifyNext(h.deps, PLAN, never, atOnce));
-      const seen = await see(h, spec.name);
-      t.is(seen.damagedSegment, index);
-      t.is(seen.state, "live", "the version stays");
-      const check = await health(h, spec.name);
-      t.is(check.status, "failed");
-      t.regex(check.message, new RegExp(`version 1: segment ${index} `));
-      t.false(await verifyNext(h.deps, PLAN, never, atOnce), "a damaged one waits a day");
+test("one flipped bit in any segment is found, named, kept, told by health, and cleared after a repair", async (t) => {
+  const { h } = t.context;
+  for (const index of [0, 1, 2]) {
+    const spec = h.add();
+    const { version } = await h.upload(spec.name, openpgpMessage(2 * MIB + 100));
+    t.is((await health(h, spec.name)).status, "ok");
+    const whole = await damage(h, version, flip(index * MIB + 50));
+    h.clock.advance(16 * DAY);
+    while (await verifyNext(h.deps, PLAN, never, atOnce));
+    const seen = await see(h, spec.name);
+    t.is(seen.damagedSegment, index);
+    t.is(seen.state, "live", "the version stays");
+    const check = await health(h, spec.name);
+    t.is(check.status, "failed");
+    t.regex(check.message, new RegExp(`version 1: segment ${index} `));
+    t.false(await verifyNext(h.deps, PLAN, never, atOnce), "a damaged one waits a day");
 
-      await h.deps.store.delete(version.key);
-      await h.deps.store.put(version.key, whole);
-      h.clock.advance(DAY);
-      t.true(await verifyNext(h.deps, PLAN, never, atOnce));
-      t.is((await health(h, spec.name)).status, "ok", "whole again");
-      t.is((await see(h, spec.name)).damagedSegment, null);
-    }
-    const kinds = await (h.deps.database as SqlDatabase).query(
-      sql`select kind, count(*)::int as n from audit_events where kind in ('version.damaged', 'version.repaired') group by kind order by kind`,
-    );
-    t.deepEqual(kinds, [
-      { kind: "version.damaged", n: 3 },
-      { kind: "version.repaired", n: 3 },
-    ]);
-  },
-);
+    await h.deps.store.delete(version.key);
+    await h.deps.store.put(version.key, whole);
+    h.clock.advance(DAY);
+    t.true(await verifyNext(h.deps, PLAN, never, atOnce));
+    t.is((await health(h, spec.name)).status, "ok", "whole again");
+    t.is((await see(h, spec.name)).damagedSegment, null);
+  }
+  const kinds = await (h.deps.database as SqlDatabase).query(
+    sql`select kind, count(*)::int as n from audit_events where kind in ('version.damaged', 'version.repaired') group by kind order by kind`,
+  );
+  t.deepEqual(kinds, [
+    { kind: "version.damaged", n: 3 },
+    { kind: "version.repaired", n: 3 },
+  ]);
+});
 
-test.serial("a missing object and one of another size are damage", async (t) => {
+test("a missing object and one of another size are damage", async (t) => {
   const { h } = t.context;
   const spec = h.add();
   const { version } = await h.upload(spec.name, openpgpMessage(5000));
@@ -130,7 +118,7 @@ test.serial("a missing object and one of another size are damage", async (t) => 
   t.regex((await verifyVersion(h.deps, version, { signal: never })).damage, /missing/);
 });
 
-test.serial("a store that is another one, or does not answer, is no damage", async (t) => {
+test("a store that is another one, or does not answer, is no damage", async (t) => {
   const { h } = t.context;
   const spec = h.add();
   const { version } = await h.upload(spec.name, openpgpMessage(5000));
@@ -151,7 +139,7 @@ test.serial("a store that is another one, or does not answer, is no damage", asy
   t.is((await health(h, spec.name)).status, "ok");
 });
 
-test.serial("bytes that were wrong only on the way are no damage", async (t) => {
+test("bytes that were wrong only on the way are no damage", async (t) => {
   const { h } = t.context;
   const spec = h.add();
   const { version } = await h.upload(spec.name, openpgpMessage(MIB));
@@ -166,7 +154,7 @@ test.serial("bytes that were wrong only on the way are no damage", async (t) => 
   t.is(reads, 2);
 });
 
-test.serial("a version whose reading fails holds the others up not longer than once, and comes again", async (t) => {
+test("a version whose reading fails holds the others up not longer than once, and comes again", async (t) => {
   const { h } = t.context;
   const [first, second] = [h.add().name, h.add().name];
   await h.upload(first, openpgpMessage(1000));
@@ -186,7 +174,7 @@ test.serial("a version whose reading fails holds the others up not longer than o
   t.not((await see(h, first)).verifiedAt, null);
 });
 
-test.serial("two servers never verify the same version; one that died leaves its claim for a while", async (t) => {
+test("two servers never verify the same version; one that died leaves its claim for a while", async (t) => {
   const { h } = t.context;
   const spec = h.add();
   await h.upload(spec.name, openpgpMessage(1000));
@@ -202,7 +190,7 @@ test.serial("two servers never verify the same version; one that died leaves its
   t.true(await verifyNext(h.deps, PLAN, never, atOnce), "a server that stops gives its claim back");
 });
 
-test.serial("a version removed while it is read is not marked", async (t) => {
+test("a version removed while it is read is not marked", async (t) => {
   const { h } = t.context;
   const spec = h.add();
   const { version } = await h.upload(spec.name, openpgpMessage(1000));
@@ -212,7 +200,7 @@ test.serial("a version removed while it is read is not marked", async (t) => {
   t.is(row!.damage, "");
 });
 
-test.serial("in the background: what is due is verified, and a stop breaks off what is under way", async (t) => {
+test("in the background: what is due is verified, and a stop breaks off what is under way", async (t) => {
   const { h } = t.context;
   const names = [h.add().name, h.add().name];
   for (const name of names) await h.upload(name, openpgpMessage(MIB + 1));
@@ -233,7 +221,7 @@ test.serial("in the background: what is due is verified, and a stop breaks off w
   t.is(await verified(), 2);
 });
 
-test.serial("the rate adapts to what is stored, up to the bound, which is told when it is too low", (t) => {
+test("the rate adapts to what is stored, up to the bound, which is told when it is too low", (t) => {
   const plan = { everyMs: 10_000, bytesPerSecond: 100n * BigInt(MIB) };
   t.deepEqual(verificationRate(plan, 0n), { rate: BigInt(MIB), isEnough: true });
   t.deepEqual(verificationRate(plan, 500n * BigInt(MIB)), { rate: 100n * BigInt(MIB), isEnough: true });
@@ -241,7 +229,7 @@ test.serial("the rate adapts to what is stored, up to the bound, which is told w
   t.deepEqual(verificationRate(plan, 501n * BigInt(MIB)), { rate: 100n * BigInt(MIB), isEnough: false });
 });
 
-test.serial("a rate that is too low is told only when something is late", async (t) => {
+test("a rate that is too low is told only when something is late", async (t) => {
   const { h } = t.context;
   const spec = h.add();
   await h.upload(spec.name, openpgpMessage(MIB));

@@ -12,20 +12,11 @@ import { abortUpload } from "../src/app/upload-lifecycle.ts";
 import { deleteVersion } from "../src/app/versions.ts";
 import { cutSegments, openpgpMessage } from "./support/ciphertext.ts";
 import { FaultyBlobStore } from "./support/faulty-blob-store.ts";
-import { Harness, MIB, refused } from "./support/harness.ts";
+import { Harness, harnessTest, MIB, refused } from "./support/harness.ts";
 
-const test = anyTest as TestFn<{ h: Harness }>;
+const test = harnessTest(anyTest as TestFn<{ h: Harness }>, { fresh: true });
 const HOUR = 3_600_000;
 const DAY = 24 * HOUR;
-
-test.before(async (t) => {
-  t.context = { h: await Harness.open() };
-});
-test.beforeEach(async (t) => {
-  t.context.h = await t.context.h.reset();
-});
-test.after.always(async (t) => await t.context.h.deps.database.close());
-test.afterEach.always(async (t) => await t.context.h.assertInvariants(t));
 
 async function pendingOf(h: Harness): Promise<PendingBlob[]> {
   const all: PendingBlob[] = [];
@@ -46,84 +37,78 @@ function did({ unknown: _, deletions: __, ...counts }: SweepReport): Record<stri
 
 const whole = { wholeStore: true };
 
-test.serial(
-  "unfinished objects of ended uploads go, also later ones; those of open uploads and foreign ones stay",
-  async (t) => {
-    const { h } = t.context;
-    const { store } = h.deps;
-    const [open, aborted, committed] = [h.add().name, h.add().name, h.add().name];
-    const opened = (await h.begin(open)).upload;
-    const second = { key: opened.key, token: await store.begin(opened.key, opened.id) };
-    const gone = (await h.begin(aborted)).upload;
-    await abortUpload(h.deps, h.admin, { uploadId: gone.id, reason: "" });
-    const { version } = await h.upload(committed, openpgpMessage(1000));
-    t.deepEqual(did(await sweep(h.deps, true)), { cleaned: 1 });
+test("unfinished objects of ended uploads go, also later ones; those of open uploads and foreign ones stay", async (t) => {
+  const { h } = t.context;
+  const { store } = h.deps;
+  const [open, aborted, committed] = [h.add().name, h.add().name, h.add().name];
+  const opened = (await h.begin(open)).upload;
+  const second = { key: opened.key, token: await store.begin(opened.key, opened.id) };
+  const gone = (await h.begin(aborted)).upload;
+  await abortUpload(h.deps, h.admin, { uploadId: gone.id, reason: "" });
+  const { version } = await h.upload(committed, openpgpMessage(1000));
+  t.deepEqual(did(await sweep(h.deps, true)), { cleaned: 1 });
 
-    // As a server leaves them that woke up too late and died.
-    await store.begin(gone.key, gone.id);
-    await store.begin(version.key, version.id);
-    const foreign = { key: "somebody/else", token: await store.begin("somebody/else", "x") };
-    const lost = `collections/${open}/${randomUUID()}`;
-    const unknown = { key: lost, token: await store.begin(lost, "y") };
-    const report = await sweep(h.deps, true);
-    t.deepEqual(did(report), { unfinished: 2 });
-    const left = [{ key: opened.key, token: opened.storeToken! }, second, foreign, unknown];
-    t.deepEqual(new Set(await pendingOf(h)), new Set(left));
-    t.deepEqual(
-      report.unknown.map(({ key, token, isOurs }) => ({ key, token, isOurs })),
-      [
-        { ...foreign, isOurs: false },
-        { ...unknown, isOurs: true },
-      ],
-    );
-    t.is((await store.stat(version.key))?.size, 1000n, "the version of a committed upload stays");
+  // As a server leaves them that woke up too late and died.
+  await store.begin(gone.key, gone.id);
+  await store.begin(version.key, version.id);
+  const foreign = { key: "somebody/else", token: await store.begin("somebody/else", "x") };
+  const lost = `collections/${open}/${randomUUID()}`;
+  const unknown = { key: lost, token: await store.begin(lost, "y") };
+  const report = await sweep(h.deps, true);
+  t.deepEqual(did(report), { unfinished: 2 });
+  const left = [{ key: opened.key, token: opened.storeToken! }, second, foreign, unknown];
+  t.deepEqual(new Set(await pendingOf(h)), new Set(left));
+  t.deepEqual(
+    report.unknown.map(({ key, token, isOurs }) => ({ key, token, isOurs })),
+    [
+      { ...foreign, isOurs: false },
+      { ...unknown, isOurs: true },
+    ],
+  );
+  t.is((await store.stat(version.key))?.size, 1000n, "the version of a committed upload stays");
 
-    h.clock.advance(23 * HOUR);
-    const young = await takeInventory(h.deps, { finished: true, record: true });
-    t.deepEqual(await deletableObjects(h.deps, young), []);
-    h.clock.advance(HOUR);
-    const old = await takeInventory(h.deps, { finished: true, record: true });
-    const deletable = await deletableObjects(h.deps, old);
-    t.deepEqual(
-      deletable.map(({ key }) => key),
-      [lost],
-      "never a foreign one",
-    );
-    await deleteUnknown(h.deps, old, deletable);
-    t.false((await pendingOf(h)).some(({ key }) => key === lost));
-  },
-);
+  h.clock.advance(23 * HOUR);
+  const young = await takeInventory(h.deps, { finished: true, record: true });
+  t.deepEqual(await deletableObjects(h.deps, young), []);
+  h.clock.advance(HOUR);
+  const old = await takeInventory(h.deps, { finished: true, record: true });
+  const deletable = await deletableObjects(h.deps, old);
+  t.deepEqual(
+    deletable.map(({ key }) => key),
+    [lost],
+    "never a foreign one",
+  );
+  await deleteUnknown(h.deps, old, deletable);
+  t.false((await pendingOf(h)).some(({ key }) => key === lost));
+});
 
-test.serial(
-  "unknown objects are reported by a look at the whole store, and deleted only by an explicit act",
-  async (t) => {
-    const { h } = t.context;
-    const { store } = h.deps;
-    const spec = h.add();
-    await h.upload(spec.name, openpgpMessage(1000));
-    const lost = `collections/${spec.name}/${randomUUID()}`;
-    await store.put(lost, new Uint8Array(10));
-    await store.put("notes.txt", new Uint8Array(10));
-    t.deepEqual((await sweep(h.deps, true)).unknown, [], "an ordinary sweep does not read the whole list");
-    const report = await sweep(h.deps, true, whole);
-    t.deepEqual(did(report), {});
-    t.deepEqual(
-      report.unknown.map(({ key, size, isOurs }) => [key, size, isOurs]),
-      [
-        [lost, 10n, true],
-        ["notes.txt", 10n, false],
-      ],
-    );
-    h.clock.advance(10 * DAY);
-    const found = await takeInventory(h.deps, { finished: true, record: true });
-    await deleteUnknown(h.deps, found, await deletableObjects(h.deps, found));
-    t.is(await store.stat(lost), undefined);
-    t.truthy(await store.stat("notes.txt"));
-    t.is((await keysOf(h)).length, 2, "the version and its manifest stay");
-  },
-);
+test("unknown objects are reported by a look at the whole store, and deleted only by an explicit act", async (t) => {
+  const { h } = t.context;
+  const { store } = h.deps;
+  const spec = h.add();
+  await h.upload(spec.name, openpgpMessage(1000));
+  const lost = `collections/${spec.name}/${randomUUID()}`;
+  await store.put(lost, new Uint8Array(10));
+  await store.put("notes.txt", new Uint8Array(10));
+  t.deepEqual((await sweep(h.deps, true)).unknown, [], "an ordinary sweep does not read the whole list");
+  const report = await sweep(h.deps, true, whole);
+  t.deepEqual(did(report), {});
+  t.deepEqual(
+    report.unknown.map(({ key, size, isOurs }) => [key, size, isOurs]),
+    [
+      [lost, 10n, true],
+      ["notes.txt", 10n, false],
+    ],
+  );
+  h.clock.advance(10 * DAY);
+  const found = await takeInventory(h.deps, { finished: true, record: true });
+  await deleteUnknown(h.deps, found, await deletableObjects(h.deps, found));
+  t.is(await store.stat(lost), undefined);
+  t.truthy(await store.stat("notes.txt"));
+  t.is((await keysOf(h)).length, 2, "the version and its manifest stay");
+});
 
-test.serial("what was unknown and then known, or gone, begins anew", async (t) => {
+test("what was unknown and then known, or gone, begins anew", async (t) => {
   const { h } = t.context;
   const spec = h.add();
   await h.begin(spec.name);
@@ -139,7 +124,7 @@ test.serial("what was unknown and then known, or gone, begins anew", async (t) =
   t.deepEqual(await deletableObjects(h.deps, found), []);
 });
 
-test.serial("a database that was rolled back never deletes what was published after it", async (t) => {
+test("a database that was rolled back never deletes what was published after it", async (t) => {
   const { h } = t.context;
   const spec = h.add();
   let later = await Harness.open();
@@ -198,7 +183,7 @@ test.serial("a database that was rolled back never deletes what was published af
   await later.deps.database.close();
 });
 
-test.serial("nothing is deleted in a store that is another one", async (t) => {
+test("nothing is deleted in a store that is another one", async (t) => {
   const { h } = t.context;
   const spec = h.add();
   const { version } = await h.upload(spec.name, openpgpMessage(1000));
@@ -217,7 +202,7 @@ test.serial("nothing is deleted in a store that is another one", async (t) => {
   t.is(await h.deps.store.stat(version.key), undefined);
 });
 
-test.serial("a dry run tells what a sweep then does, and does nothing", async (t) => {
+test("a dry run tells what a sweep then does, and does nothing", async (t) => {
   const { h } = t.context;
   const [a, b, c, d] = [h.add().name, h.add().name, h.add().name, h.add().name];
   await h.begin(a);
@@ -240,7 +225,7 @@ test.serial("a dry run tells what a sweep then does, and does nothing", async (t
   t.deepEqual(did(await sweep(h.deps, true, whole)), {});
 });
 
-test.serial("rows that fail hold nothing up, however many they are", async (t) => {
+test("rows that fail hold nothing up, however many they are", async (t) => {
   const { h } = t.context;
   const spec = h.add({ maxParallelUploads: 1000 });
   const rows = 520;
@@ -260,7 +245,7 @@ test.serial("rows that fail hold nothing up, however many they are", async (t) =
   t.deepEqual(did(await sweep(h.deps, true)), { cleaned: rows - 1 });
 });
 
-test.serial("the manifest of a removed version says so, and goes with it", async (t) => {
+test("the manifest of a removed version says so, and goes with it", async (t) => {
   const { h } = t.context;
   const spec = h.add({ maxBackupsCount: 1 });
   const { version } = await h.upload(spec.name, openpgpMessage(2 * MIB + 5));
@@ -287,7 +272,7 @@ test.serial("the manifest of a removed version says so, and goes with it", async
   t.is((await keysOf(h)).length, 2);
 });
 
-test.serial("a commit that can never end is given up; one that can is not", async (t) => {
+test("a commit that can never end is given up; one that can is not", async (t) => {
   const { h } = t.context;
   const spec = h.add();
   const { upload } = await h.begin(spec.name);

@@ -3,6 +3,7 @@ import { type CommitDeps, finishCommit } from "./commit-upload.ts";
 import { isSameInstallation } from "./installation.ts";
 import { type Inventory, takeInventory, type UnknownObject } from "./inventory.ts";
 import { encodeManifest, manifestKey } from "./manifest.ts";
+import type { PendingBlob } from "./ports.ts";
 import { moveUsage } from "./removal.ts";
 import type { Page, Transaction, UploadRow, VersionRow } from "./repositories.ts";
 import { endUpload, lapse } from "./reservations.ts";
@@ -142,12 +143,14 @@ export async function sweep(deps: SweepDeps, mayDelete: boolean, options: SweepO
       return { unknown: [], leftovers: [], unfinished: [] };
     },
   );
+  const strays = new Map<string, PendingBlob[]>();
+  for (const blob of found.unfinished) strays.set(blob.key, [...(strays.get(blob.key) ?? []), blob]);
   for await (const upload of pages((tx, page) => tx.uploads.uncleaned(page))) {
     const what = `freed the store of an upload that was ${upload.state}`;
-    await act("cleaned", what, ofUpload(upload), async () => await clean(deps, upload));
+    await act("cleaned", what, ofUpload(upload), async () => await clean(deps, upload, strays.get(upload.key) ?? []));
+    strays.delete(upload.key);
   }
-  // A server that died between asking the store and noting its token leaves one nobody wrote down.
-  for (const blob of found.unfinished) {
+  for (const blob of [...strays.values()].flat()) {
     const what = "deleted an unfinished object of an upload that has ended";
     await act("unfinished", what, { key: blob.key }, async () => await deps.store.abort(blob));
   }
@@ -203,12 +206,14 @@ async function endOverdue(deps: SweepDeps, overdue: UploadRow): Promise<boolean>
 }
 
 /** Frees the store of an upload that ended without a version. */
-async function clean(deps: SweepDeps, upload: UploadRow): Promise<void> {
+async function clean(deps: SweepDeps, upload: UploadRow, strays: readonly PendingBlob[]): Promise<void> {
   await deps.attempts.end(
     upload.id,
     new DomainError("UPLOAD_NOT_OPEN", `the upload is ${upload.state}`, { metadata: { state: upload.state } }),
   );
   if (upload.storeToken !== null) await deps.store.abort({ key: upload.key, token: upload.storeToken });
+  // A server that died between asking the store and noting its token leaves an unfinished object nobody wrote down.
+  for (const stray of strays) await deps.store.abort(stray);
   await deps.database.transaction(async (tx) => await tx.uploads.markCleaned(upload.id, tx.now));
 }
 

@@ -223,12 +223,18 @@ export async function refused(t: ExecutionContext, reason: Reason, call: Promise
   return error as DomainError;
 }
 
-/** Declares tests that run on each kind of database, all of a kind on one harness; its counters are checked after each. */
-export function harnessTest(test: TestFn<{ h: Harness }>): DatabaseTest<{ h: Harness }> {
+/**
+ * Declares tests that run on each kind of database, all of a kind on one harness; its counters are checked after each.
+ * @param options.fresh begin each test with an empty database and store.
+ */
+export function harnessTest(
+  test: TestFn<{ h: Harness }>,
+  options: { readonly fresh?: boolean } = {},
+): DatabaseTest<{ h: Harness }> {
   return onEachDatabase(test, {
     open: async (kind) => await Harness.open(kind),
-    use: (t, h) => {
-      t.context = { h };
+    use: async (t, h) => {
+      t.context = { h: options.fresh === true ? await h.reset() : h };
     },
     check: async (t, h) => await h.assertInvariants(t),
     close: async (h) => await h.deps.database.close(),
