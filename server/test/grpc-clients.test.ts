@@ -114,62 +114,71 @@ class Grpcurl {
 }
 
 for (const kind of ["plaintext", "TLS"] as const) {
-  test(`grpcurl over ${kind}: list, describe, login, health, errors, and an upload by streamed messages`, async (t) => {
-    if (!hasPeers(t, "grpcurl", "gpg", ...(kind === "TLS" ? ["openssl"] : []))) return;
-    const { plain, secure, ca, password, folder } = t.context;
-    const grpcurl =
-      kind === "TLS" ? new Grpcurl(["-cacert", ca], hostOf(secure!)) : new Grpcurl(["-plaintext"], hostOf(plain));
+  test.serial(
+    `grpcurl over ${kind}: list, describe, login, health, errors, and an upload by streamed messages`,
+    async (t) => {
+      if (!hasPeers(t, "grpcurl", "gpg", ...(kind === "TLS" ? ["openssl"] : []))) return;
+      const { plain, secure, ca, password, folder } = t.context;
+      const grpcurl =
+        kind === "TLS" ? new Grpcurl(["-cacert", ca], hostOf(secure!)) : new Grpcurl(["-plaintext"], hostOf(plain));
 
-    const list = await grpcurl.raw([], ["list"]);
-    t.is(list.code, 0, list.stderr);
-    for (const service of ["UploadService", "VersionService", "CollectionService", "SessionService"]) {
-      t.true(list.stdout.toString().split("\n").includes(`strongroom.v1.${service}`));
-    }
-    t.regex((await grpcurl.raw([], ["list", "strongroom.v1.UploadService"])).stdout.toString(), /\.CommitUpload$/m);
-    const describe = async (symbol: string) => (await grpcurl.raw([], ["describe", symbol])).stdout.toString();
-    t.regex(await describe("strongroom.v1.UploadService"), /\/\/ Turns the upload into a version\./);
-    t.regex(
-      await describe("strongroom.v1.CommitUploadRequest"),
-      /\/\/ SHA-256 over the SHA-256 digests of all segments/,
-    );
-    t.regex(await describe("strongroom.v1.ErrorReason"), /\/\/ .*\n +ERROR_REASON_QUOTA_EXCEEDED = /);
-    t.regex(await describe("google.rpc.QuotaFailure"), /message QuotaFailure \{/);
-    t.regex((await grpcurl.raw([], ["describe", "strongroom.v1.Nothing"])).stderr, /not found|there is no symbol/i);
+      const list = await grpcurl.raw([], ["list"]);
+      t.is(list.code, 0, list.stderr);
+      for (const service of ["UploadService", "VersionService", "CollectionService", "SessionService"]) {
+        t.true(list.stdout.toString().split("\n").includes(`strongroom.v1.${service}`));
+      }
+      t.regex((await grpcurl.raw([], ["list", "strongroom.v1.UploadService"])).stdout.toString(), /\.CommitUpload$/m);
+      const describe = async (symbol: string) => (await grpcurl.raw([], ["describe", symbol])).stdout.toString();
+      t.regex(await describe("strongroom.v1.UploadService"), /\/\/ Turns the upload into a version\./);
+      t.regex(
+        await describe("strongroom.v1.CommitUploadRequest"),
+        /\/\/ SHA-256 over the SHA-256 digests of all segments/,
+      );
+      t.regex(await describe("strongroom.v1.ErrorReason"), /\/\/ .*\n +ERROR_REASON_QUOTA_EXCEEDED = /);
+      t.regex(await describe("google.rpc.QuotaFailure"), /message QuotaFailure \{/);
+      t.regex((await grpcurl.raw([], ["describe", "strongroom.v1.Nothing"])).stderr, /not found|there is no symbol/i);
 
-    grpcurl.token = (await grpcurl.call(t, "SessionService/Login", { username: "admin", password })).token;
-    const upload = (await grpcurl.call(t, "UploadService/CreateUpload", { collection: "db", request_id: randomUUID() }))
-      .upload;
-    const dump = await gpgMessage(folder, 300_000);
-    const header = { upload_id: upload.uploadId, index: 0, size: dump.length, sha256: sha256(dump).toString("base64") };
-    const chunks = [dump.subarray(0, 100_000), dump.subarray(100_000)].map((c) => ({ chunk: c.toString("base64") }));
-    await grpcurl.call(t, "UploadService/WriteSegment", { header }, ...chunks);
-    const composite = sha256(sha256(dump)).toString("base64");
-    const commit = { upload_id: upload.uploadId, size: dump.length, composite_sha256: composite };
-    const { version } = await grpcurl.call(t, "UploadService/CommitUpload", commit);
-    t.is(version.size, String(dump.length));
-    const { versions } = await grpcurl.call(t, "VersionService/ListVersions", { collection: "db" });
-    t.true(versions.some((each: { number: string }) => each.number === version.number));
-    const health = await grpcurl.call(t, "CollectionService/GetCollectionHealth", { collection: "db" });
-    t.is(health.status, "HEALTH_STATUS_OK");
+      grpcurl.token = (await grpcurl.call(t, "SessionService/Login", { username: "admin", password })).token;
+      const upload = (
+        await grpcurl.call(t, "UploadService/CreateUpload", { collection: "db", request_id: randomUUID() })
+      ).upload;
+      const dump = await gpgMessage(folder, 300_000);
+      const header = {
+        upload_id: upload.uploadId,
+        index: 0,
+        size: dump.length,
+        sha256: sha256(dump).toString("base64"),
+      };
+      const chunks = [dump.subarray(0, 100_000), dump.subarray(100_000)].map((c) => ({ chunk: c.toString("base64") }));
+      await grpcurl.call(t, "UploadService/WriteSegment", { header }, ...chunks);
+      const composite = sha256(sha256(dump)).toString("base64");
+      const commit = { upload_id: upload.uploadId, size: dump.length, composite_sha256: composite };
+      const { version } = await grpcurl.call(t, "UploadService/CommitUpload", commit);
+      t.is(version.size, String(dump.length));
+      const { versions } = await grpcurl.call(t, "VersionService/ListVersions", { collection: "db" });
+      t.true(versions.some((each: { number: string }) => each.number === version.number));
+      const health = await grpcurl.call(t, "CollectionService/GetCollectionHealth", { collection: "db" });
+      t.is(health.status, "HEALTH_STATUS_OK");
 
-    const quota = await grpcurl.refused(t, "UploadService/CreateUpload", {
-      collection: "db",
-      expected_size: "1125899906842624",
-    });
-    t.is(quota.code, 8);
-    t.is(quota.QuotaFailure.violations[0].subject, "collection");
-    t.is(quota.ErrorInfo.reason, "ERROR_REASON_QUOTA_EXCEEDED");
-    t.is(quota.ErrorInfo.metadata.limit, "collection");
-    const field = await grpcurl.refused(t, "UploadService/CreateUpload", { collection: "" });
-    t.is(field.BadRequest.fieldViolations[0].field, "collection");
-    t.truthy(field.RequestInfo.requestId);
-    await grpcurl.call(t, "UploadService/CreateUpload", { collection: "busy" });
-    const busy = await grpcurl.refused(t, "UploadService/CreateUpload", { collection: "busy" });
-    t.is(busy.ErrorInfo.reason, "ERROR_REASON_COLLECTION_BUSY");
-    t.regex(busy.RetryInfo.retryDelay, /^\d+(\.\d+)?s$/);
-  });
+      const quota = await grpcurl.refused(t, "UploadService/CreateUpload", {
+        collection: "db",
+        expected_size: "1125899906842624",
+      });
+      t.is(quota.code, 8);
+      t.is(quota.QuotaFailure.violations[0].subject, "collection");
+      t.is(quota.ErrorInfo.reason, "ERROR_REASON_QUOTA_EXCEEDED");
+      t.is(quota.ErrorInfo.metadata.limit, "collection");
+      const field = await grpcurl.refused(t, "UploadService/CreateUpload", { collection: "" });
+      t.is(field.BadRequest.fieldViolations[0].field, "collection");
+      t.truthy(field.RequestInfo.requestId);
+      await grpcurl.call(t, "UploadService/CreateUpload", { collection: "busy" });
+      const busy = await grpcurl.refused(t, "UploadService/CreateUpload", { collection: "busy" });
+      t.is(busy.ErrorInfo.reason, "ERROR_REASON_COLLECTION_BUSY");
+      t.regex(busy.RetryInfo.retryDelay, /^\d+(\.\d+)?s$/);
+    },
+  );
 
-  test(`Python's grpcio over ${kind}: login, upload in three calls, download, error details`, async (t) => {
+  test.serial(`Python's grpcio over ${kind}: login, upload in three calls, download, error details`, async (t) => {
     if (!hasPeers(t, "python-grpc-tools-protoc", "gpg", ...(kind === "TLS" ? ["openssl"] : []))) return;
     const { plain, secure, ca, password, folder } = t.context;
     const generated = join(folder, `python-${kind}`);
@@ -195,7 +204,7 @@ for (const kind of ["plaintext", "TLS"] as const) {
   });
 }
 
-test("buf curl by reflection, in Connect and gRPC, over plaintext and TLS", async (t) => {
+test.serial("buf curl by reflection, in Connect and gRPC, over plaintext and TLS", async (t) => {
   if (!hasPeers(t, "openssl")) return;
   const { plain, secure, ca, password } = t.context;
   const buf = join(ROOT, "node_modules/.bin/buf");
@@ -218,7 +227,7 @@ test("buf curl by reflection, in Connect and gRPC, over plaintext and TLS", asyn
   }
 });
 
-test("the grpcurl page of the documentation runs as it stands there", async (t) => {
+test.serial("the grpcurl page of the documentation runs as it stands there", async (t) => {
   if (!hasPeers(t, "grpcurl", "gpg", "jq")) return;
   const { plain, password, folder } = t.context;
   const page = await readFile(join(ROOT, "docs/api.md"), "utf8");

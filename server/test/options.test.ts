@@ -522,7 +522,7 @@ test("the defaults that the help shows are those that apply", (t) => {
 
 test("the examples of the help are good", (t) => {
   const examples = [...serveHelp().matchAll(/strongroom serve((?: --\S+ \S+)*)$/gm)].map((match) => match[1]!.trim());
-  t.is(examples.length, 4);
+  t.is(examples.length, 6);
   for (const example of examples) {
     t.notThrows(() => parse(example === "" ? [] : example.replaceAll('"', "").split(" ")));
   }

@@ -317,7 +317,7 @@ test("a commit with a wrong size or digest is refused and leaves the upload open
 
 test("somebody else's upload does not exist", async (t) => {
   const { h } = t.context;
-  const spec = h.add({ accessControl: [{ userName: "mallory", roles: ["collectionManager"] }] });
+  const spec = h.add({ accessControl: [{ userName: "mallory", roles: ["backupUploader"] }] });
   const mallory = principal(user("mallory"));
   const withKey = principal(h.admin.user, { accessKey: "key" });
   const { upload } = await h.begin(spec.name);
