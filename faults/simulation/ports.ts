@@ -60,7 +60,7 @@ export function gatedDatabase(inner: Database, seam: Seam): Database {
       await stop(seam, "before a query");
       return await scheduler.working(async () => await inner.read(work));
     },
-    installation: () => inner.installation(),
+    installation: () => scheduler.working(async () => await inner.installation()),
     startRecovery: (id) => inner.startRecovery(id),
     finishRecovery: () => inner.finishRecovery(),
     exclusively: (name, work) => inner.exclusively(name, work),

@@ -42,8 +42,9 @@ export async function playScenario(harness: Harness, seed: string): Promise<Scen
   // A name of its own, since one database serves many scenarios; what it left must be ended, or this one's sweeps would meet it.
   const tenant = random.chance(0.4) ? `t-${seed}` : "";
   const specs = policies(random, seed, tenant);
+  const database = harness.deps.database as Queryable;
   const world = new World({
-    database: harness.deps.database as Queryable,
+    database,
     store,
     clock: harness.clock,
     settings: SETTINGS,
@@ -55,7 +56,9 @@ export async function playScenario(harness: Harness, seed: string): Promise<Scen
     organization: { name: tenant, maxTotalSize: tenant === "" ? undefined : BigInt(random.int(3, 12) * MIB) },
     reopen: root === undefined ? undefined : reopen,
   });
-  await store.put(INSTALLATION_KEY, new TextEncoder().encode("{}"));
+  // Every scenario has a new store beside the one database.
+  const marker = { installation_id: (await database.installation()).id };
+  await store.put(INSTALLATION_KEY, new TextEncoder().encode(JSON.stringify(marker)));
   const clients: Client[] = [];
   let failure: string | undefined;
   try {
