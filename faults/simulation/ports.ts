@@ -144,6 +144,18 @@ export function gatedStore(inner: BlobStore, seam: Seam): BlobStore {
         },
         2,
       ),
+    async putStream(input, body) {
+      await stop(seam, "before putStream", input.signal);
+      const passed = gatedBody(seam, body, input.signal);
+      const size = await scheduler
+        .working(async () => await inner.putStream(input, passed))
+        .catch(async (error) => {
+          if (operation.dead) await NEVER;
+          throw error;
+        });
+      await stop(seam, "after putStream", input.signal);
+      return size;
+    },
     abort: (blob) =>
       call("abort", () => inner.abort(blob), { before: "store.abort before", after: "store.abort answer lost" }),
     async *listPending() {

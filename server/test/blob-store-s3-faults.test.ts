@@ -5,11 +5,14 @@ import { BlobNotFoundError, type BlobStore, BlobStoreError, BlobStoreUnavailable
 import type { S3Location } from "../src/storage-url.ts";
 import {
   begin,
+  body,
   bytesOf,
   collect,
+  eventually,
   HangingBody,
   never,
   partsOf,
+  placementFor,
   read,
   storedIndexes,
   threeParts,
@@ -154,6 +157,69 @@ serial("small calls are repeated, and reading says that it was cut off", async (
     instanceOf: BlobStoreUnavailableError,
     message: /broke off/,
   });
+});
+
+for (const operation of ["begin", "part", "complete", "put"] as const) {
+  for (const fault of ["lose-answer", "busy", "error"] as const satisfies S3Fault[]) {
+    serial(`a body of unknown length is stored in spite of "${fault}" of ${operation}`, async (t, { proxy, store }) => {
+      const { data } = threeParts(store, t.title);
+      const bytes = operation === "put" ? data.subarray(0, 1_000_000) : data;
+      proxy.fail(operation, fault);
+      const { segmentSize: partSize } = placementFor(store);
+      const input = { key: "dumps/1", uploadId: "upload-1", partSize, signal: never };
+      t.is(await store.putStream(input, body(bytes)), BigInt(bytes.length));
+      t.is((await store.stat("dumps/1"))?.uploadId, "upload-1");
+      t.true((await read(store, "dumps/1", { length: bytes.length })).equals(bytes));
+      t.deepEqual(await collect(store.listPending()), []);
+    });
+  }
+}
+
+for (const fault of ["error-in-200", "cut-200"] as const satisfies S3Fault[]) {
+  serial(`a body of unknown length is stored in spite of "${fault}" of complete`, async (t, { proxy, store }) => {
+    const { data } = threeParts(store, t.title);
+    proxy.fail("complete", fault);
+    const { segmentSize: partSize } = placementFor(store);
+    await store.putStream({ key: "dumps/1", uploadId: "upload-1", partSize, signal: never }, body(data));
+    t.true((await read(store, "dumps/1")).equals(data));
+    t.deepEqual(await collect(store.listPending()), []);
+  });
+}
+
+serial(
+  "a stream's completion that keeps failing leaves nothing once the store says that there is no object",
+  async (t, { proxy, store }) => {
+    const { data } = threeParts(store, t.title);
+    const { segmentSize: partSize } = placementFor(store);
+    const input = { key: "dumps/1", uploadId: "upload-1", partSize, signal: never };
+    proxy.fail("complete", "error", 4);
+    await t.throwsAsync(store.putStream(input, body(data)), { instanceOf: BlobStoreUnavailableError });
+    t.is(await store.stat("dumps/1"), undefined);
+    t.deepEqual(await collect(store.listPending()), []);
+    // A part that keeps failing ends a body that is silent.
+    proxy.fail("part", "busy", 4);
+    const hanging = new HangingBody(data);
+    await t.throwsAsync(store.putStream(input, hanging), { instanceOf: BlobStoreUnavailableError });
+    await eventually(() => hanging.released);
+    t.deepEqual(await collect(store.listPending()), []);
+    await store.putStream(input, body(data));
+    t.true((await read(store, "dumps/1")).equals(data));
+  },
+);
+
+serial("while nobody knows what came of a stream's completion, nothing is removed", async (t, { proxy, store }) => {
+  const { data } = threeParts(store, t.title);
+  const { segmentSize: partSize } = placementFor(store);
+  const input = { key: "dumps/1", uploadId: "upload-1", partSize, signal: never };
+  const aborts = proxy.seen.get("abort") ?? 0;
+  // The completion takes effect. HEAD is answered twice before it and not after it: by four tries to complete, and four to find out.
+  proxy.fail("head", "none", 2);
+  proxy.fail("head", "error", 8);
+  proxy.fail("complete", "lose-answer");
+  await t.throwsAsync(store.putStream(input, body(data)), { instanceOf: BlobStoreUnavailableError });
+  t.is(proxy.seen.get("abort") ?? 0, aborts);
+  t.true((await read(store, "dumps/1")).equals(data));
+  t.is(await store.putStream(input, body(data)), BigInt(data.length));
 });
 
 serial("a server that is killed in the middle of a part costs that part alone", async (t, { peer, store }) => {

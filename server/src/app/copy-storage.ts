@@ -3,7 +3,6 @@ import { bytesEqual, chooseSegmentSize } from "../domain/segments.ts";
 import { INSTALLATION_KEY, installationIdOf } from "./installation.ts";
 import { decodeDigests, isManifestKey, type ManifestDigests, manifestKey } from "./manifest.ts";
 import { type BlobStat, type BlobStore, BlobStoreError, type ListedBlob } from "./ports.ts";
-import { storeStream } from "./store-stream.ts";
 
 /** What {@link copyStorage} needs. */
 export interface CopyDeps {
@@ -134,7 +133,7 @@ async function copyObject(deps: CopyDeps, key: string, size: bigint): Promise<Co
   // The manifest's own segments where they fit, so that S3's composite checksum is the version's.
   const least = digests?.segmentSize ?? LEAST_PART;
   const partSize = chooseSegmentSize(source.size, least, to.capabilities);
-  await storeStream(to, { key, uploadId: source.uploadId, partSize, signal }, body);
+  await to.putStream({ key, uploadId: source.uploadId, partSize, signal }, body);
   return { key, size: source.size, outcome: "copied", verified: digests !== undefined };
 }
 

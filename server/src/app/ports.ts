@@ -58,6 +58,16 @@ export interface PartPlacement {
   readonly segmentSize: bigint;
 }
 
+/** A body of unknown length that becomes an object. */
+export interface StreamInput {
+  readonly key: string;
+  /** Kept with the object, as by {@link BlobStore.begin}. */
+  readonly uploadId: string;
+  /** Size in bytes of every part but the last; at least the store's least part. A few parts are in memory at once. */
+  readonly partSize: bigint;
+  readonly signal: AbortSignal;
+}
+
 /**
  * Keeps objects. One suite (`server/test/support/blob-store-suite.ts`) is the specification that every adapter and decorator passes.
  *
@@ -90,6 +100,15 @@ export interface BlobStore {
    * after success succeeds. Throws {@link BlobNotFoundError} when neither the unfinished nor the finished object exists.
    */
   complete(blob: PendingBlob, uploadId: string, parts: readonly BlobPart[]): Promise<void>;
+  /**
+   * Stores a body of unknown length as one object. Holds a few parts in memory, and copies what it takes from the body. A body that breaks off and a signal
+   * that aborts leave neither an object nor an unfinished one, as far as the store can still be reached. When the answer to the last step is lost, the store
+   * is asked what came of it; only while it cannot say does everything stay, and the call may be repeated. An object of another upload, or of another size,
+   * is never replaced; storing the same again succeeds. From the moment the last step has begun the signal has no effect.
+   * @returns the size in bytes.
+   * @throws the body's own error, the signal's reason, BlobStoreError.
+   */
+  putStream(input: StreamInput, body: AsyncIterable<Uint8Array>): Promise<bigint>;
   /** Deletes an unfinished object; one that is finished or unknown is left alone. */
   abort(blob: PendingBlob): Promise<void>;
   /** Every unfinished object of this installation, as far as the store lists them: some forget, or list none. The token of each still works. */

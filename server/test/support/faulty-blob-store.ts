@@ -8,6 +8,7 @@ import type {
   PartPlacement,
   PendingBlob,
   StoredPart,
+  StreamInput,
 } from "../../src/app/ports.ts";
 import { BlobStoreError } from "../../src/app/ports.ts";
 
@@ -36,7 +37,7 @@ export interface Stall {
   release(): void;
 }
 
-const STREAMING: ReadonlySet<FaultyOperation> = new Set(["writePart", "read", "list", "listPending"]);
+const STREAMING: ReadonlySet<FaultyOperation> = new Set(["writePart", "putStream", "read", "list", "listPending"]);
 const REPEATABLE: ReadonlySet<FaultyOperation> = new Set(["begin", "complete", "abort", "put", "delete"]);
 
 interface Fault {
@@ -125,12 +126,9 @@ export class FaultyBlobStore implements BlobStore {
     body: AsyncIterable<Uint8Array>,
     signal: AbortSignal,
   ): Promise<void> {
-    const faults = this.#due("writePart");
-    const inMiddle = faults.filter(({ when }) => when === "during");
-    // A fault in the middle reaches the inner store as its body breaking off, and so is cleaned up there as a broken connection would be.
-    const passed = inMiddle.length > 0 ? this.#stream(inMiddle, body, signal) : body;
-    const write = () => this.#inner.writePart(blob, part, placement, passed, signal);
-    return this.#around(faults, write, signal);
+    return this.#withBody("writePart", body, signal, (passed) =>
+      this.#inner.writePart(blob, part, placement, passed, signal),
+    );
   }
 
   listParts(blob: PendingBlob): Promise<StoredPart[]> {
@@ -139,6 +137,10 @@ export class FaultyBlobStore implements BlobStore {
 
   complete(blob: PendingBlob, uploadId: string, parts: readonly BlobPart[]): Promise<void> {
     return this.#call("complete", () => this.#inner.complete(blob, uploadId, parts));
+  }
+
+  putStream(input: StreamInput, body: AsyncIterable<Uint8Array>): Promise<bigint> {
+    return this.#withBody("putStream", body, input.signal, (passed) => this.#inner.putStream(input, passed));
   }
 
   abort(blob: PendingBlob): Promise<void> {
@@ -205,6 +207,19 @@ export class FaultyBlobStore implements BlobStore {
 
   #call<T>(operation: FaultyOperation, perform: () => Promise<T>): Promise<T> {
     return this.#around(this.#due(operation), perform);
+  }
+
+  #withBody<T>(
+    operation: FaultyOperation,
+    body: AsyncIterable<Uint8Array>,
+    signal: AbortSignal,
+    perform: (body: AsyncIterable<Uint8Array>) => Promise<T>,
+  ): Promise<T> {
+    const faults = this.#due(operation);
+    const inMiddle = faults.filter(({ when }) => when === "during");
+    // A fault in the middle reaches the inner store as its body breaking off, and so is cleaned up there as a broken connection would be.
+    const passed = inMiddle.length > 0 ? this.#stream(inMiddle, body, signal) : body;
+    return this.#around(faults, () => perform(passed), signal);
   }
 
   async #around<T>(faults: readonly Fault[], perform: () => Promise<T>, signal?: AbortSignal): Promise<T> {

@@ -8,6 +8,7 @@ export type S3Operation = "begin" | "part" | "list-parts" | "complete" | "abort"
 /**
  * What goes wrong with a request:
  *
+ * - `none`: nothing, so that a fault strikes a later one;
  * - `lose-answer`: it takes effect, but the connection breaks before the answer;
  * - `cut`: the connection breaks in the middle, on the way there or, for reading, back;
  * - `stall`: nothing is read and nothing is said;
@@ -16,7 +17,16 @@ export type S3Operation = "begin" | "part" | "list-parts" | "complete" | "abort"
  * - `cut-200`: 200 with blanks, then the end: what is left when S3 dies while it completes;
  * - `early-ok`: 200 before the body was read.
  */
-export type S3Fault = "lose-answer" | "cut" | "stall" | "busy" | "error" | "error-in-200" | "cut-200" | "early-ok";
+export type S3Fault =
+  | "none"
+  | "lose-answer"
+  | "cut"
+  | "stall"
+  | "busy"
+  | "error"
+  | "error-in-200"
+  | "cut-200"
+  | "early-ok";
 
 /** A real HTTP proxy in front of an S3 server. It passes the Host header on, which the signature covers. */
 export interface S3FaultProxy {

@@ -1,4 +1,3 @@
-import { setTimeout as sleep } from "node:timers/promises";
 import type {
   BlobPart,
   BlobStat,
@@ -8,15 +7,14 @@ import type {
   PartPlacement,
   PendingBlob,
   StoredPart,
+  StreamInput,
 } from "../../app/ports.ts";
-import { BlobStoreUnavailableError } from "../../app/ports.ts";
-
-/** Waits before the second, third and fourth try, in milliseconds; each is shortened at random by up to half. */
-const WAITS_MS = [100, 400, 1600];
+import { retried } from "./retried.ts";
 
 /**
  * Repeats small calls of another store that fail in passing, as the port allows for all of them. Calls that stream are not repeated here: a part's bytes are
- * with the client, which sends them again, and readers and listings go on by themselves.
+ * with the client, which sends them again, a body of
+ * unknown length is the adapter's, which has its parts, and readers and listings go on by themselves.
  */
 export class RetryingBlobStore implements BlobStore {
   readonly #inner: BlobStore;
@@ -49,6 +47,10 @@ export class RetryingBlobStore implements BlobStore {
 
   complete(blob: PendingBlob, uploadId: string, parts: readonly BlobPart[]): Promise<void> {
     return retried(() => this.#inner.complete(blob, uploadId, parts));
+  }
+
+  putStream(input: StreamInput, body: AsyncIterable<Uint8Array>): Promise<bigint> {
+    return this.#inner.putStream(input, body);
   }
 
   abort(blob: PendingBlob): Promise<void> {
@@ -86,16 +88,4 @@ export class RetryingBlobStore implements BlobStore {
   close(): Promise<void> {
     return this.#inner.close();
   }
-}
-
-async function retried<T>(call: () => Promise<T>): Promise<T> {
-  for (const wait of WAITS_MS) {
-    try {
-      return await call();
-    } catch (error) {
-      if (!(error instanceof BlobStoreUnavailableError)) throw error;
-    }
-    await sleep(wait * (1 - Math.random() / 2));
-  }
-  return await call();
 }

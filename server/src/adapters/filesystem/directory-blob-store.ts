@@ -8,6 +8,7 @@ import type {
   ListedBlob,
   PartPlacement,
   PendingBlob,
+  StreamInput,
 } from "../../app/ports.ts";
 import { BlobNotFoundError, BlobStoreError } from "../../app/ports.ts";
 import {
@@ -18,6 +19,7 @@ import {
   contiguousSize,
   partOffset,
 } from "../blob-store/blob-checks.ts";
+import { storeStream } from "../blob-store/store-stream.ts";
 import { acquireFileLock, type FileLock } from "../file-lock/file-lock.ts";
 import { eachOnDisk, onDisk } from "./disk-error.ts";
 import { createDurably, DIRECTORY_MODE, syncDirectory, syncUpTo } from "./durable-files.ts";
@@ -149,6 +151,10 @@ export class DirectoryBlobStore implements BlobStore {
       await this.#tree.syncPlace(key);
       await this.#removePending(blob);
     });
+  }
+
+  putStream(input: StreamInput, body: AsyncIterable<Uint8Array>): Promise<bigint> {
+    return storeStream(this, input, body);
   }
 
   async abort(blob: PendingBlob): Promise<void> {

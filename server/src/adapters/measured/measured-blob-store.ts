@@ -8,6 +8,7 @@ import {
   type PartPlacement,
   type PendingBlob,
   type StoredPart,
+  type StreamInput,
 } from "../../app/ports.ts";
 
 /** How a call of a store ended: `missing` for an object that is not there, `canceled` when the caller or its body ended it. */
@@ -40,22 +41,16 @@ export class MeasuredBlobStore implements BlobStore {
     return this.#timed("begin", () => this.#inner.begin(key, uploadId));
   }
 
-  async writePart(
+  writePart(
     blob: PendingBlob,
     part: BlobPart,
     placement: PartPlacement,
     body: AsyncIterable<Uint8Array>,
     signal: AbortSignal,
   ): Promise<void> {
-    const waited: Waited = { seconds: 0, failed: false };
-    const started = performance.now();
-    try {
-      await this.#inner.writePart(blob, part, placement, awaited(body, waited), signal);
-      this.#tell("writePart", started, waited, "ok");
-    } catch (error) {
-      this.#tell("writePart", started, waited, waited.failed || signal.aborted ? "canceled" : outcomeOf(error));
-      throw error;
-    }
+    return this.#timedBody("writePart", body, signal, (passed) =>
+      this.#inner.writePart(blob, part, placement, passed, signal),
+    );
   }
 
   listParts(blob: PendingBlob): Promise<StoredPart[]> {
@@ -64,6 +59,11 @@ export class MeasuredBlobStore implements BlobStore {
 
   complete(blob: PendingBlob, uploadId: string, parts: readonly BlobPart[]): Promise<void> {
     return this.#timed("complete", () => this.#inner.complete(blob, uploadId, parts));
+  }
+
+  /** The time includes that of parts that were sent while the next was waited for, less all waiting, so it is a lower bound. */
+  putStream(input: StreamInput, body: AsyncIterable<Uint8Array>): Promise<bigint> {
+    return this.#timedBody("putStream", body, input.signal, (passed) => this.#inner.putStream(input, passed));
   }
 
   abort(blob: PendingBlob): Promise<void> {
@@ -110,6 +110,25 @@ export class MeasuredBlobStore implements BlobStore {
       return result;
     } catch (error) {
       this.#observe(operation, since(started), outcomeOf(error));
+      throw error;
+    }
+  }
+
+  /** Takes the time waited for the body out. */
+  async #timedBody<T>(
+    operation: string,
+    body: AsyncIterable<Uint8Array>,
+    signal: AbortSignal,
+    work: (body: AsyncIterable<Uint8Array>) => Promise<T>,
+  ): Promise<T> {
+    const waited: Waited = { seconds: 0, failed: false };
+    const started = performance.now();
+    try {
+      const result = await work(awaited(body, waited));
+      this.#tell(operation, started, waited, "ok");
+      return result;
+    } catch (error) {
+      this.#tell(operation, started, waited, waited.failed || signal.aborted ? "canceled" : outcomeOf(error));
       throw error;
     }
   }

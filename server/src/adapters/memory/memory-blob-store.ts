@@ -7,6 +7,7 @@ import type {
   PartPlacement,
   PendingBlob,
   StoredPart,
+  StreamInput,
 } from "../../app/ports.ts";
 import { BlobNotFoundError, BlobStoreError } from "../../app/ports.ts";
 import {
@@ -21,6 +22,7 @@ import {
   READ_CHUNK_BYTES,
 } from "../blob-store/blob-checks.ts";
 import { declaredBody } from "../blob-store/declared-body.ts";
+import { storeStream } from "../blob-store/store-stream.ts";
 
 /** Options of {@link MemoryBlobStore}. */
 export interface MemoryBlobStoreOptions {
@@ -119,6 +121,10 @@ export class MemoryBlobStore implements BlobStore {
     const chunks = this.#discard ? undefined : parts.flatMap(({ index }) => pending.parts.get(index)?.chunks ?? []);
     this.#objects.set(blob.key, { uploadId, size, chunks });
     this.#drop(blob);
+  }
+
+  putStream(input: StreamInput, body: AsyncIterable<Uint8Array>): Promise<bigint> {
+    return storeStream(this, input, body);
   }
 
   async abort(blob: PendingBlob): Promise<void> {

@@ -1,4 +1,4 @@
-import type { S3Client } from "@aws-sdk/client-s3";
+import type { PutObjectCommand, S3Client } from "@aws-sdk/client-s3";
 import {
   AbortMultipartUploadCommand,
   CreateMultipartUploadCommand,
@@ -13,6 +13,9 @@ import { isNoSuchUpload } from "./s3-error.ts";
 
 /** Small calls are given up after this long, in milliseconds. */
 export const CALL_MS = 60_000;
+
+/** Completing may take a store minutes: some copy all parts together. In milliseconds. */
+export const COMPLETE_MS = 30 * 60_000;
 
 /** Key of the metadata that says which upload an object came from. */
 export const UPLOAD_ID_METADATA = "strongroom-upload-id";
@@ -83,7 +86,7 @@ export async function sendPart(
   { key, uploadId }: MultipartUpload,
   part: OutgoingPart,
   body: PartBody,
-): Promise<void> {
+): Promise<{ readonly etag: string | undefined }> {
   const command = new UploadPartCommand({
     Bucket: name,
     Key: key,
@@ -96,16 +99,22 @@ export async function sendPart(
       ? {}
       : { ChecksumSHA256: Buffer.from(part.checksumSha256).toString("base64") }),
   });
-  const payloadHash = Buffer.from(part.payloadSha256).toString("hex");
-  // The signer takes the hash it finds, instead of computing one or leaving the payload unsigned.
-  command.middlewareStack.add(
+  signPayload(command, part.payloadSha256);
+  const { ETag } = await client.send(command);
+  return { etag: ETag };
+}
+
+/** Has a request signed with this payload hash. The signer takes the hash it finds, instead of computing one or leaving the payload unsigned. */
+export function signPayload(command: UploadPartCommand | PutObjectCommand, sha256: Uint8Array): void {
+  const payloadHash = Buffer.from(sha256).toString("hex");
+  const { middlewareStack } = command as UploadPartCommand;
+  middlewareStack.add(
     (next) => async (args) => {
       (args.request as { headers: Record<string, string> }).headers["x-amz-content-sha256"] = payloadHash;
       return await next(args);
     },
     { step: "build", name: "payloadHash" },
   );
-  await client.send(command);
 }
 
 /** Every part, by number; pages of any size. */

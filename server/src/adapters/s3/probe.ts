@@ -83,7 +83,7 @@ async function verifiesChecksums(bucket: Bucket, prefix: string, place: string):
 }
 
 /** Whether the store refuses a part; other failures than a refusal are passed on. */
-async function refuses(send: () => Promise<void>): Promise<boolean> {
+async function refuses(send: () => Promise<unknown>): Promise<boolean> {
   try {
     await send();
     return false;

@@ -1,5 +1,6 @@
 import { createHash } from "node:crypto";
 import { CompleteMultipartUploadCommand, DeleteObjectCommand, PutObjectCommand } from "@aws-sdk/client-s3";
+import { abortable } from "../../app/abortable.ts";
 import type {
   BlobPart,
   BlobStat,
@@ -9,6 +10,7 @@ import type {
   PartPlacement,
   PendingBlob,
   StoredPart,
+  StreamInput,
 } from "../../app/ports.ts";
 import { BlobNotFoundError, BlobStoreError, BlobStoreUnavailableError } from "../../app/ports.ts";
 import {
@@ -21,8 +23,11 @@ import {
   isBlobKey,
   partOffset,
 } from "../blob-store/blob-checks.ts";
+import { retried } from "../blob-store/retried.ts";
+import { storeStream } from "../blob-store/store-stream.ts";
 import {
   type Bucket,
+  COMPLETE_MS,
   callOptions,
   createUpload,
   listParts,
@@ -37,9 +42,7 @@ import { PartBody } from "./part-request.ts";
 import { PROBE_FOLDER, type S3Abilities } from "./probe.ts";
 import { readBody } from "./read-body.ts";
 import { isNoSuchKey, storeError } from "./s3-error.ts";
-
-/** Completing may take a store minutes: some copy all parts together. In milliseconds. */
-const COMPLETE_MS = 30 * 60_000;
+import { LEAST_STREAM_PART, StreamUpload } from "./stream-upload.ts";
 
 /** What {@link S3BlobStore} is made of. */
 export interface S3BlobStoreOptions {
@@ -125,6 +128,28 @@ export class S3BlobStore implements BlobStore {
       if (await this.#isFinished(wanted)) return;
       throw storeError(`complete ${key}`, error);
     }
+  }
+
+  /** Through lib-storage, see {@link StreamUpload}; parts smaller than it takes go the way of other stores. */
+  async putStream(input: StreamInput, body: AsyncIterable<Uint8Array>): Promise<bigint> {
+    const { key, uploadId, partSize } = input;
+    assertBlobKey(key);
+    if (partSize < LEAST_STREAM_PART) return await storeStream(this, input, body);
+    const options = {
+      bucket: this.#bucket,
+      abilities: this.#abilities,
+      capabilities: this.capabilities,
+      key: this.#prefix + key,
+      name: key,
+      isFinished: (size: bigint) => this.#isFinished({ key, uploadId, size }),
+    };
+    const found = await retried(() => this.stat(key), input.signal);
+    if (found === undefined) return await new StreamUpload(options, input).run(body);
+    // Nothing is sent for what is there; whether it is the same shows at the end of the body.
+    let size = 0n;
+    for await (const chunk of abortable(body, input.signal)) size += BigInt(chunk.length);
+    await this.#isFinished({ key, uploadId, size });
+    return size;
   }
 
   async abort(blob: PendingBlob): Promise<void> {

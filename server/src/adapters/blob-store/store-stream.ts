@@ -1,39 +1,19 @@
 import { createHash } from "node:crypto";
-import { abortable } from "./abortable.ts";
-import type { BlobPart, BlobStore, PendingBlob } from "./ports.ts";
-
-/** What {@link storeStream} stores, and how. */
-export interface StreamInput {
-  readonly key: string;
-  /** Kept with the object, as by {@link BlobStore.begin}. */
-  readonly uploadId: string;
-  /** Size in bytes of every part but the last; at least the store's least part. */
-  readonly partSize: bigint;
-  readonly signal: AbortSignal;
-}
-
-/** What was stored. */
-export interface StoredStream {
-  /** Bytes. */
-  readonly size: bigint;
-  /** SHA-256 of each part. */
-  readonly digests: readonly Uint8Array[];
-}
+import { abortable } from "../../app/abortable.ts";
+import type { BlobPart, BlobStore, PendingBlob, StreamInput } from "../../app/ports.ts";
 
 /** Parts on their way at once, so that reading and writing overlap. Each is in memory. */
 const PARALLEL = 3;
 
 /**
- * Stores an object whose length nobody knows beforehand, on any store: cuts it into parts in memory, since a part goes out with its size and digest. A body that
- * breaks off leaves nothing, neither an object nor an unfinished one. When the outcome of the completion is unknown, everything stays, for the caller to ask
- * again: what is stored may be the object.
- * @throws the body's own error, the signal's reason, BlobStoreError.
+ * {@link BlobStore.putStream} by the store's other calls, on any store: cuts the body into parts in memory, since a part goes out with its size and digest.
+ * @returns the size in bytes.
  */
 export async function storeStream(
-  store: BlobStore,
+  store: Omit<BlobStore, "putStream">,
   { key, uploadId, partSize, signal }: StreamInput,
   body: AsyncIterable<Uint8Array>,
-): Promise<StoredStream> {
+): Promise<bigint> {
   signal.throwIfAborted();
   const blob = { key, token: await store.begin(key, uploadId) };
   let parts: BlobPart[];
@@ -44,12 +24,22 @@ export async function storeStream(
     await store.abort(blob).catch(() => {});
     throw error;
   }
-  await store.complete(blob, uploadId, parts);
-  return { size: parts.reduce((sum, part) => sum + part.size, 0n), digests: parts.map(({ sha256 }) => sha256) };
+  const size = parts.reduce((sum, part) => sum + part.size, 0n);
+  try {
+    await store.complete(blob, uploadId, parts);
+  } catch (error) {
+    // Unless the store says what is there, everything stays: it may be the object.
+    const found = await store.stat(key).catch(() => "unknown" as const);
+    if (found === "unknown") throw error;
+    if (found?.uploadId === uploadId && found.size === size) return size;
+    await store.abort(blob).catch(() => {});
+    throw error;
+  }
+  return size;
 }
 
 async function writeParts(
-  store: BlobStore,
+  store: Pick<BlobStore, "writePart">,
   blob: PendingBlob,
   partSize: bigint,
   body: AsyncIterable<Uint8Array>,
@@ -105,7 +95,8 @@ async function* inParts(body: AsyncIterable<Uint8Array>, partSize: number): Asyn
 
 const CHUNK_BYTES = 1024 * 1024;
 
-async function* chunks(bytes: Uint8Array): AsyncGenerator<Uint8Array> {
+/** Bytes in memory as the body of a part. */
+export async function* chunks(bytes: Uint8Array): AsyncGenerator<Uint8Array> {
   for (let start = 0; start < bytes.length; start += CHUNK_BYTES) yield bytes.subarray(start, start + CHUNK_BYTES);
 }
 
