@@ -26,7 +26,7 @@ export interface ServerMonitoring {
   readonly store: BlobStore;
   readonly metrics: Metrics | undefined;
   readonly readiness: Readiness;
-  readonly monitoring: Omit<Monitoring, "stopping">;
+  readonly monitoring: Omit<Monitoring, "stopping" | "take">;
 }
 
 /** Puts measuring around store and database, if anybody can read what is measured. */

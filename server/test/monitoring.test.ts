@@ -17,6 +17,7 @@ import { JoseSigner } from "../src/adapters/jose/jose-signer.ts";
 import { MemoryBlobStore } from "../src/adapters/memory/memory-blob-store.ts";
 import { openPglite } from "../src/adapters/pglite/pglite.ts";
 import { BlobStoreError } from "../src/app/ports.ts";
+import type { RateLimits } from "../src/domain/rate-limit.ts";
 import { type RunningServer, startServer } from "../src/main.ts";
 import { withHttpEndpoints } from "../src/transport/http-endpoints.ts";
 import { listen } from "../src/transport/listener.ts";
@@ -45,7 +46,7 @@ metadata: {name: ${name}}
 spec: {maxBackupsCount: 2, maxOneVersionSize: 2M, maxCollectionSize: 10M, maxAge: 1h}
 `;
 
-async function start(t: ExecutionContext, secret: string | undefined): Promise<Running> {
+async function start(t: ExecutionContext, secret: string | undefined, rateLimits?: RateLimits): Promise<Running> {
   const dir = await mkdtemp(join(tmpdir(), "strongroom-monitoring-"));
   t.teardown(() => rm(dir, { recursive: true, force: true }));
   const passwords = new Argon2Hasher();
@@ -80,6 +81,7 @@ spec: {email: a@example.org, roles: [systemAdmin], password: "${await passwords.
       sessionMs: SESSION_MS,
       sweepMs: 3_600_000,
       monitoringSecretSha256: secret,
+      rateLimits,
     },
     "127.0.0.1",
     0,
@@ -177,11 +179,24 @@ test("readiness: every check with its message for who has the secret, which appe
   t.is(await config.reload(), "refused");
 });
 
+test("secrets are guessed within the budget of health checks, and liveness costs nothing", async (t) => {
+  const limits: RateLimits = { login: undefined, health: { count: 3, perMs: 3_600_000 }, requests: undefined };
+  const { server } = await start(t, DIGEST, limits);
+  for (const path of ["/ready", "/metrics", "/ready"]) t.is((await get(`${server.url}${path}?code=guess`)).status, 401);
+  for (const path of ["/ready", "/metrics"]) {
+    const refused = await get(`${server.url}${path}`, { authorization: SECRET });
+    t.is(refused.status, 429, "also for who knows it: they share the address");
+    t.true(Number(refused.headers.get("retry-after")) > 0);
+  }
+  t.is((await get(`${server.url}/health`)).status, 200);
+});
+
 test("a server that is stopping is not ready, and asks nobody", async (t) => {
   const handler = withHttpEndpoints(
     {
       secretSha256: undefined,
       stopping: () => true,
+      take: () => {},
       ready: async () => await Promise.reject(new Error("asked")),
       metrics: undefined,
     },

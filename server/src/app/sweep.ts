@@ -228,11 +228,14 @@ async function rewriteManifest(deps: SweepDeps, version: VersionRow): Promise<vo
   await deps.database.transaction(async (tx) => await tx.versions.setManifestState(version.id, version.state));
 }
 
-async function purge(deps: SweepDeps, version: VersionRow): Promise<void> {
+/** Returns false when its collection's object was taken out of the configuration meanwhile. */
+async function purge(deps: SweepDeps, version: VersionRow): Promise<boolean> {
+  if (!deps.config.current().collections.has(version.collectionName)) return false;
   await deps.store.delete(version.key);
   await deps.store.delete(manifestKey(version.key));
   await deps.database.transaction(async (tx) => {
     await tx.collections.lockById(version.collectionId);
     if (await tx.versions.markPurged(version.id, tx.now)) await moveUsage(tx, version, { trashBytes: -version.size });
   });
+  return true;
 }

@@ -1,5 +1,6 @@
 import { createHash, timingSafeEqual } from "node:crypto";
 import type { ReadinessCheck } from "../app/readiness.ts";
+import { DomainError } from "../domain/errors.ts";
 import type { RequestHandler } from "./listener.ts";
 
 /** What the endpoints for monitoring show. */
@@ -8,6 +9,8 @@ export interface Monitoring {
   readonly secretSha256: string | undefined;
   /** Whether the server is on its way out, and clients should go elsewhere. */
   readonly stopping: () => boolean;
+  /** Takes from the caller's budget of health checks, since a secret can be guessed. @throws DomainError RATE_LIMITED */
+  readonly take: (req: Parameters<RequestHandler>[0]) => void;
   /** The conditions of taking calls. */
   readonly ready: () => Promise<readonly ReadinessCheck[]>;
   /** Prometheus' metrics; undefined when they are not served. */
@@ -40,8 +43,8 @@ const MAX_SECRET_LENGTH = 1024;
 export function withHttpEndpoints(monitoring: Monitoring, next: RequestHandler): RequestHandler {
   const endpoints = new Map<string, Endpoint>([
     ["/health", async () => success({ msg: "The server is up and running. What it depends on is shown by /ready" })],
-    ["/ready", async (req) => await ready(monitoring, req)],
-    ["/metrics", async (req) => await metrics(monitoring, req)],
+    ["/ready", limited(monitoring, ready)],
+    ["/metrics", limited(monitoring, metrics)],
   ]);
   return (req, res) => {
     const endpoint = endpoints.get((req.url ?? "").split("?", 1)[0]!);
@@ -64,7 +67,26 @@ export function withHttpEndpoints(monitoring: Monitoring, next: RequestHandler):
         for (const [name, value] of Object.entries(all)) res.setHeader(name, value);
         if (req.method === "HEAD") res.end();
         else res.end(bytes);
-      });
+      })
+      // Nobody is there any more to be answered.
+      .catch(() => {});
+  };
+}
+
+/** An endpoint that takes from the caller's budget first. `/health` does not: what keeps a process alive must not hang on who else asks. */
+function limited(
+  monitoring: Monitoring,
+  answer: (monitoring: Monitoring, req: Parameters<RequestHandler>[0]) => Promise<Answer>,
+): Endpoint {
+  return async (req) => {
+    try {
+      monitoring.take(req);
+    } catch (error) {
+      if (!(error instanceof DomainError)) throw error;
+      const seconds = Math.ceil((error.retryAfterMs ?? 1000) / 1000);
+      return failure(429, error.message, { "retry-after": String(seconds) });
+    }
+    return await answer(monitoring, req);
   };
 }
 

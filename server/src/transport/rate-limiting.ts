@@ -9,11 +9,23 @@ const HEALTH = /^(grpc\.health\.v1\.Health\/|strongroom\.v1\.CollectionService\/
 /** The one method whose use case takes from a budget itself: it is shared by all servers, and given back to who succeeds. */
 const LOGIN = "strongroom.v1.SessionService/Login";
 
-/** Takes from the address' budget, once for each call, whatever passes in its stream. */
-export function rateLimitInterceptor(limits: RateLimits): Interceptor {
+/** Budgets of this process that calls and plain HTTP requests take from. */
+export interface ProcessBudgets {
+  readonly health: ProcessBudget;
+  readonly requests: ProcessBudget;
+}
+
+/** Makes the budgets of this process. */
+export function processBudgets(limits: RateLimits): ProcessBudgets {
   const clock = () => performance.now();
-  const health = new ProcessBudget("health", limits.health, clock);
-  const requests = new ProcessBudget("requests", limits.requests, clock);
+  return {
+    health: new ProcessBudget("health", limits.health, clock),
+    requests: new ProcessBudget("requests", limits.requests, clock),
+  };
+}
+
+/** Takes from the address' budget, once for each call, whatever passes in its stream. */
+export function rateLimitInterceptor({ health, requests }: ProcessBudgets): Interceptor {
   return (next) => async (req) => {
     const method = `${req.service.typeName}/${req.method.name}`;
     if (method !== LOGIN) (HEALTH.test(method) ? health : requests).take(req.contextValues.get(ADDRESS));

@@ -1,4 +1,3 @@
-import type * as http from "node:http";
 import { type ConnectRouter, createContextValues } from "@connectrpc/connect";
 import { connectNodeAdapter } from "@connectrpc/connect-node";
 import { Health } from "@strongroom/gen/grpc/health/v1/health_pb";
@@ -23,7 +22,7 @@ import { type Monitoring, withHttpEndpoints } from "./http-endpoints.ts";
 import type { RequestHandler } from "./listener.ts";
 import type { Metrics } from "./metrics.ts";
 import { metricsInterceptor } from "./metrics-interceptor.ts";
-import { rateLimitInterceptor } from "./rate-limiting.ts";
+import { processBudgets, rateLimitInterceptor } from "./rate-limiting.ts";
 import { ReflectionIndex } from "./reflection-index.ts";
 import { reflectionServices } from "./reflection-service.ts";
 import type { ServingState } from "./serving-state.ts";
@@ -48,7 +47,7 @@ export interface RouterDeps extends UploadServiceDeps, VersionDeps, CollectionDe
   readonly state: ServingState;
   /** Limits of calls from one address; none when left out. */
   readonly rateLimits?: RateLimits | undefined;
-  readonly monitoring: Omit<Monitoring, "stopping">;
+  readonly monitoring: Omit<Monitoring, "stopping" | "take">;
   readonly metrics: Metrics | undefined;
   /** Proxies that are believed whom they speak for. */
   readonly trustedProxies: AddressSet;
@@ -62,6 +61,10 @@ const MESSAGE_OVERHEAD = 64 * 1024;
 /** The services over Connect, gRPC and gRPC-Web, and the plain HTTP endpoints beside them, as a request handler. */
 export function requestHandler(deps: RouterDeps): RequestHandler {
   const names = SERVICES.map((service) => service.typeName);
+  const budgets = processBudgets(deps.rateLimits ?? NO_LIMITS);
+  const addressOf = ({ socket, headers }: Parameters<RequestHandler>[0]) =>
+    // Node joins a header that comes several times.
+    callerAddress(socket.remoteAddress ?? "", headers["x-forwarded-for"] as string | undefined, deps.trustedProxies);
   const reflection = reflectionServices(ReflectionIndex.ofContract(), names, deps.state);
   const routes = (router: ConnectRouter) => {
     router
@@ -78,20 +81,15 @@ export function requestHandler(deps: RouterDeps): RequestHandler {
     interceptors: [
       callLogInterceptor(deps.log),
       ...(deps.metrics === undefined ? [] : [metricsInterceptor(deps.metrics)]),
-      rateLimitInterceptor(deps.rateLimits ?? NO_LIMITS),
+      rateLimitInterceptor(budgets),
       authenticationInterceptor(deps),
     ],
     readMaxBytes: deps.settings.maxChunkSize + MESSAGE_OVERHEAD,
     // Ciphertext does not compress, and compressed requests would be unpacked before they are bounded.
     acceptCompression: [],
     shutdownSignal: deps.shutdownSignal,
-    contextValues: (req) => {
-      const { socket, headers } = req as http.IncomingMessage;
-      // Node joins a header that comes several times.
-      const forwardedFor = headers["x-forwarded-for"] as string | undefined;
-      const address = callerAddress(socket.remoteAddress ?? "", forwardedFor, deps.trustedProxies);
-      return createContextValues().set(ADDRESS, address);
-    },
+    contextValues: (req) => createContextValues().set(ADDRESS, addressOf(req as Parameters<RequestHandler>[0])),
   }) as RequestHandler;
-  return withHttpEndpoints({ ...deps.monitoring, stopping: () => deps.state.stopping }, connect);
+  const take = (req: Parameters<RequestHandler>[0]) => budgets.health.take(addressOf(req));
+  return withHttpEndpoints({ ...deps.monitoring, stopping: () => deps.state.stopping, take }, connect);
 }
