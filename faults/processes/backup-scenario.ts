@@ -1,21 +1,23 @@
 import { spawn } from "node:child_process";
+import { randomBytes } from "node:crypto";
 import { once } from "node:events";
 import { createReadStream } from "node:fs";
-import { readFile, rm, writeFile } from "node:fs/promises";
+import { mkdir, readFile, rm, writeFile } from "node:fs/promises";
 import { join } from "node:path";
 import { cleanEnvironment, run, type ServerProcess, STRONGROOM } from "../../demo/processes.ts";
+import { findPeer } from "../../peers/programs.ts";
 import { openpgpMessage } from "../../server/test/support/ciphertext.ts";
 import type { Random } from "../random.ts";
 import { inspect } from "./inspect.ts";
-import { BREAKING, PROXY_FAULTS, type ProxyFault, type RoughProxy } from "./rough-proxy.ts";
+import { BREAKING, NOWHERE, PROXY_FAULTS, type ProxyFault, type RoughProxy } from "./rough-proxy.ts";
 import type { Setup } from "./setups.ts";
 
 const MIB = 1024 * 1024;
 const COLLECTION = "faults";
 /** Versions that the collection keeps. */
 const KEPT = 3;
-/** Segments under way at once, as the CLI does by default, and their size. */
-const UNDER_WAY = 2 * 4 * MIB;
+/** Segments under way at once, as the CLI does by default. */
+const PARALLEL = 2;
 /** What HTTP/2 and messages add, as a part of the bytes, and for calls besides, in bytes. */
 const OVERHEAD = { part: 0.02, calls: MIB };
 
@@ -53,37 +55,69 @@ export interface ProcessResult {
   readonly log: string;
 }
 
-/** One backup of a pipe while everything around it breaks, then a look at what is left. */
-export async function playProcesses(place: Place, random: Random, number: number): Promise<ProcessResult> {
+/** `turn` chooses the first kind of fault. One backup of a pipe while everything around it breaks, then a look at what is left. */
+export async function playProcesses(
+  place: Place,
+  random: Random,
+  number: number,
+  turn: number,
+): Promise<ProcessResult> {
   const { proxy, setup } = place;
-  const size = number % 30 === 0 ? 200 * MIB : random.int(16 * MIB, 40 * MIB);
-  const message = openpgpMessage(size);
+  const underWay = PARALLEL * setup.segmentSize;
   const file = join(place.dir, "message.gpg");
+  const message =
+    number % 30 === 0 && findPeer("gpg") !== undefined
+      ? await realMessage(place.dir, 300 * MIB)
+      : openpgpMessage(number % 30 === 0 ? 300 * MIB : random.int(16 * MIB, 40 * MIB));
+  const size = message.length;
   await writeFile(file, message);
-  let server = await setup.start();
+  const servers: (ServerProcess | undefined)[] = [];
+  const start = async (at: number) => {
+    const server = await setup.start();
+    servers[at] = server;
+    proxy.targets[at] = new URL(server.url);
+  };
   let logs = "";
   proxy.reset();
-  proxy.target = new URL(server.url);
+  for (let at = 0; at < setup.replicas; at++) await start(at);
   const result: ProcessResult = {
     wrong: [],
     fired: [],
     ending: "",
     resentPerBreak: [],
     goneOnMs: [],
-    underWay: UNDER_WAY,
+    underWay,
     log: "",
   };
 
   let changing: Promise<void> = Promise.resolve();
   let breaks = 0;
-  const replace = async (signal: "SIGKILL" | "SIGTERM") => {
+  const goesOn = () => {
+    const since = performance.now();
+    proxy.after(256 * 1024, () => result.goneOnMs.push(performance.now() - since));
+  };
+  const end = async (at: number, signal: "SIGKILL" | "SIGTERM") => {
+    const server = servers[at];
+    if (server === undefined) return;
+    servers[at] = undefined;
     const code = await server.end(signal);
     if (signal === "SIGTERM" && code !== 0) result.wrong.push(`SIGTERM ended the server with ${code}`);
     logs += server.log();
-    server = await setup.start();
-    proxy.target = new URL(server.url);
-    const listens = performance.now();
-    proxy.after(256 * 1024, () => result.goneOnMs.push(performance.now() - listens));
+  };
+  const replace = async (signal: "SIGKILL" | "SIGTERM") => {
+    const at = proxy.last;
+    if (setup.replicas === 1) {
+      await end(at, signal);
+      await start(at);
+      goesOn();
+      return;
+    }
+    // The other one must finish what this one began, so this one stays away.
+    for (let i = 0; i < setup.replicas; i++) if (i !== at && servers[i] === undefined) await start(i);
+    if (signal === "SIGKILL") goesOn();
+    await end(at, signal);
+    proxy.targets[at] = NOWHERE;
+    if (signal === "SIGTERM") goesOn();
   };
   const child = spawn(STRONGROOM, ["backup", COLLECTION, "--encryption", "none"], {
     env: { ...cleanEnvironment(), ...place.env },
@@ -91,7 +125,7 @@ export async function playProcesses(place: Place, random: Random, number: number
   });
   const kinds: readonly string[] = [...PROCESS_FAULTS, ...Object.keys(setup.faults)];
   const planned = [
-    kinds[number % kinds.length]!,
+    kinds[turn % kinds.length]!,
     ...Array.from({ length: random.int(0, 2) }, () => random.pick(kinds.filter((k) => k !== "client killed"))),
   ];
   for (const kind of planned) {
@@ -125,24 +159,34 @@ export async function playProcesses(place: Place, random: Random, number: number
   if (unclear) result.wrong.push(`exit code ${code} without a word`);
   if (code === 1) result.wrong.push(`an error nobody foresaw: ${said}`);
 
-  if (code === 0 && breaks > 0) {
+  // While database or store are away every try costs its bytes, and how many there are is a matter of time.
+  if (code === 0 && breaks > 0 && !result.fired.some((kind) => kind in setup.faults)) {
     const again = Math.max(0, sent - size - size * OVERHEAD.part - OVERHEAD.calls);
     result.resentPerBreak.push(again / breaks);
-    if (again > breaks * UNDER_WAY)
-      result.wrong.push(`${again} bytes were sent again for ${breaks} broken connections`);
+    if (again > breaks * underWay) result.wrong.push(`${again} bytes were sent again for ${breaks} broken connections`);
   }
   await checkVersions(place, result, { code, digest: place.digestOf(message) }, random);
   await changing;
-  await stop(server, result);
-  logs += server.log();
+  for (let at = 0; at < setup.replicas; at++) await end(at, "SIGTERM");
   result.wrong.push(...(await inspect(setup, place.data, COLLECTION)));
   await rm(file);
   return { ...result, ending, log: `${said}\n${logs}` };
 }
 
-async function stop(server: ServerProcess, result: ProcessResult): Promise<void> {
-  const code = await server.end("SIGTERM");
-  if (code !== 0) result.wrong.push(`SIGTERM ended the server with ${code}`);
+/** Ciphertext that gpg made from random bytes, about `size` of them. */
+async function realMessage(dir: string, size: number): Promise<Uint8Array> {
+  const home = join(dir, "gnupg");
+  await mkdir(home, { mode: 0o700 });
+  const plain = join(dir, "plain");
+  await writeFile(plain, randomBytes(size));
+  await writeFile(join(dir, "passphrase"), "of the fault suite");
+  const args = ["--homedir", home, "--batch", "--pinentry-mode", "loopback", "--compress-algo", "none"];
+  args.push("--passphrase-file", join(dir, "passphrase"), "--symmetric", "--output", `${plain}.gpg`, plain);
+  const made = await run("gpg", args);
+  if (made.code !== 0) throw new Error(`gpg: ${made.stderr}`);
+  const message = await readFile(`${plain}.gpg`);
+  for (const path of [plain, `${plain}.gpg`, home]) await rm(path, { recursive: true, force: true });
+  return message;
 }
 
 /** What is listed is what was acknowledged, and what is fetched are the bytes that were sent. */

@@ -7,10 +7,10 @@ import { Random } from "../random.ts";
 import type { Report } from "../report.ts";
 import { type Place, PROCESS_FAULTS, playProcesses } from "./backup-scenario.ts";
 import { RoughProxy } from "./rough-proxy.ts";
-import { SETUPS } from "./setups.ts";
+import { missingPeers, SETUPS, type SetupFactory } from "./setups.ts";
 
-/** Segments are this large, so that many are sent in a short time. */
-const SEGMENT_SIZE = "4M";
+/** Set-ups that play at the same time; scenarios of one play one after the other. */
+const AT_ONCE = 2;
 
 const CONFIGURATION = `apiVersion: backups.riotkit.org/v1alpha1
 kind: BackupCollection
@@ -24,19 +24,35 @@ export async function runProcesses(report: Report, seed: string, from: number, c
   const counts = new Map<string, number>(PROCESS_FAULTS.map((kind) => [kind, 0]));
   const resent: number[] = [];
   const goneOn: number[] = [];
+  const takenOver: number[] = [];
   const endings = new Map<string, number>();
   let most = 0;
-  for (const factory of SETUPS) {
+  let played = 0;
+  const perSetup = new Map<string, number>();
+  const play = async (factory: SetupFactory) => {
+    const mine = Array.from({ length: count }, (_, i) => from + i).filter(
+      (number) => number % SETUPS.length === SETUPS.indexOf(factory),
+    );
+    if (mine.length === 0) return;
+    const missing = missingPeers(factory);
+    if (missing.length > 0) {
+      const what = `SKIPPED: ${mine.length} scenarios on ${factory.name}: ${missing.join(", ")} not installed; run peers/install.sh`;
+      if (process.env.CI === "true") report.fail(what);
+      else report.say(`!!! ${what}`);
+      return;
+    }
     const place = await makePlace(factory);
-    if (place === undefined) continue;
+    for (const kind of Object.keys(place.setup.faults)) if (!counts.has(kind)) counts.set(kind, 0);
     try {
-      for (let number = from; number < from + count; number++) {
-        if (number % SETUPS.length !== SETUPS.indexOf(factory)) continue;
-        const result = await playProcesses(place, new Random(`processes-${seed}-${number}`), number);
+      for (const number of mine) {
+        const turn = Math.floor(number / SETUPS.length);
+        const result = await playProcesses(place, new Random(`processes-${seed}-${number}`), number, turn);
+        played++;
+        perSetup.set(factory.name, (perSetup.get(factory.name) ?? 0) + 1);
         report.count(result.wrong.length === 0);
         for (const kind of result.fired) counts.set(kind, (counts.get(kind) ?? 0) + 1);
         resent.push(...result.resentPerBreak);
-        goneOn.push(...result.goneOnMs);
+        (place.setup.replicas > 1 ? takenOver : goneOn).push(...result.goneOnMs);
         most = Math.max(most, result.underWay);
         endings.set(result.ending, (endings.get(result.ending) ?? 0) + 1);
         if (result.wrong.length === 0 && count > 1) continue;
@@ -51,25 +67,35 @@ export async function runProcesses(report: Report, seed: string, from: number, c
     } finally {
       await place.close();
     }
-  }
+  };
+  const waiting = [...SETUPS];
+  const lane = async () => {
+    for (let next = waiting.shift(); next !== undefined; next = waiting.shift()) await play(next);
+  };
+  await Promise.all(Array.from({ length: AT_ONCE }, lane));
   const seconds = Math.round((performance.now() - began) / 1000);
   const list = [...endings].map(([ending, times]) => `${times} ${ending}`).join(", ");
-  report.say(`processes: ${count} scenarios of seed ${seed} (${list}), ${seconds} s`);
+  report.say(`processes: ${played} scenarios of seed ${seed} (${list}), ${seconds} s`);
   for (const [kind, times] of counts) report.say(`  ${String(times).padStart(7)}  ${kind}`);
+  for (const [name, times] of perSetup) report.say(`  ${String(times).padStart(7)}  scenarios on ${name}`);
   const mib = (bytes: number) => (bytes / 1024 / 1024).toFixed(1);
   if (resent.length > 0) {
     report.say(
       `  sent again per broken connection: ${mib(Math.max(...resent))} MiB at most, ${mib(resent.reduce((a, b) => a + b) / resent.length)} on average; segments under way are ${mib(most)} MiB`,
     );
   }
-  if (goneOn.length > 0) {
-    const sorted = goneOn.toSorted((a, b) => a - b);
+  for (const [what, times] of [
+    ["after a server that started again listens", goneOn],
+    ["of another replica after one was killed or drained", takenOver],
+  ] as const) {
+    if (times.length === 0) continue;
+    const sorted = times.toSorted((a, b) => a - b);
     report.say(
-      `  until bytes flow again after the server listens: ${Math.round(sorted[sorted.length >> 1]!)} ms (median), ${Math.round(sorted.at(-1)!)} ms at most, of ${sorted.length}`,
+      `  until bytes flow ${what}: ${Math.round(sorted[sorted.length >> 1]!)} ms (median), ${Math.round(sorted.at(-1)!)} ms at most, of ${sorted.length}`,
     );
   }
   const silent = [...counts].filter(([, times]) => times === 0).map(([kind]) => kind);
-  if (count >= 20)
+  if (played >= 20)
     report.check(
       silent.length === 0,
       `every kind of fault fired${silent.length > 0 ? `, but for: ${silent.join(", ")}` : ""}`,
@@ -77,20 +103,16 @@ export async function runProcesses(report: Report, seed: string, from: number, c
 }
 
 /** A directory with a configuration, a session through the proxy, and a set-up. */
-async function makePlace(factory: (typeof SETUPS)[number]): Promise<(Place & { close(): Promise<void> }) | undefined> {
+async function makePlace(factory: SetupFactory): Promise<Place & { close(): Promise<void> }> {
   const dir = await mkdtemp(join(temporaryRoot(), "strongroom-faults-"));
   const data = join(dir, "data");
   const init = await run(STRONGROOM, ["init", join(data, "config")]);
   const password = /password\s+(\S+)/.exec(init.stdout.toString())![1]!;
   await writeFile(join(data, "config", "faults.yaml"), CONFIGURATION);
-  const setup = await factory(data, ["--segment-size", SEGMENT_SIZE, "--sweep-interval", "1s"]);
-  if (setup === undefined) {
-    await rm(dir, { recursive: true, force: true });
-    return undefined;
-  }
-  const proxy = await RoughProxy.start();
+  const setup = await factory.make(data, ["--sweep-interval", "1s"]);
+  const proxy = await RoughProxy.start(setup.replicas);
   const server = await setup.start();
-  proxy.target = new URL(server.url);
+  proxy.targets[0] = new URL(server.url);
   const env = { HOME: dir, XDG_CONFIG_HOME: dir, STRONGROOM_URL: proxy.url };
   const login = await run(STRONGROOM, ["login", "--username", "admin", "--password-stdin"], { input: password, env });
   if (login.code !== 0) throw new Error(login.stderr);

@@ -1,4 +1,4 @@
-import { connect, createServer, type Socket } from "node:net";
+import { connect, createServer, type Server, type Socket } from "node:net";
 
 /** What the proxy does to connections. */
 export const PROXY_FAULTS = ["cut", "stall", "throttle", "truncate", "lose answers"] as const;
@@ -14,28 +14,39 @@ const PAUSE_MS = 1500;
 /** Bytes a second on a slow line. */
 const SLOW = 4 * 1024 * 1024;
 
+/** Where nobody listens: the place of a server that is gone. */
+export const NOWHERE = new URL("http://127.0.0.1:1");
+
 /** A TCP proxy on loopback that treats connections roughly, and counts. */
 export class RoughProxy {
-  /** Where connections go; changes when the server comes back elsewhere. */
-  target = new URL("http://127.0.0.1:1");
+  /** Where connections to each of its addresses go; changes when a server comes back elsewhere. */
+  readonly targets: URL[] = [];
+  /** Which address bytes came to last. */
+  last = 0;
   /** Bytes that came from clients. */
   up = 0;
-  readonly #server = createServer((client) => this.#serve(client));
+  readonly #servers: Server[] = [];
   readonly #open = new Set<Socket>();
   readonly #at: { bytes: number; strike: () => void }[] = [];
   #losing = false;
   #stalled = false;
   #slowUntil = 0;
 
-  /** Starts it on a free port. */
-  static async start(): Promise<RoughProxy> {
+  /** Starts it on free ports, one for each server behind it. */
+  static async start(addresses: number): Promise<RoughProxy> {
     const proxy = new RoughProxy();
-    await new Promise<void>((resolve) => proxy.#server.listen(0, "127.0.0.1", resolve));
+    for (let at = 0; at < addresses; at++) {
+      const server = createServer((client) => proxy.#serve(client, at));
+      await new Promise<void>((resolve) => server.listen(0, "127.0.0.1", resolve));
+      proxy.#servers.push(server);
+      proxy.targets.push(NOWHERE);
+    }
     return proxy;
   }
 
+  /** Its addresses, as the client takes them. */
   get url(): string {
-    return `http://127.0.0.1:${(this.#server.address() as { port: number }).port}`;
+    return this.#servers.map((s) => `http://127.0.0.1:${(s.address() as { port: number }).port}`).join(",");
   }
 
   /** Does something once so many more bytes have come from clients. */
@@ -76,11 +87,12 @@ export class RoughProxy {
 
   async close(): Promise<void> {
     for (const socket of this.#open) socket.destroy();
-    await new Promise<void>((resolve) => this.#server.close(() => resolve()));
+    for (const server of this.#servers) await new Promise<void>((resolve) => server.close(() => resolve()));
   }
 
-  #serve(client: Socket): void {
-    const upstream = connect(Number(this.target.port), this.target.hostname);
+  #serve(client: Socket, at: number): void {
+    const { port, hostname } = this.targets[at]!;
+    const upstream = connect(Number(port), hostname);
     for (const socket of [client, upstream]) {
       this.#open.add(socket);
       socket.on("error", () => {});
@@ -92,6 +104,7 @@ export class RoughProxy {
     }
     client.on("data", (chunk: Buffer) => {
       this.up += chunk.length;
+      this.last = at;
       for (const due of this.#at.filter(({ bytes }) => bytes <= this.up)) {
         this.#at.splice(this.#at.indexOf(due), 1);
         due.strike();

@@ -1,13 +1,27 @@
+import { execFileSync } from "node:child_process";
 import { join } from "node:path";
+import { setTimeout as sleep } from "node:timers/promises";
 import { type ServerProcess, startServerProcess } from "../../demo/processes.ts";
+import { startPostgres } from "../../peers/postgres.ts";
+import { findPeer, requirePeer } from "../../peers/programs.ts";
+import { type S3PeerName, startS3 } from "../../peers/s3.ts";
 import { DirectoryBlobStore } from "../../server/src/adapters/filesystem/directory-blob-store.ts";
 import { openPglite } from "../../server/src/adapters/pglite/pglite.ts";
+import { openPostgres } from "../../server/src/adapters/postgres/postgres.ts";
+import { openS3Store } from "../../server/src/adapters/s3/open-s3-store.ts";
 import type { BlobStore } from "../../server/src/app/ports.ts";
+import { parsePostgresUrl } from "../../server/src/domain/postgres-url.ts";
+import { parseStorage, type S3Location } from "../../server/src/storage-url.ts";
+import { startS3FaultProxy } from "../../server/test/support/s3-fault-proxy.ts";
 import type { Queryable } from "../simulation/world.ts";
 
 /** A database and a store below a server, in a scenario with real processes. */
 export interface Setup {
   readonly name: string;
+  /** Servers that run on it at once. */
+  readonly replicas: number;
+  /** Bytes of a segment. */
+  readonly segmentSize: number;
   /** Starts a server on it. */
   start(): Promise<ServerProcess>;
   /** Opens database and store while no server runs, with another clock. */
@@ -18,25 +32,130 @@ export interface Setup {
   close(): Promise<void>;
 }
 
-/** Makes a set-up; `data` is a directory that has the configuration in `config`. Undefined, and said loudly, where its programs are missing. */
-export type SetupFactory = (data: string, options: readonly string[]) => Promise<Setup | undefined>;
+/** Makes a set-up; `data` is a directory that has the configuration in `config`. */
+export interface SetupFactory {
+  readonly name: string;
+  /** Programs that must be installed. */
+  readonly peers: readonly string[];
+  make(data: string, options: readonly string[]): Promise<Setup>;
+}
+
+const MIB = 1024 * 1024;
 
 /** The embedded default: PGlite and a directory. */
-export const embedded: SetupFactory = async (data, options) => ({
+const embedded: SetupFactory = {
   name: "PGlite and directory",
-  start: () => startServerProcess(["--data", data, ...options]),
-  async open(clock) {
-    const store = await DirectoryBlobStore.open(join(data, "storage"));
+  peers: [],
+  make: async (data, options) => ({
+    name: "PGlite and directory",
+    replicas: 1,
+    segmentSize: 4 * MIB,
+    start: () => startServerProcess(["--data", data, "--segment-size", "4M", ...options]),
+    async open(clock) {
+      const store = await DirectoryBlobStore.open(join(data, "storage"));
+      try {
+        return { database: await openPglite({ directory: join(data, "database"), clock }), store };
+      } catch (error) {
+        await store.close();
+        throw error;
+      }
+    },
+    faults: {},
+    close: async () => {},
+  }),
+};
+
+/** One or more servers on one PostgreSQL and one bucket. */
+function postgresAndS3(peerName: S3PeerName, replicas: number): SetupFactory {
+  const name = `PostgreSQL and ${peerName}${replicas > 1 ? `, ${replicas} replicas` : ""}`;
+  return { name, peers: ["postgres", "initdb", "psql", peerName], make };
+
+  async function make(data: string, options: readonly string[]): Promise<Setup> {
+    const closing: (() => unknown)[] = [];
+    const close = async () => {
+      for (const end of closing.splice(0).reverse()) await end();
+    };
     try {
-      return { database: await openPglite({ directory: join(data, "database"), clock }), store };
+      const postgres = await startPostgres();
+      closing.push(() => postgres.remove());
+      const s3 = await startS3(peerName);
+      closing.push(() => s3.remove());
+      // Servers and this process find the credentials where the SDK looks for them.
+      Object.assign(process.env, s3.env);
+      const proxy = await startS3FaultProxy({ teardown: (end) => void closing.push(end) }, s3.endpoint);
+      const through = s3
+        .storageUrl("faults")
+        .replace(encodeURIComponent(s3.endpoint), encodeURIComponent(proxy.endpoint));
+      const where = ["--data", data, "--database", postgres.url, "--storage", through, "--segment-size", "5M"];
+      return {
+        name,
+        replicas,
+        segmentSize: 5 * MIB,
+        start: () => startServerProcess([...where, ...options]),
+        async open(clock) {
+          const store = await openS3Store(parseStorage(s3.storageUrl("faults")) as S3Location, () => {});
+          try {
+            const location = parsePostgresUrl(postgres.url);
+            return { database: await openPostgres({ location, connections: 4, waitMs: 30_000, clock }), store };
+          } catch (error) {
+            await store.close();
+            throw error;
+          }
+        },
+        faults: {
+          "database connections killed": async () => {
+            const all = "select pg_terminate_backend(pid) from pg_stat_activity where backend_type = 'client backend'";
+            execFileSync(requirePeer("psql"), ["-qAt", "-c", `${all} and pid <> pg_backend_pid()`, postgres.url]);
+          },
+          "database killed": async () => {
+            await postgres.stop("kill");
+            await startAgain(() => postgres.start());
+          },
+          "store stopped": async () => {
+            await s3.stop("term");
+            await sleep(500);
+            await s3.start();
+          },
+          "store killed": async () => {
+            await s3.stop("kill");
+            await s3.start();
+          },
+          "store answer lost": async () => {
+            proxy.fail("part", "lose-answer");
+            proxy.fail("complete", "lose-answer");
+          },
+        },
+        close,
+      };
     } catch (error) {
-      await store.close();
+      await close();
       throw error;
     }
-  },
-  faults: {},
-  close: async () => {},
-});
+  }
+}
+
+/** A database that was killed cannot start while its orphans still hold the shared memory. */
+async function startAgain(start: () => Promise<void>): Promise<void> {
+  for (let tries = 1; ; tries++) {
+    try {
+      return await start();
+    } catch (error) {
+      if (tries === 20) throw error;
+      await sleep(250);
+    }
+  }
+}
+
+/** Programs of a set-up that are not installed here. */
+export function missingPeers({ peers }: SetupFactory): string[] {
+  return peers.filter((peer) => findPeer(peer) === undefined);
+}
 
 /** Every set-up; scenarios are dealt out to them in turn. */
-export const SETUPS: readonly SetupFactory[] = [embedded];
+export const SETUPS: readonly SetupFactory[] = [
+  embedded,
+  postgresAndS3("versitygw", 1),
+  postgresAndS3("minio", 2),
+  postgresAndS3("minio", 1),
+  postgresAndS3("versitygw", 2),
+];

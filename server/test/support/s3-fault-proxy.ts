@@ -39,8 +39,8 @@ export interface S3FaultProxy {
   readonly seen: ReadonlyMap<S3Operation, number>;
 }
 
-/** Starts a proxy that ends with the test. */
-export async function startS3FaultProxy(t: ExecutionContext, target: string): Promise<S3FaultProxy> {
+/** Starts a proxy that ends with the test, or with what else tears down. */
+export async function startS3FaultProxy(t: Pick<ExecutionContext, "teardown">, target: string): Promise<S3FaultProxy> {
   const faults: { operation: S3Operation; fault: S3Fault }[] = [];
   const seen = new Map<S3Operation, number>();
   const server = createServer((request, response) => {
