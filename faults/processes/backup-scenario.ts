@@ -55,13 +55,8 @@ export interface ProcessResult {
   readonly log: string;
 }
 
-/** `turn` chooses the first kind of fault. One backup of a pipe while everything around it breaks, then a look at what is left. */
-export async function playProcesses(
-  place: Place,
-  random: Random,
-  number: number,
-  turn: number,
-): Promise<ProcessResult> {
+/** The number chooses the first kind of fault. One backup of a pipe while everything around it breaks, then a look at what is left. */
+export async function playProcesses(place: Place, random: Random, number: number): Promise<ProcessResult> {
   const { proxy, setup } = place;
   const underWay = PARALLEL * setup.segmentSize;
   const file = join(place.dir, "message.gpg");
@@ -125,7 +120,7 @@ export async function playProcesses(
   });
   const kinds: readonly string[] = [...PROCESS_FAULTS, ...Object.keys(setup.faults)];
   const planned = [
-    kinds[turn % kinds.length]!,
+    kinds[number % kinds.length]!,
     ...Array.from({ length: random.int(0, 2) }, () => random.pick(kinds.filter((k) => k !== "client killed"))),
   ];
   for (const kind of planned) {

@@ -45,8 +45,7 @@ export async function runProcesses(report: Report, seed: string, from: number, c
     for (const kind of Object.keys(place.setup.faults)) if (!counts.has(kind)) counts.set(kind, 0);
     try {
       for (const number of mine) {
-        const turn = Math.floor(number / SETUPS.length);
-        const result = await playProcesses(place, new Random(`processes-${seed}-${number}`), number, turn);
+        const result = await playProcesses(place, new Random(`processes-${seed}-${number}`), number);
         played++;
         perSetup.set(factory.name, (perSetup.get(factory.name) ?? 0) + 1);
         report.count(result.wrong.length === 0);
