@@ -1,10 +1,11 @@
 /** A real PostgreSQL server in a temporary folder. */
 import { type ChildProcess, execFileSync, spawn } from "node:child_process";
 import { once } from "node:events";
-import { chown, mkdtemp, rm } from "node:fs/promises";
+import { chmod, chown, copyFile, mkdtemp, rm } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { setTimeout as sleep } from "node:timers/promises";
+import type { CertificateFiles } from "./certificates.ts";
 import { freePort, requirePeer } from "./programs.ts";
 
 /** A running PostgreSQL server of this process' own. */
@@ -41,8 +42,12 @@ function otherUser(): { uid: number; gid: number } | undefined {
 /**
  * Makes a database cluster and starts a server on a free port of loopback.
  * @param settings of the server, such as `{ max_connections: "20" }`. `fsync` is off unless asked for: the death of processes loses nothing without it.
+ * @param tls switches TLS on with this certificate.
  */
-export async function startPostgres(settings: Readonly<Record<string, string>> = {}): Promise<PostgresPeer> {
+export async function startPostgres(
+  settings: Readonly<Record<string, string>> = {},
+  tls?: CertificateFiles,
+): Promise<PostgresPeer> {
   const user = otherUser();
   const folder = await mkdtemp(join(tmpdir(), "strongroom-postgres-"));
   if (user !== undefined) await chown(folder, user.uid, user.gid);
@@ -54,7 +59,9 @@ export async function startPostgres(settings: Readonly<Record<string, string>> =
     ["-D", data, "-U", "postgres", "--auth=trust", "--encoding=UTF8", "--no-sync", "--no-instructions"],
     { ...as, stdio: ["ignore", "ignore", "pipe"] },
   );
-  const all = { fsync: "off", listen_addresses: "127.0.0.1", unix_socket_directories: folder, ...settings };
+  const encryption = tls === undefined ? {} : await withCertificate(folder, tls, user);
+  const own = { fsync: "off", listen_addresses: "127.0.0.1", unix_socket_directories: folder };
+  const all = { ...own, ...encryption, ...settings };
   const args = [
     "-D",
     data,
@@ -112,6 +119,20 @@ export async function startPostgres(settings: Readonly<Record<string, string>> =
       await rm(folder, { recursive: true, force: true });
     },
   };
+}
+
+/** Puts a certificate where the server can read it, with a key that nobody else can, as it demands. */
+async function withCertificate(
+  folder: string,
+  tls: CertificateFiles,
+  user: { uid: number; gid: number } | undefined,
+): Promise<Record<string, string>> {
+  const [certificate, key] = [join(folder, "server.crt"), join(folder, "server.key")];
+  await copyFile(tls.certificate, certificate);
+  await copyFile(tls.key, key);
+  await chmod(key, 0o600);
+  if (user !== undefined) for (const file of [certificate, key]) await chown(file, user.uid, user.gid);
+  return { ssl: "on", ssl_cert_file: certificate, ssl_key_file: key };
 }
 
 async function takesConnections(port: number): Promise<boolean> {

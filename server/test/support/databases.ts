@@ -4,7 +4,7 @@ import { type PostgresPeer, startPostgres } from "../../../peers/postgres.ts";
 import { findPeer, hasPeers } from "../../../peers/programs.ts";
 import { openPglite } from "../../src/adapters/pglite/pglite.ts";
 import type { SqlDatabase } from "../../src/adapters/postgres/database.ts";
-import { openPostgres } from "../../src/adapters/postgres/postgres.ts";
+import { openPostgres, type PostgresOptions } from "../../src/adapters/postgres/postgres.ts";
 import { parsePostgresUrl } from "../../src/domain/postgres-url.ts";
 
 /** Programs that tests on a PostgreSQL server need. */
@@ -49,8 +49,13 @@ export class Cluster {
 }
 
 /** Opens a database on a server, as a replica of its own. */
-export async function openServer(url: string, clock?: () => Date, connections = 4): Promise<SqlDatabase> {
-  return await openPostgres({ location: parsePostgresUrl(url), connections, waitMs: 10_000, clock });
+export async function openServer(
+  url: string,
+  clock?: () => Date,
+  connections = 4,
+  more: Pick<PostgresOptions, "connectionWaitMs" | "lockIdleMs"> = {},
+): Promise<SqlDatabase> {
+  return await openPostgres({ location: parsePostgresUrl(url), connections, waitMs: 10_000, clock, ...more });
 }
 
 let cluster: Promise<Cluster> | undefined;

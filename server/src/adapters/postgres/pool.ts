@@ -8,6 +8,8 @@ const LIFETIME_MS = 30 * 60_000;
 const WAIT_MS = 10_000;
 
 interface Waiter {
+  /** Ends its wait with a refusal. */
+  readonly timer: NodeJS.Timeout;
   readonly give: (connection: PgConnection) => void;
   readonly fail: (error: unknown) => void;
 }
@@ -16,15 +18,18 @@ interface Waiter {
 export class ConnectionPool {
   readonly #open: () => Promise<PgConnection>;
   readonly #max: number;
+  readonly #waitMs: number;
   readonly #idle: PgConnection[] = [];
   readonly #waiting: Waiter[] = [];
   /** Opened, being opened and in use. */
   #count = 0;
   #closed = false;
 
-  constructor(open: () => Promise<PgConnection>, max: number) {
+  /** @param waitMs how long work waits for a free session, in milliseconds. */
+  constructor(open: () => Promise<PgConnection>, max: number, waitMs: number = WAIT_MS) {
     this.#open = open;
     this.#max = max;
+    this.#waitMs = waitMs;
   }
 
   /** Lends a session for some work. @throws DatabaseUnreachableError, DomainError DATABASE_UNAVAILABLE when all are busy for too long */
@@ -40,7 +45,7 @@ export class ConnectionPool {
   /** Closes what is idle, and what is in use as soon as it is given back. */
   async close(): Promise<void> {
     this.#closed = true;
-    for (const waiter of this.#waiting.splice(0)) waiter.fail(closed());
+    for (let waiter = this.#nextWaiter(); waiter !== undefined; waiter = this.#nextWaiter()) waiter.fail(closed());
     await Promise.all(this.#idle.splice(0).map(async (connection) => await connection.close()));
   }
 
@@ -57,23 +62,13 @@ export class ConnectionPool {
     } catch (error) {
       this.#count--;
       // Those who wait for a session would wait in vain.
-      this.#waiting.shift()?.fail(error);
+      this.#nextWaiter()?.fail(error);
       throw error;
     }
   }
 
   async #wait(): Promise<PgConnection> {
     return await new Promise((resolve, reject) => {
-      const waiter: Waiter = {
-        give: (connection) => {
-          clearTimeout(timer);
-          resolve(connection);
-        },
-        fail: (error) => {
-          clearTimeout(timer);
-          reject(error);
-        },
-      };
       const timer = setTimeout(() => {
         this.#waiting.splice(this.#waiting.indexOf(waiter), 1);
         reject(
@@ -83,14 +78,22 @@ export class ConnectionPool {
             { retryAfterMs: 2000 },
           ),
         );
-      }, WAIT_MS);
+      }, this.#waitMs);
+      const waiter: Waiter = { timer, give: resolve, fail: reject };
       this.#waiting.push(waiter);
     });
   }
 
+  /** Whose turn it is. From now on it is given a session or an error, never both: a session given to one that gave up would be lost. */
+  #nextWaiter(): Waiter | undefined {
+    const waiter = this.#waiting.shift();
+    clearTimeout(waiter?.timer);
+    return waiter;
+  }
+
   #release(connection: PgConnection): void {
     const old = performance.now() - connection.openedAt > LIFETIME_MS;
-    const waiter = this.#waiting.shift();
+    const waiter = this.#nextWaiter();
     if (!connection.lost && !old && !this.#closed) {
       if (waiter === undefined) this.#idle.push(connection);
       else waiter.give(connection);

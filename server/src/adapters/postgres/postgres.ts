@@ -23,10 +23,17 @@ export interface PostgresOptions {
   readonly onWait?: ((reason: string) => void) | undefined;
   /** Replaces the database's clock; for tests. */
   readonly clock?: (() => Date) | undefined;
+  /** How long work waits for a free connection, in milliseconds; 10 s when left out. */
+  readonly connectionWaitMs?: number | undefined;
+  /** How long the holder of a named lock may be silent before it loses it, in milliseconds; a minute when left out. */
+  readonly lockIdleMs?: number | undefined;
 }
 
 /** Between two tries at the start, in milliseconds. */
 const RETRY_MS = 1000;
+
+/** How long the holder of a named lock may be silent, in milliseconds. */
+const LOCK_IDLE_MS = 60_000;
 
 /**
  * Opens a database on a PostgreSQL server and applies migrations, under a lock, so that several servers may start at once.
@@ -41,7 +48,7 @@ export async function openPostgres(options: PostgresOptions): Promise<SqlDatabas
   } finally {
     await connection.close();
   }
-  return new SqlDatabase({ driver: new PostgresDriver(location, options.connections), clock: options.clock });
+  return new SqlDatabase({ driver: new PostgresDriver(location, options), clock: options.clock });
 }
 
 async function firstConnection(location: PostgresLocation, { waitMs, onWait }: PostgresOptions): Promise<PgConnection> {
@@ -76,10 +83,12 @@ function lockKey(name: string) {
 class PostgresDriver implements SqlDriver {
   readonly #location: PostgresLocation;
   readonly #pool: ConnectionPool;
+  readonly #lockIdleMs: number;
 
-  constructor(location: PostgresLocation, connections: number) {
+  constructor(location: PostgresLocation, { connections, connectionWaitMs, lockIdleMs }: PostgresOptions) {
     this.#location = location;
-    this.#pool = new ConnectionPool(async () => await PgConnection.open(location), connections);
+    this.#pool = new ConnectionPool(async () => await PgConnection.open(location), connections, connectionWaitMs);
+    this.#lockIdleMs = lockIdleMs ?? LOCK_IDLE_MS;
   }
 
   async transaction<T>(work: (db: Executor) => Promise<T>): Promise<T> {
@@ -110,7 +119,7 @@ class PostgresDriver implements SqlDriver {
         async (db) => await db.execute(sql`select pg_try_advisory_lock(${lockKey(name)}) as taken`),
       );
       if ((taken as unknown as { taken: boolean }[])[0]?.taken !== true) return undefined;
-      return { result: await work() };
+      return { result: await keptAlive(connection, this.#lockIdleMs, work) };
     } finally {
       await connection.close();
     }
@@ -118,6 +127,26 @@ class PostgresDriver implements SqlDriver {
 
   async close(): Promise<void> {
     await this.#pool.close();
+  }
+}
+
+/**
+ * Runs work while a session shows signs of life, and lets the server end the session without them: the system of a process that is frozen still
+ * answers keepalives, so its locks would be held for ever. The work must bear to lose the lock.
+ */
+async function keptAlive<T>(connection: PgConnection, idleMs: number, work: () => Promise<T>): Promise<T> {
+  // PostgreSQL before 14 does not know the setting; there a frozen process keeps its lock.
+  await connection.use(
+    async (db) =>
+      await db.execute(
+        sql`select set_config(name, ${String(idleMs)}, false) from pg_settings where name = 'idle_session_timeout'`,
+      ),
+  );
+  const beat = setInterval(() => connection.command("select 1").catch(() => {}), idleMs / 4);
+  try {
+    return await work();
+  } finally {
+    clearInterval(beat);
   }
 }
 
