@@ -85,7 +85,7 @@ export async function runProcesses(report: Report, seed: string, from: number, c
   }
   for (const [what, times] of [
     ["after a server that started again listens", goneOn],
-    ["of another replica after one was killed or drained", takenOver],
+    ["to another replica after one was killed or told to stop", takenOver],
   ] as const) {
     if (times.length === 0) continue;
     const sorted = times.toSorted((a, b) => a - b);

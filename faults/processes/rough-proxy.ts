@@ -27,7 +27,8 @@ export class RoughProxy {
   up = 0;
   readonly #servers: Server[] = [];
   readonly #open = new Set<Socket>();
-  readonly #at: { bytes: number; strike: () => void }[] = [];
+  readonly #upAt: number[] = [];
+  readonly #at: { bytes: number; except: number | undefined; strike: () => void }[] = [];
   #losing = false;
   #stalled = false;
   #slowUntil = 0;
@@ -49,9 +50,13 @@ export class RoughProxy {
     return this.#servers.map((s) => `http://127.0.0.1:${(s.address() as { port: number }).port}`).join(",");
   }
 
-  /** Does something once so many more bytes have come from clients. */
-  after(bytes: number, strike: () => void): void {
-    this.#at.push({ bytes: this.up + bytes, strike });
+  /** Does something once so many more bytes have come from clients, to any address or to any but one. */
+  after(bytes: number, strike: () => void, except?: number): void {
+    this.#at.push({ bytes: this.#upWithout(except) + bytes, except, strike });
+  }
+
+  #upWithout(address: number | undefined): number {
+    return address === undefined ? this.up : this.up - (this.#upAt[address] ?? 0);
   }
 
   /** Forgets what has not struck, and counts from 0. */
@@ -60,6 +65,7 @@ export class RoughProxy {
     this.#losing = this.#stalled = false;
     this.#slowUntil = 0;
     this.up = 0;
+    this.#upAt.length = 0;
   }
 
   /** Does this to every connection open now. */
@@ -104,8 +110,9 @@ export class RoughProxy {
     }
     client.on("data", (chunk: Buffer) => {
       this.up += chunk.length;
+      this.#upAt[at] = (this.#upAt[at] ?? 0) + chunk.length;
       this.last = at;
-      for (const due of this.#at.filter(({ bytes }) => bytes <= this.up)) {
+      for (const due of this.#at.filter(({ bytes, except }) => bytes <= this.#upWithout(except))) {
         this.#at.splice(this.#at.indexOf(due), 1);
         due.strike();
       }
