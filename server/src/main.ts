@@ -101,7 +101,7 @@ export async function startServer(
       tls?.close();
       await listener.stop(graceMs, () => shutdown.abort(shuttingDown()));
       await verifier?.stop();
-      await sweeper.stop();
+      await sweeper.stop(graceMs);
       await parts.config.close?.();
       await monitoring.readiness.idle();
       await parts.store.close();

@@ -60,7 +60,7 @@ test.before(async (t) => {
 test.after.always(async (t) => {
   // Both have the same database, which only one of them may close.
   await t.context.direct?.listener.stop(0, () => {});
-  await t.context.direct?.sweeper.stop();
+  await t.context.direct?.sweeper.stop(0);
   await t.context.behind?.stop(0);
 });
 

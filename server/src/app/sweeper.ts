@@ -1,3 +1,4 @@
+import { setTimeout as sleep } from "node:timers/promises";
 import { type SweepDeps, type SweepReport, sweep } from "./sweep.ts";
 
 /** A leap of the database's clock against this process' own pauses deletions for this long, in milliseconds. */
@@ -76,11 +77,15 @@ export class Sweeper {
     return report;
   }
 
-  /** No further sweeps; waits for the one under way. */
-  async stop(): Promise<void> {
+  /** No further sweeps; waits for the one under way, but not longer than `withinMs`. It may be broken off at any step. */
+  async stop(withinMs: number): Promise<void> {
     this.#stopped = true;
     clearTimeout(this.#timer);
-    await this.#running?.catch(() => {});
+    if (this.#running === undefined) return;
+    const waited = new AbortController();
+    const limit = sleep(withinMs, undefined, { signal: waited.signal }).catch(() => {});
+    await Promise.race([this.#running.catch(() => {}), limit]);
+    waited.abort();
   }
 
   /** Whether the database's clock went on like this process' own: a leap of a day must not make everything look overdue. */

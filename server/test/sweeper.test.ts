@@ -1,0 +1,22 @@
+import test from "ava";
+import { MemoryBlobStore } from "../src/adapters/memory/memory-blob-store.ts";
+import { INSTALLATION_KEY } from "../src/app/installation.ts";
+import { Sweeper } from "../src/app/sweeper.ts";
+import { FaultyBlobStore } from "./support/faulty-blob-store.ts";
+import { Harness } from "./support/harness.ts";
+
+test("a sweep that hangs does not keep the server from stopping", async (t) => {
+  const h = await Harness.open();
+  t.teardown(() => h.deps.database.close());
+  const inner = new MemoryBlobStore();
+  await inner.put(INSTALLATION_KEY, (await h.deps.store.get(INSTALLATION_KEY, 4096))!);
+  const store = new FaultyBlobStore(inner);
+  const stall = store.stall("get", { nth: 1, when: "before" });
+  const sweeper = new Sweeper(h.over(store), 3_600_000);
+  sweeper.start();
+  await stall.reached;
+  // Without the bound this never comes back, and the test fails by its time limit.
+  await sweeper.stop(10);
+  stall.release();
+  t.pass();
+});
