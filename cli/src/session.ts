@@ -110,7 +110,9 @@ export function normalizeUrl(given: string): string {
   try {
     url = new URL(given);
   } catch {
-    throw new UsageError("--url expects an address such as https://backup.example.org, and what came is none.");
+    throw new UsageError(
+      "--url expects an address that begins with http:// or https://, such as https://backup.example.org; what came does not.",
+    );
   }
   if (url.protocol !== "http:" && url.protocol !== "https:")
     throw new UsageError(`--url expects http:// or https://, came ${url.protocol}//`);

@@ -42,7 +42,7 @@ const CONNECT_FAILURES: Readonly<Record<string, string>> = {
   INADEQUATE_SECURITY: "the server speaks TLS there; the address should begin with https://",
   EPROTO: "the TLS handshake failed; check whether the address should begin with http:// or https://",
   ERR_HTTP2_ERROR: "the other end does not speak HTTP/2; check address and port, and that proxies between pass HTTP/2",
-  DEPTH_ZERO_SELF_SIGNED_CERT: "its certificate is self-signed; name its CA (--tls-ca, tls.ca in the SDK)",
+  DEPTH_ZERO_SELF_SIGNED_CERT: "its certificate is self-signed; trust it by --tls-ca FILE (in the SDK: tls.ca)",
   SELF_SIGNED_CERT_IN_CHAIN: "its certificate comes from an unknown CA; name the CA (--tls-ca, tls.ca in the SDK)",
   UNABLE_TO_VERIFY_LEAF_SIGNATURE:
     "its certificate comes from an unknown CA; name the CA (--tls-ca, tls.ca in the SDK)",

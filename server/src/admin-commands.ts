@@ -30,6 +30,7 @@ export async function initCommand(
       hashPassword: async (password) => await hasher.hash(password),
       randomBytes,
     });
+    const isDefault = resolve(options.dir) === resolve("strongroom-data/config");
     io.stdout.write(`Made a first configuration in ${resolve(options.dir)}:
 ${made.files.map((file) => `  ${file}`).join("\n")}
 
@@ -38,7 +39,7 @@ ${made.files.map((file) => `  ${file}`).join("\n")}
   collection  ${made.collectionName}
 
 The password is shown only now; the file has its hash. Next:
-  strongroom serve --config ${options.dir}
+  strongroom serve${isDefault ? "" : ` --config ${options.dir} --data DIR`}
   strongroom login --username ${made.adminName}
 `);
     return 0;

@@ -26,7 +26,7 @@ export interface DataCommand {
 }
 
 /** The options of `serve` that these commands are mostly used with; all others are taken as well. */
-const SHOWN = ["data", "config", "database", "storage", "log-level"];
+const SHOWN = ["data", "config", "database", "database-password-file", "storage", "log-level"];
 
 /**
  * Reads the arguments of a command. Options of `serve` mean the same here, so that a unit file or environment serves both.

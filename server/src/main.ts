@@ -178,10 +178,14 @@ const DATABASE_WAIT_MS = 30_000;
 
 async function openDatabase(database: DatabaseLocation, log: Logger): Promise<Database> {
   if (database.kind === "pglite") return await openPglite({ directory: database.directory });
+  let told = false;
   return await openPostgres({
     ...database,
     waitMs: DATABASE_WAIT_MS,
-    onWait: (reason) => log.warn({}, `waiting for the database: ${reason}`),
+    onWait: (reason) => {
+      if (!told) log.warn({}, `waiting up to ${DATABASE_WAIT_MS / 1000} s for the database: ${reason}`);
+      told = true;
+    },
   });
 }
 

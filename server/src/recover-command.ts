@@ -51,7 +51,8 @@ export async function recoverCommand(
         io.stdout.write(
           `${dryRun ? "Would restore" : "Restored"} ${report.versions} version(s) of ${report.collections} collection(s), ${formatSize(report.bytes)}, and ${report.removed} removed one(s), for installation ${report.installation}. Damaged ${report.damaged.length}, not restored ${report.skipped.length}, unknown ${report.unknown.length}, unfinished ${report.unfinished}.\n`,
         );
-        if (!dryRun) io.stdout.write("Start the server, and log in again: sessions were lost with the database.\n");
+        if (dryRun) io.stdout.write("Only the storage was looked at; the real run needs an empty database.\n");
+        else io.stdout.write("Start the server, and log in again: sessions were lost with the database.\n");
       }
       return report.damaged.length + report.skipped.length > 0 ? DATA_EXIT.integrity : DATA_EXIT.ok;
     } finally {
