@@ -1,0 +1,77 @@
+/** A disk that is really full: a small file system in memory under the directory store of a real server. */
+import { execFileSync } from "node:child_process";
+import { mkdir, mkdtemp, readdir, readFile, rm, writeFile } from "node:fs/promises";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { setTimeout as sleep } from "node:timers/promises";
+import test from "ava";
+import { run, STRONGROOM, startServerProcess } from "../../demo/processes.ts";
+import { openpgpMessage } from "../../server/test/support/ciphertext.ts";
+
+const MIB = 1024 * 1024;
+const COLLECTION = `apiVersion: backups.riotkit.org/v1alpha1
+kind: BackupCollection
+metadata: { name: full }
+spec: { maxBackupsCount: 5, maxOneVersionSize: 100M, maxCollectionSize: 1G }
+`;
+
+test("a full disk refuses clearly, loses nothing that was acknowledged, and takes the dump again when there is room", async (t) => {
+  const dir = await mkdtemp(join(tmpdir(), "strongroom-full-disk-"));
+  const disk = join(dir, "disk");
+  await mkdir(disk);
+  try {
+    execFileSync("mount", ["-t", "tmpfs", "-o", "size=24m", "strongroom-test", disk], { stdio: "ignore" });
+  } catch {
+    await rm(dir, { recursive: true });
+    const message =
+      "SKIPPED: no small file system can be mounted here (that takes root); the injected ENOSPC stands for it";
+    console.error(`!!! ${message}`);
+    t.log(message);
+    t.pass();
+    return;
+  }
+  t.teardown(async () => {
+    execFileSync("umount", [disk]);
+    await rm(dir, { recursive: true, force: true });
+  });
+  const config = join(dir, "config");
+  const init = await run(STRONGROOM, ["init", config]);
+  const password = /password\s+(\S+)/.exec(init.stdout.toString())![1]!;
+  await writeFile(join(config, "full.yaml"), COLLECTION);
+  const storage = join(disk, "storage");
+  const args = ["--data", join(dir, "data"), "--config", config, "--storage", `file://${storage}`];
+  const server = await startServerProcess([...args, "--segment-size", "1M", "--sweep-interval", "1s"]);
+  t.teardown(async () => void (await server.end("SIGKILL")));
+  const env = { HOME: dir, XDG_CONFIG_HOME: dir, STRONGROOM_URL: server.url };
+  const strongroom = async (args: readonly string[], input: string | Uint8Array = "") =>
+    await run(STRONGROOM, args, { env, input, cwd: dir });
+  t.is((await strongroom(["login", "--username", "admin", "--password-stdin"], password)).code, 0);
+  const backup = ["backup", "full", "--encryption", "none", "--retry-for", "3s"];
+  const [first, second] = [openpgpMessage(5 * MIB), openpgpMessage(10 * MIB)];
+  t.is((await strongroom(backup, first)).code, 0);
+
+  // Room for some segments of the next dump, not for all.
+  const filler = join(disk, "filler");
+  await writeFile(filler, Buffer.alloc(14 * MIB));
+  const refused = await strongroom(backup, second);
+  t.is(refused.code, 5, refused.stderr);
+  t.regex(refused.stderr, /stor(e|age)/);
+  t.regex(server.log(), /no space|ENOSPC/i, "the log says why");
+  const fetch = async (number: string) => {
+    const file = join(dir, `fetched-${number}`);
+    const { code, stderr } = await strongroom(["download", "full", "--version", number, "--output", file, "--force"]);
+    t.is(code, 0, stderr);
+    return await readFile(file);
+  };
+  t.true((await fetch("1")).equals(first), "what was acknowledged is there");
+  const listed = JSON.parse((await strongroom(["ls", "full", "--json"])).stdout.toString());
+  t.is(listed.versions.length, 1, "nothing else became a version");
+
+  await rm(filler);
+  const again = await strongroom(backup, second);
+  t.is(again.code, 0, again.stderr);
+  t.true((await fetch("latest")).equals(second));
+  // The sweeper frees what the upload that was given up had stored.
+  while ((await readdir(join(storage, "pending"))).length > 0) await sleep(200);
+  t.is(await server.end("SIGTERM"), 0);
+});
