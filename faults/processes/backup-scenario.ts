@@ -10,7 +10,7 @@ import { openpgpMessage } from "../../server/test/support/ciphertext.ts";
 import type { Random } from "../random.ts";
 import { inspect } from "./inspect.ts";
 import { BREAKING, NOWHERE, PROXY_FAULTS, type ProxyFault, type RoughProxy } from "./rough-proxy.ts";
-import type { Setup } from "./setups.ts";
+import { OUTAGES, SETUPS, type Setup } from "./setups.ts";
 
 const MIB = 1024 * 1024;
 const COLLECTION = "faults";
@@ -124,6 +124,10 @@ export async function playProcesses(place: Place, random: Random, number: number
     kinds[number % kinds.length]!,
     ...Array.from({ length: random.int(0, 2) }, () => random.pick(kinds.filter((k) => k !== "client killed"))),
   ];
+  // Too rare when only drawn: every second scenario that has a database and a store beside the server loses one of them, in turn.
+  const outages = OUTAGES.filter((kind) => kind in setup.faults);
+  const turn = Math.floor(number / SETUPS.length);
+  if (outages.length > 0 && turn % 2 === 0) planned.push(outages[(turn >> 1) % outages.length]!);
   for (const kind of planned) {
     proxy.after(Math.floor(size * (0.05 + 0.85 * random.next())), () => {
       result.fired.push(kind);

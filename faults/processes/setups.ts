@@ -146,6 +146,9 @@ async function startAgain(start: () => Promise<void>): Promise<void> {
   }
 }
 
+/** Faults that take the database or the store away for a while. */
+export const OUTAGES = ["database killed", "store stopped", "store killed"] as const;
+
 /** Programs of a set-up that are not installed here. */
 export function missingPeers({ peers }: SetupFactory): string[] {
   return peers.filter((peer) => findPeer(peer) === undefined);
