@@ -2,9 +2,9 @@
  * Commands on the server's data, with the real program on the embedded default: sweep, verify, recover; and a restore without the program.
  */
 import { spawn } from "node:child_process";
-import { randomBytes } from "node:crypto";
+import { randomBytes, randomUUID } from "node:crypto";
 import { once } from "node:events";
-import { mkdir, mkdtemp, open, readdir, readFile, rename, rm, writeFile } from "node:fs/promises";
+import { copyFile, mkdir, mkdtemp, open, readdir, readFile, rename, rm, writeFile } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { dirname, join } from "node:path";
 import anyTest, { type ExecutionContext, type TestFn } from "ava";
@@ -89,6 +89,21 @@ async function objectOf({ data }: Place, number: number): Promise<string> {
     if (manifest.number === String(number)) return join(folder, name.replace(".manifest.json", ""));
   }
   throw new Error(`no manifest of version ${number}`);
+}
+
+/** Puts more collections into the store, each with a copy of version 3 as its only one. */
+async function addCollections(place: Place, count: number): Promise<void> {
+  const object = await objectOf(place, 3);
+  const manifest = JSON.parse(await readFile(`${object}.manifest.json`, "utf8")) as Record<string, unknown>;
+  for (let index = 0; index < count; index++) {
+    const [collection, id] = [`more-${index}`, randomUUID()];
+    const folder = join(dirname(dirname(object)), collection);
+    await mkdir(folder);
+    await copyFile(object, join(folder, id));
+    const key = `collections/${collection}/${id}`;
+    const own = { version_id: id, collection, collection_id: randomUUID(), key, number: "1" };
+    await writeFile(join(folder, `${id}.manifest.json`), JSON.stringify({ ...manifest, ...own }));
+  }
 }
 
 /** Turns one bit over, in place. */
@@ -243,16 +258,17 @@ test.serial("recover: the database is lost, the rebuild is killed, and all is th
   const started = await t.throwsAsync(startServerProcess(["--data", place.data]));
   t.regex(started!.message, /the store belongs to installation.*strongroom recover/s);
 
+  // So many that the rebuild is far from its end when its first line is read.
+  await addCollections(place, 300);
   const dry = succeeded(t, await onData(place, "recover", "--dry-run", "--json"));
   const expected = JSON.parse(dry.stdout.toString()) as { versions: number; collections: number };
-  t.like(expected, { versions: 3, collections: 1, damaged: [], skipped: [], unknown: [] });
+  t.like(expected, { versions: 303, collections: 301, damaged: [], skipped: [], unknown: [] });
 
   const child = spawn(STRONGROOM, ["recover", "--data", place.data], { env: cleanEnvironment() });
   const ended = once(child, "close");
-  // The first line comes when a collection is done, before the rebuild is.
   await once(child.stdout, "data");
   child.kill("SIGKILL");
-  await ended;
+  t.deepEqual(await ended, [null, "SIGKILL"], "it was killed before its end");
   const real = succeeded(t, await onData(place, "recover", "--json"));
   t.deepEqual(JSON.parse(real.stdout.toString()), { ...expected, dryRun: false });
   const again = await onData(place, "recover");
