@@ -1,21 +1,40 @@
 /**
  * The client process of the benchmark: uploads or downloads through the SDK and prints what it took, as one line of JSON.
- * Arguments: upload|download URL COLLECTION BYTES COUNT [CA_FILE]. The token comes on stdin.
+ * The argument is a {@link ClientTask} as JSON; the token comes on stdin.
  */
 import { readFileSync } from "node:fs";
 import { text } from "node:stream/consumers";
 import { StrongroomClient } from "@strongroom/client-sdk";
 import { syntheticMessage } from "./synthetic-message.ts";
 
-const [direction, url = "", collection = "", bytes = "0", count = "1", ca] = process.argv.slice(2);
+/** What the client process is to do. */
+export interface ClientTask {
+  readonly direction: "upload" | "download";
+  readonly url: string;
+  readonly collection: string;
+  readonly bytes: number;
+  /** Transfers at once. */
+  readonly count: number;
+  /** Segments under way at once; undefined for the SDK's default. */
+  readonly parallel: number | undefined;
+  /** File with the authority of the server's certificate; undefined without TLS. */
+  readonly ca: string | undefined;
+}
+
+const { direction, url, collection, bytes, count, parallel, ca } = JSON.parse(process.argv[2]!) as ClientTask;
 const token = (await text(process.stdin)).trim();
 
 async function once(): Promise<bigint> {
   const client = new StrongroomClient({ url, token, ...(ca === undefined ? {} : { tls: { ca: readFileSync(ca) } }) });
   try {
     if (direction === "upload") {
-      const source = syntheticMessage(Number(bytes));
-      const { version } = await client.upload({ collection, source, encryption: { kind: "none" } });
+      const source = syntheticMessage(bytes);
+      const { version } = await client.upload({
+        collection,
+        source,
+        encryption: { kind: "none" },
+        ...(parallel === undefined ? {} : { parallel }),
+      });
       return version.size;
     }
     const { outputBytes } = await client.download({ collection, sink: () => {} });
@@ -27,7 +46,7 @@ async function once(): Promise<bigint> {
 
 const started = performance.now();
 const before = process.resourceUsage();
-const moved = await Promise.all(Array.from({ length: Number(count) }, once));
+const moved = await Promise.all(Array.from({ length: count }, once));
 const after = process.resourceUsage();
 const cpuMicros = after.userCPUTime - before.userCPUTime + (after.systemCPUTime - before.systemCPUTime);
 console.log(

@@ -1,7 +1,8 @@
 /**
  * `npm run bench`: throughput, CPU and memory of uploads and downloads through the SDK, on loopback, server and client in processes of their own.
  * Linux only, since CPU and memory of the server are read from /proc. Options: `--runs N` (3), `--mib N` (2048), `--only TEXT`, `--tls`
- * (with certificates made by `openssl`). The cases with PostgreSQL and S3 need the programs that `peers/install.sh` installs.
+ * (with certificates made by `openssl`), `--parallel N` (segments under way; the SDK's default), `--delay MS` (a line with this round trip between client
+ * and server). The cases with PostgreSQL and S3 need the programs that `peers/install.sh` installs.
  */
 import { spawn } from "node:child_process";
 import { mkdtemp, readFile, rm, writeFile } from "node:fs/promises";
@@ -16,6 +17,8 @@ import { run, type ServerProcess, STRONGROOM, startServerProcess } from "../demo
 import { Authority } from "../peers/certificates.ts";
 import { startPostgres } from "../peers/postgres.ts";
 import { S3_PEERS, startS3 } from "../peers/s3.ts";
+import type { ClientTask } from "./client.ts";
+import { startSlowLine } from "./slow-line.ts";
 
 const MIB = 1024 * 1024;
 const { values } = parseArgs({
@@ -24,10 +27,13 @@ const { values } = parseArgs({
     mib: { type: "string", default: "2048" },
     only: { type: "string", default: "" },
     tls: { type: "boolean", default: false },
+    parallel: { type: "string" },
+    delay: { type: "string", default: "0" },
   },
 });
 const runs = Number(values.runs);
 const size = Number(values.mib) * MIB;
+const delay = Number(values.delay);
 
 interface ClientFigures {
   bytes: number;
@@ -46,6 +52,8 @@ interface Figures extends ClientFigures {
 /** A server under measurement. */
 interface Subject {
   readonly server: ServerProcess;
+  /** Where clients reach it. */
+  readonly url: string;
   readonly token: string;
   /** File with the authority of its certificate; undefined without TLS. */
   readonly ca: string | undefined;
@@ -65,20 +73,24 @@ async function peakRssOf(pid: number): Promise<number> {
   return Math.round(Number(/VmHWM:\s+(\d+)/.exec(await readFile(`/proc/${pid}/status`, "utf8"))?.[1]) / 1024);
 }
 
-async function client(url: string, token: string, ...args: string[]): Promise<ClientFigures> {
+type Transfer = Pick<ClientTask, "direction" | "bytes" | "count">;
+
+async function client({ url, token, ca }: Subject, transfer: Transfer): Promise<ClientFigures> {
   const script = fileURLToPath(new URL("client.ts", import.meta.url));
-  const [direction = "", ...rest] = args;
-  const child = spawn(process.execPath, [script, direction, url, ...rest], { stdio: ["pipe", "pipe", "inherit"] });
+  const parallel = values.parallel === undefined ? undefined : Number(values.parallel);
+  const task: ClientTask = { ...transfer, url, collection: "bench", parallel, ca };
+  const child = spawn(process.execPath, [script, JSON.stringify(task)], { stdio: ["pipe", "pipe", "inherit"] });
   child.stdin.end(token);
   return JSON.parse(await text(child.stdout)) as ClientFigures;
 }
 
-async function measure({ server, token, ca, eventLoopDelay }: Subject, args: string[]): Promise<Figures> {
+async function measure(subject: Subject, transfer: Transfer): Promise<Figures> {
+  const { server, eventLoopDelay } = subject;
   const pid = server.child.pid!;
   await writeFile(`/proc/${pid}/clear_refs`, "5");
   await eventLoopDelay();
   const before = await cpuSecondsOf(pid);
-  const figures = await client(server.url, token, ...args, ...(ca === undefined ? [] : [ca]));
+  const figures = await client(subject, transfer);
   return {
     ...figures,
     serverCpuSeconds: (await cpuSecondsOf(pid)) - before,
@@ -151,6 +163,9 @@ async function withServer(
     });
     opened.push({ remove: async () => await server.end("SIGTERM") });
     const ca = authority?.certificate;
+    const line = delay > 0 ? await startSlowLine(new URL(server.url), delay) : undefined;
+    if (line !== undefined) opened.push(line);
+    const url = line?.url ?? server.url;
     const sdk = new StrongroomClient({
       url: server.url,
       ...(ca === undefined ? {} : { tls: { ca: await readFile(ca) } }),
@@ -166,7 +181,7 @@ async function withServer(
         await sleep(10);
       }
     };
-    await work({ server, token, ca, eventLoopDelay });
+    await work({ server, url, token, ca, eventLoopDelay });
   } finally {
     for (const part of opened.reverse()) await part.remove();
     await rm(dir, { recursive: true, force: true });
@@ -229,7 +244,7 @@ function nameOf({ storage, database = "PGlite", direction, bytes, count = 1 }: C
 }
 
 console.log(
-  `Node ${process.version}, ${cpus().length} cores shared by server and client, ${Math.round(totalmem() / MIB / 1024)} GiB, loopback; median of ${runs} (min - max)\n`,
+  `Node ${process.version}, ${cpus().length} cores shared by server and client, ${Math.round(totalmem() / MIB / 1024)} GiB, loopback${delay > 0 ? ` with a round trip of ${delay} ms` : ""}; median of ${runs} (min - max)\n`,
 );
 console.log(
   "| case | MiB/s | server CPU-s/GiB | client CPU-s/GiB | server peak RSS MiB | client peak RSS MiB | event-loop delay p99 ms |",
@@ -240,20 +255,11 @@ for (const each of [...EMBEDDED, ...SERVERS]) {
   if (!name.includes(values.only)) continue;
   await withServer(each.storage, each.database ?? "PGlite", async (subject) => {
     const { direction, bytes, count = 1 } = each;
-    const args = [direction, "bench", String(bytes), String(count)];
     // Once to warm up; a download also needs something to download.
     const first = direction === "download" ? bytes : 256 * MIB;
-    await client(
-      subject.server.url,
-      subject.token,
-      "upload",
-      "bench",
-      String(first),
-      "1",
-      ...(subject.ca === undefined ? [] : [subject.ca]),
-    );
+    await client(subject, { direction: "upload", bytes: first, count: 1 });
     const all: Figures[] = [];
-    for (let i = 0; i < runs; i++) all.push(await measure(subject, args));
+    for (let i = 0; i < runs; i++) all.push(await measure(subject, { direction, bytes, count }));
     report(name, all);
   });
 }

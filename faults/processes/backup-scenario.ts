@@ -10,19 +10,22 @@ import { openpgpMessage } from "../../server/test/support/ciphertext.ts";
 import type { Random } from "../random.ts";
 import { inspect } from "./inspect.ts";
 import { BREAKING, NOWHERE, PROXY_FAULTS, type ProxyFault, type RoughProxy } from "./rough-proxy.ts";
-import { OUTAGES, SETUPS, type Setup } from "./setups.ts";
+import { type CommitStep, OUTAGES, SETUPS, type Setup } from "./setups.ts";
 
 const MIB = 1024 * 1024;
 const COLLECTION = "faults";
 /** Versions that the collection keeps. */
 const KEPT = 3;
 /** Segments under way at once, as the CLI does by default. */
-const PARALLEL = 2;
+const PARALLEL = 4;
 /** What HTTP/2 and messages add, as a part of the bytes, and for calls besides, in bytes. */
 const OVERHEAD = { part: 0.02, calls: MIB };
 
 /** Faults that every set-up meets. */
 export const PROCESS_FAULTS = [...PROXY_FAULTS, "server killed", "server stopped", "client killed"] as const;
+
+/** Name of the fault that kills a server at a moment of its commit. */
+export const killedAt = (step: CommitStep): string => `server killed in commit, ${step}`;
 
 /** A version that was acknowledged and must be there. */
 interface Live {
@@ -101,17 +104,17 @@ export async function playProcesses(place: Place, random: Random, number: number
     if (signal === "SIGTERM" && code !== 0) result.wrong.push(`SIGTERM ended the server with ${code}`);
     logs += server.log();
   };
-  const replace = async (signal: "SIGKILL" | "SIGTERM") => {
+  const replace = async (signal: "SIGKILL" | "SIGTERM", bytesFollow = true) => {
     const at = proxy.last;
     if (setup.replicas === 1) {
       await end(at, signal);
       await start(at);
-      goesOn();
+      if (bytesFollow) goesOn();
       return;
     }
     // The other one must finish what this one began, so this one stays away.
     for (let i = 0; i < setup.replicas; i++) if (i !== at && servers[i] === undefined) await start(i);
-    goesOn(at);
+    if (bytesFollow) goesOn(at);
     await end(at, signal);
     proxy.targets[at] = NOWHERE;
   };
@@ -145,6 +148,19 @@ export async function playProcesses(place: Place, random: Random, number: number
       }
     });
   }
+  // In the other turns the server that commits is killed in the middle of it.
+  let disarm = () => {};
+  if (turn % 2 === 1) {
+    const step = setup.commitSteps[((turn >> 1) + SETUPS.length + number) % setup.commitSteps.length]!;
+    proxy.after(size, () => {
+      disarm = setup.atCommit(step, () => {
+        result.fired.push(killedAt(step));
+        breaks++;
+        const kill = async () => await replace("SIGKILL", false);
+        changing = changing.then(kill).catch((error) => void result.wrong.push(`${killedAt(step)}: ${error}`));
+      });
+    });
+  }
   let said = "";
   child.stderr.on("data", (chunk: Buffer) => {
     said += chunk;
@@ -152,6 +168,7 @@ export async function playProcesses(place: Place, random: Random, number: number
   child.stdin.on("error", () => {});
   createReadStream(file, { highWaterMark: MIB }).pipe(child.stdin);
   const [code] = (await once(child, "close")) as [number | null];
+  disarm();
   await changing;
   const sent = proxy.up;
   const ending = code === 0 ? "whole" : code === null ? "client killed" : `clear error ${code}`;

@@ -5,7 +5,7 @@ import { run, STRONGROOM } from "../../demo/processes.ts";
 import { temporaryRoot } from "../place.ts";
 import { Random } from "../random.ts";
 import type { Report } from "../report.ts";
-import { type Place, PROCESS_FAULTS, playProcesses } from "./backup-scenario.ts";
+import { killedAt, type Place, PROCESS_FAULTS, playProcesses } from "./backup-scenario.ts";
 import { RoughProxy } from "./rough-proxy.ts";
 import { missingPeers, SETUPS, type SetupFactory } from "./setups.ts";
 
@@ -42,7 +42,8 @@ export async function runProcesses(report: Report, seed: string, from: number, c
       return;
     }
     const place = await makePlace(factory);
-    for (const kind of Object.keys(place.setup.faults)) if (!counts.has(kind)) counts.set(kind, 0);
+    for (const kind of [...Object.keys(place.setup.faults), ...place.setup.commitSteps.map(killedAt)])
+      if (!counts.has(kind)) counts.set(kind, 0);
     try {
       for (const number of mine) {
         const result = await playProcesses(place, new Random(`processes-${seed}-${number}`), number);

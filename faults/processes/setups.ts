@@ -1,4 +1,5 @@
 import { execFileSync } from "node:child_process";
+import { mkdirSync, readdirSync } from "node:fs";
 import { join } from "node:path";
 import { setTimeout as sleep } from "node:timers/promises";
 import { type ServerProcess, startServerProcess } from "../../demo/processes.ts";
@@ -15,6 +16,12 @@ import { parseStorage, type S3Location } from "../../server/src/storage-url.ts";
 import { startS3FaultProxy } from "../../server/test/support/s3-fault-proxy.ts";
 import type { Queryable } from "../simulation/world.ts";
 
+/** Moments of a commit, by what has happened in the store. The version is published after the last. */
+export const COMMIT_STEPS = ["object asked for", "object there", "manifest asked for", "manifest there"] as const;
+
+/** One of {@link COMMIT_STEPS}. */
+export type CommitStep = (typeof COMMIT_STEPS)[number];
+
 /** A database and a store below a server, in a scenario with real processes. */
 export interface Setup {
   readonly name: string;
@@ -28,6 +35,10 @@ export interface Setup {
   open(clock: () => Date): Promise<{ database: Queryable; store: BlobStore }>;
   /** What can be done to it in the middle of an upload beside what is done to every server, by name. */
   readonly faults: Readonly<Record<string, () => Promise<void>>>;
+  /** Moments of a commit at which a server can be killed. */
+  readonly commitSteps: readonly CommitStep[];
+  /** Does this once, when the next commit is there; what a server asked of S3 then is never answered. Returns what takes it back. */
+  atCommit(step: CommitStep, strike: () => void): () => void;
   /** Ends what it started. */
   close(): Promise<void>;
 }
@@ -61,9 +72,25 @@ const embedded: SetupFactory = {
       }
     },
     faults: {},
+    commitSteps: ["object there", "manifest there"],
+    atCommit: (step, strike) => watchObjects(join(data, "storage", "objects", "collections", "faults"), step, strike),
     close: async () => {},
   }),
 };
+
+/** Looks into a folder of the directory store until there is another object, or another manifest. */
+function watchObjects(folder: string, step: CommitStep, strike: () => void): () => void {
+  const matching = () =>
+    readdirSync(folder).filter((name) => name.endsWith(".manifest.json") === (step === "manifest there"));
+  mkdirSync(folder, { recursive: true });
+  const before = new Set(matching());
+  const timer = setInterval(() => {
+    if (matching().every((name) => before.has(name))) return;
+    clearInterval(timer);
+    strike();
+  }, 1);
+  return () => clearInterval(timer);
+}
 
 /** One or more servers on one PostgreSQL and one bucket. */
 function postgresAndS3(peerName: S3PeerName, replicas: number): SetupFactory {
@@ -125,6 +152,13 @@ function postgresAndS3(peerName: S3PeerName, replicas: number): SetupFactory {
             proxy.fail("complete", "lose-answer");
           },
         },
+        commitSteps: COMMIT_STEPS,
+        atCommit: (step, strike) =>
+          proxy.at(
+            step.startsWith("object") ? "complete" : "put",
+            step.endsWith("asked for") ? "arrived" : "done",
+            strike,
+          ),
         close,
       };
     } catch (error) {

@@ -99,13 +99,19 @@ export async function startServer(
     async stop(graceMs) {
       state.stop();
       tls?.close();
-      await listener.stop(graceMs, () => shutdown.abort(shuttingDown()));
-      await verifier?.stop();
-      await sweeper.stop(graceMs);
-      await parts.config.close?.();
-      await monitoring.readiness.idle();
-      await parts.store.close();
-      await parts.database.close();
+      // One that fails must not keep the others from ending: a database that is not closed is recovered at the next start.
+      const failures: unknown[] = [];
+      for (const end of [
+        async () => await listener.stop(graceMs, () => shutdown.abort(shuttingDown())),
+        async () => await verifier?.stop(),
+        async () => await sweeper.stop(graceMs),
+        async () => await parts.config.close?.(),
+        async () => await monitoring.readiness.idle(),
+        async () => await parts.store.close(),
+        async () => await parts.database.close(),
+      ])
+        await end().catch((error: unknown) => void failures.push(error));
+      if (failures.length > 0) throw new AggregateError(failures, `the server did not end cleanly: ${failures[0]}`);
     },
   };
 }
@@ -225,11 +231,14 @@ export async function serve(
   }
   const log = pino({ level: options.logLevel, base: { service: "strongroom" } }, destination({ dest: 2, sync: false }));
   let server: RunningServer;
+  // From the start on, since without a handler the signal would end the process.
+  let reload = () => {};
+  process.on("SIGHUP", () => reload());
   try {
     const tls = options.tls === undefined ? undefined : await TlsFiles.open(options.tls);
     const parts = await openParts(options, log);
     parts.config.watch({ pollMs: options.configPollMs, log });
-    process.on("SIGHUP", () => void parts.config.reload(true));
+    reload = () => void parts.config.reload(true);
     try {
       server = await startServer(parts, options.host, options.port, { tls, trustedProxies: options.trustedProxies });
     } catch (error) {

@@ -931,11 +931,11 @@ test("links to nothing and to themselves are reported, named pipes passed by", a
 test("a directory that is missing, a file, or empty", async (t) => {
   const dir = await directoryOf(t, { "f.yaml": user() });
   const missing = lines(await loadConfiguration(join(dir, "x"))).problems.join();
-  t.regex(missing, /^\.:1: expected a directory at .*\/x, came nothing there; `strongroom init` makes one$/);
+  t.regex(missing, /^the directory: expected a directory at .*\/x, came nothing there; `strongroom init` makes one$/);
   t.regex(lines(await loadConfiguration(join(dir, "f.yaml"))).problems.join(), /came a file; `strongroom init`/);
   const empty = await loadConfiguration(await temporaryDirectory(t));
   t.deepEqual(lines(empty).problems, []);
-  t.regex(lines(empty).warnings.join(), /^\.:1: no BackupUser, so nobody can log in/);
+  t.regex(lines(empty).warnings.join(), /^the directory: no BackupUser, so nobody can log in/);
 });
 
 test("ConfigFilesSource gives the configuration, or an error that lists the problems", async (t) => {

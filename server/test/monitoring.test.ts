@@ -159,6 +159,7 @@ test("readiness: every check with its message for who has the secret, which appe
     await get(url, { authorization: SECRET }),
     await get(url, { authorization: `Bearer ${SECRET}` }),
     await get(`${url}?code=${encodeURIComponent(SECRET)}`),
+    await get(`${url}?code=${encodeURIComponent(SECRET)}`, { authorization: "Basic of-a-proxy" }),
     await getHttp2(server.url, `/ready?a=b&code=${encodeURIComponent(SECRET)}`, {}),
   ];
   for (const { status, text } of ways) {

@@ -28,11 +28,25 @@ export type S3Fault =
   | "cut-200"
   | "early-ok";
 
+/** A moment of a request. */
+export type S3Moment = "arrived" | "done";
+
+interface Catch {
+  readonly operation: S3Operation;
+  readonly moment: S3Moment;
+  readonly strike: () => void;
+}
+
 /** A real HTTP proxy in front of an S3 server. It passes the Host header on, which the signature covers. */
 export interface S3FaultProxy {
   readonly endpoint: string;
   /** Makes the next requests of this kind go wrong. */
   fail(operation: S3Operation, fault: S3Fault, times?: number): void;
+  /**
+   * Does this once, when the next request of this kind arrives, or when its effect is there. That request is never answered, and when it was caught on
+   * arrival it has no effect either. Returns what takes it back.
+   */
+  at(operation: S3Operation, moment: S3Moment, strike: () => void): () => void;
   /** Faults that have not struck yet. */
   readonly left: string[];
   /** Requests seen, by kind. */
@@ -43,14 +57,23 @@ export interface S3FaultProxy {
 export async function startS3FaultProxy(t: Pick<ExecutionContext, "teardown">, target: string): Promise<S3FaultProxy> {
   const faults: { operation: S3Operation; fault: S3Fault }[] = [];
   const seen = new Map<S3Operation, number>();
+  const catches = new Set<Catch>();
+  const caught = (operation: S3Operation, moment: S3Moment): boolean => {
+    const found = [...catches].find((each) => each.operation === operation && each.moment === moment);
+    if (found === undefined) return false;
+    catches.delete(found);
+    found.strike();
+    return true;
+  };
   const server = createServer((request, response) => {
     request.on("error", () => {});
     response.on("error", () => {});
     const operation = operationOf(request);
     seen.set(operation, (seen.get(operation) ?? 0) + 1);
+    if (caught(operation, "arrived")) return;
     const at = faults.findIndex((each) => each.operation === operation);
     const fault = at === -1 ? undefined : faults.splice(at, 1)[0]?.fault;
-    strike(fault, target, request, response);
+    strike(fault, target, request, response, () => caught(operation, "done"));
   });
   await new Promise<void>((resolve) => server.listen(0, "127.0.0.1", resolve));
   t.teardown(() => {
@@ -61,6 +84,11 @@ export async function startS3FaultProxy(t: Pick<ExecutionContext, "teardown">, t
     endpoint: `http://127.0.0.1:${(server.address() as AddressInfo).port}`,
     fail: (operation, fault, times = 1) => {
       for (let count = 0; count < times; count++) faults.push({ operation, fault });
+    },
+    at: (operation, moment, strike) => {
+      const each = { operation, moment, strike };
+      catches.add(each);
+      return () => void catches.delete(each);
     },
     get left() {
       return faults.map(({ operation, fault }) => `${fault} ${operation}`);
@@ -80,7 +108,13 @@ function operationOf({ method, url = "" }: IncomingMessage): S3Operation {
   return query.has("list-type") || query.has("uploads") ? "other" : "get";
 }
 
-function strike(fault: S3Fault | undefined, target: string, request: IncomingMessage, response: ServerResponse): void {
+function strike(
+  fault: S3Fault | undefined,
+  target: string,
+  request: IncomingMessage,
+  response: ServerResponse,
+  caughtWhenDone: () => boolean,
+): void {
   const error = (status: number, code: string) =>
     response.writeHead(status, { "content-type": "application/xml", connection: "close" }).end(xmlError(code));
   switch (fault) {
@@ -98,7 +132,7 @@ function strike(fault: S3Fault | undefined, target: string, request: IncomingMes
       response.writeHead(200, { "content-type": "application/xml" }).write(" ");
       return void setImmediate(() => response.end());
     default:
-      forward(fault, target, request, response);
+      forward(fault, target, request, response, caughtWhenDone);
   }
 }
 
@@ -106,7 +140,13 @@ function xmlError(code: string): string {
   return `<?xml version="1.0"?><Error><Code>${code}</Code><Message>Injected.</Message></Error>`;
 }
 
-function forward(fault: S3Fault | undefined, target: string, request: IncomingMessage, response: ServerResponse): void {
+function forward(
+  fault: S3Fault | undefined,
+  target: string,
+  request: IncomingMessage,
+  response: ServerResponse,
+  caughtWhenDone: () => boolean,
+): void {
   const { hostname, port } = new URL(target);
   const { method, url, headers } = request;
   const onward = httpRequest({ hostname, port, method, path: url, headers, agent: false });
@@ -117,6 +157,7 @@ function forward(fault: S3Fault | undefined, target: string, request: IncomingMe
       answer.resume();
       return void answer.on("end", () => response.destroy());
     }
+    if ((answer.statusCode ?? 502) < 300 && caughtWhenDone()) return;
     response.writeHead(answer.statusCode ?? 502, answer.headers);
     let passed = 0;
     answer.on("data", (chunk: Buffer) => {

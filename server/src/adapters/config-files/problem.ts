@@ -16,10 +16,11 @@ export interface ConfigProblem extends Place {
   readonly severity: "error" | "warning";
 }
 
-/** Writes a problem as one line: `file:line: path: reason`; the path is left out where there is none. */
+/** Writes a problem as one line: `file:line: path: reason`; the path is left out where there is none, and the line where it is the directory itself. */
 export function formatProblem(problem: ConfigProblem): string {
   const path = problem.path === "" ? "" : `${problem.path}: `;
-  return `${problem.file}:${problem.line}: ${path}${problem.reason}`;
+  const where = problem.file === "." ? "the directory" : `${problem.file}:${problem.line}`;
+  return `${where}: ${path}${problem.reason}`;
 }
 
 function inOrder(problems: readonly ConfigProblem[]): ConfigProblem[] {
