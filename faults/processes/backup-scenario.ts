@@ -17,7 +17,7 @@ const COLLECTION = "faults";
 /** Versions that the collection keeps. */
 const KEPT = 3;
 /** Segments under way at once, as the CLI does by default. */
-const PARALLEL = 4;
+const PARALLEL = 2;
 /** What HTTP/2 and messages add, as a part of the bytes, and for calls besides, in bytes. */
 const OVERHEAD = { part: 0.02, calls: MIB };
 

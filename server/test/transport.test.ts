@@ -313,7 +313,7 @@ test("the listener gives large flow-control windows and survives garbage", async
   const { port } = t.context.server.listener;
   const session = http2.connect(t.context.server.url);
   const settings = await new Promise<http2.Settings>((resolve) => session.once("remoteSettings", resolve));
-  t.is(settings.initialWindowSize, MIB);
+  t.is(settings.initialWindowSize, 2 * MIB);
   await new Promise((resolve) => setTimeout(resolve, 100));
   t.true((session.state.remoteWindowSize ?? 0) >= 4 * MIB, "connection window");
   session.destroy();

@@ -14,7 +14,7 @@ export type RequestHandler = (
  * Flow-control windows in bytes. Node's defaults (64 KiB) halve the throughput even on loopback. The stream window bounds what one call can have
  * unread in memory here, the session window what one connection can.
  */
-export const STREAM_WINDOW = 1024 * 1024;
+export const STREAM_WINDOW = 2 * 1024 * 1024;
 const SESSION_WINDOW = 4 * 1024 * 1024;
 
 /** Node ends sessions with ENHANCE_YOUR_CALM above this, in MB; its default of 10 is too little for many streams. */
