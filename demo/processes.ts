@@ -29,9 +29,35 @@ export function cleanEnvironment(): Record<string, string> {
   return Object.fromEntries(entries) as Record<string, string>;
 }
 
+const living = new Map<ChildProcess, NodeJS.Signals>();
+
+/** Sends a child this signal when this process ends before it does, so that a test or a demo that is ended leaves nothing behind. */
+export function endWithUs(child: ChildProcess, signal: NodeJS.Signals): void {
+  if (living.size === 0) {
+    process.on("exit", endAll);
+    process.on("SIGTERM", endBySigterm);
+  }
+  living.set(child, signal);
+  child.once("exit", () => {
+    living.delete(child);
+    if (living.size > 0) return;
+    process.off("exit", endAll);
+    process.off("SIGTERM", endBySigterm);
+  });
+}
+
+function endAll(): void {
+  for (const [child, signal] of living) child.kill(signal);
+}
+
+function endBySigterm(): void {
+  process.exit(143);
+}
+
 /** Runs a program to its end. */
 export async function run(program: string, args: readonly string[], options: RunOptions = {}): Promise<Outcome> {
   const child = spawn(program, args, { cwd: options.cwd, env: { ...cleanEnvironment(), ...options.env } });
+  endWithUs(child, "SIGTERM");
   const stdout: Buffer[] = [];
   const stderr: Buffer[] = [];
   child.stdout.on("data", (chunk: Buffer) => stdout.push(chunk));
@@ -62,6 +88,7 @@ export async function startServerProcess(
     env: { ...cleanEnvironment(), ...env },
     stdio: ["ignore", "pipe", "pipe"],
   });
+  endWithUs(child, "SIGKILL");
   let log = "";
   const ended = once(child, "close");
   const listening = new Promise<string>((resolve, reject) => {

@@ -5,6 +5,7 @@ import { chmod, chown, copyFile, mkdtemp, rm } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { setTimeout as sleep } from "node:timers/promises";
+import { endWithUs } from "../demo/processes.ts";
 import type { CertificateFiles } from "./certificates.ts";
 import { freePort, requirePeer } from "./programs.ts";
 
@@ -53,13 +54,14 @@ export async function startPostgres(
   if (user !== undefined) await chown(folder, user.uid, user.gid);
   const as = { ...user, cwd: folder, env: { PATH: process.env.PATH, LC_ALL: "C.UTF-8", TZ: "UTC" } };
   const data = join(folder, "data");
-  const port = await freePort();
   execFileSync(
     requirePeer("initdb"),
     ["-D", data, "-U", "postgres", "--auth=trust", "--encoding=UTF8", "--no-sync", "--no-instructions"],
     { ...as, stdio: ["ignore", "ignore", "pipe"] },
   );
   const encryption = tls === undefined ? {} : await withCertificate(folder, tls, user);
+  // As late as can be, since others choose ports too.
+  const port = await freePort();
   const own = { fsync: "off", listen_addresses: "127.0.0.1", unix_socket_directories: folder };
   const all = { ...own, ...encryption, ...settings };
   const args = [
@@ -75,6 +77,7 @@ export async function startPostgres(
   const start = async () => {
     const started = spawn(requirePeer("postgres"), args, { ...as, stdio: ["ignore", "ignore", "pipe"] });
     child = started;
+    endWithUs(started, "SIGQUIT");
     started.stderr.on("data", (chunk: Buffer) => {
       log = (log + chunk).slice(-20_000);
     });

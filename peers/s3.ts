@@ -7,6 +7,7 @@ import { get as getHttps } from "node:https";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { setTimeout as sleep } from "node:timers/promises";
+import { endWithUs } from "../demo/processes.ts";
 import { freePort, requirePeer } from "./programs.ts";
 
 /** S3 servers that nobody here wrote. */
@@ -68,6 +69,7 @@ export async function startS3(name: S3PeerName, tls?: TlsFiles): Promise<S3Peer>
       stdio: ["ignore", "pipe", "pipe"],
     });
     child = started;
+    endWithUs(started, "SIGKILL");
     for (const stream of [started.stdout, started.stderr]) {
       stream.on("data", (chunk: Buffer) => {
         log = (log + chunk).slice(-20_000);

@@ -1,4 +1,5 @@
 import type { EventEmitter } from "node:events";
+import { createWriteStream, fstatSync } from "node:fs";
 import { homedir, hostname as osHostname } from "node:os";
 import type { Readable, Writable } from "node:stream";
 import type { SecretSpec } from "./option-spec.ts";
@@ -54,7 +55,7 @@ export function processContext(): Context {
     env,
     childEnv: withoutSecrets(env),
     stdin: process.stdin,
-    stdout: process.stdout,
+    stdout: standardOutput(),
     stderr: process.stderr,
     platform: process.platform,
     home: homedir(),
@@ -65,6 +66,16 @@ export function processContext(): Context {
     exit: (code) => process.exit(code),
     killGraceMs: 5_000,
   };
+}
+
+/** Node's own stream for a redirected output takes a short write, the last that fits onto a full disk, for a whole one. */
+function standardOutput(): Screen {
+  try {
+    if (fstatSync(1).isFile()) return createWriteStream("", { fd: 1 });
+  } catch {
+    // It is closed; Node's stream says so.
+  }
+  return process.stdout;
 }
 
 /** A secret from the environment; which of its names it came from decides over files. */

@@ -60,6 +60,7 @@ export async function fetchVersion({ context, values, output }: Invocation, requ
       const failure = new AbortController();
       const signal = AbortSignal.any([outer, failure.signal]);
       const destination = destinationFor({ context, values, output }, request, {
+        sdk,
         progress,
         signal,
         abort: (reason) => failure.abort(reason),
@@ -97,6 +98,7 @@ export async function fetchVersion({ context, values, output }: Invocation, requ
 }
 
 interface Wiring {
+  readonly sdk: Sdk;
   readonly progress: Progress;
   readonly signal: AbortSignal;
   readonly abort: (reason: Error) => void;
@@ -105,7 +107,7 @@ interface Wiring {
 function destinationFor(
   { context, values, output }: Omit<Invocation, "args">,
   request: FetchRequest,
-  { progress, signal, abort }: Wiring,
+  { sdk, progress, signal, abort }: Wiring,
 ): Destination {
   const { target, decryption } = request;
   const force = values.get(OPTIONS.force);
@@ -117,7 +119,7 @@ function destinationFor(
     case "named-by-version":
       return new FileDestination((version) => {
         const decrypted = decryption.kind !== "none";
-        return safeFilename(version, { decrypted, decompressed: decrypted });
+        return safeFilename(version, { decrypted, decompressed: decrypted && isCompressed(version, sdk) });
       }, force);
     case "command":
       return new CommandDestination(target.command, {
@@ -148,5 +150,10 @@ function report(output: Invocation["output"], { request, sdk, result, destinatio
 }
 
 function decodedWords(version: Version, sdk: Sdk): string {
-  return enumWord(sdk.ContentEncoding, version.contentEncoding) === "zstd" ? "decrypted and decompressed" : "decrypted";
+  return isCompressed(version, sdk) ? "decrypted and decompressed" : "decrypted";
+}
+
+/** Whether the SDK compressed it, and so decompresses it. */
+function isCompressed(version: Version, sdk: Sdk): boolean {
+  return enumWord(sdk.ContentEncoding, version.contentEncoding) === "zstd";
 }

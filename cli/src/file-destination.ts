@@ -2,7 +2,7 @@ import { type FileHandle, open, realpath, rename, rm, stat } from "node:fs/promi
 import { basename, dirname, join } from "node:path";
 import type { Version } from "@strongroom/client-sdk";
 import type { Destination } from "./destination.ts";
-import { UsageError } from "./errors.ts";
+import { CommandFailedError, UsageError } from "./errors.ts";
 
 /**
  * A file, written as `FILE.partial` (mode 0600: a restored dump is no less secret than the database) and renamed when everything was verified, so that
@@ -55,6 +55,12 @@ export class FileDestination implements Destination {
 
   async finish(): Promise<void> {
     await this.#file!.sync();
+    const [own, named] = [await this.#file!.stat(), await stat(this.#partial).catch(() => undefined)];
+    if (named?.ino !== own.ino || named.dev !== own.dev) {
+      const partial = this.#partial;
+      this.#partial = ""; // what has the name now is somebody else's
+      throw new CommandFailedError(`${partial} was replaced meanwhile, by another restore with --force or by hand`);
+    }
     await this.#close();
     await usable(this.#target, this.#force);
     await rename(this.#partial, this.#target);

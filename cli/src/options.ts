@@ -98,7 +98,7 @@ export const OPTIONS = {
   abort: text("--abort <id>", "give up the upload with this id, or with the only id that begins so"),
 
   secretFile: text("--secret-file <file>", "file with the collection's health secret, instead of a session"),
-  failOn: choice("--fail-on <status>", "worst status that still makes the exit code 8", ["failed", "warning"]),
+  failOn: choice("--fail-on <status>", "mildest status that makes the exit code 8", ["failed", "warning"]),
 
   type: choice("--type <type>", "kind of key", ["openpgp", "age"]),
   name: text("--name <name>", "name in the key, and of the files"),

@@ -21,6 +21,8 @@ export class RefreshingToken {
   readonly #renew: (token: string) => Promise<Issued>;
   readonly #now: () => number;
   #renewing: Promise<string> | undefined;
+  /** A new token that could not be kept (a full disk): this run goes on with it. */
+  #unkept: string | undefined;
   #notBefore = 0;
 
   constructor(parts: {
@@ -37,7 +39,7 @@ export class RefreshingToken {
 
   /** The token to send with the next call. Segments are sent in parallel: they share one renewal. */
   async get(): Promise<string> {
-    const token = await this.#read();
+    const token = this.#unkept ?? (await this.#read());
     if (this.#renewing !== undefined) return await this.#renewing;
     if (this.#now() < this.#notBefore || !this.#endsSoon(token)) return token;
     this.#renewing = this.#replace(token).finally(() => {
@@ -50,7 +52,9 @@ export class RefreshingToken {
     this.#notBefore = this.#now() + PAUSE_MS;
     try {
       const issued = await this.#renew(token);
-      await this.#keep(issued);
+      await this.#keep(issued).catch(() => {
+        this.#unkept = issued.token;
+      });
       return issued.token;
     } catch {
       // The call that wanted the token says what is wrong, if anything is.

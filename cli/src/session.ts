@@ -27,6 +27,8 @@ export interface Connection {
 export interface ConnectOptions {
   /** Without a session, for calls that bring another proof. */
   readonly anonymous?: boolean;
+  /** Whether a stored session that ends soon is renewed first; default yes. */
+  readonly renews?: boolean;
   readonly giveUpAfterMs?: number | undefined;
   readonly onRetry?: (event: RetryEvent) => void;
 }
@@ -44,7 +46,9 @@ export async function withClient<T>(
   const url = await serverUrl(context, values);
   const sdk = await context.sdk();
   const server = { urls: addressesIn(url), ...(await tlsOf(values)) };
-  const token = options.anonymous ? undefined : await tokenFor(context, values, url, server, sdk);
+  const token = options.anonymous
+    ? undefined
+    : await tokenFor(context, values, url, server, sdk, options.renews ?? true);
   const client = new sdk.StrongroomClient({
     ...server,
     ...(token === undefined ? {} : { token }),
@@ -157,6 +161,7 @@ async function tokenFor(
   url: string,
   server: Server,
   sdk: Sdk,
+  renews: boolean,
 ): Promise<() => Promise<string>> {
   const place = tokenPlace(context, values);
   if (place.kind === "file") {
@@ -190,6 +195,7 @@ async function tokenFor(
   if (key === undefined || stored === undefined) throw new NotLoggedInError(`Not logged in to ${url}.`, url);
   if (Date.parse(stored.expiresAt) <= context.now())
     throw new NotLoggedInError(`The session of ${stored.user} at ${url} has ended.`, url);
+  if (!renews) return async () => stored.token;
   const refreshing = new RefreshingToken({
     read: async () => (await store.read()).servers[key]?.token ?? stored.token,
     keep: async (issued) => {

@@ -319,4 +319,7 @@ test("a secret file that is too large to be one is not read into memory", async 
   t.true(stderr.text.includes("more than 1 MiB"));
   t.is(await run("health", "pg-main", "--secret-file", "/dev/zero"), 2);
   t.is(await run("health", "pg-main", "--secret-file", join(dir, "x")), 2);
+  await writeFile(join(dir, "lines"), "hunter2\nsecond line\n");
+  t.is(await run("health", "pg-main", "--secret-file", join(dir, "lines")), 2);
+  t.false(stderr.text.includes("hunter2"));
 });

@@ -251,6 +251,20 @@ async function byHand(t: T, objects: string, keyring: string): Promise<void> {
   await run("gpgconf", ["--kill", "all"], { env: { GNUPGHOME } });
 }
 
+test.serial("a restore whose command fails leaves no private key behind", async (t) => {
+  const { place } = t.context;
+  const temporary = join(place.dir, "tmp");
+  await mkdir(temporary);
+  await serving(t, async (server) => {
+    const home = join(place.dir, "home");
+    const env = { HOME: home, XDG_CONFIG_HOME: home, STRONGROOM_URL: server.url, TMPDIR: temporary };
+    const restore = ["restore", "db", "--version", "2", "--private-key", "test.key.asc", "-c", "exit 3"];
+    const { code, stderr } = await run(STRONGROOM, restore, { env, cwd: place.dir });
+    t.is(code, 7, stderr);
+    t.deepEqual(await readdir(temporary), []);
+  });
+});
+
 test.serial("recover: the database is lost, the rebuild is killed, and all is there again", async (t) => {
   const { place } = t.context;
   const database = join(place.data, "database");

@@ -11,7 +11,8 @@ import {
   type Version,
 } from "@strongroom/client-sdk";
 import test, { type ExecutionContext } from "ava";
-import { type Choices, testContext, untilGone } from "./support/context.ts";
+import { FileDestination } from "../src/file-destination.ts";
+import { type Choices, temporaryFolder, testContext, untilGone } from "./support/context.ts";
 import { fakeSdk, LOGGED_IN, version } from "./support/fake-sdk.ts";
 
 interface Plan {
@@ -206,6 +207,21 @@ test("existing files are not overwritten without --force; with it, links keep po
   t.is(await readFile(join(dir, "new.sql.partial"), "utf8"), "another restore's");
   t.is(await run("restore", "pg-main", "--force", "--output", dir), 2);
   t.is(await run("restore", "pg-main", "--force", "--output", "/dev/null"), 2);
+});
+
+test("of two restores with --force to one file, the one whose file was taken away fails, and the other's is whole", async (t) => {
+  const dir = await temporaryFolder(t);
+  const [first, second] = [1, 2].map(() => new FileDestination(join(dir, "out"), true));
+  await first!.open(version());
+  await first!.write(Buffer.from("of the first"));
+  await second!.open(version());
+  await second!.write(Buffer.from("of the "));
+  await t.throwsAsync(first!.finish(), { message: /was replaced meanwhile/ });
+  await first!.discard();
+  await second!.write(Buffer.from("second"));
+  await second!.finish();
+  t.is(await readFile(join(dir, "out"), "utf8"), "of the second");
+  t.deepEqual(await readdir(dir), ["out"]);
 });
 
 test("standard output: the dump and nothing else; never onto a terminal", async (t) => {

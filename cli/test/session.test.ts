@@ -158,6 +158,32 @@ test("a renewal that fails leaves the old token in use, and is not tried at ever
   t.is(tries, 2);
 });
 
+test("a new token that cannot be kept is used all the same, and renewed in its turn", async (t) => {
+  let now = 0;
+  const lives = 100_000_000;
+  const old = jwt(0, lives);
+  let renewed = old;
+  const token = new RefreshingToken({
+    read: async () => old,
+    keep: async () => {
+      throw Object.assign(new Error("no space left on the device"), { code: "ENOSPC" });
+    },
+    renew: async (with_) => {
+      t.is(with_, renewed);
+      renewed = jwt(now, now + lives);
+      return { token: renewed };
+    },
+    now: () => now,
+  });
+  for (let turn = 1; turn <= 3; turn++) {
+    now = turn * lives - 100_000 * turn;
+    const before = renewed;
+    t.is(await token.get(), renewed);
+    t.not(renewed, before);
+    t.is(await token.get(), renewed);
+  }
+});
+
 test("tokens that do not say when they end are left alone", (t) => {
   t.is(tokenLife("opaque"), undefined);
   t.is(tokenLife("a.e30.c"), undefined);

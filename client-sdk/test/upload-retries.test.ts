@@ -218,21 +218,23 @@ test("a refusal to create is not retried", async (t) => {
 });
 
 test("a token that is renewed while the upload runs is used", async (t) => {
-  let token = "first";
+  let renewed = false;
+  let refused = 0;
+  // The first call after the change is still made with the old token.
+  const token = () => (renewed && refused++ > 0 ? "second" : "first");
   const server = await serve(t, {
     segmentSize: 500_000,
     token: "first",
     onSegmentStored: ({ header }) => {
       if (header.index === 1) {
         server.options.token = "second";
-        setTimeout(() => {
-          token = "second";
-        }, 5);
+        renewed = true;
       }
     },
   });
   const bytes = ciphertext(2 * MIB);
-  await clientOf(server, { token: () => token }).upload(ask(chunked(bytes), { parallel: 1 }));
+  await clientOf(server, { token }).upload(ask(chunked(bytes), { parallel: 1 }));
+  t.true(refused > 1, "a call was refused and repeated with the new token");
   t.true(server.versions[0]!.bytes.equals(bytes));
 });
 

@@ -70,7 +70,11 @@ export async function runProcesses(report: Report, seed: string, from: number, c
   };
   const waiting = [...SETUPS];
   const lane = async () => {
-    for (let next = waiting.shift(); next !== undefined; next = waiting.shift()) await play(next);
+    for (let next = waiting.shift(); next !== undefined; next = waiting.shift()) {
+      const { name } = next;
+      // The other set-ups are to be played, and ended in order, all the same.
+      await play(next).catch((error: Error) => report.fail(`the set-up ${name} broke: ${error.stack}`));
+    }
   };
   await Promise.all(Array.from({ length: AT_ONCE }, lane));
   const seconds = Math.round((performance.now() - began) / 1000);

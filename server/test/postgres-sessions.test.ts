@@ -79,7 +79,7 @@ test.serial("sessions limit statements, waits for locks and idle transactions", 
   t.is((await one.transaction(async (tx) => await tx.collections.lockByName("held"))).name, "held");
 
   // A transaction in which nothing happens: its session ends, others get its lock, and its work runs again.
-  await one.query(sql`set idle_in_transaction_session_timeout = '100ms'`);
+  await one.query(sql`set idle_in_transaction_session_timeout = '2s'`);
   let runs = 0;
   await one.transaction(async (tx) => {
     await tx.collections.lockByName("held");

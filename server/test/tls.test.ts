@@ -124,7 +124,7 @@ tlsTest("the flow-control windows are those of the plaintext port", async (t) =>
   const { port } = await open(t);
   const session = http2.connect(`https://127.0.0.1:${port}`, await trusting(t));
   const settings = await new Promise<http2.Settings>((resolve) => session.once("remoteSettings", resolve));
-  t.is(settings.initialWindowSize, 1024 * 1024);
+  t.is(settings.initialWindowSize, 2 * 1024 * 1024);
   await request(session);
   t.true((session.state.remoteWindowSize ?? 0) >= 4 * 1024 * 1024);
   session.destroy();
@@ -204,16 +204,17 @@ tlsTest("calls under way may end when the server stops, and new connections are 
   const { server } = t.context;
   const [cert, key] = [await readFile(server.certificate), await readFile(server.key)];
   let finish = () => {};
+  const arrived = Promise.withResolvers<void>();
   const slow: RequestHandler = (_req, res) => {
     finish = () => res.end('{"http":"slow"}');
+    arrived.resolve();
   };
   const listener = await listen(slow, "127.0.0.1", 0, { tls: { cert, key, ca: undefined } });
   const client = await trusting(t);
   const call = overHttp2(listener.port, client);
   const idle = http2.connect(`https://127.0.0.1:${listener.port}`, client);
   await once(idle, "connect");
-  while (finish.length === 0 && listener.connections < 2) await sleep(10);
-  await sleep(50);
+  await arrived.promise;
   const stopped = listener.stop(30_000, () => {});
   await t.throwsAsync(serialShown(listener.port, client), { code: "ECONNREFUSED" });
   finish();
@@ -354,7 +355,8 @@ tlsTest("the files are watched until closed", async (t) => {
   const files = await TlsFiles.open({ cert: server.certificate, key: server.key, clientCa: undefined });
   const second = await authority.issue("second");
   const changed = new Promise<void>((resolve) => {
-    files.watch({ changed: () => resolve(), rejected: (error) => t.fail(error.message) }, 20);
+    // Between the two copies certificate and key do not fit together, which may be told.
+    files.watch({ changed: () => resolve(), rejected: () => {} }, 20);
   });
   await copyFile(second.key, server.key);
   await copyFile(second.certificate, server.certificate);

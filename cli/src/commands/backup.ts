@@ -91,7 +91,13 @@ async function run(invocation: Invocation): Promise<ExitCode> {
     giveUpAfterMs: values.get(OPTIONS.retryFor),
     onRetry: (event: RetryEvent) => progress.retrying(event),
   };
-  const onInterrupt = () => progress.note("stopping, nothing will be stored; once more to stop at once");
+  let committing = false;
+  const onInterrupt = () =>
+    progress.note(
+      committing
+        ? "stopping; all was sent already, so look with `strongroom ls` whether it became a version; once more to stop at once"
+        : "stopping, nothing will be stored; once more to stop at once",
+    );
 
   const upload = ({ client }: Connection) =>
     interruptible(context, { timeoutMs: values.get(OPTIONS.timeout), onInterrupt }, async (signal) => {
@@ -127,7 +133,10 @@ async function run(invocation: Invocation): Promise<ExitCode> {
           ...optional("memoryLimit", values.get(OPTIONS.memory)),
           ...optional("spoolLimit", values.get(OPTIONS.spool)),
           ...optional("spoolDirectory", values.get(OPTIONS.spoolDir)),
-          ...(dump === undefined ? {} : { beforeCommit: () => dump.succeeded(signal) }),
+          beforeCommit: async () => {
+            await dump?.succeeded(signal);
+            committing = true;
+          },
         });
       } catch (error) {
         await dump?.end();

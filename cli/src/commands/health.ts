@@ -2,6 +2,7 @@ import type { GetCollectionHealthResponse } from "@strongroom/client-sdk";
 import { requiredCollection } from "../collection-argument.ts";
 import type { CommandSpec, Invocation } from "../command.ts";
 import { type Context, type Sdk, secretFromEnv } from "../context.ts";
+import { UsageError } from "../errors.ts";
 import { EXIT, type ExitCode } from "../exit-codes.ts";
 import { formatAge, formatTime, toIso } from "../format.ts";
 import { readSecretFile } from "../input.ts";
@@ -51,7 +52,13 @@ async function healthSecret(values: OptionValues, context: Context): Promise<str
   const path = values.get(OPTIONS.secretFile);
   const secret = secretFromEnv(SECRETS.healthSecret, context.env);
   const fileFirst = values.source(OPTIONS.secretFile) === "flag" || secret === undefined;
-  return path !== undefined && fileFirst ? await readSecretFile(path, "health secret") : secret?.value;
+  const value = path !== undefined && fileFirst ? await readSecretFile(path, "health secret") : secret?.value;
+  // Not echoed, as Node.js would when the header is made.
+  if (value !== undefined && !/^[\x20-\x7e]+$/.test(value))
+    throw new UsageError(
+      "The health secret must be one line of printable ASCII characters, without a line break at its end.",
+    );
+  return value;
 }
 
 /** 0 or 8. A status this program does not know is not ok. */

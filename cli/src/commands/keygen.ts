@@ -149,6 +149,10 @@ async function writeNew(path: string, text: string, mode: number): Promise<void>
   try {
     await file.writeFile(text.endsWith("\n") ? text : `${text}\n`);
     await file.sync();
+  } catch (error) {
+    // Half a key is none, and would stand in the way of the next try.
+    await rm(path, { force: true });
+    throw error;
   } finally {
     await file.close();
   }

@@ -36,7 +36,8 @@ async function run({ values, output, context }: Invocation): Promise<ExitCode> {
     await store.forget(key);
     return done(false);
   }
-  return await withClient(context, values, {}, async ({ client, sdk }) => {
+  // Renewed, the old session would stay valid to its own end.
+  return await withClient(context, values, { renews: false }, async ({ client, sdk }) => {
     try {
       await client.sessions.revokeSession({}, CALL);
       return done(true);

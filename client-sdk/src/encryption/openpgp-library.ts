@@ -21,7 +21,14 @@ import {
 import { replay } from "../peek.ts";
 import { fromWebStream, toWebStream } from "../streams.ts";
 import { failed, WatchedSource } from "./library-stage.ts";
-import { type Decryption, decryptionFailure, type Encryption, encryptionFailure, type Stage } from "./options.ts";
+import {
+  checkPassphrase,
+  type Decryption,
+  decryptionFailure,
+  type Encryption,
+  encryptionFailure,
+  type Stage,
+} from "./options.ts";
 
 /** The library's type for streams comes from a package that is not installed; this is what it means. */
 type Bytes = ReadableStream<Uint8Array>;
@@ -94,6 +101,7 @@ export interface OpenPgpKeyPair {
  * backup must open years later.
  *
  * @param options - name and address of the owner; a passphrase protects the private key
+ * @throws InvalidRequestError when the passphrase is empty or more than one line, which no restore would take
  */
 export async function generateOpenPgpKey(options: {
   name: string;
@@ -101,6 +109,7 @@ export async function generateOpenPgpKey(options: {
   passphrase?: string;
 }): Promise<OpenPgpKeyPair> {
   const { name, email, passphrase } = options;
+  checkPassphrase(passphrase);
   const { publicKey, privateKey } = await generateKey({
     type: "ecc",
     curve: "curve25519Legacy",

@@ -111,8 +111,11 @@ export function checkDecryption(decryption: Decryption): void {
   }
 }
 
-/** gpg reads a passphrase up to the end of a line; a longer one would lock a version that only the library opens. */
-function checkPassphrase(passphrase: string | undefined): void {
+/**
+ * gpg reads a passphrase up to the end of a line; a longer one would lock a version, or a key, that only the library opens.
+ * @throws InvalidRequestError when it is empty or more than one line
+ */
+export function checkPassphrase(passphrase: string | undefined): void {
   if (passphrase === undefined) return;
   if (passphrase === "") refuse("The passphrase is empty.");
   if (/[\r\n\0]/.test(passphrase)) refuse("The passphrase must be one line, without a line break at its end.");

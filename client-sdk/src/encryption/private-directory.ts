@@ -1,10 +1,18 @@
 /** Directories for key material that programs can only read from files. */
+import { rmSync } from "node:fs";
 import { mkdtemp, rm, writeFile } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 
 /** The name of a socket has at most 108 bytes (Linux; 104 on macOS) with its directory; gpg-agent's longest is `S.gpg-agent.browser`. */
 const LONGEST_DIRECTORY = 104 - "/S.gpg-agent.browser".length - 1;
+
+/** Those that exist. A process that ends in a hurry, by a second Ctrl-C, leaves no keys behind either. */
+const existing = new Set<string>();
+
+function removeAll(): void {
+  for (const path of existing) rmSync(path, { recursive: true, force: true });
+}
 
 /** A directory that only this user can enter (mode 0700), short enough to hold gpg-agent's sockets. */
 export class PrivateDirectory {
@@ -18,7 +26,10 @@ export class PrivateDirectory {
   /** Makes an empty one in the system's directory for temporary files, or in `/tmp` where that has too long a name. */
   static async create(): Promise<PrivateDirectory> {
     const parent = tmpdir().length + "/sr-XXXXXX".length <= LONGEST_DIRECTORY ? tmpdir() : "/tmp";
-    return new PrivateDirectory(await mkdtemp(join(parent, "sr-")));
+    const path = await mkdtemp(join(parent, "sr-"));
+    if (existing.size === 0) process.on("exit", removeAll);
+    existing.add(path);
+    return new PrivateDirectory(path);
   }
 
   /** Writes a file that only this user can read (mode 0600), and gives its path. */
@@ -32,5 +43,7 @@ export class PrivateDirectory {
   async remove(): Promise<void> {
     // An agent that is just ending may still delete its sockets there.
     await rm(this.path, { recursive: true, force: true, maxRetries: 5, retryDelay: 100 });
+    existing.delete(this.path);
+    if (existing.size === 0) process.off("exit", removeAll);
   }
 }
