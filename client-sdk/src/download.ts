@@ -121,8 +121,10 @@ async function run(context: TransferContext, options: DownloadOptions, signal: A
       if (performance.now() - reportedAt >= timings.progressEveryMs) report();
     },
   });
+  const ending = new AbortController();
+  const decrypting = new Watched(decrypt(source, AbortSignal.any([signal, ending.signal])));
   try {
-    const plain = decrypt(source, signal);
+    const plain = decrypting.stream();
     for await (const chunk of unpack ? decompressed(plain) : plain) {
       outputBytes += chunk.length;
       await orAborted(sink(chunk), signal);
@@ -134,9 +136,37 @@ async function run(context: TransferContext, options: DownloadOptions, signal: A
   } catch (error) {
     // Damaged bytes look like a wrong key to whoever decrypts them.
     if (error instanceof DecryptionError && !signal.aborted) await source.diagnose();
+    ending.abort(error);
     throw error;
   } finally {
     await source.close();
+    // The keys are gone before the caller is told, who may end the process then.
+    await decrypting.ended;
+  }
+}
+
+/** A stream whose end can be waited for, also when its reader is a pipeline that does not. */
+class Watched {
+  readonly #source: AsyncIterable<Uint8Array>;
+  readonly #ended = Promise.withResolvers<void>();
+  #begun = false;
+
+  constructor(source: AsyncIterable<Uint8Array>) {
+    this.#source = source;
+  }
+
+  async *stream(): AsyncGenerator<Uint8Array> {
+    this.#begun = true;
+    try {
+      yield* this.#source;
+    } finally {
+      this.#ended.resolve();
+    }
+  }
+
+  /** When it has cleaned up; at once when nobody began to read. */
+  get ended(): Promise<void> {
+    return this.#begun ? this.#ended.promise : Promise.resolve();
   }
 }
 

@@ -11,7 +11,13 @@ const LONGEST_DIRECTORY = 104 - "/S.gpg-agent.browser".length - 1;
 const existing = new Set<string>();
 
 function removeAll(): void {
-  for (const path of existing) rmSync(path, { recursive: true, force: true });
+  for (const path of existing) {
+    try {
+      rmSync(path, { recursive: true, force: true, maxRetries: 5, retryDelay: 20 });
+    } catch {
+      // A program that ends too may still write there; the others must go all the same.
+    }
+  }
 }
 
 /** A directory that only this user can enter (mode 0700), short enough to hold gpg-agent's sockets. */
