@@ -1,6 +1,7 @@
 import { once } from "node:events";
 import { type AddressInfo, connect, createServer, type Socket } from "node:net";
 import { setTimeout as sleep } from "node:timers/promises";
+import { tieSockets } from "../demo/tied-sockets.ts";
 
 /** A TCP proxy on loopback. */
 export interface SlowLine {
@@ -16,16 +17,9 @@ export async function startSlowLine(target: URL, roundTripMs: number): Promise<S
   const open = new Set<Socket>();
   const server = createServer((client) => {
     const upstream = connect(Number(target.port), target.hostname);
-    for (const socket of [client, upstream]) {
-      open.add(socket);
-      socket.setNoDelay(true);
-      socket.on("error", () => {});
-      socket.once("close", () => {
-        open.delete(socket);
-        client.destroy();
-        upstream.destroy();
-      });
-    }
+    client.setNoDelay(true);
+    upstream.setNoDelay(true);
+    tieSockets(open, client, upstream);
     void carry(client, upstream, roundTripMs / 2);
     void carry(upstream, client, roundTripMs / 2);
   });

@@ -1,5 +1,6 @@
 import { connect, createServer, type Socket } from "node:net";
 import { setTimeout as sleep } from "node:timers/promises";
+import { tieSockets } from "./tied-sockets.ts";
 
 /** A TCP proxy that does to connections what networks do. */
 export interface CuttingProxy {
@@ -78,15 +79,7 @@ export async function startCuttingProxy(target: string | (() => string)): Promis
     }
     const { hostname, port } = new URL(typeof target === "string" ? target : target());
     const upstream = connect(Number(port), hostname);
-    for (const socket of [client, upstream]) {
-      open.add(socket);
-      socket.on("error", () => {});
-      socket.once("close", () => {
-        open.delete(socket);
-        client.destroy();
-        upstream.destroy();
-      });
-    }
+    tieSockets(open, client, upstream);
     let passing = Promise.resolve(true);
     client.on("data", (chunk) => {
       if (mode === "stall") return;

@@ -4,9 +4,10 @@ import { processContext } from "./context.ts";
 import { EXIT } from "./exit-codes.ts";
 import { run } from "./program.ts";
 
-/** A reader of standard output that went away (`strongroom ls | head -1`) is no failure; one that matters is told by the write that met it. */
+/** Why the output could not be written, where no write of a command told. */
 let broken: NodeJS.ErrnoException | undefined;
 const notice = (error: NodeJS.ErrnoException): void => {
+  // A reader that went away (`strongroom ls | head -1`) is no failure.
   if (error.code !== "EPIPE") broken ??= error;
 };
 

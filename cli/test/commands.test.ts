@@ -127,6 +127,23 @@ test("logout ends the session and forgets it, also when the server cannot be tol
   }
 });
 
+test("logout ends the session that was kept, and renews none near its end", async (t) => {
+  const { load, opened } = fakeSdk({
+    sessions: {
+      refreshSession: async () => t.fail("renewed, the old session would stay valid"),
+      revokeSession: async () => t.is(await (opened[0]!.token as () => Promise<string>)(), token),
+    },
+  });
+  const { run, context } = await testContext(t, { sdk: load, now });
+  const claims = (fields: object) => Buffer.from(JSON.stringify(fields)).toString("base64url");
+  const seconds = now() / 1000;
+  const token = `e30.${claims({ iat: seconds - 43_000, exp: seconds + 60 })}.x`;
+  const expiresAt = new Date(now() + 60_000).toISOString();
+  await new CredentialStore(context).save("http://a", { ...STORED, token, expiresAt });
+  t.plan(2);
+  t.is(await run("logout"), 0);
+});
+
 test("whoami", async (t) => {
   const whoAmI = async () => ({
     session: session({ accessKey: "cron" }),

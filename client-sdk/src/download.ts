@@ -75,7 +75,7 @@ export interface DownloadResult {
 export async function download(context: TransferContext, options: DownloadOptions): Promise<DownloadResult> {
   const ending = new LinkedController(options.signal);
   try {
-    return await run(context, options, ending.signal);
+    return await run(context, options, ending);
   } catch (error) {
     ending.abort(error);
     throw ending.signal.reason;
@@ -85,8 +85,13 @@ export async function download(context: TransferContext, options: DownloadOption
   }
 }
 
-async function run(context: TransferContext, options: DownloadOptions, signal: AbortSignal): Promise<DownloadResult> {
+async function run(
+  context: TransferContext,
+  options: DownloadOptions,
+  ending: LinkedController,
+): Promise<DownloadResult> {
   const { retrier, timings, connection } = context;
+  const { signal } = ending;
   const { decryption = { kind: "none" }, onProgress, sink } = options;
   const decrypt = decryptionStage(decryption);
   signal.throwIfAborted();
@@ -121,23 +126,33 @@ async function run(context: TransferContext, options: DownloadOptions, signal: A
       if (performance.now() - reportedAt >= timings.progressEveryMs) report();
     },
   });
-  const ending = new AbortController();
-  const decrypting = new Watched(decrypt(source, AbortSignal.any([signal, ending.signal])));
+  const decrypting = new Watched(decrypt(source, signal));
   try {
     const plain = decrypting.stream();
     for await (const chunk of unpack ? decompressed(plain) : plain) {
       outputBytes += chunk.length;
-      await orAborted(sink(chunk), signal);
+      try {
+        await orAborted(sink(chunk), signal);
+      } catch (error) {
+        // Before the loop is left, which waits for a stage that may wait for the network.
+        ending.abort(error);
+        throw error;
+      }
     }
     // A program may be content before the last byte was read.
     await source.drain();
     report();
     return { version, outputBytes: BigInt(outputBytes), resumes };
   } catch (error) {
+    let cause = error;
     // Damaged bytes look like a wrong key to whoever decrypts them.
-    if (error instanceof DecryptionError && !signal.aborted) await source.diagnose();
-    ending.abort(error);
-    throw error;
+    if (error instanceof DecryptionError && !signal.aborted) {
+      await source.diagnose().catch((damage: unknown) => {
+        cause = damage;
+      });
+    }
+    ending.abort(cause);
+    throw cause;
   } finally {
     await source.close();
     // The keys are gone before the caller is told, who may end the process then.

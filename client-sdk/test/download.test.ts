@@ -288,6 +288,42 @@ test("the sink sets the pace, and what it throws is thrown unchanged", async (t)
   t.is(await t.throwsAsync(clientOf(server).download({ collection: "pg", sink })), failure);
 });
 
+test("a sink that fails ends the download, though the server stands still", async (t) => {
+  let stands = Promise.withResolvers<void>();
+  const server = await serve(t, {
+    onRead: ({ offset }) => {
+      if (offset < 300_000) return undefined;
+      stands.resolve();
+      return new Promise(() => undefined);
+    },
+  });
+  const { recipient, identity } = await generateAgeKey();
+  const pgp = await generateOpenPgpKey({ name: "Backup" });
+  const packed = zstdCompressSync(noise(4 * MIB));
+  const contentEncoding = ContentEncoding.ZSTD;
+  const byAge = encryptionStage({ kind: "age", recipients: [recipient] });
+  const byPgp = encryptionStage({ kind: "openpgp", publicKeys: [Buffer.from(pgp.publicKey)] });
+  server.publish(await collect(byAge(chunked(packed), never)), { contentEncoding });
+  server.publish(await collect(byPgp(chunked(packed), never)), { contentEncoding });
+  const failure = new Error("the command ended");
+  const sink = async (): Promise<void> => {
+    await stands.promise;
+    throw failure;
+  };
+  for (const program of ["auto", "library"] as const) {
+    const decryptions: Decryption[] = [
+      { kind: "age", identities: [identity], program },
+      { kind: "openpgp", privateKeys: [Buffer.from(pgp.privateKey)], program },
+    ];
+    for (const [index, decryption] of decryptions.entries()) {
+      const number = BigInt(index + 1);
+      stands = Promise.withResolvers();
+      const downloading = clientOf(server).download({ collection: "pg", number, decryption, sink });
+      t.is(await t.throwsAsync(downloading), failure);
+    }
+  }
+});
+
 test("an abort ends a download whose sink or server stands still", async (t) => {
   const server = await serve(t, {
     onRead: ({ offset }) => (offset >= 300_000 ? new Promise(() => undefined) : undefined),

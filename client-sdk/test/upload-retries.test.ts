@@ -219,9 +219,9 @@ test("a refusal to create is not retried", async (t) => {
 
 test("a token that is renewed while the upload runs is used", async (t) => {
   let renewed = false;
-  let refused = 0;
+  let asked = 0;
   // The first call after the change is still made with the old token.
-  const token = () => (renewed && refused++ > 0 ? "second" : "first");
+  const token = () => (renewed && asked++ > 0 ? "second" : "first");
   const server = await serve(t, {
     segmentSize: 500_000,
     token: "first",
@@ -234,7 +234,7 @@ test("a token that is renewed while the upload runs is used", async (t) => {
   });
   const bytes = ciphertext(2 * MIB);
   await clientOf(server, { token }).upload(ask(chunked(bytes), { parallel: 1 }));
-  t.true(refused > 1, "a call was refused and repeated with the new token");
+  t.true(asked > 1, "a call was refused and repeated with the new token");
   t.true(server.versions[0]!.bytes.equals(bytes));
 });
 

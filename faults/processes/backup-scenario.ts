@@ -4,7 +4,7 @@ import { once } from "node:events";
 import { createReadStream } from "node:fs";
 import { mkdir, readFile, rm, writeFile } from "node:fs/promises";
 import { join } from "node:path";
-import { cleanEnvironment, run, type ServerProcess, STRONGROOM } from "../../demo/processes.ts";
+import { cleanEnvironment, endWithUs, run, type ServerProcess, STRONGROOM } from "../../demo/processes.ts";
 import { findPeer } from "../../peers/programs.ts";
 import { openpgpMessage } from "../../server/test/support/ciphertext.ts";
 import type { Random } from "../random.ts";
@@ -122,6 +122,7 @@ export async function playProcesses(place: Place, random: Random, number: number
     env: { ...cleanEnvironment(), ...place.env },
     stdio: ["pipe", "ignore", "pipe"],
   });
+  endWithUs(child, "SIGTERM");
   const kinds: readonly string[] = [...PROCESS_FAULTS, ...Object.keys(setup.faults)];
   const planned = [
     kinds[number % kinds.length]!,
@@ -151,7 +152,7 @@ export async function playProcesses(place: Place, random: Random, number: number
   // In the other turns the server that commits is killed in the middle of it.
   let disarm = () => {};
   if (turn % 2 === 1) {
-    const step = setup.commitSteps[((turn >> 1) + SETUPS.length + number) % setup.commitSteps.length]!;
+    const step = setup.commitSteps[((turn >> 1) + number) % setup.commitSteps.length]!;
     proxy.after(size, () => {
       disarm = setup.atCommit(step, () => {
         result.fired.push(killedAt(step));

@@ -1,4 +1,5 @@
 import { connect, createServer, type Server, type Socket } from "node:net";
+import { tieSockets } from "../../demo/tied-sockets.ts";
 
 /** What the proxy does to connections. */
 export const PROXY_FAULTS = ["cut", "stall", "throttle", "truncate", "lose answers"] as const;
@@ -99,15 +100,7 @@ export class RoughProxy {
   #serve(client: Socket, at: number): void {
     const { port, hostname } = this.targets[at]!;
     const upstream = connect(Number(port), hostname);
-    for (const socket of [client, upstream]) {
-      this.#open.add(socket);
-      socket.on("error", () => {});
-      socket.once("close", () => {
-        this.#open.delete(socket);
-        client.destroy();
-        upstream.destroy();
-      });
-    }
+    tieSockets(this.#open, client, upstream);
     client.on("data", (chunk: Buffer) => {
       this.up += chunk.length;
       this.#upAt[at] = (this.#upAt[at] ?? 0) + chunk.length;

@@ -258,9 +258,12 @@ export async function serve(
   log.info({ url: server.url }, "listening");
   const signal = await stopping;
   log.info({ signal, grace_ms: options.shutdownGraceMs }, "stopping: running calls may end, new uploads are refused");
-  await server.stop(options.shutdownGraceMs);
-  log.info({}, "stopped");
-  log.flush();
+  try {
+    await server.stop(options.shutdownGraceMs);
+    log.info({}, "stopped");
+  } finally {
+    log.flush();
+  }
   return 0;
 }
 

@@ -314,7 +314,8 @@ test("the listener gives large flow-control windows and survives garbage", async
   const session = http2.connect(t.context.server.url);
   const settings = await new Promise<http2.Settings>((resolve) => session.once("remoteSettings", resolve));
   t.is(settings.initialWindowSize, 2 * MIB);
-  await new Promise((resolve) => setTimeout(resolve, 100));
+  // What the server sent before the answer to a ping has arrived with it.
+  await new Promise((resolve) => session.ping(resolve));
   t.true((session.state.remoteWindowSize ?? 0) >= 4 * MIB, "connection window");
   session.destroy();
   const socket = net.connect(port, "127.0.0.1");

@@ -73,7 +73,7 @@ export async function startS3FaultProxy(t: Pick<ExecutionContext, "teardown">, t
     if (caught(operation, "arrived")) return;
     const at = faults.findIndex((each) => each.operation === operation);
     const fault = at === -1 ? undefined : faults.splice(at, 1)[0]?.fault;
-    strike(fault, target, request, response, () => caught(operation, "done"));
+    strike(fault, { target, request, response, caughtWhenDone: () => caught(operation, "done") });
   });
   await new Promise<void>((resolve) => server.listen(0, "127.0.0.1", resolve));
   t.teardown(() => {
@@ -108,13 +108,16 @@ function operationOf({ method, url = "" }: IncomingMessage): S3Operation {
   return query.has("list-type") || query.has("uploads") ? "other" : "get";
 }
 
-function strike(
-  fault: S3Fault | undefined,
-  target: string,
-  request: IncomingMessage,
-  response: ServerResponse,
-  caughtWhenDone: () => boolean,
-): void {
+/** A request on its way, and whether somebody waits for its effect. */
+interface Exchange {
+  readonly target: string;
+  readonly request: IncomingMessage;
+  readonly response: ServerResponse;
+  readonly caughtWhenDone: () => boolean;
+}
+
+function strike(fault: S3Fault | undefined, exchange: Exchange): void {
+  const { response } = exchange;
   const error = (status: number, code: string) =>
     response.writeHead(status, { "content-type": "application/xml", connection: "close" }).end(xmlError(code));
   switch (fault) {
@@ -132,7 +135,7 @@ function strike(
       response.writeHead(200, { "content-type": "application/xml" }).write(" ");
       return void setImmediate(() => response.end());
     default:
-      forward(fault, target, request, response, caughtWhenDone);
+      forward(fault, exchange);
   }
 }
 
@@ -140,13 +143,7 @@ function xmlError(code: string): string {
   return `<?xml version="1.0"?><Error><Code>${code}</Code><Message>Injected.</Message></Error>`;
 }
 
-function forward(
-  fault: S3Fault | undefined,
-  target: string,
-  request: IncomingMessage,
-  response: ServerResponse,
-  caughtWhenDone: () => boolean,
-): void {
+function forward(fault: S3Fault | undefined, { target, request, response, caughtWhenDone }: Exchange): void {
   const { hostname, port } = new URL(target);
   const { method, url, headers } = request;
   const onward = httpRequest({ hostname, port, method, path: url, headers, agent: false });
