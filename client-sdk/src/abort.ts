@@ -1,4 +1,5 @@
 /** Small helpers around abort signals. They add one listener and take it away again, so that a signal may outlive a million chunks. */
+import { Code, ConnectError } from "@connectrpc/connect";
 
 /** Waits for the promise, or rejects with the signal's reason as soon as it is aborted; the promise's own end is then ignored. */
 export function orAborted<T>(promise: PromiseLike<T> | T, signal: AbortSignal): Promise<T> {
@@ -55,5 +56,29 @@ export class LinkedController {
   /** Forgets the other signals. */
   unlink(): void {
     for (const signal of this.#links) signal.removeEventListener("abort", this.#onAbort);
+  }
+}
+
+/** Ends an attempt when what is expected does not happen in time. */
+export class Watchdog {
+  readonly #attempt: LinkedController;
+  #timer: NodeJS.Timeout | undefined;
+
+  /** @param attempt - what to abort */
+  constructor(attempt: LinkedController) {
+    this.#attempt = attempt;
+  }
+
+  /** Something happened; the next thing is expected within `ms`. */
+  expect(ms: number, otherwise: string): void {
+    clearTimeout(this.#timer);
+    this.#timer = setTimeout(() => {
+      this.#attempt.abort(new ConnectError(`${otherwise} for ${ms / 1000} s`, Code.DeadlineExceeded));
+    }, ms);
+  }
+
+  /** Nothing is expected any more. */
+  stop(): void {
+    clearTimeout(this.#timer);
   }
 }

@@ -10,21 +10,21 @@ import {
 import { UploadService } from "@strongroom/gen/strongroom/v1/upload_service_pb";
 import { VersionService } from "@strongroom/gen/strongroom/v1/version_service_pb";
 import { LinkedController } from "./abort.ts";
-import { type DownloadOptions, type DownloadResult, download } from "./download.ts";
-import { toStrongroomError } from "./error-mapping.ts";
-import { StrongroomError, UnavailableError } from "./errors.ts";
-import { Retrier, type RetryEvent } from "./retry.ts";
-import { DEFAULT_TIMINGS, type Timings } from "./timings.ts";
-import { checkServerUrl, type TokenSource } from "./token.ts";
-import type { TransferContext } from "./transfer-context.ts";
+import { toStrongroomError } from "./connection/error-mapping.ts";
+import { Retrier, type RetryEvent } from "./connection/retry.ts";
+import { DEFAULT_TIMINGS, type Timings } from "./connection/timings.ts";
+import { checkServerUrl, type TokenSource } from "./connection/token.ts";
+import type { TransferContext } from "./connection/transfer-context.ts";
 import {
   type Connection,
   createConnection,
   DOWNLOAD_WINDOW_BYTES,
   type TlsOptions,
   TRANSFER_READ_MAX_BYTES,
-} from "./transport.ts";
-import { type UploadOptions, type UploadResult, upload } from "./upload.ts";
+} from "./connection/transport.ts";
+import { type DownloadOptions, type DownloadResult, download } from "./download/download.ts";
+import { StrongroomError, UnavailableError } from "./errors.ts";
+import { type UploadOptions, type UploadResult, upload } from "./upload/upload.ts";
 
 /** How to reach a server, and how patient to be. */
 export interface ClientOptions {

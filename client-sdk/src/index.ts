@@ -39,13 +39,16 @@ export {
   type ScopeElementInit,
   StrongroomClient,
 } from "./client.ts";
-export type { Compression } from "./compression.ts";
-export type { DownloadOptions, DownloadProgress, DownloadResult } from "./download.ts";
+export { type CallContext, toStrongroomError } from "./connection/error-mapping.ts";
+export type { RetryEvent } from "./connection/retry.ts";
+export { type TokenSource, tokenFromFile } from "./connection/token.ts";
+export type { TlsOptions } from "./connection/transport.ts";
+export type { DownloadOptions, DownloadProgress, DownloadResult } from "./download/download.ts";
 export { type AgeKeyPair, generateAgeKey } from "./encryption/age.ts";
+export type { Compression } from "./encryption/compression.ts";
 export { generateOpenPgpKey, type OpenPgpKeyPair } from "./encryption/openpgp-library.ts";
 export type { Decryption, Encryption } from "./encryption/options.ts";
 export { findProgram } from "./encryption/programs.ts";
-export { type CallContext, toStrongroomError } from "./error-mapping.ts";
 export {
   AccessDeniedError,
   AuthenticationError,
@@ -62,8 +65,5 @@ export {
   type StrongroomErrorDetails,
   UnavailableError,
 } from "./errors.ts";
-export type { RetryEvent } from "./retry.ts";
-export { SpoolError } from "./spool.ts";
-export { type TokenSource, tokenFromFile } from "./token.ts";
-export type { TlsOptions } from "./transport.ts";
-export type { UploadOptions, UploadProgress, UploadResult } from "./upload.ts";
+export { SpoolError } from "./upload/spool.ts";
+export type { UploadOptions, UploadProgress, UploadResult } from "./upload/upload.ts";

@@ -1,6 +1,6 @@
 import { zstdCompressSync, zstdDecompressSync } from "node:zlib";
 import test from "ava";
-import { COMPRESSION_SAMPLE_BYTES, compressed, compressionPays, decompressed } from "../src/compression.ts";
+import { COMPRESSION_SAMPLE_BYTES, compressed, compressionPays, decompressed } from "../src/encryption/compression.ts";
 import { peek } from "../src/peek.ts";
 import { chunked, collect, noise, text } from "./support/bytes.ts";
 

@@ -2,7 +2,7 @@ import { zstdCompressSync } from "node:zlib";
 import { Code } from "@connectrpc/connect";
 import { ContentEncoding, type Version } from "@strongroom/gen/strongroom/v1/resources_pb";
 import test, { type ExecutionContext } from "ava";
-import type { DownloadOptions, DownloadProgress } from "../src/download.ts";
+import type { DownloadOptions, DownloadProgress } from "../src/download/download.ts";
 import { generateAgeKey } from "../src/encryption/age.ts";
 import { generateOpenPgpKey } from "../src/encryption/openpgp-library.ts";
 import type { Decryption } from "../src/encryption/options.ts";

@@ -3,10 +3,10 @@ import { Code, ConnectError } from "@connectrpc/connect";
 import { ErrorReason } from "@strongroom/gen/strongroom/v1/error_reason_pb";
 import test from "ava";
 import { StrongroomClient } from "../src/client.ts";
-import { toStrongroomError } from "../src/error-mapping.ts";
+import { toStrongroomError } from "../src/connection/error-mapping.ts";
+import { retryKind } from "../src/connection/retry-kind.ts";
+import { tokenFromFile } from "../src/connection/token.ts";
 import * as errors from "../src/errors.ts";
-import { retryKind } from "../src/retry.ts";
-import { tokenFromFile } from "../src/token.ts";
 import { FakeServer, refusal } from "./support/server.ts";
 
 const {

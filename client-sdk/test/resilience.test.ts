@@ -7,8 +7,8 @@ import { setTimeout as sleep } from "node:timers/promises";
 import anyTest, { type ExecutionContext, type TestFn } from "ava";
 import { type CuttingProxy, startCuttingProxy } from "../../demo/cutting-proxy.ts";
 import { run, type ServerProcess, STRONGROOM, startServerProcess } from "../../demo/processes.ts";
+import type { Timings } from "../src/connection/timings.ts";
 import { type ClientOptions, StrongroomClient, type UploadProgress } from "../src/index.ts";
-import type { Timings } from "../src/timings.ts";
 import { chunked, ciphertext } from "./support/bytes.ts";
 
 const MIB = 1024 * 1024;

@@ -2,7 +2,7 @@ import { createHash } from "node:crypto";
 import { FramingMachine, initialFramingState } from "@strongroom/framing";
 import test from "ava";
 import fc from "fast-check";
-import { compositeSha256, cutSegments, type PreparedSegment, SegmentBuffers } from "../src/segments.ts";
+import { compositeSha256, cutSegments, type PreparedSegment, SegmentBuffers } from "../src/upload/segments.ts";
 import { chunked, ciphertext } from "./support/bytes.ts";
 
 const never = new AbortController().signal;

@@ -3,7 +3,7 @@ import { mkdtempSync, readdirSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import test from "ava";
-import { Spool } from "../src/spool.ts";
+import { Spool } from "../src/upload/spool.ts";
 import { noise } from "./support/bytes.ts";
 
 const folder = mkdtempSync(join(tmpdir(), "strongroom-spool-"));
@@ -33,7 +33,7 @@ test("a file system that takes no more is told with folder and options, and the 
   }
   // The system's limit for the size of a file stands in for a full disk: the same write fails, with EFBIG.
   const script = `
-    import { Spool } from ${JSON.stringify(new URL("../src/spool.ts", import.meta.url).href)};
+    import { Spool } from ${JSON.stringify(new URL("../src/upload/spool.ts", import.meta.url).href)};
     const spool = await Spool.open(${JSON.stringify(folder)}, 300_000, 4);
     await spool.write(new Uint8Array(300_000));
     try {

@@ -10,10 +10,10 @@ import {
   WriteSegmentResponseSchema,
 } from "@strongroom/gen/strongroom/v1/upload_service_pb";
 import test, { type ExecutionContext } from "ava";
-import { toStrongroomError } from "../src/error-mapping.ts";
-import { retryKind } from "../src/retry.ts";
-import { writeSegment } from "../src/segment-writer.ts";
-import { createConnection } from "../src/transport.ts";
+import { toStrongroomError } from "../src/connection/error-mapping.ts";
+import { retryKind } from "../src/connection/retry-kind.ts";
+import { createConnection } from "../src/connection/transport.ts";
+import { writeSegment } from "../src/upload/segment-writer.ts";
 import { noise } from "./support/bytes.ts";
 import { FakeServer, sha256 } from "./support/server.ts";
 

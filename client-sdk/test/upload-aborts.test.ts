@@ -4,7 +4,7 @@ import test from "ava";
 import { generateAgeKey } from "../src/encryption/age.ts";
 import type { Encryption } from "../src/encryption/options.ts";
 import type { QuotaExceededError } from "../src/errors.ts";
-import type { UploadProgress } from "../src/upload.ts";
+import type { UploadProgress } from "../src/upload/upload.ts";
 import { chunked, ciphertext, noise, text } from "./support/bytes.ts";
 import { clientOf } from "./support/client.ts";
 import { MIB, refusal } from "./support/server.ts";

@@ -4,7 +4,7 @@ import { ContentEncoding } from "@strongroom/gen/strongroom/v1/resources_pb";
 import test from "ava";
 import { generateAgeKey } from "../src/encryption/age.ts";
 import { decryptionStage } from "../src/encryption/stages.ts";
-import type { UploadProgress } from "../src/upload.ts";
+import type { UploadProgress } from "../src/upload/upload.ts";
 import { chunked, ciphertext, collect, noise, text } from "./support/bytes.ts";
 import { clientOf } from "./support/client.ts";
 import { MIB } from "./support/server.ts";

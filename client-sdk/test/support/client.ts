@@ -1,6 +1,6 @@
 import type { ClientOptions } from "../../src/client.ts";
 import { StrongroomClient } from "../../src/client.ts";
-import type { Timings } from "../../src/timings.ts";
+import type { Timings } from "../../src/connection/timings.ts";
 import type { FakeServer } from "./server.ts";
 
 /** Short delays, so that a test of retries does not wait; no limit that could end a test on a slow machine. */

@@ -1,6 +1,6 @@
 import type { ExecutionContext } from "ava";
 import type { Encryption } from "../../src/encryption/options.ts";
-import type { UploadOptions } from "../../src/upload.ts";
+import type { UploadOptions } from "../../src/upload/upload.ts";
 import { FakeServer, type ServerOptions } from "./server.ts";
 
 /** The source is ciphertext already. */

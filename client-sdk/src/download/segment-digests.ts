@@ -3,9 +3,9 @@ import { createHash, type Hash } from "node:crypto";
 import type { Client } from "@connectrpc/connect";
 import type { Version } from "@strongroom/gen/strongroom/v1/resources_pb";
 import type { VersionService } from "@strongroom/gen/strongroom/v1/version_service_pb";
-import { IntegrityError } from "./errors.ts";
-import type { Retrier } from "./retry.ts";
-import type { Timings } from "./timings.ts";
+import type { Retrier } from "../connection/retry.ts";
+import type { Timings } from "../connection/timings.ts";
+import { IntegrityError } from "../errors.ts";
 
 const SHA256_BYTES = 32;
 

@@ -8,9 +8,9 @@ import {
   WriteSegmentRequestSchema,
   type WriteSegmentResponse,
 } from "@strongroom/gen/strongroom/v1/upload_service_pb";
-import { LinkedController } from "./abort.ts";
+import { LinkedController, Watchdog } from "../abort.ts";
+import type { Timings } from "../connection/timings.ts";
 import type { PreparedSegment } from "./segments.ts";
-import type { Timings } from "./timings.ts";
 
 /**
  * The largest chunk that is sent, in bytes: so little under 1 MiB that the chunk with its envelope still fits one power of two, which spares HTTP/2 a
@@ -77,29 +77,5 @@ export async function writeSegment(
     // Leaving a call does not end it; this closes its stream if it is still open.
     attempt.abort(new ConnectError("the call is over", Code.Canceled));
     attempt.unlink();
-  }
-}
-
-/** Ends an attempt when what is expected does not happen in time. */
-export class Watchdog {
-  readonly #attempt: LinkedController;
-  #timer: NodeJS.Timeout | undefined;
-
-  /** @param attempt - what to abort */
-  constructor(attempt: LinkedController) {
-    this.#attempt = attempt;
-  }
-
-  /** Something happened; the next thing is expected within `ms`. */
-  expect(ms: number, otherwise: string): void {
-    clearTimeout(this.#timer);
-    this.#timer = setTimeout(() => {
-      this.#attempt.abort(new ConnectError(`${otherwise} for ${ms / 1000} s`, Code.DeadlineExceeded));
-    }, ms);
-  }
-
-  /** Nothing is expected any more. */
-  stop(): void {
-    clearTimeout(this.#timer);
   }
 }

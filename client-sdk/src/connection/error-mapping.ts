@@ -12,7 +12,7 @@ import {
   StrongroomError,
   type StrongroomErrorDetails,
   UnavailableError,
-} from "./errors.ts";
+} from "../errors.ts";
 
 /** Header with the id of a request; sent by the client, and answered by the server. */
 export const REQUEST_ID_HEADER = "x-request-id";

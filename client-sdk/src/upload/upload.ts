@@ -13,18 +13,18 @@
  */
 import { randomUUID } from "node:crypto";
 import { ContentEncoding, type Version } from "@strongroom/gen/strongroom/v1/resources_pb";
-import { LinkedController, orAborted } from "./abort.ts";
-import { COMPRESSION_SAMPLE_BYTES, type Compression, compressed, compressionPays } from "./compression.ts";
+import { LinkedController, orAborted } from "../abort.ts";
+import type { TransferContext } from "../connection/transfer-context.ts";
+import { COMPRESSION_SAMPLE_BYTES, type Compression, compressed, compressionPays } from "../encryption/compression.ts";
+import type { Encryption } from "../encryption/options.ts";
+import { encryptionStage } from "../encryption/stages.ts";
+import { InvalidRequestError, UnavailableError } from "../errors.ts";
+import { peek } from "../peek.ts";
 import { DumpSource } from "./dump-source.ts";
-import type { Encryption } from "./encryption/options.ts";
-import { encryptionStage } from "./encryption/stages.ts";
-import { InvalidRequestError, UnavailableError } from "./errors.ts";
 import { OpenUpload } from "./open-upload.ts";
-import { peek } from "./peek.ts";
 import { SegmentQueue } from "./segment-queue.ts";
 import { compositeSha256, cutSegments, type PreparedSegment, SegmentBuffers } from "./segments.ts";
 import { Spool } from "./spool.ts";
-import type { TransferContext } from "./transfer-context.ts";
 
 /** How far an upload is. */
 export interface UploadProgress {

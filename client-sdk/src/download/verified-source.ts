@@ -2,13 +2,12 @@
 import { type Client, Code, ConnectError } from "@connectrpc/connect";
 import type { Version } from "@strongroom/gen/strongroom/v1/resources_pb";
 import type { VersionService } from "@strongroom/gen/strongroom/v1/version_service_pb";
-import { LinkedController } from "./abort.ts";
-import { toStrongroomError } from "./error-mapping.ts";
-import { IntegrityError } from "./errors.ts";
-import type { Retrier } from "./retry.ts";
+import { LinkedController, Watchdog } from "../abort.ts";
+import { toStrongroomError } from "../connection/error-mapping.ts";
+import type { Retrier } from "../connection/retry.ts";
+import type { Timings } from "../connection/timings.ts";
+import { IntegrityError } from "../errors.ts";
 import { nameOf, type SegmentVerifier } from "./segment-digests.ts";
-import { Watchdog } from "./segment-writer.ts";
-import type { Timings } from "./timings.ts";
 
 /** After a failed decryption, at most this much is read to tell a damaged version from a wrong key, in bytes. */
 const DIAGNOSIS_LIMIT = 64 * 1024 * 1024;

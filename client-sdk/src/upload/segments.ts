@@ -7,8 +7,8 @@
  */
 import { createHash, type Hash } from "node:crypto";
 import { FramingError, FramingMachine } from "@strongroom/framing";
-import { orAborted } from "./abort.ts";
-import { PolicyRefusedError } from "./errors.ts";
+import { orAborted } from "../abort.ts";
+import { PolicyRefusedError } from "../errors.ts";
 import type { Spool } from "./spool.ts";
 
 /** A part of the ciphertext, held until it is acknowledged. */

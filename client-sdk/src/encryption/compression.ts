@@ -6,8 +6,8 @@
 
 import { promisify } from "node:util";
 import { constants, createZstdCompress, createZstdDecompress, zstdCompress } from "node:zlib";
-import { DecryptionError, StrongroomError } from "./errors.ts";
-import { through } from "./streams.ts";
+import { DecryptionError, StrongroomError } from "../errors.ts";
+import { through } from "../streams.ts";
 
 /** What a caller can ask for: to decide by the first MiB, to compress, or to leave the dump as it is. */
 export type Compression = "auto" | "zstd" | "none";

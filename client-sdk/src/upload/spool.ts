@@ -3,7 +3,7 @@ import { randomUUID } from "node:crypto";
 import { type FileHandle, open, unlink } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
-import { StrongroomError } from "./errors.ts";
+import { StrongroomError } from "../errors.ts";
 
 /** Codes with which a file system says that it takes no more: full, quota used up, file too large. */
 const FULL = new Set(["ENOSPC", "EDQUOT", "EFBIG"]);

@@ -1,6 +1,6 @@
 /** The caller's source, counted and watched. */
-import { orAborted } from "./abort.ts";
-import { MinSizeError, SourceError } from "./errors.ts";
+import { orAborted } from "../abort.ts";
+import { MinSizeError, SourceError } from "../errors.ts";
 
 /** What is asked of a source. */
 export interface DumpSourceOptions {

@@ -8,12 +8,12 @@ import {
   CreateUploadRequestSchema,
   UploadService,
 } from "@strongroom/gen/strongroom/v1/upload_service_pb";
-import { orAborted } from "./abort.ts";
-import { InvalidRequestError, UnavailableError } from "./errors.ts";
+import { orAborted } from "../abort.ts";
+import type { TransferContext } from "../connection/transfer-context.ts";
+import { InvalidRequestError, UnavailableError } from "../errors.ts";
 import { LeaseKeeper, renewalInterval } from "./lease.ts";
 import { writeSegment } from "./segment-writer.ts";
 import type { PreparedSegment } from "./segments.ts";
-import type { TransferContext } from "./transfer-context.ts";
 
 /** The most of a reason that is sent, in characters. */
 const REASON_LIMIT = 300;

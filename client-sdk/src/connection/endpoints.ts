@@ -2,7 +2,7 @@
 import type { DescMethod } from "@bufbuild/protobuf";
 import { Code, ConnectError, type Transport } from "@connectrpc/connect";
 import { connectFailure, serverReason } from "./error-mapping.ts";
-import { leavesServer } from "./retry.ts";
+import { leavesServer } from "./retry-kind.ts";
 
 /** One address. */
 export interface Endpoint {

@@ -1,6 +1,6 @@
 /** Where session tokens come from. A token goes into the `authorization` header and nowhere else: not into messages, logs or arguments. */
 import { readFile } from "node:fs/promises";
-import { AuthenticationError, InvalidRequestError } from "./errors.ts";
+import { AuthenticationError, InvalidRequestError } from "../errors.ts";
 
 /** A session token, or a function that is asked for it before every call, so that a token may change during a long upload. */
 export type TokenSource = string | (() => string | Promise<string>);

@@ -12,13 +12,13 @@
 import { createClient } from "@connectrpc/connect";
 import { ContentEncoding, type Version } from "@strongroom/gen/strongroom/v1/resources_pb";
 import { VersionService } from "@strongroom/gen/strongroom/v1/version_service_pb";
-import { LinkedController, orAborted } from "./abort.ts";
-import { decompressed } from "./compression.ts";
-import type { Decryption } from "./encryption/options.ts";
-import { decryptionStage } from "./encryption/stages.ts";
-import { DecryptionError } from "./errors.ts";
+import { LinkedController, orAborted } from "../abort.ts";
+import type { TransferContext } from "../connection/transfer-context.ts";
+import { decompressed } from "../encryption/compression.ts";
+import type { Decryption } from "../encryption/options.ts";
+import { decryptionStage } from "../encryption/stages.ts";
+import { DecryptionError } from "../errors.ts";
 import { loadDigests, nameOf, SegmentVerifier } from "./segment-digests.ts";
-import type { TransferContext } from "./transfer-context.ts";
 import { resolveVersion, VerifiedSource } from "./verified-source.ts";
 
 /** How far a download is. */

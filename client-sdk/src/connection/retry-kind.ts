@@ -1,0 +1,68 @@
+/** Which failures may be tried again, and which speak against the server that gave them. */
+import { Code, ConnectError } from "@connectrpc/connect";
+import { AuthenticationError, StrongroomError } from "../errors.ts";
+import { connectFailure, serverReason } from "./error-mapping.ts";
+
+/**
+ * How an error is retried: not at all; only a few times (the same may come again); only a few times because the session may be refreshed by then; a few
+ * times before anything is open and patiently afterwards (there may be no Strongroom server at the address); or patiently.
+ */
+export type RetryKind = "no" | "few" | "session" | "connect" | "patient";
+
+const RETRY_BY_REASON: Readonly<Record<string, RetryKind>> = {
+  ERROR_REASON_STORE_UNAVAILABLE: "patient",
+  ERROR_REASON_DATABASE_UNAVAILABLE: "patient",
+  ERROR_REASON_SHUTTING_DOWN: "patient",
+  ERROR_REASON_LOGIN_BUSY: "patient",
+  ERROR_REASON_RATE_LIMITED: "patient",
+  ERROR_REASON_SEGMENT_IDLE: "patient",
+  // Bytes changed or lost under way; another try is cheap, but a fault of this machine would never end.
+  ERROR_REASON_SEGMENT_DIGEST_MISMATCH: "few",
+  ERROR_REASON_SEGMENT_SIZE_MISMATCH: "few",
+  ERROR_REASON_SEGMENT_FRAMES_INVALID: "few",
+  ERROR_REASON_SEGMENT_SUPERSEDED: "few",
+  ERROR_REASON_INTERNAL: "few",
+  ERROR_REASON_SESSION_INVALID: "session",
+  ERROR_REASON_AUTHENTICATION_REQUIRED: "session",
+};
+
+/** Codes with which a proxy refuses for good, when no Strongroom server said anything. */
+const FINAL_CODES: ReadonlySet<Code> = new Set([
+  Code.InvalidArgument,
+  Code.NotFound,
+  Code.AlreadyExists,
+  Code.PermissionDenied,
+  Code.FailedPrecondition,
+  Code.OutOfRange,
+  Code.Unimplemented,
+  Code.DataLoss,
+]);
+
+/** Tells how an error is retried. */
+export function retryKind(error: unknown): RetryKind {
+  if (error instanceof StrongroomError) return error instanceof AuthenticationError ? "session" : "no";
+  if (!(error instanceof ConnectError)) return "no";
+  if (error.cause instanceof StrongroomError) return retryKind(error.cause);
+  const reason = serverReason(error);
+  if (reason !== undefined) {
+    return RETRY_BY_REASON[reason] ?? (error.code === Code.Unavailable ? "patient" : "no");
+  }
+  if (error.code === Code.Unauthenticated) return "session";
+  // The stock client reports an answer that was cut off as a protocol error.
+  const cut = error.code === Code.InvalidArgument && error.rawMessage.startsWith("protocol error");
+  if (FINAL_CODES.has(error.code) && !cut) return "no";
+  // A proxy without a server behind it, for a moment. All else (no connection, none of our answers, a deadline because a firewall swallows packets)
+  // most likely is a wrong address as long as nothing ever succeeded.
+  return error.code === Code.Unavailable && connectFailure(error) === undefined ? "patient" : "connect";
+}
+
+/** Reasons that are about the caller, not about the server that gave them: another server would say the same. */
+const SAME_ELSEWHERE: ReadonlySet<string> = new Set(["ERROR_REASON_LOGIN_BUSY", "ERROR_REASON_SEGMENT_IDLE"]);
+
+/** Whether a failure speaks against the server, or the way to it, so that another address may do better. */
+export function leavesServer(error: unknown): boolean {
+  const kind = retryKind(error);
+  if (kind === "connect") return true;
+  const reason = error instanceof ConnectError ? serverReason(error) : undefined;
+  return kind === "patient" && !(reason !== undefined && SAME_ELSEWHERE.has(reason));
+}
