@@ -10,7 +10,7 @@ import { DirectoryBlobStore } from "../../server/src/adapters/filesystem/directo
 import { openPglite } from "../../server/src/adapters/pglite/pglite.ts";
 import { openPostgres } from "../../server/src/adapters/postgres/postgres.ts";
 import { openS3Store } from "../../server/src/adapters/s3/open-s3-store.ts";
-import type { BlobStore } from "../../server/src/app/ports.ts";
+import type { BlobStore } from "../../server/src/app/ports/blob-store.ts";
 import { parsePostgresUrl } from "../../server/src/domain/postgres-url.ts";
 import { parseStorage, type S3Location } from "../../server/src/storage-url.ts";
 import { startS3FaultProxy } from "../../server/test/support/s3-fault-proxy.ts";

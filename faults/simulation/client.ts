@@ -1,9 +1,9 @@
-import { commitUpload } from "../../server/src/app/commit-upload.ts";
-import { createUpload } from "../../server/src/app/create-upload.ts";
-import { BodyBrokenError } from "../../server/src/app/segment-body.ts";
-import type { SweepDeps } from "../../server/src/app/sweep.ts";
-import { abortUpload, getUpload, renewUpload } from "../../server/src/app/upload-lifecycle.ts";
-import { writeSegment } from "../../server/src/app/write-segment.ts";
+import type { SweepDeps } from "../../server/src/app/upkeep/sweep.ts";
+import { commitUpload } from "../../server/src/app/uploads/commit-upload.ts";
+import { createUpload } from "../../server/src/app/uploads/create-upload.ts";
+import { abortUpload, getUpload, renewUpload } from "../../server/src/app/uploads/manage-uploads.ts";
+import { BodyBrokenError } from "../../server/src/app/uploads/segment-body.ts";
+import { writeSegment } from "../../server/src/app/uploads/write-segment.ts";
 import type { Principal } from "../../server/src/domain/access.ts";
 import type { Reason } from "../../server/src/domain/errors.ts";
 import { chunked, compositeOf, cutSegments, type TestSegment } from "../../server/test/support/ciphertext.ts";

@@ -1,5 +1,5 @@
-import { sweep } from "../../server/src/app/sweep.ts";
-import { deleteVersion, readVersion } from "../../server/src/app/versions.ts";
+import { sweep } from "../../server/src/app/upkeep/sweep.ts";
+import { deleteVersion, readVersion } from "../../server/src/app/versions/versions.ts";
 import type { CollectionSpec } from "../../server/src/domain/objects.ts";
 import { MIB } from "../../server/test/support/harness.ts";
 import type { Random } from "../random.ts";

@@ -1,4 +1,4 @@
-import { BlobStoreError } from "../../server/src/app/ports.ts";
+import { BlobStoreError } from "../../server/src/app/ports/blob-store.ts";
 import { DomainError } from "../../server/src/domain/errors.ts";
 import type { Random } from "../random.ts";
 

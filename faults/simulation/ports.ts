@@ -1,6 +1,6 @@
-import type { BlobStore } from "../../server/src/app/ports.ts";
-import type { Database, Transaction } from "../../server/src/app/repositories.ts";
-import { SegmentAttempts } from "../../server/src/app/segment-attempts.ts";
+import type { BlobStore } from "../../server/src/app/ports/blob-store.ts";
+import type { Database, Transaction } from "../../server/src/app/ports/database.ts";
+import { SegmentAttempts } from "../../server/src/app/uploads/segment-attempts.ts";
 import { DomainError } from "../../server/src/domain/errors.ts";
 import type { FaultKind, Faults } from "./faults.ts";
 import { NEVER, type Operation, ProcessDied, type Scheduler } from "./scheduler.ts";

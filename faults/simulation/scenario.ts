@@ -3,7 +3,7 @@ import { join } from "node:path";
 import { DirectoryBlobStore } from "../../server/src/adapters/filesystem/directory-blob-store.ts";
 import { MemoryBlobStore } from "../../server/src/adapters/memory/memory-blob-store.ts";
 import { INSTALLATION_KEY } from "../../server/src/app/installation.ts";
-import type { BlobStore } from "../../server/src/app/ports.ts";
+import type { BlobStore } from "../../server/src/app/ports/blob-store.ts";
 import type { CollectionSpec } from "../../server/src/domain/objects.ts";
 import { openpgpMessage } from "../../server/test/support/ciphertext.ts";
 import { collection, type Harness, MIB, SETTINGS } from "../../server/test/support/harness.ts";

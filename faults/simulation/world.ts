@@ -1,9 +1,9 @@
 import type { SQL } from "drizzle-orm";
-import type { BlobStore } from "../../server/src/app/ports.ts";
-import type { Database } from "../../server/src/app/repositories.ts";
-import { BodyBrokenError } from "../../server/src/app/segment-body.ts";
+import type { BlobStore } from "../../server/src/app/ports/blob-store.ts";
+import type { Database } from "../../server/src/app/ports/database.ts";
 import type { UploadSettings } from "../../server/src/app/settings.ts";
-import type { SweepDeps } from "../../server/src/app/sweep.ts";
+import type { SweepDeps } from "../../server/src/app/upkeep/sweep.ts";
+import { BodyBrokenError } from "../../server/src/app/uploads/segment-body.ts";
 import type { Principal } from "../../server/src/domain/access.ts";
 import { DomainError } from "../../server/src/domain/errors.ts";
 import type { CollectionSpec, OrganizationSpec } from "../../server/src/domain/objects.ts";

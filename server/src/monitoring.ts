@@ -2,11 +2,12 @@
 import { createHash } from "node:crypto";
 import { MeasuredBlobStore } from "./adapters/measured/measured-blob-store.ts";
 import { measuredDatabase } from "./adapters/measured/measured-database.ts";
-import { collectionFigures } from "./app/collection-figures.ts";
-import type { BlobStore, ConfigSource } from "./app/ports.ts";
-import { Readiness } from "./app/readiness.ts";
-import type { Database } from "./app/repositories.ts";
+import { collectionFigures } from "./app/collections/figures.ts";
+import type { BlobStore } from "./app/ports/blob-store.ts";
+import type { ConfigSource } from "./app/ports/config-source.ts";
+import type { Database } from "./app/ports/database.ts";
 import type { Log } from "./app/settings.ts";
+import { Readiness } from "./app/upkeep/readiness.ts";
 import type { Monitoring } from "./transport/http-endpoints.ts";
 import { Metrics } from "./transport/metrics.ts";
 

@@ -1,6 +1,6 @@
 import { DirectoryBlobStore } from "./adapters/filesystem/directory-blob-store.ts";
 import { MemoryBlobStore } from "./adapters/memory/memory-blob-store.ts";
-import type { BlobStore } from "./app/ports.ts";
+import type { BlobStore } from "./app/ports/blob-store.ts";
 import type { StorageLocation } from "./storage-url.ts";
 
 /** Takes a line for the log. */

@@ -2,7 +2,7 @@
  * `strongroom recover`. The CLI loads this module only for it.
  */
 import type { CommandIo } from "./admin-commands.ts";
-import { recover } from "./app/recover.ts";
+import { recover } from "./app/upkeep/recover.ts";
 import type { DataCommand } from "./command-options.ts";
 import { DATA_EXIT, jsonLine, requireStorage, runDataCommand } from "./data-command.ts";
 import { formatSize } from "./domain/sizes.ts";

@@ -4,11 +4,11 @@
 import { randomUUID } from "node:crypto";
 import { ConfigFilesSource } from "./adapters/config-files/source.ts";
 import type { CommandIo } from "./admin-commands.ts";
-import { giveUpCommit } from "./app/give-up-commit.ts";
-import { deletableObjects, deleteUnknown, type UnknownObject } from "./app/inventory.ts";
-import { SegmentAttempts } from "./app/segment-attempts.ts";
 import { DEFAULT_UPLOAD_SETTINGS } from "./app/settings.ts";
-import { type SweepAction, type SweepDeps, sweep } from "./app/sweep.ts";
+import { giveUpCommit } from "./app/upkeep/give-up-commit.ts";
+import { deletableObjects, deleteUnknown, type UnknownObject } from "./app/upkeep/inventory.ts";
+import { type SweepAction, type SweepDeps, sweep } from "./app/upkeep/sweep.ts";
+import { SegmentAttempts } from "./app/uploads/segment-attempts.ts";
 import type { CommandLine, DataCommand } from "./command-options.ts";
 import { DATA_EXIT, jsonLine, openData, runDataCommand } from "./data-command.ts";
 import { UsageError } from "./options.ts";

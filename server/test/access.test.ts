@@ -1,6 +1,6 @@
 import { createContextValues, type UnaryRequest } from "@connectrpc/connect";
 import test from "ava";
-import type { SessionDeps } from "../src/app/sessions.ts";
+import type { SessionDeps } from "../src/app/sessions/sessions.ts";
 import { type CollectionAction, hasSystemRole, mayDo, maySee, type Principal } from "../src/domain/access.ts";
 import { DomainError } from "../src/domain/errors.ts";
 import { type CollectionSpec, type ObjectGrant, ROLES, type Role, type User } from "../src/domain/objects.ts";

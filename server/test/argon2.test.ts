@@ -2,9 +2,9 @@ import { setImmediate as turn } from "node:timers/promises";
 import argon2 from "argon2";
 import test from "ava";
 import { Argon2Hasher, type HasherLimits } from "../src/adapters/argon2/argon2-hasher.ts";
-import { parsePasswordHash } from "../src/adapters/config-files/password-hash.ts";
 import { DomainError } from "../src/domain/errors.ts";
 import { costOf, USUAL_COST } from "../src/domain/password-cost.ts";
+import { parsePasswordHash } from "../src/objects/password-hash.ts";
 
 /** The published example of existing installations, of the password "admin", without the padding that the loader strips. */
 const EXISTING = "$argon2id$v=19$m=65536,t=1,p=4$znW/HOf8Ctdu+o5+mbTvDA$ZfUiDivAevOdY6wJabAoAPvc5kXlzlC6H68V6tef5F4";

@@ -6,7 +6,7 @@ import { createInterface } from "node:readline";
 import { setTimeout as delay } from "node:timers/promises";
 import { fileURLToPath } from "node:url";
 import test, { type ExecutionContext } from "ava";
-import type { BlobStore, PendingBlob } from "../src/app/ports.ts";
+import type { BlobStore, PendingBlob } from "../src/app/ports/blob-store.ts";
 import {
   begin,
   collect,

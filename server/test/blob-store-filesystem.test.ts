@@ -4,7 +4,7 @@ import test from "ava";
 import { FileLockedError } from "../src/adapters/file-lock/file-lock.ts";
 import { DirectoryBlobStore } from "../src/adapters/filesystem/directory-blob-store.ts";
 import { moveDurably, pruneUpTo } from "../src/adapters/filesystem/durable-files.ts";
-import { BlobNotFoundError, BlobStoreError } from "../src/app/ports.ts";
+import { BlobNotFoundError, BlobStoreError } from "../src/app/ports/blob-store.ts";
 import { blobStoreSuite } from "./support/blob-store-suite.ts";
 import {
   begin,

@@ -1,7 +1,7 @@
 import test from "ava";
 import { MeasuredBlobStore } from "../src/adapters/measured/measured-blob-store.ts";
 import { MemoryBlobStore } from "../src/adapters/memory/memory-blob-store.ts";
-import { BlobNotFoundError, BlobStoreError } from "../src/app/ports.ts";
+import { BlobNotFoundError, BlobStoreError } from "../src/app/ports/blob-store.ts";
 import { blobStoreSuite } from "./support/blob-store-suite.ts";
 import { begin, body, collect, partsOf, threeParts, write } from "./support/blob-store-tools.ts";
 import { FaultyBlobStore } from "./support/faulty-blob-store.ts";

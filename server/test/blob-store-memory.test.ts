@@ -1,6 +1,6 @@
 import test from "ava";
 import { MemoryBlobStore } from "../src/adapters/memory/memory-blob-store.ts";
-import { BlobStoreError } from "../src/app/ports.ts";
+import { BlobStoreError } from "../src/app/ports/blob-store.ts";
 import { blobStoreSuite } from "./support/blob-store-suite.ts";
 import {
   begin,

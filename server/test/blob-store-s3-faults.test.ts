@@ -1,7 +1,12 @@
 import test, { type ExecutionContext } from "ava";
 import { hasPeers } from "../../peers/programs.ts";
 import { type S3Peer, startS3 } from "../../peers/s3.ts";
-import { BlobNotFoundError, type BlobStore, BlobStoreError, BlobStoreUnavailableError } from "../src/app/ports.ts";
+import {
+  BlobNotFoundError,
+  type BlobStore,
+  BlobStoreError,
+  BlobStoreUnavailableError,
+} from "../src/app/ports/blob-store.ts";
 import type { S3Location } from "../src/storage-url.ts";
 import {
   begin,

@@ -1,7 +1,7 @@
 import test from "ava";
 import { hasPeers } from "../../peers/programs.ts";
 import { startS3 } from "../../peers/s3.ts";
-import { BlobStoreError } from "../src/app/ports.ts";
+import { BlobStoreError } from "../src/app/ports/blob-store.ts";
 import { begin, bytesOf, cut, partsOf, write } from "./support/blob-store-tools.ts";
 import { locationIn, openS3, s3Suite, useCredentials } from "./support/s3-tools.ts";
 

@@ -8,9 +8,9 @@ import argon2 from "argon2";
 import test, { type ExecutionContext } from "ava";
 import fc from "fast-check";
 import { generateKey, readKey, revokeKey } from "openpgp";
-import { type LoadResult, loadConfiguration } from "../src/adapters/config-files/load-configuration.ts";
-import { ConfigInvalidError, formatProblem } from "../src/adapters/config-files/problem.ts";
-import { ConfigFilesSource } from "../src/adapters/config-files/source.ts";
+import { ConfigFilesSource, loadConfiguration } from "../src/adapters/config-files/source.ts";
+import { ConfigInvalidError, formatProblem } from "../src/objects/problem.ts";
+import type { LoadResult } from "../src/objects/read-objects.ts";
 
 const FIXTURES = fileURLToPath(new URL("./fixtures/config/", import.meta.url));
 

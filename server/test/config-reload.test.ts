@@ -4,7 +4,7 @@ import { join } from "node:path";
 import { setTimeout as sleep } from "node:timers/promises";
 import test, { type ExecutionContext } from "ava";
 import { ConfigFilesSource } from "../src/adapters/config-files/source.ts";
-import { pinned } from "../src/app/ports.ts";
+import { pinned } from "../src/app/ports/config-source.ts";
 import type { Log } from "../src/app/settings.ts";
 
 async function directory(t: ExecutionContext): Promise<string> {

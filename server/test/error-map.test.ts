@@ -10,8 +10,8 @@ import {
 import { ErrorReason, ErrorReasonSchema } from "@strongroom/gen/strongroom/v1/error_reason_pb";
 import test from "ava";
 import fc from "fast-check";
-import { BlobStoreError } from "../src/app/ports.ts";
-import { BodyBrokenError } from "../src/app/segment-body.ts";
+import { BlobStoreError } from "../src/app/ports/blob-store.ts";
+import { BodyBrokenError } from "../src/app/uploads/segment-body.ts";
 import { collectionNotFound, DomainError, invalidField, type Reason } from "../src/domain/errors.ts";
 import { ERROR_DOMAIN, isFault, REASON_CODES, REQUEST_ID_HEADER, toConnectError } from "../src/transport/error-map.ts";
 

@@ -1,9 +1,15 @@
 import { createHash } from "node:crypto";
 import anyTest, { type TestFn } from "ava";
-import { getCollection, getCollectionHealth, listCollections } from "../src/app/collections.ts";
-import { commitUpload, finishCommit } from "../src/app/commit-upload.ts";
-import { sweep } from "../src/app/sweep.ts";
-import { deleteVersion, getVersion, listSegmentDigests, listVersions, readVersion } from "../src/app/versions.ts";
+import { getCollection, getCollectionHealth, listCollections } from "../src/app/collections/collections.ts";
+import { sweep } from "../src/app/upkeep/sweep.ts";
+import { commitUpload, finishCommit } from "../src/app/uploads/commit-upload.ts";
+import {
+  deleteVersion,
+  getVersion,
+  listSegmentDigests,
+  listVersions,
+  readVersion,
+} from "../src/app/versions/versions.ts";
 import { compositeOf, cutSegments, openpgpMessage } from "./support/ciphertext.ts";
 import { FaultyBlobStore } from "./support/faulty-blob-store.ts";
 import { type Harness, harnessTest, MIB, principal, refused, user } from "./support/harness.ts";

@@ -4,7 +4,7 @@ import { fileURLToPath } from "node:url";
 import test from "ava";
 
 /*
- * The directions of imports of docs/architecture: framing <- domain <- app <- adapters, transport <- main; the generated code only for transport,
+ * The directions of imports of docs/architecture: framing <- domain <- objects <- app <- adapters, transport <- main; the generated code only for transport,
  * SDK and benchmarks; every vendor only in its own adapters; the CLI over the SDK, and the server loaded lazily.
  */
 
@@ -70,11 +70,12 @@ function targetOf(
 const PARTS: Readonly<Record<string, readonly string[]>> = {
   framing: [],
   domain: ["framing", "node:"],
-  app: ["domain", "framing", "node:"],
-  adapters: ["app", "domain", "framing", "node:"],
+  objects: ["domain", "framing", "node:"],
+  app: ["objects", "domain", "framing", "node:"],
+  adapters: ["app", "objects", "domain", "framing", "node:"],
   transport: ["app", "domain", "framing", "gen", "node:"],
   options: ["domain", "node:"],
-  main: ["options", "transport", "adapters", "app", "domain", "node:"],
+  main: ["options", "transport", "adapters", "app", "objects", "domain", "node:"],
   "client-sdk": ["framing", "gen", "node:"],
   cli: ["client-sdk", "node:"],
 };
@@ -96,8 +97,8 @@ const VENDORS: Readonly<Record<string, readonly string[]>> = {
   "drizzle-orm": ["adapters/postgres", "adapters/pglite"],
   postgres: ["adapters/postgres"],
   "@electric-sql/pglite": ["adapters/pglite"],
-  yaml: ["adapters/config-files"],
-  openpgp: ["adapters/config-files", "client-sdk"],
+  yaml: ["objects"],
+  openpgp: ["objects", "client-sdk"],
   "age-encryption": ["client-sdk"],
   "@aws-sdk/": ["adapters/s3"],
   "@smithy/": ["adapters/s3"],
@@ -297,7 +298,7 @@ const bad: [file: string, source: string, problem: RegExp][] = [
   ["server/src/domain/a.ts", 'import type { X } from "../app/b.ts";', /domain must not import app/],
   ["server/src/domain/a.ts", 'export { x } from "../transport/b.ts";', /domain must not import transport/],
   ["server/src/domain/a.ts", 'import { x } from "@strongroom/gen/a_pb";', /domain must not import gen/],
-  ["server/src/domain/a.ts", 'import { x } from "yaml";', /only adapters\/config-files may import yaml/],
+  ["server/src/domain/a.ts", 'import { x } from "yaml";', /only objects may import yaml/],
   ["server/src/app/a.ts", 'import { x } from "../adapters/jose/b.ts";', /app must not import adapters/],
   ["server/src/app/a.ts", 'const x = await import("../adapters/jose/b.ts");', /app must not import adapters/],
   ["server/src/app/a.ts", 'import { x } from "../transport/b.ts";', /app must not import transport/],
@@ -330,7 +331,7 @@ const bad: [file: string, source: string, problem: RegExp][] = [
   ["cli/src/a.ts", 'import { x } from "@strongroom/gen/a_pb";', /cli must not import gen/],
   ["cli/src/a.ts", 'import { x } from "@strongroom/framing";', /cli must not import framing/],
   ["cli/src/a.ts", 'import { x } from "../../client-sdk/src/a.ts";', /another workspace goes by its name/],
-  ["cli/src/a.ts", 'import { x } from "openpgp";', /only adapters\/config-files and client-sdk may import openpgp/],
+  ["cli/src/a.ts", 'import { x } from "openpgp";', /only objects and client-sdk may import openpgp/],
 ];
 
 for (const [file, source, problem] of bad) {

@@ -4,9 +4,12 @@ import { tmpdir } from "node:os";
 import { dirname, join } from "node:path";
 import argon2 from "argon2";
 import test, { type ExecutionContext } from "ava";
-import { loadConfiguration } from "../src/adapters/config-files/load-configuration.ts";
-import { ConfigFilesSource } from "../src/adapters/config-files/source.ts";
-import { type InitConfigurationInput, InitRefusedError, initConfiguration } from "../src/app/init-configuration.ts";
+import {
+  type InitConfigurationInput,
+  InitRefusedError,
+  initConfiguration,
+} from "../src/adapters/config-files/first-configuration.ts";
+import { ConfigFilesSource, loadConfiguration } from "../src/adapters/config-files/source.ts";
 
 /** The least cost argon2 allows, so that tests are quick. */
 function hashPassword(password: string): Promise<string> {

@@ -3,7 +3,7 @@ import test from "ava";
 import { base64url, exportJWK, exportSPKI, generateKeyPair, importJWK, type JWK, SignJWT, UnsecuredJWT } from "jose";
 import { JoseSigner } from "../src/adapters/jose/jose-signer.ts";
 import { openPglite } from "../src/adapters/pglite/pglite.ts";
-import type { SigningKeyRow } from "../src/app/repositories.ts";
+import type { SigningKeyRow } from "../src/app/ports/database.ts";
 
 const HOUR = 3_600_000;
 const DAY = 24 * HOUR;

@@ -1,13 +1,13 @@
 import anyTest, { type ExecutionContext, type TestFn } from "ava";
 import { MemoryBlobStore } from "../src/adapters/memory/memory-blob-store.ts";
-import { getCollection, getCollectionHealth } from "../src/app/collections.ts";
-import { finishCommit } from "../src/app/commit-upload.ts";
+import { getCollection, getCollectionHealth } from "../src/app/collections/collections.ts";
 import { checkInstallation, INSTALLATION_KEY, InstallationMismatchError } from "../src/app/installation.ts";
-import { manifestKey } from "../src/app/manifest.ts";
-import { BlobStoreError } from "../src/app/ports.ts";
-import { SegmentAttempts } from "../src/app/segment-attempts.ts";
-import { sweep } from "../src/app/sweep.ts";
-import { deleteVersion, listVersions, readVersion } from "../src/app/versions.ts";
+import { BlobStoreError } from "../src/app/ports/blob-store.ts";
+import { sweep } from "../src/app/upkeep/sweep.ts";
+import { finishCommit } from "../src/app/uploads/commit-upload.ts";
+import { SegmentAttempts } from "../src/app/uploads/segment-attempts.ts";
+import { manifestKey } from "../src/app/versions/manifest.ts";
+import { deleteVersion, listVersions, readVersion } from "../src/app/versions/versions.ts";
 import { parseWindow } from "../src/domain/window.ts";
 import { chunked, cutSegments, openpgpMessage } from "./support/ciphertext.ts";
 import { FaultyBlobStore } from "./support/faulty-blob-store.ts";
@@ -190,7 +190,7 @@ for (const moment of ["before", "after"] as const) {
       const { upload } = await h.begin(spec.name);
       const segments = cutSegments(openpgpMessage(MIB + 3), MIB);
       for (const segment of segments) await h.write(upload.id, segment);
-      const { commitUpload } = await import("../src/app/commit-upload.ts");
+      const { commitUpload } = await import("../src/app/uploads/commit-upload.ts");
       const { compositeOf } = await import("./support/ciphertext.ts");
       const input = { uploadId: upload.id, size: BigInt(MIB + 3), compositeSha256: compositeOf(segments) };
       // A completed object whose answer was lost is found by looking; every other fault is told and repeated.
@@ -220,7 +220,7 @@ test("a commit that died after any step is finished by the sweeper", async (t) =
     if (died !== "prepared") await h.deps.store.complete(blob, committing.id, segments);
     if (died === "manifest") await h.deps.store.put(manifestKey(committing.key), new TextEncoder().encode("{}"));
     // An abort comes too late, an expiry as well: from here it only goes forward.
-    const { abortUpload } = await import("../src/app/upload-lifecycle.ts");
+    const { abortUpload } = await import("../src/app/uploads/manage-uploads.ts");
     await refused(t, "UPLOAD_NOT_OPEN", abortUpload(h.deps, h.admin, { uploadId: upload.id, reason: "" }));
     h.clock.advance(2 * DAY);
     const report = await sweep(h.deps, true);
@@ -239,7 +239,7 @@ test("a store that fails at creation leaves no open upload; a retry with the sam
   await inner.put(INSTALLATION_KEY, (await h.deps.store.get(INSTALLATION_KEY, 4096))!);
   const store = new FaultyBlobStore(inner);
   store.fail("begin", { nth: 1, when: "after", error: new BlobStoreError("injected") });
-  const { createUpload } = await import("../src/app/create-upload.ts");
+  const { createUpload } = await import("../src/app/uploads/create-upload.ts");
   const deps = h.over(store);
   const input = {
     collection: spec.name,
@@ -262,7 +262,7 @@ test("a failed creation does not bind its request id: the same call again is ano
   const spec = h.add();
   const store = new FaultyBlobStore(h.deps.store);
   store.fail("begin", { nth: 1, when: "before" });
-  const { createUpload } = await import("../src/app/create-upload.ts");
+  const { createUpload } = await import("../src/app/uploads/create-upload.ts");
   const input = {
     collection: spec.name,
     requestId: "the same",
@@ -282,7 +282,7 @@ test("of two calls with one request id, the failure of one is the failure of the
   const store = new FaultyBlobStore(h.deps.store);
   const stall = store.stall("begin", { nth: 1, when: "after" });
   store.fail("begin", { nth: 2 });
-  const { createUpload } = await import("../src/app/create-upload.ts");
+  const { createUpload } = await import("../src/app/uploads/create-upload.ts");
   const input = {
     collection: spec.name,
     requestId: "from two calls",
@@ -307,7 +307,7 @@ test("an unfinished object nobody wrote down goes when the upload ends", async (
   const { upload } = await h.begin(spec.name);
   // As a server leaves it that died between asking the store and noting its token, before the client asked again.
   await h.deps.store.begin(upload.key, upload.id);
-  const { abortUpload } = await import("../src/app/upload-lifecycle.ts");
+  const { abortUpload } = await import("../src/app/uploads/manage-uploads.ts");
   await abortUpload(h.deps, h.admin, { uploadId: upload.id, reason: "" });
   await sweep(h.deps, true);
   for await (const pending of h.deps.store.listPending()) t.not(pending.key, upload.key);
@@ -330,7 +330,7 @@ test("an unfinished object that comes after its upload was swept goes with the n
   const { h } = t.context;
   const spec = h.add();
   const { upload } = await h.begin(spec.name);
-  const { abortUpload } = await import("../src/app/upload-lifecycle.ts");
+  const { abortUpload } = await import("../src/app/uploads/manage-uploads.ts");
   await abortUpload(h.deps, h.admin, { uploadId: upload.id, reason: "" });
   await sweep(h.deps, true);
   await h.deps.store.begin(upload.key, upload.id);
@@ -380,7 +380,7 @@ test("a later attempt that is refused keeps the row, so that its number is not g
   const spec = h.add();
   const { upload } = await h.begin(spec.name);
   const [segment] = cutSegments(openpgpMessage(MIB), MIB);
-  const { BodyBrokenError } = await import("../src/app/segment-body.ts");
+  const { BodyBrokenError } = await import("../src/app/uploads/segment-body.ts");
   async function* broken() {
     yield segment!.bytes.subarray(0, 10);
     throw new BodyBrokenError("gone");
@@ -406,7 +406,7 @@ test("a deletion waits for a commit that would not fit beside the older version 
   for (const segment of segments) await h.write(upload.id, segment);
   const store = new FaultyBlobStore(h.deps.store);
   store.fail("put");
-  const { commitUpload } = await import("../src/app/commit-upload.ts");
+  const { commitUpload } = await import("../src/app/uploads/commit-upload.ts");
   const { compositeOf } = await import("./support/ciphertext.ts");
   const input = { uploadId: upload.id, size: BigInt(3 * MIB), compositeSha256: compositeOf(segments) };
   await refused(t, "STORE_UNAVAILABLE", commitUpload(h.over(store), h.admin, input));
@@ -423,7 +423,7 @@ test("a session narrowed to other collections cannot end an upload of its user",
   const spec = h.add();
   const { upload } = await h.begin(spec.name);
   const scope = [{ type: "collection", name: "elsewhere", roles: ["backupUploader" as const] }];
-  const { abortUpload } = await import("../src/app/upload-lifecycle.ts");
+  const { abortUpload } = await import("../src/app/uploads/manage-uploads.ts");
   const narrowed = { ...h.admin, scope };
   await refused(t, "COLLECTION_NOT_FOUND", abortUpload(h.deps, narrowed, { uploadId: upload.id, reason: "" }));
 });
@@ -501,7 +501,7 @@ test("health says how the last upload failed until a version is begun after it",
   const health = async () =>
     await getCollectionHealth({ ...h.deps, sha256: String }, { principal: h.admin, secret: undefined }, spec.name);
   const { upload } = await h.begin(spec.name);
-  const { abortUpload } = await import("../src/app/upload-lifecycle.ts");
+  const { abortUpload } = await import("../src/app/uploads/manage-uploads.ts");
   await abortUpload(h.deps, h.admin, { uploadId: upload.id, reason: "the dump command exited with 1" });
   t.is((await health()).lastFailed?.abortReason, "the dump command exited with 1");
   t.is((await health()).status, "failed");
@@ -515,7 +515,7 @@ test("health says how the last upload failed until a version is begun after it",
 
 test("uploads under way are seen and ended by whoever began them, and by managers of the collection", async (t) => {
   const { h } = t.context;
-  const { abortUpload, listUploads } = await import("../src/app/upload-lifecycle.ts");
+  const { abortUpload, listUploads } = await import("../src/app/uploads/manage-uploads.ts");
   const spec = h.add({
     maxParallelUploads: 3,
     accessControl: [

@@ -16,7 +16,7 @@ import { ConfigFilesSource } from "../src/adapters/config-files/source.ts";
 import { JoseSigner } from "../src/adapters/jose/jose-signer.ts";
 import { MemoryBlobStore } from "../src/adapters/memory/memory-blob-store.ts";
 import { openPglite } from "../src/adapters/pglite/pglite.ts";
-import { BlobStoreError } from "../src/app/ports.ts";
+import { BlobStoreError } from "../src/app/ports/blob-store.ts";
 import type { RateLimits } from "../src/domain/rate-limit.ts";
 import { type RunningServer, startServer } from "../src/main.ts";
 import { withHttpEndpoints } from "../src/transport/http-endpoints.ts";

@@ -2,7 +2,7 @@ import test from "ava";
 import { sql } from "drizzle-orm";
 import fc from "fast-check";
 import { openPglite } from "../src/adapters/pglite/pglite.ts";
-import { LoginBudget, ProcessBudget } from "../src/app/rate-limits.ts";
+import { LoginBudget, ProcessBudget } from "../src/app/sessions/budgets.ts";
 import { DomainError } from "../src/domain/errors.ts";
 import { budgetHolder, formatRateLimit, parseRateLimit, type RateLimit, takeToken } from "../src/domain/rate-limit.ts";
 import { refused, TestClock } from "./support/harness.ts";

@@ -4,8 +4,9 @@ import { join } from "node:path";
 import test, { type ExecutionContext } from "ava";
 import { DirectoryBlobStore } from "../src/adapters/filesystem/directory-blob-store.ts";
 import { MemoryBlobStore } from "../src/adapters/memory/memory-blob-store.ts";
-import { type BlobStore, BlobStoreError, type ConfigStatus } from "../src/app/ports.ts";
-import { PROBE_PREFIX, Readiness, type ReadinessDeps, type ReadinessTimes } from "../src/app/readiness.ts";
+import { type BlobStore, BlobStoreError } from "../src/app/ports/blob-store.ts";
+import type { ConfigStatus } from "../src/app/ports/config-source.ts";
+import { PROBE_PREFIX, Readiness, type ReadinessDeps, type ReadinessTimes } from "../src/app/upkeep/readiness.ts";
 import { FaultyBlobStore } from "./support/faulty-blob-store.ts";
 
 const EMPTY = { users: new Map(), collections: new Map(), organizations: new Map() };

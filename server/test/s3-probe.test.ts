@@ -6,7 +6,7 @@ import { hasPeers } from "../../peers/programs.ts";
 import { S3_PEERS, type S3Peer, type S3PeerName, startS3 } from "../../peers/s3.ts";
 import { listUploads } from "../src/adapters/s3/bucket.ts";
 import { openS3Store } from "../src/adapters/s3/open-s3-store.ts";
-import { BlobStoreError } from "../src/app/ports.ts";
+import { BlobStoreError } from "../src/app/ports/blob-store.ts";
 import { parseStorage, type S3Location } from "../src/storage-url.ts";
 import { collect } from "./support/blob-store-tools.ts";
 import { locationIn, openS3, selfSigned, useCredentials } from "./support/s3-tools.ts";

@@ -3,7 +3,7 @@ import anyTest from "ava";
 import { sql } from "drizzle-orm";
 import { JoseSigner } from "../src/adapters/jose/jose-signer.ts";
 import type { SqlDatabase } from "../src/adapters/postgres/database.ts";
-import type { SessionRow } from "../src/app/repositories.ts";
+import type { SessionRow } from "../src/app/ports/database.ts";
 import {
   authenticate,
   type IssuedSession,
@@ -14,7 +14,7 @@ import {
   revokeSession,
   type SessionDeps,
   whoAmI,
-} from "../src/app/sessions.ts";
+} from "../src/app/sessions/sessions.ts";
 import { mayDo, type Principal } from "../src/domain/access.ts";
 import { DomainError, type Reason } from "../src/domain/errors.ts";
 import type { CollectionSpec, ObjectGrant, User } from "../src/domain/objects.ts";

@@ -1,15 +1,15 @@
 import { randomUUID } from "node:crypto";
 import anyTest, { type TestFn } from "ava";
 import { MemoryBlobStore } from "../src/adapters/memory/memory-blob-store.ts";
-import { finishCommit } from "../src/app/commit-upload.ts";
-import { giveUpCommit } from "../src/app/give-up-commit.ts";
 import { INSTALLATION_KEY } from "../src/app/installation.ts";
-import { deletableObjects, deleteUnknown, takeInventory, UnsafeError } from "../src/app/inventory.ts";
-import { manifestKey, parseManifest } from "../src/app/manifest.ts";
-import type { PendingBlob } from "../src/app/ports.ts";
-import { type SweepReport, sweep } from "../src/app/sweep.ts";
-import { abortUpload } from "../src/app/upload-lifecycle.ts";
-import { deleteVersion } from "../src/app/versions.ts";
+import type { PendingBlob } from "../src/app/ports/blob-store.ts";
+import { giveUpCommit } from "../src/app/upkeep/give-up-commit.ts";
+import { deletableObjects, deleteUnknown, takeInventory, UnsafeError } from "../src/app/upkeep/inventory.ts";
+import { type SweepReport, sweep } from "../src/app/upkeep/sweep.ts";
+import { finishCommit } from "../src/app/uploads/commit-upload.ts";
+import { abortUpload } from "../src/app/uploads/manage-uploads.ts";
+import { manifestKey, parseManifest } from "../src/app/versions/manifest.ts";
+import { deleteVersion } from "../src/app/versions/versions.ts";
 import { cutSegments, openpgpMessage } from "./support/ciphertext.ts";
 import { FaultyBlobStore } from "./support/faulty-blob-store.ts";
 import { Harness, harnessTest, MIB, refused } from "./support/harness.ts";
@@ -281,7 +281,7 @@ test("a commit that can never end is given up; one that can is not", async (t) =
   await h.write(upload.id, segments[0]!);
   const store = new FaultyBlobStore(h.deps.store);
   store.fail("complete");
-  const { commitUpload } = await import("../src/app/commit-upload.ts");
+  const { commitUpload } = await import("../src/app/uploads/commit-upload.ts");
   const { compositeOf } = await import("./support/ciphertext.ts");
   const commit = () =>
     commitUpload(h.over(store), h.admin, {

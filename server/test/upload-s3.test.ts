@@ -1,8 +1,8 @@
 import test from "ava";
 import { hasPeers } from "../../peers/programs.ts";
 import { S3_PEERS, startS3 } from "../../peers/s3.ts";
-import { sweep } from "../src/app/sweep.ts";
-import { readVersion } from "../src/app/versions.ts";
+import { sweep } from "../src/app/upkeep/sweep.ts";
+import { readVersion } from "../src/app/versions/versions.ts";
 import { collect } from "./support/blob-store-tools.ts";
 import { chunked, cutSegments, openpgpMessage } from "./support/ciphertext.ts";
 import { Harness, MIB, refused } from "./support/harness.ts";

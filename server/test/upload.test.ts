@@ -1,7 +1,7 @@
 import anyTest, { type ExecutionContext, type TestFn } from "ava";
-import { sweep } from "../src/app/sweep.ts";
-import { abortUpload, getUpload } from "../src/app/upload-lifecycle.ts";
-import { listSegmentDigests, readVersion } from "../src/app/versions.ts";
+import { sweep } from "../src/app/upkeep/sweep.ts";
+import { abortUpload, getUpload } from "../src/app/uploads/manage-uploads.ts";
+import { listSegmentDigests, readVersion } from "../src/app/versions/versions.ts";
 import { chunked, compositeOf, cutSegments, openpgpMessage, sha256 } from "./support/ciphertext.ts";
 import { type Harness, harnessTest, MIB, principal, refused, user } from "./support/harness.ts";
 
@@ -84,7 +84,7 @@ test("a request id with another content is refused", async (t) => {
   const { h } = t.context;
   const spec = h.add({ maxParallelUploads: 5 });
   await h.begin(spec.name, h.admin, "request-2");
-  const { createUpload } = await import("../src/app/create-upload.ts");
+  const { createUpload } = await import("../src/app/uploads/create-upload.ts");
   const other = {
     collection: spec.name,
     requestId: "request-2",
@@ -265,7 +265,7 @@ test("a newer attempt takes over; the superseded one that wakes up cannot settle
     await wake2.promise;
     yield segment!.bytes.subarray(1000);
   }
-  const { writeSegment } = await import("../src/app/write-segment.ts");
+  const { writeSegment } = await import("../src/app/uploads/write-segment.ts");
   const sleeper = writeSegment(elsewhere, h.admin, { uploadId: second.upload.id, ...segment! }, slow2(), never);
   await reading2.promise;
   const taken = h.write(second.upload.id, segment!);
@@ -281,7 +281,7 @@ test("a broken connection keeps place and space, and the upload goes on", async 
   const { upload } = await h.begin(spec.name);
   const segments = cutSegments(openpgpMessage(MIB + 9), MIB);
   await h.write(upload.id, segments[1]!);
-  const { BodyBrokenError } = await import("../src/app/segment-body.ts");
+  const { BodyBrokenError } = await import("../src/app/uploads/segment-body.ts");
   async function* broken() {
     yield segments[0]!.bytes.subarray(0, 5000);
     throw new BodyBrokenError("gone");
@@ -304,7 +304,7 @@ test("a commit with a wrong size or digest is refused and leaves the upload open
   const { upload } = await h.begin(spec.name);
   const segments = cutSegments(openpgpMessage(1000), MIB);
   await h.write(upload.id, segments[0]!);
-  const { commitUpload } = await import("../src/app/commit-upload.ts");
+  const { commitUpload } = await import("../src/app/uploads/commit-upload.ts");
   const right = { uploadId: upload.id, size: 1000n, compositeSha256: compositeOf(segments) };
   await refused(t, "COMMIT_MISMATCH", commitUpload(h.deps, h.admin, { ...right, size: 999n }));
   await refused(

@@ -1,8 +1,8 @@
 import { type CollectionAction, hasSystemRole, mayDo, maySee, type Principal } from "../domain/access.ts";
 import { collectionNotFound, DomainError } from "../domain/errors.ts";
 import type { CollectionSpec } from "../domain/objects.ts";
-import type { ConfigSource } from "./ports.ts";
-import type { CollectionRow, Database, Transaction, UploadRow } from "./repositories.ts";
+import type { ConfigSource } from "./ports/config-source.ts";
+import type { CollectionRow, Database, Transaction, UploadRow } from "./ports/database.ts";
 
 /** The collection if the caller may see it, else the one answer for both other cases. */
 export function requireVisible(config: ConfigSource, principal: Principal, name: string): CollectionSpec {

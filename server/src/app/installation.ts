@@ -1,5 +1,5 @@
-import type { BlobStore } from "./ports.ts";
-import type { Database } from "./repositories.ts";
+import type { BlobStore } from "./ports/blob-store.ts";
+import type { Database } from "./ports/database.ts";
 
 /** Key of the object that says which installation a store belongs to. */
 export const INSTALLATION_KEY = "strongroom-installation.json";

@@ -1,5 +1,5 @@
 import type { Interceptor } from "@connectrpc/connect";
-import { authenticate, type SessionDeps } from "../app/sessions.ts";
+import { authenticate, type SessionDeps } from "../app/sessions/sessions.ts";
 import { DomainError } from "../domain/errors.ts";
 import { ADDRESS, authenticationRequired, PRINCIPAL } from "./call-context.ts";
 

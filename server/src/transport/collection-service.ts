@@ -1,6 +1,11 @@
 import type { ServiceImpl } from "@connectrpc/connect";
 import { type CollectionService, HealthStatus } from "@strongroom/gen/strongroom/v1/collection_service_pb";
-import { type CollectionDeps, getCollection, getCollectionHealth, listCollections } from "../app/collections.ts";
+import {
+  type CollectionDeps,
+  getCollection,
+  getCollectionHealth,
+  listCollections,
+} from "../app/collections/collections.ts";
 import type { HealthStatus as DomainStatus } from "../domain/health.ts";
 import { HEALTH_SECRET_HEADER } from "./authentication.ts";
 import { callerOf, PRINCIPAL } from "./call-context.ts";

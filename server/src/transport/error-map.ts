@@ -7,7 +7,7 @@ import {
   RequestInfoSchema,
   RetryInfoSchema,
 } from "@strongroom/gen/google/rpc/error_details_pb";
-import { BodyBrokenError } from "../app/segment-body.ts";
+import { BodyBrokenError } from "../app/uploads/segment-body.ts";
 import { DomainError, type Reason } from "../domain/errors.ts";
 
 /** `domain` of every google.rpc.ErrorInfo. */

@@ -1,5 +1,5 @@
 import { createHash, timingSafeEqual } from "node:crypto";
-import type { ReadinessCheck } from "../app/readiness.ts";
+import type { ReadinessCheck } from "../app/upkeep/readiness.ts";
 import { DomainError } from "../domain/errors.ts";
 import type { RequestHandler } from "./listener.ts";
 

@@ -3,8 +3,8 @@ import { type Timestamp, timestampFromDate } from "@bufbuild/protobuf/wkt";
 import type { CiphertextFormat } from "@strongroom/framing";
 import * as pb from "@strongroom/gen/strongroom/v1/resources_pb";
 import { type Session, SessionSchema } from "@strongroom/gen/strongroom/v1/session_service_pb";
-import type { CollectionDetails, CollectionView } from "../app/collections.ts";
-import type { ContentEncoding, SegmentRow, SessionRow, UploadRow, VersionRow } from "../app/repositories.ts";
+import type { CollectionDetails, CollectionView } from "../app/collections/collections.ts";
+import type { ContentEncoding, SegmentRow, SessionRow, UploadRow, VersionRow } from "../app/ports/database.ts";
 import { extraSpace } from "../domain/quota.ts";
 
 /*

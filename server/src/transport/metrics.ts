@@ -1,7 +1,7 @@
 import { Counter, collectDefaultMetrics, Gauge, Histogram, Registry } from "prom-client";
-import type { AllFigures } from "../app/collection-figures.ts";
-import type { ConfigSource } from "../app/ports.ts";
-import type { SweepReport } from "../app/sweep.ts";
+import type { AllFigures } from "../app/collections/figures.ts";
+import type { ConfigSource } from "../app/ports/config-source.ts";
+import type { SweepReport } from "../app/upkeep/sweep.ts";
 import type { HealthStatus } from "../domain/health.ts";
 
 /** Values of collections are given again for this long, in milliseconds, so that scraping is no load. */

@@ -1,5 +1,5 @@
 import type { Interceptor } from "@connectrpc/connect";
-import { ProcessBudget } from "../app/rate-limits.ts";
+import { ProcessBudget } from "../app/sessions/budgets.ts";
 import type { RateLimits } from "../domain/rate-limit.ts";
 import { ADDRESS } from "./call-context.ts";
 

@@ -7,10 +7,10 @@ import { CollectionService } from "@strongroom/gen/strongroom/v1/collection_serv
 import { SessionService } from "@strongroom/gen/strongroom/v1/session_service_pb";
 import { UploadService } from "@strongroom/gen/strongroom/v1/upload_service_pb";
 import { VersionService } from "@strongroom/gen/strongroom/v1/version_service_pb";
-import type { CollectionDeps } from "../app/collections.ts";
-import type { SessionDeps } from "../app/sessions.ts";
+import type { CollectionDeps } from "../app/collections/collections.ts";
+import type { SessionDeps } from "../app/sessions/sessions.ts";
 import type { Log } from "../app/settings.ts";
-import type { VersionDeps } from "../app/versions.ts";
+import type { VersionDeps } from "../app/versions/versions.ts";
 import { type AddressSet, callerAddress } from "../domain/addresses.ts";
 import { NO_LIMITS, type RateLimits } from "../domain/rate-limit.ts";
 import { authenticationInterceptor } from "./authentication.ts";

@@ -1,6 +1,13 @@
 import type { ServiceImpl } from "@connectrpc/connect";
 import type { SessionService } from "@strongroom/gen/strongroom/v1/session_service_pb";
-import { listSessions, login, refreshSession, revokeSession, type SessionDeps, whoAmI } from "../app/sessions.ts";
+import {
+  listSessions,
+  login,
+  refreshSession,
+  revokeSession,
+  type SessionDeps,
+  whoAmI,
+} from "../app/sessions/sessions.ts";
 import { invalidField } from "../domain/errors.ts";
 import { ADDRESS, callerOf } from "./call-context.ts";
 import { sessionMessage } from "./messages.ts";

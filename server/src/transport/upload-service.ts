@@ -1,12 +1,12 @@
 import { Code, ConnectError, type ServiceImpl } from "@connectrpc/connect";
 import { ContentEncoding } from "@strongroom/gen/strongroom/v1/resources_pb";
 import type { UploadService, WriteSegmentRequest } from "@strongroom/gen/strongroom/v1/upload_service_pb";
-import { type CommitDeps, commitUpload } from "../app/commit-upload.ts";
-import { createUpload } from "../app/create-upload.ts";
-import { BodyBrokenError } from "../app/segment-body.ts";
-import { stillStanding } from "../app/sessions.ts";
-import { abortUpload, getUpload, listUploads, renewUpload } from "../app/upload-lifecycle.ts";
-import { type WriteSegmentDeps, writeSegment } from "../app/write-segment.ts";
+import { stillStanding } from "../app/sessions/sessions.ts";
+import { type CommitDeps, commitUpload } from "../app/uploads/commit-upload.ts";
+import { createUpload } from "../app/uploads/create-upload.ts";
+import { abortUpload, getUpload, listUploads, renewUpload } from "../app/uploads/manage-uploads.ts";
+import { BodyBrokenError } from "../app/uploads/segment-body.ts";
+import { type WriteSegmentDeps, writeSegment } from "../app/uploads/write-segment.ts";
 import { DomainError, invalidField } from "../domain/errors.ts";
 import { ADDRESS, callerOf } from "./call-context.ts";
 import { segmentMessage, time, uploadMessage, versionMessage } from "./messages.ts";

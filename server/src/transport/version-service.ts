@@ -1,6 +1,6 @@
 import type { ServiceImpl } from "@connectrpc/connect";
 import type { VersionService } from "@strongroom/gen/strongroom/v1/version_service_pb";
-import { stillStanding } from "../app/sessions.ts";
+import { stillStanding } from "../app/sessions/sessions.ts";
 import {
   deleteVersion,
   getVersion,
@@ -9,7 +9,7 @@ import {
   readVersion,
   requireDownload,
   type VersionDeps,
-} from "../app/versions.ts";
+} from "../app/versions/versions.ts";
 import { invalidField } from "../domain/errors.ts";
 import { ADDRESS, callerOf } from "./call-context.ts";
 import { versionMessage } from "./messages.ts";

@@ -1,6 +1,6 @@
 import fc from "fast-check";
-import { BlobNotFoundError, type BlobStore, BlobStoreError } from "../../src/app/ports.ts";
-import type { DeclareTest } from "./blob-store-suite.ts";
+import { BlobNotFoundError, type BlobStore, BlobStoreError } from "../../src/app/ports/blob-store.ts";
+import type { DeclareTest } from "./blob-store-tools.ts";
 import {
   begin,
   bytesOf,

@@ -1,5 +1,5 @@
-import { BlobDigestError, BlobNotFoundError, BlobStoreError } from "../../src/app/ports.ts";
-import type { DeclareTest } from "./blob-store-suite.ts";
+import { BlobDigestError, BlobNotFoundError, BlobStoreError } from "../../src/app/ports/blob-store.ts";
+import type { DeclareTest } from "./blob-store-tools.ts";
 import {
   begin,
   body,

@@ -1,5 +1,5 @@
-import { BlobNotFoundError, BlobStoreError } from "../../src/app/ports.ts";
-import type { DeclareTest } from "./blob-store-suite.ts";
+import { BlobNotFoundError, BlobStoreError } from "../../src/app/ports/blob-store.ts";
+import type { DeclareTest } from "./blob-store-tools.ts";
 import {
   begin,
   bytesOf,

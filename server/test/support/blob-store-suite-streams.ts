@@ -1,5 +1,5 @@
-import { BlobStoreError } from "../../src/app/ports.ts";
-import type { DeclareTest } from "./blob-store-suite.ts";
+import { BlobStoreError } from "../../src/app/ports/blob-store.ts";
+import type { DeclareTest } from "./blob-store-tools.ts";
 import {
   body,
   brokenBody,

@@ -1,22 +1,12 @@
 import type { ExecutionContext, TestFn } from "ava";
-import type { BlobStore } from "../../src/app/ports.ts";
 import { objectBehaviour } from "./blob-store-suite-objects.ts";
 import { partBehaviour } from "./blob-store-suite-parts.ts";
 import { publicationBehaviour } from "./blob-store-suite-publication.ts";
 import { streamBehaviour } from "./blob-store-suite-streams.ts";
-
-/** A store for one test, which begins empty. */
-export interface OpenedStore {
-  readonly store: BlobStore;
-  /** Closes the store and opens another on the same data, as after a restart; undefined for stores that keep nothing. */
-  readonly reopen?: () => Promise<BlobStore>;
-}
+import type { DeclareTest, OpenedStore } from "./blob-store-tools.ts";
 
 /** Opens an empty store and has the test close it at its end. */
 export type OpenStore = (t: ExecutionContext) => Promise<OpenedStore>;
-
-/** Declares one test of the suite, which gets a store of its own. */
-export type DeclareTest = (title: string, run: (t: ExecutionContext, opened: OpenedStore) => Promise<void>) => void;
 
 /**
  * The specification of {@link BlobStore}: every adapter and every decorator passes it. It assumes nothing that the port does not promise. Sizes

@@ -1,6 +1,17 @@
 import { createCipheriv, createHash } from "node:crypto";
 import { setTimeout as delay } from "node:timers/promises";
-import type { BlobPart, BlobStore, PartPlacement, PendingBlob } from "../../src/app/ports.ts";
+import type { ExecutionContext } from "ava";
+import type { BlobPart, BlobStore, PartPlacement, PendingBlob } from "../../src/app/ports/blob-store.ts";
+
+/** A store for one test, which begins empty. */
+export interface OpenedStore {
+  readonly store: BlobStore;
+  /** Closes the store and opens another on the same data, as after a restart; undefined for stores that keep nothing. */
+  readonly reopen?: () => Promise<BlobStore>;
+}
+
+/** Declares one test of the suite, which gets a store of its own. */
+export type DeclareTest = (title: string, run: (t: ExecutionContext, opened: OpenedStore) => Promise<void>) => void;
 
 /** A part with its bytes. */
 export interface Piece {

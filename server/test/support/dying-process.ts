@@ -1,5 +1,5 @@
-import type { BlobStore } from "../../src/app/ports.ts";
-import type { Database } from "../../src/app/repositories.ts";
+import type { BlobStore } from "../../src/app/ports/blob-store.ts";
+import type { Database } from "../../src/app/ports/database.ts";
 
 /** What every call of a dead process ends with. */
 export class KilledError extends Error {

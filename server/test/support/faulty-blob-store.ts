@@ -9,8 +9,8 @@ import type {
   PendingBlob,
   StoredPart,
   StreamInput,
-} from "../../src/app/ports.ts";
-import { BlobStoreError } from "../../src/app/ports.ts";
+} from "../../src/app/ports/blob-store.ts";
+import { BlobStoreError } from "../../src/app/ports/blob-store.ts";
 
 /** The calls that faults can be set on. */
 export type FaultyOperation = Exclude<keyof BlobStore, "capabilities" | "close">;

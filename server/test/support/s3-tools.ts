@@ -8,7 +8,7 @@ import type { ExecutionContext, TestFn } from "ava";
 import { hasPeers } from "../../../peers/programs.ts";
 import { type S3Peer, type S3PeerName, startS3, type TlsFiles } from "../../../peers/s3.ts";
 import { openS3Store } from "../../src/adapters/s3/open-s3-store.ts";
-import type { BlobStore } from "../../src/app/ports.ts";
+import type { BlobStore } from "../../src/app/ports/blob-store.ts";
 import { parseStorage, type S3Location } from "../../src/storage-url.ts";
 import { blobStoreSuite } from "./blob-store-suite.ts";
 

@@ -1,6 +1,6 @@
 import { randomBytes } from "node:crypto";
 import argon2 from "argon2";
-import type { HashWork, PasswordHasher } from "../../app/sessions.ts";
+import type { HashWork, PasswordHasher } from "../../app/ports/passwords.ts";
 import { DomainError } from "../../domain/errors.ts";
 import { costOf, USUAL_COST } from "../../domain/password-cost.ts";
 

@@ -1,5 +1,5 @@
-import type { BlobPart, BlobStoreCapabilities, PartPlacement, StoredPart } from "../../app/ports.ts";
-import { BlobStoreError } from "../../app/ports.ts";
+import type { BlobPart, BlobStoreCapabilities, PartPlacement, StoredPart } from "../../app/ports/blob-store.ts";
+import { BlobStoreError } from "../../app/ports/blob-store.ts";
 
 /** Most bytes of a chunk that a store's `read` yields: a little under 1 MiB, so that a message around it still fits one HTTP/2 write. */
 export const READ_CHUNK_BYTES = 1024 * 1024 - 64;

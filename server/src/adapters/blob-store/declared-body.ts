@@ -1,5 +1,5 @@
-import { abortable } from "../../app/abortable.ts";
-import { BlobStoreError } from "../../app/ports.ts";
+import { BlobStoreError } from "../../app/ports/blob-store.ts";
+import { abortable } from "./abortable.ts";
 
 /**
  * Passes a body on and sees to it that it has exactly the declared size: the consumer's loop ends normally only after the body ended with the last

@@ -1,5 +1,5 @@
 import { setTimeout as sleep } from "node:timers/promises";
-import { BlobStoreUnavailableError } from "../../app/ports.ts";
+import { BlobStoreUnavailableError } from "../../app/ports/blob-store.ts";
 
 /** Waits before the second, third and fourth try, in milliseconds; each is shortened at random by up to half. */
 const WAITS_MS = [100, 400, 1600];

@@ -8,7 +8,7 @@ import type {
   PendingBlob,
   StoredPart,
   StreamInput,
-} from "../../app/ports.ts";
+} from "../../app/ports/blob-store.ts";
 import { retried } from "./retried.ts";
 
 /**

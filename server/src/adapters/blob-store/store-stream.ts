@@ -1,6 +1,6 @@
 import { createHash } from "node:crypto";
-import { abortable } from "../../app/abortable.ts";
-import type { BlobPart, BlobStore, PendingBlob, StreamInput } from "../../app/ports.ts";
+import type { BlobPart, BlobStore, PendingBlob, StreamInput } from "../../app/ports/blob-store.ts";
+import { abortable } from "./abortable.ts";
 
 /** Parts on their way at once, so that reading and writing overlap. Each is in memory. */
 const PARALLEL = 3;

@@ -1,13 +1,7 @@
 import { readdir, readFile, realpath, stat } from "node:fs/promises";
 import { join } from "node:path";
-import type { Findings } from "./problem.ts";
-
-/** A configuration file that was read. */
-export interface ConfigFile {
-  /** Relative to the configuration directory, with `/`. */
-  readonly file: string;
-  readonly text: string;
-}
+import type { ConfigFile } from "../../objects/document.ts";
+import type { Findings } from "../../objects/problem.ts";
 
 /** What a walk through a configuration directory found. */
 export interface ConfigDirectory {

@@ -1,11 +1,13 @@
+import { createHash } from "node:crypto";
 import { setTimeout as sleep } from "node:timers/promises";
-import type { ConfigSource, ConfigStatus } from "../../app/ports.ts";
+import type { ConfigSource, ConfigStatus } from "../../app/ports/config-source.ts";
 import type { Log } from "../../app/settings.ts";
 import { configurationChanges } from "../../domain/configuration-changes.ts";
 import type { Configuration } from "../../domain/objects.ts";
-import { type DirectoryContent, interpret, type LoadResult, readDirectory } from "./load-configuration.ts";
+import { ConfigInvalidError, type ConfigProblem, Findings, formatProblem } from "../../objects/problem.ts";
+import { interpret, type LoadResult, type ObjectFiles } from "../../objects/read-objects.ts";
+import { type ConfigDirectory, readConfigFiles } from "./files.ts";
 import { DirectoryNotices } from "./notices.ts";
-import { ConfigInvalidError, type ConfigProblem, formatProblem } from "./problem.ts";
 
 /** A change is taken up when two readings this far apart are equal, in milliseconds: files are written, and mounts switched, piece by piece. */
 const SETTLE_MS = 150;
@@ -15,6 +17,37 @@ const NOTICE_MS = 50;
 const MAX_READINGS = 20;
 /** Problems and names that one change logs at most. */
 const LOGGED = 50;
+
+/** A configuration directory as it was read at one time, not yet judged. */
+export interface DirectoryContent extends ConfigDirectory, ObjectFiles {
+  /** SHA-256 over everything that was read, in hexadecimal: equal for equal content, whatever the times of the files. */
+  readonly digest: string;
+}
+
+/**
+ * Reads the files of a configuration directory. Never throws because of what the directory holds: that it is missing, too, is a finding.
+ * @param dir path of the directory; links in it are followed (see {@link readConfigFiles}).
+ */
+export async function readDirectory(dir: string): Promise<DirectoryContent> {
+  const findings = new Findings();
+  const { files, directories } = await readConfigFiles(dir, findings);
+  const hash = createHash("sha256");
+  // Lengths keep apart what would look the same when put together.
+  for (const { file, text } of files) hash.update(`${file.length} ${text.length} ${file}${text}`);
+  for (const problem of findings.problems()) hash.update(formatProblem(problem));
+  return { files, directories, findings, digest: hash.digest("hex") };
+}
+
+/**
+ * Reads and checks a configuration directory: `.yaml`, `.yml` and `.json` files in any layout, with one or several documents each. The layout
+ * `<namespace>/<group>/<version>/<kind>/<name>.yaml` of existing installations is a convention only.
+ *
+ * Never throws because of what the directory holds.
+ * @param dir path of the directory.
+ */
+export async function loadConfiguration(dir: string): Promise<LoadResult> {
+  return await interpret(await readDirectory(dir));
+}
 
 /** How a look at the directory ended: nothing new, a change in force, a change refused, or one that is still being made. */
 export type ReloadOutcome = "unchanged" | "changed" | "refused" | "unsettled";

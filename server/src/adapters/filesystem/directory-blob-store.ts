@@ -9,8 +9,8 @@ import type {
   PartPlacement,
   PendingBlob,
   StreamInput,
-} from "../../app/ports.ts";
-import { BlobNotFoundError, BlobStoreError } from "../../app/ports.ts";
+} from "../../app/ports/blob-store.ts";
+import { BlobNotFoundError, BlobStoreError } from "../../app/ports/blob-store.ts";
 import {
   assertAtMost,
   assertBlobKey,

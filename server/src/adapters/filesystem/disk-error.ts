@@ -1,5 +1,5 @@
 import { access } from "node:fs/promises";
-import { BlobStoreError } from "../../app/ports.ts";
+import { BlobStoreError } from "../../app/ports/blob-store.ts";
 
 /** What a person can do about the errors a file system gives, by error code (`man 3 errno`). */
 const ADVICE: Readonly<Record<string, string>> = {

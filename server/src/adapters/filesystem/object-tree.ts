@@ -1,7 +1,7 @@
 import { type FileHandle, open, readdir, readFile, stat, unlink } from "node:fs/promises";
 import { dirname, join } from "node:path";
-import type { BlobStat, ListedBlob } from "../../app/ports.ts";
-import { BlobStoreError } from "../../app/ports.ts";
+import type { BlobStat, ListedBlob } from "../../app/ports/blob-store.ts";
+import { BlobStoreError } from "../../app/ports/blob-store.ts";
 import { unlessMissing } from "./disk-error.ts";
 import { createDurably, moveDurably, pruneUpTo, syncUpTo } from "./durable-files.ts";
 

@@ -1,4 +1,4 @@
-import { BlobNotFoundError, BlobStoreError } from "../../app/ports.ts";
+import { BlobNotFoundError, BlobStoreError } from "../../app/ports/blob-store.ts";
 
 /**
  * One attempt to write a part into the common data file. It may touch the file only in {@link step}s, so that whoever takes over can wait until the

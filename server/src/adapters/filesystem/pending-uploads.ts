@@ -1,8 +1,8 @@
 import { randomBytes } from "node:crypto";
 import { type FileHandle, mkdir, open, readdir, readFile, rename, rm } from "node:fs/promises";
 import { join } from "node:path";
-import type { BlobPart, PendingBlob } from "../../app/ports.ts";
-import { BlobNotFoundError, BlobStoreError } from "../../app/ports.ts";
+import type { BlobPart, PendingBlob } from "../../app/ports/blob-store.ts";
+import { BlobNotFoundError, BlobStoreError } from "../../app/ports/blob-store.ts";
 import { exists, systemErrorCode, unlessMissing } from "./disk-error.ts";
 import { createDurably, DIRECTORY_MODE, FILE_MODE, syncDirectory } from "./durable-files.ts";
 

@@ -1,5 +1,5 @@
-import type { BlobPart, PendingBlob } from "../../app/ports.ts";
-import { BlobStoreError } from "../../app/ports.ts";
+import type { BlobPart, PendingBlob } from "../../app/ports/blob-store.ts";
+import { BlobStoreError } from "../../app/ports/blob-store.ts";
 import { assertPartsStored } from "../blob-store/blob-checks.ts";
 import type { ObjectTree } from "./object-tree.ts";
 import type { PendingUploads, StoredPart } from "./pending-uploads.ts";

@@ -1,5 +1,5 @@
 import type { FileHandle } from "node:fs/promises";
-import { BlobStoreError } from "../../app/ports.ts";
+import { BlobStoreError } from "../../app/ports/blob-store.ts";
 import { READ_CHUNK_BYTES } from "../blob-store/blob-checks.ts";
 import { onDisk } from "./disk-error.ts";
 

@@ -1,4 +1,4 @@
-import type { PendingBlob } from "../../app/ports.ts";
+import type { PendingBlob } from "../../app/ports/blob-store.ts";
 import { declaredBody } from "../blob-store/declared-body.ts";
 import { onDisk } from "./disk-error.ts";
 import { writeFully } from "./durable-files.ts";

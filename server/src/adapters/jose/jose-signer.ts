@@ -1,7 +1,7 @@
 import { createSecretKey, type KeyObject, randomUUID } from "node:crypto";
 import { exportJWK, generateKeyPair, importJWK, type JWK, jwtVerify, SignJWT } from "jose";
-import type { Database } from "../../app/repositories.ts";
-import type { TokenSigner } from "../../app/sessions.ts";
+import type { Database } from "../../app/ports/database.ts";
+import type { TokenSigner } from "../../app/ports/tokens.ts";
 import { DomainError } from "../../domain/errors.ts";
 
 const ISSUER = "strongroom";

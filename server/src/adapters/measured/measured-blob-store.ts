@@ -9,7 +9,7 @@ import {
   type PendingBlob,
   type StoredPart,
   type StreamInput,
-} from "../../app/ports.ts";
+} from "../../app/ports/blob-store.ts";
 
 /** How a call of a store ended: `missing` for an object that is not there, `canceled` when the caller or its body ended it. */
 export type StoreOutcome = "ok" | "missing" | "canceled" | "error";

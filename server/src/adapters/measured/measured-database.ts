@@ -1,4 +1,4 @@
-import type { Database } from "../../app/repositories.ts";
+import type { Database } from "../../app/ports/database.ts";
 import { DomainError } from "../../domain/errors.ts";
 
 /** The same database; `onError` is called for each call that failed because of it, rather than by an answer to the caller. */

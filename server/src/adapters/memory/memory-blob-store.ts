@@ -8,8 +8,8 @@ import type {
   PendingBlob,
   StoredPart,
   StreamInput,
-} from "../../app/ports.ts";
-import { BlobNotFoundError, BlobStoreError } from "../../app/ports.ts";
+} from "../../app/ports/blob-store.ts";
+import { BlobNotFoundError, BlobStoreError } from "../../app/ports/blob-store.ts";
 import {
   assertAtMost,
   assertBlobKey,

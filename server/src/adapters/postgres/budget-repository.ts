@@ -1,5 +1,5 @@
 import { eq, lte, sql } from "drizzle-orm";
-import type { BudgetRepository } from "../../app/repositories.ts";
+import type { BudgetRepository } from "../../app/ports/database.ts";
 import { takeToken, tokenMs } from "../../domain/rate-limit.ts";
 import type { Executor } from "./repositories.ts";
 import * as schema from "./schema.ts";

@@ -1,7 +1,7 @@
 import { randomUUID } from "node:crypto";
 import { setTimeout as sleep } from "node:timers/promises";
 import { type SQL, sql } from "drizzle-orm";
-import type { Database, Transaction } from "../../app/repositories.ts";
+import type { Database, Transaction } from "../../app/ports/database.ts";
 import { DomainError } from "../../domain/errors.ts";
 import { budgetRepository } from "./budget-repository.ts";
 import type { SqlDriver } from "./driver.ts";

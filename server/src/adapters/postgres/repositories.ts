@@ -24,7 +24,7 @@ import type {
   SegmentRepository,
   UploadRepository,
   UsageChange,
-} from "../../app/repositories.ts";
+} from "../../app/ports/database.ts";
 import * as schema from "./schema.ts";
 
 /** A drizzle database or transaction of either driver. */

@@ -1,5 +1,5 @@
 import { and, desc, eq, gt, isNull, lt, or, sql } from "drizzle-orm";
-import type { SessionRepository } from "../../app/repositories.ts";
+import type { SessionRepository } from "../../app/ports/database.ts";
 import type { Role } from "../../domain/objects.ts";
 import type { Executor } from "./repositories.ts";
 import * as schema from "./schema.ts";

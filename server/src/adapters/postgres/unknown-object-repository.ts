@@ -1,5 +1,5 @@
 import { lt, sql } from "drizzle-orm";
-import type { UnknownObjectRepository } from "../../app/repositories.ts";
+import type { UnknownObjectRepository } from "../../app/ports/database.ts";
 import type { Executor } from "./repositories.ts";
 import * as schema from "./schema.ts";
 

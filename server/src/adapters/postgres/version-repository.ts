@@ -16,7 +16,7 @@ import {
   type SQL,
   sql,
 } from "drizzle-orm";
-import type { Page, VersionRepository } from "../../app/repositories.ts";
+import type { Page, VersionRepository } from "../../app/ports/database.ts";
 import type { Executor } from "./repositories.ts";
 import * as schema from "./schema.ts";
 

@@ -1,6 +1,6 @@
 import type { Readable } from "node:stream";
 import { GetObjectCommand, HeadObjectCommand, ListObjectsV2Command } from "@aws-sdk/client-s3";
-import { BlobStoreError, BlobStoreUnavailableError, type ListedBlob } from "../../app/ports.ts";
+import { BlobStoreError, BlobStoreUnavailableError, type ListedBlob } from "../../app/ports/blob-store.ts";
 import { type Bucket, CALL_MS, callOptions, UPLOAD_ID_METADATA } from "./bucket.ts";
 import { isNoSuchKey, statusOf } from "./s3-error.ts";
 

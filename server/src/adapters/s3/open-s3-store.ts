@@ -1,4 +1,4 @@
-import type { BlobStore } from "../../app/ports.ts";
+import type { BlobStore } from "../../app/ports/blob-store.ts";
 import { RetryingBlobStore } from "../blob-store/retrying-blob-store.ts";
 import type { Bucket } from "./bucket.ts";
 import { describeAbilities, probe, type S3Abilities } from "./probe.ts";

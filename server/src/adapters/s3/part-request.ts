@@ -1,7 +1,7 @@
 import { once } from "node:events";
 import { type Agent, type ClientRequest, request as httpRequest, type IncomingMessage } from "node:http";
 import { request as httpsRequest } from "node:https";
-import { BlobStoreUnavailableError } from "../../app/ports.ts";
+import { BlobStoreUnavailableError } from "../../app/ports/blob-store.ts";
 import { declaredBody } from "../blob-store/declared-body.ts";
 
 /** Answers to a part are a few hundred bytes. */

@@ -1,6 +1,6 @@
 import { createHash, randomUUID } from "node:crypto";
 import { ListObjectsV2Command } from "@aws-sdk/client-s3";
-import { BlobStoreError, BlobStoreUnavailableError } from "../../app/ports.ts";
+import { BlobStoreError, BlobStoreUnavailableError } from "../../app/ports/blob-store.ts";
 import {
   type Bucket,
   bytesBody,

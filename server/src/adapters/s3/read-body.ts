@@ -1,5 +1,5 @@
 import type { Readable } from "node:stream";
-import { BlobStoreError, BlobStoreUnavailableError } from "../../app/ports.ts";
+import { BlobStoreError, BlobStoreUnavailableError } from "../../app/ports/blob-store.ts";
 import { READ_CHUNK_BYTES } from "../blob-store/blob-checks.ts";
 
 /** A store that sends nothing for this long has gone, in milliseconds. */

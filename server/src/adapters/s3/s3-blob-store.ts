@@ -1,6 +1,5 @@
 import { createHash } from "node:crypto";
 import { CompleteMultipartUploadCommand, DeleteObjectCommand, PutObjectCommand } from "@aws-sdk/client-s3";
-import { abortable } from "../../app/abortable.ts";
 import type {
   BlobPart,
   BlobStat,
@@ -11,8 +10,9 @@ import type {
   PendingBlob,
   StoredPart,
   StreamInput,
-} from "../../app/ports.ts";
-import { BlobNotFoundError, BlobStoreError, BlobStoreUnavailableError } from "../../app/ports.ts";
+} from "../../app/ports/blob-store.ts";
+import { BlobNotFoundError, BlobStoreError, BlobStoreUnavailableError } from "../../app/ports/blob-store.ts";
+import { abortable } from "../blob-store/abortable.ts";
 import {
   assertAtMost,
   assertBlobKey,

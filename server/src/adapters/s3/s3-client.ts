@@ -5,7 +5,7 @@ import { Readable } from "node:stream";
 import { createSecureContext, getCACertificates } from "node:tls";
 import { S3Client } from "@aws-sdk/client-s3";
 import { NodeHttpHandler } from "@smithy/node-http-handler";
-import { BlobStoreError } from "../../app/ports.ts";
+import { BlobStoreError } from "../../app/ports/blob-store.ts";
 import { PartBody, type SignedRequest } from "./part-request.ts";
 
 /** Where and how an S3 client connects. */

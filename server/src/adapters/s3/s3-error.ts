@@ -1,4 +1,9 @@
-import { BlobDigestError, BlobNotFoundError, BlobStoreError, BlobStoreUnavailableError } from "../../app/ports.ts";
+import {
+  BlobDigestError,
+  BlobNotFoundError,
+  BlobStoreError,
+  BlobStoreUnavailableError,
+} from "../../app/ports/blob-store.ts";
 
 /** What an operator can do about the errors of S3 and of the way there, by code. */
 const ADVICE: Readonly<Record<string, string>> = {

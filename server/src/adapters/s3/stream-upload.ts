@@ -8,13 +8,13 @@ import {
   UploadPartCommand,
 } from "@aws-sdk/client-s3";
 import { Upload } from "@aws-sdk/lib-storage";
-import { abortable } from "../../app/abortable.ts";
 import {
   type BlobStoreCapabilities,
   BlobStoreError,
   BlobStoreUnavailableError,
   type StreamInput,
-} from "../../app/ports.ts";
+} from "../../app/ports/blob-store.ts";
+import { abortable } from "../blob-store/abortable.ts";
 import { partOffset } from "../blob-store/blob-checks.ts";
 import { retried } from "../blob-store/retried.ts";
 import { chunks } from "../blob-store/store-stream.ts";

@@ -1,0 +1,162 @@
+import { timingSafeEqual } from "node:crypto";
+import { hasSystemRole, maySee, type Principal } from "../../domain/access.ts";
+import { collectionNotFound } from "../../domain/errors.ts";
+import { checkHealth, frozenCheck, type HealthCheck, type HealthStatus, newestOf, worst } from "../../domain/health.ts";
+import type { CollectionSpec } from "../../domain/objects.ts";
+import { nextWindowStart, openWindow } from "../../domain/window.ts";
+import { findFrozen, isFrozen, requireVisible } from "../guards.ts";
+import { type ConfigSource, pinned } from "../ports/config-source.ts";
+import type { CollectionRow, Database, Transaction, UploadRow, VersionRow } from "../ports/database.ts";
+import { lockCollection, roomFor } from "../uploads/reservations.ts";
+
+/** What the use cases of collections need. */
+export interface CollectionDeps {
+  readonly database: Database;
+  readonly config: ConfigSource;
+  /** SHA-256 in hexadecimal. */
+  readonly sha256: (text: string) => string;
+}
+
+/** A collection with its windows at this moment. */
+export interface CollectionView {
+  readonly name: string;
+  /** Undefined while it is frozen: its object is gone from the configuration, and its limits with it. */
+  readonly spec: CollectionSpec | undefined;
+  /** Empty while nothing was ever uploaded. */
+  readonly id: string;
+  readonly acceptsUploadsNow: boolean;
+  readonly nextWindowAt: Date | undefined;
+}
+
+/** A collection with its usage. */
+export interface CollectionDetails extends CollectionView {
+  readonly usage: Pick<CollectionRow, "storedBytes" | "reservedBytes" | "trashBytes"> & {
+    readonly versionCount: number;
+    readonly openUploads: number;
+    /** Bytes. */
+    readonly nextUploadAllowance: bigint;
+  };
+}
+
+function viewOf(spec: CollectionSpec, id: string, now: Date): CollectionView {
+  const open = spec.windows.length === 0 || openWindow(spec.windows, spec.timezone, now) !== undefined;
+  return {
+    name: spec.name,
+    spec,
+    id,
+    acceptsUploadsNow: open,
+    nextWindowAt: nextWindowStart(spec.windows, spec.timezone, now),
+  };
+}
+
+function frozenView(row: CollectionRow): CollectionView {
+  return { name: row.name, spec: undefined, id: row.id, acceptsUploadsNow: false, nextWindowAt: undefined };
+}
+
+/** Lists the collections the caller may see, by name, after `afterName`. systemAdmin sees frozen ones too. */
+export async function listCollections(
+  deps: CollectionDeps,
+  principal: Principal,
+  input: { afterName: string | undefined; pageSize: number },
+): Promise<{ collections: CollectionView[]; nextAfter: string | undefined }> {
+  const at = pinned(deps);
+  return await deps.database.transaction(async (tx) => {
+    const rows = await tx.collections.all();
+    const ids = new Map(rows.map((row) => [row.name, row.id]));
+    const frozen = hasSystemRole(principal, "systemAdmin") ? rows.filter((row) => isFrozen(at.config, row)) : [];
+    const views = [
+      ...[...at.config.current().collections.values()]
+        .filter((spec) => maySee(principal, spec))
+        .map((spec) => ({ name: spec.name, view: () => viewOf(spec, ids.get(spec.name) ?? "", tx.now) })),
+      ...frozen.map((row) => ({ name: row.name, view: () => frozenView(row) })),
+    ]
+      .filter(({ name }) => input.afterName === undefined || name > input.afterName)
+      .sort((a, b) => (a.name < b.name ? -1 : 1));
+    const page = views.slice(0, input.pageSize);
+    return {
+      collections: page.map(({ view }) => view()),
+      nextAfter: views.length > page.length ? page.at(-1)!.name : undefined,
+    };
+  });
+}
+
+/** Describes a collection with what it uses. */
+export async function getCollection(
+  deps: CollectionDeps,
+  principal: Principal,
+  name: string,
+): Promise<CollectionDetails> {
+  const { config } = pinned(deps);
+  return await deps.database.transaction(async (tx) => {
+    const frozen = await findFrozen(tx, config, principal, name);
+    if (frozen !== undefined) return await frozenDetails(tx, frozen);
+    const spec = requireVisible(config, principal, name);
+    const collection = await lockCollection(tx, { name: spec.name });
+    // Read again: lapsed uploads have given their space back since.
+    const fresh = (await tx.collections.findByName(spec.name))!;
+    const open = collection.uploads.filter((u) => !u.lapsed);
+    const room = await roomFor(tx, config, spec, collection, undefined);
+    return {
+      ...viewOf(spec, collection.row.id, tx.now),
+      usage: {
+        storedBytes: fresh.storedBytes,
+        reservedBytes: fresh.reservedBytes,
+        trashBytes: fresh.trashBytes,
+        versionCount: (await tx.versions.allLive(collection.row.id)).length,
+        openUploads: open.length,
+        nextUploadAllowance: room.total,
+      },
+    };
+  });
+}
+
+async function frozenDetails(tx: Transaction, row: CollectionRow): Promise<CollectionDetails> {
+  const { storedBytes, reservedBytes, trashBytes } = row;
+  const open = (await tx.uploads.unsettled(row.id)).filter((u) => !u.lapsed && u.leaseExpiresAt > tx.now);
+  const versionCount = (await tx.versions.allLive(row.id)).length;
+  const usage = { storedBytes, reservedBytes, trashBytes, versionCount, openUploads: open.length };
+  return { ...frozenView(row), usage: { ...usage, nextUploadAllowance: 0n } };
+}
+
+/** The health of a collection. */
+export interface CollectionHealth {
+  readonly status: HealthStatus;
+  readonly checks: readonly HealthCheck[];
+  readonly newest: VersionRow | undefined;
+  /** The last upload that failed, when no version was begun after it. */
+  readonly lastFailed: UploadRow | undefined;
+}
+
+/**
+ * Runs the health checks for a caller that may see the collection, or one that knows its health secret. Every other caller gets the one answer for
+ * collections that do not exist or may not be seen.
+ */
+export async function getCollectionHealth(
+  deps: CollectionDeps,
+  caller: { readonly principal: Principal | undefined; readonly secret: string | undefined },
+  name: string,
+): Promise<CollectionHealth> {
+  const { config } = pinned(deps);
+  const spec = config.current().collections.get(name);
+  const bySecret = isHealthSecret(deps, spec, caller.secret);
+  const bySession = spec !== undefined && caller.principal !== undefined && maySee(caller.principal, spec);
+  return await deps.database.transaction(async (tx) => {
+    const frozen = caller.principal === undefined ? undefined : await findFrozen(tx, config, caller.principal, name);
+    if (frozen === undefined && !(bySecret || bySession)) throw collectionNotFound(name);
+    const collection = frozen ?? (await tx.collections.findByName(name));
+    const versions = collection === undefined ? [] : await tx.versions.allLive(collection.id);
+    const checks = spec === undefined ? [frozenCheck()] : checkHealth(spec, versions, tx.now);
+    const newest = newestOf(versions);
+    const failed = collection === undefined ? undefined : await tx.uploads.lastFailed(collection.id);
+    const isLast = failed !== undefined && (newest === undefined || failed.begunAt > newest.begunAt);
+    return { status: worst(checks.map((c) => c.status)), checks, newest, lastFailed: isLast ? failed : undefined };
+  });
+}
+
+function isHealthSecret(deps: CollectionDeps, spec: CollectionSpec | undefined, secret: string | undefined): boolean {
+  if (secret === undefined) return false;
+  // Hashes and compares in every case, so that the time tells nothing about which collections exist.
+  const given = Buffer.from(deps.sha256(secret), "hex");
+  const expected = Buffer.from(spec?.healthSecretSha256 ?? "0".repeat(64), "hex");
+  return expected.length === given.length && timingSafeEqual(expected, given) && spec?.healthSecretSha256 !== undefined;
+}

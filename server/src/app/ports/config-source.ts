@@ -1,0 +1,29 @@
+import type { Configuration } from "../../domain/objects.ts";
+
+/** How a source that changes while the server runs stands. */
+export interface ConfigStatus {
+  /**
+   * Why what the source holds now is not in force, with file, line, path and reason; undefined while it is. Never contains a value of a Secret.
+   */
+  readonly problem: string | undefined;
+  /** When the state in force was read, or was last found unchanged after a problem. */
+  readonly loadedAt: Date;
+  /** How often a change came into force since the start. */
+  readonly reloads: number;
+  /** How often a change was refused since the start. */
+  readonly refusals: number;
+}
+
+/** Where users, collections and organizations come from. */
+export interface ConfigSource {
+  /** The state in force. It is replaced as a whole: what needs consistent values over several steps takes it once ({@link pinned}). */
+  current(): Configuration;
+  /** How the source stands; absent for one that never changes. */
+  status?(): ConfigStatus;
+}
+
+/** The same dependencies with the configuration of this moment, so that a use case never sees parts of two states. */
+export function pinned<D extends { readonly config: ConfigSource }>(deps: D): D {
+  const now = deps.config.current();
+  return { ...deps, config: { current: () => now } };
+}

@@ -1,0 +1,388 @@
+import type { CiphertextFormat } from "@strongroom/framing";
+import type { VersionSummary } from "../../domain/health.ts";
+import type { ObjectGrant } from "../../domain/objects.ts";
+import type { RateLimit, Taken } from "../../domain/rate-limit.ts";
+
+/** The counters of a collection or an organization, in bytes; always equal to the sums over the rows. */
+export interface UsageCounters {
+  /** Live versions. */
+  readonly storedBytes: bigint;
+  /** Reservations of open and committing uploads. */
+  readonly reservedBytes: bigint;
+  /** Removed versions that are not purged. */
+  readonly trashBytes: bigint;
+}
+
+/** A change of {@link UsageCounters}, in bytes; absent means 0. */
+export type UsageChange = Partial<UsageCounters>;
+
+/** A collection that was uploaded to. The row outlives its configuration. */
+export interface CollectionRow extends UsageCounters {
+  /** Permanent. */
+  readonly id: string;
+  readonly name: string;
+  /** The highest version number given out. */
+  readonly lastNumber: bigint;
+}
+
+/** States of an upload; see `proto/strongroom/v1/resources.proto`. */
+export type UploadState = "open" | "committing" | "committed" | "aborted" | "expired";
+
+/** How the client transformed a dump before encryption. */
+export type ContentEncoding = "none" | "zstd";
+
+/** A version being received. */
+export interface UploadRow {
+  readonly id: string;
+  readonly collectionId: string;
+  readonly collectionName: string;
+  /** The tenant at the time of creation; its counters hold this upload's bytes. */
+  readonly organization: string;
+  /** Name of the storage the object is in. */
+  readonly storage: string;
+  /** Key of the object in the store; contains the id, never reused. */
+  readonly key: string;
+  /** The store's name for the unfinished object; null until the store was asked. */
+  readonly storeToken: string | null;
+  readonly state: UploadState;
+  readonly userName: string;
+  readonly accessKey: string;
+  readonly sessionId: string;
+  readonly requestId: string;
+  /** SHA-256 in hexadecimal over what CreateUpload asked for; the same request id must have the same. */
+  readonly requestDigest: string;
+  /** As given by the client; empty for the template. */
+  readonly filename: string;
+  readonly contentEncoding: ContentEncoding;
+  readonly labels: Record<string, string>;
+  readonly clientMetadata: Record<string, string>;
+  readonly segmentSize: bigint;
+  /** The most bytes it could reach in an empty collection, at the time of creation. */
+  readonly maxSize: bigint;
+  /** Sum of its segments' sizes while the lease holds; 0 after it lapsed. */
+  readonly reservedBytes: bigint;
+  /** Whether the lease ran out, and place and space were given back. */
+  readonly lapsed: boolean;
+  readonly leaseExpiresAt: Date;
+  readonly expiresAt: Date;
+  readonly begunAt: Date;
+  readonly endedAt: Date | null;
+  readonly abortReason: string;
+  readonly versionNumber: bigint | null;
+  /** When the sweeper freed the store of it. */
+  readonly cleanedAt: Date | null;
+}
+
+/** A segment: pending while an attempt writes it, stored once acknowledged. */
+export interface SegmentRow {
+  readonly uploadId: string;
+  readonly index: number;
+  readonly size: bigint;
+  readonly sha256: Uint8Array;
+  readonly state: "pending" | "stored";
+  /** Counts up; only the newest attempt can settle. */
+  readonly attempt: number;
+  readonly framingIn: Uint8Array;
+  readonly framingOut: Uint8Array | null;
+}
+
+/** A stored backup. */
+export interface VersionRow {
+  /** The id of the upload it was. */
+  readonly id: string;
+  readonly collectionId: string;
+  readonly collectionName: string;
+  readonly organization: string;
+  readonly storage: string;
+  readonly key: string;
+  readonly number: bigint;
+  readonly filename: string;
+  readonly size: bigint;
+  readonly segmentSize: bigint;
+  readonly segmentCount: number;
+  readonly compositeSha256: Uint8Array;
+  readonly contentEncoding: ContentEncoding;
+  readonly encryptionFormat: CiphertextFormat;
+  readonly armored: boolean;
+  readonly begunAt: Date;
+  readonly committedAt: Date;
+  readonly userName: string;
+  readonly accessKey: string;
+  readonly sessionId: string;
+  readonly labels: Record<string, string>;
+  readonly clientMetadata: Record<string, string>;
+  readonly aboveSoftLimit: boolean;
+  readonly state: "live" | "removed" | "purged";
+  readonly held: boolean;
+  readonly holdReason: string;
+  readonly protectedUntil: Date | null;
+  readonly removedAt: Date | null;
+  /** The version id it was rotated out for, or `user:<name>`; empty while it is live. */
+  readonly removedBy: string;
+  readonly purgeAfter: Date | null;
+  /** The state that the manifest in the store tells of; the sweeper writes it again when it is another one. */
+  readonly manifestState: string;
+  /** When its object was last read back and compared; null while that was only done on arrival. */
+  readonly verifiedAt: Date | null;
+  /** What was wrong at the last verification; empty for nothing. */
+  readonly damage: string;
+  /** The first segment that differed; null when there is none, or when the object is missing or has another size. */
+  readonly damagedSegment: number | null;
+}
+
+/** How the verification of a version ended. */
+export type Verification = Pick<VersionRow, "damage" | "damagedSegment">;
+
+/** An issued token. */
+export interface SessionRow {
+  /** SHA-256 of the token in hexadecimal. */
+  readonly id: string;
+  readonly userName: string;
+  readonly accessKey: string;
+  readonly scope: readonly ObjectGrant[];
+  readonly description: string;
+  readonly address: string;
+  readonly createdAt: Date;
+  readonly expiresAt: Date;
+  readonly revokedAt: Date | null;
+}
+
+/** A key that signs or signed tokens, as a private JSON Web Key. */
+export interface SigningKeyRow {
+  readonly id: string;
+  readonly jwk: Record<string, unknown>;
+  readonly createdAt: Date;
+}
+
+/** Something that was done to stored data. */
+export interface AuditEvent {
+  readonly kind: string;
+  /** `user:<name>`, `server`, or `operator` for a command on the server's machine. */
+  readonly actor: string;
+  readonly collectionName: string;
+  readonly details: Record<string, string>;
+}
+
+/** Access to collections and their counters. */
+export interface CollectionRepository {
+  /** Makes the row when there is none, and locks it until the transaction ends. Always the first lock taken. */
+  lockByName(name: string): Promise<CollectionRow>;
+  /** Locks the row until the transaction ends. */
+  lockById(id: string): Promise<CollectionRow>;
+  findByName(name: string): Promise<CollectionRow | undefined>;
+  /** Every row, by name. */
+  all(): Promise<CollectionRow[]>;
+  /** By name, after `afterName`; at most `limit`. */
+  list(afterName: string, limit: number): Promise<CollectionRow[]>;
+  /** Makes a row that was lost. */
+  insert(row: CollectionRow): Promise<void>;
+  addUsage(id: string, change: UsageChange): Promise<void>;
+  /** Gives out the next version number. The collection must be locked. */
+  nextNumber(id: string): Promise<bigint>;
+}
+
+/** Access to the counters of tenants. */
+export interface OrganizationRepository {
+  /** Makes the row when there is none, and locks it. Only while a collection is locked. */
+  lock(name: string): Promise<UsageCounters>;
+  addUsage(name: string, change: UsageChange): Promise<void>;
+}
+
+/** A page of rows in the order of their ids: at most `limit` behind the row `after`; from the first when that is undefined. */
+export interface Page {
+  readonly after: string | undefined;
+  readonly limit: number;
+}
+
+/** Access to uploads. */
+export interface UploadRepository {
+  insert(row: UploadRow): Promise<void>;
+  find(id: string): Promise<UploadRow | undefined>;
+  /** The newest upload of this request id not older than `since`. One that ended before the store took it does not count. */
+  findByRequest(
+    key: { collectionId: string; userName: string; accessKey: string; requestId: string },
+    since: Date,
+  ): Promise<UploadRow | undefined>;
+  /** Open and committing uploads of a collection. */
+  unsettled(collectionId: string): Promise<UploadRow[]>;
+  /** Changes columns if the state is still `from`. Returns whether it was. */
+  update(id: string, from: UploadState, change: Partial<UploadRow>): Promise<boolean>;
+  /** Extends the lease of an upload that is open and not lapsed, locking its row. Returns whether it was. */
+  extendLease(id: string, lease: Pick<UploadRow, "leaseExpiresAt" | "expiresAt">): Promise<boolean>;
+  /** Marks an open upload as lapsed, with nothing reserved, if its lease is over by now. Returns whether it was. */
+  lapse(id: string, now: Date): Promise<boolean>;
+  /** The last upload of a collection that was aborted or expired. */
+  lastFailed(collectionId: string): Promise<UploadRow | undefined>;
+  /** Open uploads whose expiry passed, and open ones not lapsed whose lease ran out. */
+  overdue(now: Date, page: Page): Promise<UploadRow[]>;
+  /** Ended without a version and not yet freed from the store. */
+  uncleaned(page: Page): Promise<UploadRow[]>;
+  /** Committing uploads. */
+  committing(page: Page): Promise<UploadRow[]>;
+  /** The uploads of these keys. */
+  byKeys(keys: readonly string[]): Promise<UploadRow[]>;
+  /** How many open uploads hold a place, by the collection's id; none for collections without. */
+  openCounts(): Promise<Map<string, number>>;
+  /** Marks an ended upload as freed from the store and drops its segments. */
+  markCleaned(id: string, now: Date): Promise<void>;
+}
+
+/** Access to segments. */
+export interface SegmentRepository {
+  insert(row: SegmentRow): Promise<void>;
+  /** Raises the attempt of a pending segment and returns it. */
+  raiseAttempt(uploadId: string, index: number): Promise<number>;
+  /** `pending -> stored` if this attempt is the newest. Returns whether it was. */
+  settle(uploadId: string, index: number, attempt: number, framingOut: Uint8Array, now: Date): Promise<boolean>;
+  /** Drops a pending segment if this attempt is the newest. Returns whether it was. */
+  dropPending(uploadId: string, index: number, attempt: number): Promise<boolean>;
+  /** Segments in order from `fromIndex`; at most `limit`. */
+  list(uploadId: string, fromIndex: number, limit: number): Promise<SegmentRow[]>;
+  /** Sum of sizes, the highest index (-1 for none), and the index of a segment shorter than `segmentSize` (undefined for none). */
+  summary(
+    uploadId: string,
+    segmentSize: bigint,
+  ): Promise<{ bytes: bigint; lastIndex: number; shortIndex: number | undefined }>;
+  deleteAll(uploadId: string): Promise<void>;
+}
+
+/** Access to versions. */
+export interface VersionRepository {
+  insert(row: VersionRow, segmentDigests: Uint8Array): Promise<void>;
+  /** Whatever its state. */
+  findById(id: string): Promise<VersionRow | undefined>;
+  /** Whatever its state. */
+  findByNumber(collectionId: string, number: bigint): Promise<VersionRow | undefined>;
+  /** Live versions, highest number first, below `beforeNumber`; at most `limit`. */
+  listLive(collectionId: string, beforeNumber: bigint | undefined, limit: number): Promise<VersionRow[]>;
+  /** The live versions of every collection that has any, by the collection's id. */
+  summaries(): Promise<Map<string, VersionSummary>>;
+  /** Every live version of the collection. */
+  allLive(collectionId: string): Promise<VersionRow[]>;
+  /** SHA-256 digests of segments, 32 bytes each, `count` of them from `first`. */
+  segmentDigests(id: string, first: number, count: number): Promise<Uint8Array>;
+  /** `live -> removed`. Returns whether it was live. */
+  remove(id: string, removal: { removedAt: Date; removedBy: string; purgeAfter: Date }): Promise<boolean>;
+  /** Versions removed for this version or by this person. */
+  removedBy(removedBy: string): Promise<VersionRow[]>;
+  /** Removed versions past their time, except in these collections. */
+  purgeable(now: Date, exceptCollectionIds: readonly string[], page: Page): Promise<VersionRow[]>;
+  /** The versions of these keys, whatever their state. */
+  byKeys(keys: readonly string[]): Promise<VersionRow[]>;
+  /** Versions with an object whose manifest tells of another state than theirs. */
+  staleManifests(page: Page): Promise<VersionRow[]>;
+  /** Notes which state the manifest tells of now. */
+  setManifestState(id: string, state: string): Promise<void>;
+  /** Bytes of all live versions. */
+  liveBytes(): Promise<bigint>;
+  /**
+   * Claims the live version that was verified (or, when never, published) longest ago, before `before`, or before `damagedBefore` if it is damaged.
+   * Nobody else claims it until `until`.
+   */
+  claimForVerification(
+    now: Date,
+    limits: { readonly before: Date; readonly damagedBefore: Date; readonly until: Date },
+  ): Promise<VersionRow | undefined>;
+  /** Keeps a claim until then. */
+  extendVerification(id: string, until: Date): Promise<void>;
+  /** Notes how a verification ended, and ends the claim. */
+  recordVerification(id: string, now: Date, result: Verification): Promise<void>;
+  /** Ends a claim without a result. */
+  dropVerification(id: string): Promise<void>;
+  /** `removed -> purged`. Returns whether it was. */
+  markPurged(id: string, now: Date): Promise<boolean>;
+}
+
+/** Names something in the store: a finished object, or, with a token, an unfinished one. */
+export interface StoredName {
+  readonly key: string;
+  /** Empty for a finished object. */
+  readonly token: string;
+}
+
+/** Access to the record of objects that no row knows. */
+export interface UnknownObjectRepository {
+  /** Notes that these were seen now, and says since when each is seen without a break, in the same order. */
+  seen(names: readonly StoredName[], now: Date): Promise<Date[]>;
+  /** Forgets those that were not seen since. */
+  forget(before: Date): Promise<void>;
+}
+
+/** Access to sessions and the keys that sign them. */
+export interface SessionRepository {
+  insert(row: SessionRow): Promise<void>;
+  find(id: string): Promise<SessionRow | undefined>;
+  /** Sessions that are neither expired nor revoked, newest first, after the given one; at most `limit`. */
+  listValid(
+    userName: string,
+    now: Date,
+    after: { createdAt: Date; id: string } | undefined,
+    limit: number,
+  ): Promise<SessionRow[]>;
+  revoke(id: string, now: Date): Promise<void>;
+  /** Deletes sessions that ended before this time. */
+  deleteEnded(before: Date): Promise<number>;
+  /** Every key, newest first. */
+  signingKeys(): Promise<SigningKeyRow[]>;
+  /** Lets only this transaction make and delete keys until it ends. */
+  lockSigningKeys(): Promise<void>;
+  insertSigningKey(row: SigningKeyRow): Promise<void>;
+  deleteSigningKey(id: string): Promise<void>;
+}
+
+/** Access to the budgets of failed logins. */
+export interface BudgetRepository {
+  /** Takes one token in one step, or says when there is one. */
+  take(holder: string, limit: RateLimit, now: Date): Promise<Taken>;
+  /** Gives one token back. */
+  giveBack(holder: string, limit: RateLimit): Promise<void>;
+  /** Forgets the budgets that are whole again. Returns how many. */
+  deleteFull(now: Date): Promise<number>;
+}
+
+/** Everything inside one transaction. */
+export interface Transaction {
+  /** The database's time at the beginning of the transaction, to a few milliseconds. */
+  readonly now: Date;
+  readonly collections: CollectionRepository;
+  readonly organizations: OrganizationRepository;
+  readonly uploads: UploadRepository;
+  readonly segments: SegmentRepository;
+  readonly versions: VersionRepository;
+  readonly sessions: SessionRepository;
+  readonly budgets: BudgetRepository;
+  readonly unknownObjects: UnknownObjectRepository;
+  audit(event: AuditEvent): Promise<void>;
+}
+
+/** The database. Failures of the connection are `DATABASE_UNAVAILABLE` errors. */
+export interface Database {
+  /**
+   * Runs `work` in one transaction, READ COMMITTED; row locks make it safe. It may run more than once (deadlock, serialization failure, a connection lost
+   * before the commit), so it must have no effect outside the database. A connection lost during the commit leaves the outcome open: that is an error which says
+   * so, and what called must be safe to repeat.
+   */
+  transaction<T>(work: (tx: Transaction) => Promise<T>): Promise<T>;
+  /** Runs single queries outside a transaction; `work` changes nothing. */
+  read<T>(work: (tx: Transaction) => Promise<T>): Promise<T>;
+  /**
+   * The id of this installation; made at the first call. `fresh` while no collection was ever uploaded to, `recovering` from the beginning to the end
+   * of a rebuild.
+   */
+  installation(): Promise<{ id: string; fresh: boolean; recovering: boolean }>;
+  /**
+   * Takes over the id of an installation whose database was lost. Returns false, having changed nothing, when this database is in use; the same call again
+   * goes on with a rebuild that was interrupted.
+   */
+  startRecovery(id: string): Promise<boolean>;
+  /** The rebuild is complete. */
+  finishRecovery(): Promise<void>;
+  /**
+   * Runs `work` while no other server runs any under this name. Returns undefined, without running it, where another one does. The lock is given back when the
+   * work ends, and when this process or its connection dies; work that goes on after that must be safe without it.
+   */
+  exclusively<T>(name: string, work: () => Promise<T>): Promise<{ readonly result: T } | undefined>;
+  /** Throws when the database does not answer. */
+  ping(): Promise<void>;
+  close(): Promise<void>;
+}

@@ -1,0 +1,202 @@
+import { INSTALLATION_KEY, isSameInstallation } from "../installation.ts";
+import type { BlobStore, PendingBlob } from "../ports/blob-store.ts";
+import type { Database, StoredName } from "../ports/database.ts";
+import type { Log } from "../settings.ts";
+import { MANIFEST_MAX_BYTES, ManifestError, manifestKey, parseManifest } from "../versions/manifest.ts";
+
+/** What the use cases of this file need. */
+export interface InventoryDeps {
+  readonly database: Database;
+  readonly store: BlobStore;
+  readonly log: Log;
+}
+
+/** Something in the store that no row of the database accounts for. */
+export interface UnknownObject extends StoredName {
+  /** Bytes; undefined for an unfinished object. */
+  readonly size: bigint | undefined;
+  /** Why it is unknown. */
+  readonly why: string;
+  /** False for what does not have the form of Strongroom's own keys; it is never deleted. */
+  readonly isOurs: boolean;
+  /** Since when every inventory has found it unknown. */
+  readonly since: Date;
+}
+
+/** What an inventory found. */
+export interface Inventory {
+  readonly unknown: readonly UnknownObject[];
+  /** Objects and manifests of purged versions. */
+  readonly leftovers: readonly string[];
+  /** Unfinished objects of uploads that have ended. */
+  readonly unfinished: readonly PendingBlob[];
+}
+
+/** Unknown objects are deleted only after they were known as such for this long, in milliseconds. */
+export const UNKNOWN_GRACE_MS = 24 * 3_600_000;
+
+/** Objects looked up in the database at once. */
+const BATCH = 500;
+
+/** What readiness and the start of a store try it with; whoever made one removes it. */
+const PROBE = /^strongroom-probe[-/]/;
+
+const OWN_KEY = /^collections\/[^/]+\/[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}$/;
+
+type Finding = Omit<UnknownObject, "since">;
+
+/**
+ * Compares what the store holds with what the database knows. Deletes nothing.
+ * @param options.finished also look at finished objects, which reads the whole list of the store; else only at unfinished ones.
+ * @param options.record note since when objects are unknown.
+ */
+export async function takeInventory(
+  deps: InventoryDeps,
+  options: { readonly finished: boolean; readonly record: boolean },
+): Promise<Inventory> {
+  const started = await deps.database.transaction(async (tx) => tx.now);
+  const unknown: UnknownObject[] = [];
+  const leftovers: string[] = [];
+  const unfinished: PendingBlob[] = [];
+
+  const note = async (findings: readonly Finding[]) => {
+    if (findings.length === 0) return;
+    const since = await deps.database.transaction(async (tx) =>
+      options.record ? await tx.unknownObjects.seen(findings, started) : findings.map(() => started),
+    );
+    unknown.push(...findings.map((finding, i) => ({ ...finding, since: since[i]! })));
+  };
+
+  for await (const batch of batches(deps.store.listPending())) {
+    const uploads = await deps.database.transaction(async (tx) => await tx.uploads.byKeys(batch.map((b) => b.key)));
+    const stateOf = new Map(uploads.map((upload) => [upload.key, upload.state]));
+    const findings: Finding[] = [];
+    for (const blob of batch) {
+      const state = stateOf.get(blob.key);
+      if (state === undefined) {
+        findings.push({ ...unknownName(blob.key), token: blob.token, size: undefined });
+      } else if (state !== "open" && state !== "committing") {
+        unfinished.push(blob);
+      }
+    }
+    await note(findings);
+  }
+  if (!options.finished) return { unknown, leftovers, unfinished };
+
+  for await (const batch of batches(deps.store.list(""))) {
+    const keys = [...new Set(batch.map(({ key }) => objectKeyOf(key)))];
+    const { versions, uploads } = await deps.database.transaction(async (tx) => ({
+      versions: await tx.versions.byKeys(keys),
+      uploads: await tx.uploads.byKeys(keys),
+    }));
+    const versionState = new Map(versions.map((version) => [version.key, version.state]));
+    const uploadState = new Map(uploads.map((upload) => [upload.key, upload.state]));
+    const findings: Finding[] = [];
+    for (const { key, size } of batch) {
+      const version = versionState.get(objectKeyOf(key));
+      const upload = uploadState.get(objectKeyOf(key));
+      if (version === "purged") leftovers.push(key);
+      // Committed, without a version a moment ago: it was published in between.
+      else if (version !== undefined || upload === "committing" || upload === "committed" || key === INSTALLATION_KEY) {
+      } else if (upload === undefined) findings.push({ ...unknownName(key), token: "", size });
+      else {
+        // Only a database that was rolled back, or a commit given up too early, makes this; the bytes may be a version.
+        const why = `the database says that this upload is ${upload}, but its object is finished`;
+        findings.push({ key, token: "", size, why, isOurs: true });
+      }
+    }
+    await note(findings);
+  }
+  if (options.record) await deps.database.transaction(async (tx) => await tx.unknownObjects.forget(started));
+  return { unknown, leftovers, unfinished };
+}
+
+/** The key of the object that a manifest lies beside; other keys stay. */
+function objectKeyOf(key: string): string {
+  const suffix = manifestKey("");
+  return key.endsWith(suffix) ? key.slice(0, -suffix.length) : key;
+}
+
+function unknownName(key: string): Pick<Finding, "key" | "why" | "isOurs"> {
+  const isOurs = OWN_KEY.test(objectKeyOf(key));
+  return { key, isOurs, why: isOurs ? "the database has no such upload" : "it is not Strongroom's" };
+}
+
+async function* batches<T extends { readonly key: string }>(items: AsyncIterable<T>): AsyncGenerator<T[]> {
+  let batch: T[] = [];
+  for await (const item of items) {
+    if (PROBE.test(item.key)) continue;
+    batch.push(item);
+    if (batch.length < BATCH) continue;
+    yield batch;
+    batch = [];
+  }
+  if (batch.length > 0) yield batch;
+}
+
+/** A command will not do what it was asked, since that could destroy versions. */
+export class UnsafeError extends Error {
+  override name = "UnsafeError";
+}
+
+/** The unknown objects that an explicit command may delete now. */
+export async function deletableObjects(deps: InventoryDeps, found: Inventory): Promise<UnknownObject[]> {
+  const now = await deps.database.transaction(async (tx) => tx.now);
+  return found.unknown.filter(({ isOurs, since }) => isOurs && now.getTime() - since.getTime() >= UNKNOWN_GRACE_MS);
+}
+
+/**
+ * Deletes unknown objects, for an operator who said so.
+ * @throws UnsafeError when a manifest shows that the database has been rolled back.
+ */
+export async function deleteUnknown(
+  deps: InventoryDeps,
+  found: Inventory,
+  objects: readonly UnknownObject[],
+): Promise<void> {
+  if (!(await isSameInstallation(deps.database, deps.store)))
+    throw new UnsafeError("the store carries another installation id than the database; nothing was deleted");
+  await requireNotRolledBack(deps, found);
+  for (const { key, token, why } of objects) {
+    if (token === "") await deps.store.delete(key);
+    else await deps.store.abort({ key, token });
+    deps.log.warn({ key, why }, "sweeper: deleted an unknown object, as an operator said");
+    await deps.database.transaction(
+      async (tx) =>
+        await tx.audit({
+          kind: "object.deleted",
+          actor: "operator",
+          collectionName: key.split("/")[1] ?? "",
+          details: { key, why },
+        }),
+    );
+  }
+}
+
+/** A number that the database never gave out, or gave to another version, was given out by a later state of it. */
+async function requireNotRolledBack(deps: InventoryDeps, { unknown }: Inventory): Promise<void> {
+  for (const { key, token } of unknown) {
+    if (token !== "" || objectKeyOf(key) === key) continue;
+    const bytes = await deps.store.get(key, MANIFEST_MAX_BYTES);
+    if (bytes === undefined) continue;
+    let number: bigint;
+    let collectionName: string;
+    try {
+      ({ number, collectionName } = parseManifest(bytes, "").version);
+    } catch (error) {
+      if (!(error instanceof ManifestError)) throw error;
+      continue;
+    }
+    const proof = await deps.database.transaction(async (tx) => {
+      const collection = await tx.collections.findByName(collectionName);
+      if (collection === undefined) return "the database has no such collection";
+      if (number > collection.lastNumber) return `the database has given out only ${collection.lastNumber}`;
+      const other = await tx.versions.findByNumber(collection.id, number);
+      return other === undefined ? undefined : "the database has another version of that number";
+    });
+    if (proof === undefined) continue;
+    throw new UnsafeError(
+      `the database has been rolled back: ${key} says that it is version ${number} of "${collectionName}", but ${proof}. Nothing was deleted. Put back the newest copy of the database, or rebuild it from the store with \`strongroom recover\``,
+    );
+  }
+}

@@ -1,0 +1,241 @@
+import { DomainError } from "../../domain/errors.ts";
+import { isSameInstallation } from "../installation.ts";
+import type { PendingBlob } from "../ports/blob-store.ts";
+import type { Page, Transaction, UploadRow, VersionRow } from "../ports/database.ts";
+import { type CommitDeps, finishCommit } from "../uploads/commit-upload.ts";
+import { endUpload, lapse } from "../uploads/reservations.ts";
+import type { SegmentAttempts } from "../uploads/segment-attempts.ts";
+import { encodeManifest, manifestKey } from "../versions/manifest.ts";
+import { moveUsage } from "../versions/removal.ts";
+import { type Inventory, takeInventory, type UnknownObject } from "./inventory.ts";
+
+/** What the sweeper needs. */
+export interface SweepDeps extends CommitDeps {
+  readonly attempts: SegmentAttempts;
+}
+
+/** What one sweep did (or, in a dry run, would do), in numbers of rows and objects. */
+export interface SweepReport {
+  readonly lapsed: number;
+  readonly expired: number;
+  readonly committed: number;
+  /** Uploads that ended without a version, freed from the store. */
+  readonly cleaned: number;
+  /** Further unfinished objects of ended uploads, deleted. */
+  readonly unfinished: number;
+  /** Manifests that were written again, since their version was removed. */
+  readonly manifests: number;
+  /** Removed versions whose objects were deleted. */
+  readonly purged: number;
+  /** Objects and manifests of versions purged earlier, deleted. */
+  readonly leftovers: number;
+  /** Things that could not be done now and are tried again by the next sweep. */
+  readonly failed: number;
+  /** What nobody knows, and nothing deletes. Finished objects only when the whole store was looked at. */
+  readonly unknown: readonly UnknownObject[];
+  /** Whether deletions were allowed, and the store was the right one. */
+  readonly deletions: boolean;
+}
+
+/** How to sweep. */
+export interface SweepOptions {
+  /** Look at every finished object in the store too, which reads its whole list. */
+  readonly wholeStore?: boolean;
+  /** Do nothing, tell only. */
+  readonly dryRun?: boolean;
+  /** Told of every action, before it in a dry run, after it else. */
+  readonly onAction?: (action: SweepAction) => void;
+}
+
+/** One action of the sweeper. */
+export interface SweepAction {
+  /** Counter of the report that it belongs to. */
+  readonly kind: Exclude<keyof SweepReport, "failed" | "unknown" | "deletions">;
+  /** In words. */
+  readonly what: string;
+  /** What it was done to, for a log. */
+  readonly fields: Readonly<Record<string, string>>;
+}
+
+/** Ended sessions are kept this long, as a record, in milliseconds. */
+const ENDED_SESSIONS_MS = 30 * 24 * 3_600_000;
+
+/** Rows read at once. A sweep goes through all of them, so that rows that fail hold nothing up. */
+const BATCH = 500;
+
+/**
+ * One round of the sweeper, by the rules of the protocol: gives back what lapsed uploads hold, expires uploads, finishes commits that died half-way, frees the
+ * store of uploads that ended without a version, writes the manifests of removed versions, and deletes their objects after their time. Safe to run
+ * twice and on several servers at once. Deleted are only unfinished objects of ended uploads and objects of removed versions; an object that nobody
+ * knows is reported.
+ * @param mayDelete false while deletions are paused; everything else is still done.
+ */
+export async function sweep(deps: SweepDeps, mayDelete: boolean, options: SweepOptions = {}): Promise<SweepReport> {
+  const counts = {
+    lapsed: 0,
+    expired: 0,
+    committed: 0,
+    cleaned: 0,
+    unfinished: 0,
+    manifests: 0,
+    purged: 0,
+    leftovers: 0,
+    failed: 0,
+  };
+  /** Does something, logs it and counts it. Nothing is counted when `work` returns false. */
+  const act = async (
+    kind: SweepAction["kind"],
+    what: string,
+    fields: Record<string, string>,
+    work: () => Promise<unknown>,
+  ) => {
+    try {
+      if (options.dryRun !== true) {
+        if ((await work()) === false) return;
+        deps.log.info(fields, `sweeper: ${what}`);
+      }
+      counts[kind]++;
+      options.onAction?.({ kind, what, fields });
+    } catch (error) {
+      counts.failed++;
+      deps.log.warn({ ...fields, err: error }, `sweeper: failed, and is tried again by the next sweep: ${what}`);
+    }
+  };
+  const pages = async function* <R extends { id: string }>(read: (tx: Transaction, page: Page) => Promise<R[]>) {
+    for (let after: string | undefined; ; ) {
+      const page = { after, limit: BATCH };
+      const rows = await deps.database.transaction(async (tx) => await read(tx, page));
+      yield* rows;
+      if (rows.length < BATCH) return;
+      after = rows.at(-1)!.id;
+    }
+  };
+
+  const now = await deps.database.transaction(async (tx) => tx.now);
+  for await (const upload of pages((tx, page) => tx.uploads.overdue(tx.now, page))) {
+    const kind = upload.expiresAt <= now ? "expired" : "lapsed";
+    const what = kind === "expired" ? "an upload expired" : "the lease of an upload ran out; it holds no space now";
+    await act(kind, what, ofUpload(upload), async () => await endOverdue(deps, upload));
+  }
+  for await (const upload of pages((tx, page) => tx.uploads.committing(page))) {
+    await act("committed", "finished a commit", ofUpload(upload), async () => await finishCommit(deps, upload));
+  }
+  if (!mayDelete) return { ...counts, unknown: [], deletions: false };
+  if (!(await isSameInstallation(deps.database, deps.store))) {
+    deps.log.error({}, "sweeper: the store does not carry the installation id of the database; nothing is deleted");
+    return { ...counts, failed: counts.failed + 1, unknown: [], deletions: false };
+  }
+  if (options.dryRun !== true) {
+    await deps.database.transaction(async (tx) => {
+      await tx.sessions.deleteEnded(new Date(tx.now.getTime() - ENDED_SESSIONS_MS));
+    });
+    await deps.database.transaction(async (tx) => {
+      await tx.budgets.deleteFull(tx.now);
+    });
+  }
+
+  const record = options.dryRun !== true;
+  // A store that cannot list must not keep the rest from being done.
+  const found: Inventory = await takeInventory(deps, { finished: options.wholeStore === true, record }).catch(
+    (error) => {
+      counts.failed++;
+      deps.log.warn({ err: error }, "sweeper: the store could not be listed; the next sweep tries again");
+      return { unknown: [], leftovers: [], unfinished: [] };
+    },
+  );
+  const strays = new Map<string, PendingBlob[]>();
+  for (const blob of found.unfinished) strays.set(blob.key, [...(strays.get(blob.key) ?? []), blob]);
+  for await (const upload of pages((tx, page) => tx.uploads.uncleaned(page))) {
+    const what = `freed the store of an upload that was ${upload.state}`;
+    await act("cleaned", what, ofUpload(upload), async () => await clean(deps, upload, strays.get(upload.key) ?? []));
+    strays.delete(upload.key);
+  }
+  for (const blob of [...strays.values()].flat()) {
+    const what = "deleted an unfinished object of an upload that has ended";
+    await act("unfinished", what, { key: blob.key }, async () => await deps.store.abort(blob));
+  }
+  for await (const version of pages((tx, page) => tx.versions.staleManifests(page))) {
+    if (version.purgeAfter !== null && version.purgeAfter <= now) continue;
+    const what = `wrote the manifest of a ${version.state} version again`;
+    await act("manifests", what, ofVersion(version), async () => await rewriteManifest(deps, version));
+  }
+  // A collection without its object in the configuration keeps everything, until the object is back.
+  const frozen = await deps.database.transaction(async (tx) =>
+    (await tx.collections.all()).filter((row) => !deps.config.current().collections.has(row.name)).map(({ id }) => id),
+  );
+  for await (const version of pages((tx, page) => tx.versions.purgeable(tx.now, frozen, page))) {
+    await act("purged", "deleted a removed version", ofVersion(version), async () => await purge(deps, version));
+  }
+  for (const key of found.leftovers) {
+    const what = "deleted what was left of a purged version";
+    await act("leftovers", what, { key }, async () => await deps.store.delete(key));
+  }
+  if (options.wholeStore === true && found.unknown.length > 0) {
+    const examples = found.unknown.slice(0, 10).map(({ key, why }) => `${key}: ${why}`);
+    deps.log.warn(
+      { objects: found.unknown.length, examples },
+      "sweeper: the store holds objects that nobody knows; they are left alone. `strongroom sweep --dry-run` lists them",
+    );
+  }
+  return { ...counts, unknown: found.unknown, deletions: true };
+}
+
+function ofUpload(upload: UploadRow): Record<string, string> {
+  return { upload_id: upload.id, collection: upload.collectionName, key: upload.key };
+}
+
+function ofVersion(version: VersionRow): Record<string, string> {
+  return { collection: version.collectionName, number: String(version.number), key: version.key };
+}
+
+/** Returns false when it is not overdue any more. */
+async function endOverdue(deps: SweepDeps, overdue: UploadRow): Promise<boolean> {
+  return await deps.database.transaction(async (tx) => {
+    await tx.collections.lockById(overdue.collectionId);
+    const upload = (await tx.uploads.find(overdue.id))!;
+    if (upload.state !== "open") return false;
+    if (upload.expiresAt <= tx.now) {
+      const since = new Date(upload.expiresAt.getTime() - deps.settings.expiryMs).toISOString();
+      await endUpload(tx, upload, "expired", `nothing was heard of the client since ${since}`);
+      return true;
+    }
+    if (upload.lapsed || upload.leaseExpiresAt > tx.now) return false;
+    await lapse(tx, upload);
+    return true;
+  });
+}
+
+/** Frees the store of an upload that ended without a version. */
+async function clean(deps: SweepDeps, upload: UploadRow, strays: readonly PendingBlob[]): Promise<void> {
+  await deps.attempts.end(
+    upload.id,
+    new DomainError("UPLOAD_NOT_OPEN", `the upload is ${upload.state}`, { metadata: { state: upload.state } }),
+  );
+  if (upload.storeToken !== null) await deps.store.abort({ key: upload.key, token: upload.storeToken });
+  // A server that died between asking the store and noting its token leaves an unfinished object nobody wrote down.
+  for (const stray of strays) await deps.store.abort(stray);
+  await deps.database.transaction(async (tx) => await tx.uploads.markCleaned(upload.id, tx.now));
+}
+
+/** Makes the manifest tell that the version was removed, so that a rebuild from the store does not bring it back as live. */
+async function rewriteManifest(deps: SweepDeps, version: VersionRow): Promise<void> {
+  const digests = await deps.database.transaction(
+    async (tx) => await tx.versions.segmentDigests(version.id, 0, version.segmentCount),
+  );
+  const list: Uint8Array[] = [];
+  for (let at = 0; at < digests.length; at += 32) list.push(digests.subarray(at, at + 32));
+  await deps.store.put(manifestKey(version.key), encodeManifest(version, list));
+  await deps.database.transaction(async (tx) => await tx.versions.setManifestState(version.id, version.state));
+}
+
+/** Returns false when its collection's object was taken out of the configuration meanwhile. */
+async function purge(deps: SweepDeps, version: VersionRow): Promise<boolean> {
+  if (!deps.config.current().collections.has(version.collectionName)) return false;
+  await deps.store.delete(version.key);
+  await deps.store.delete(manifestKey(version.key));
+  await deps.database.transaction(async (tx) => {
+    await tx.collections.lockById(version.collectionId);
+    if (await tx.versions.markPurged(version.id, tx.now)) await moveUsage(tx, version, { trashBytes: -version.size });
+  });
+  return true;
+}

@@ -1,0 +1,166 @@
+import { FramingStateError, initialFramingState, inspectFramingState } from "@strongroom/framing";
+import type { Principal } from "../../domain/access.ts";
+import { DomainError } from "../../domain/errors.ts";
+import type { CollectionSpec } from "../../domain/objects.ts";
+import { bytesEqual } from "../../domain/segments.ts";
+import { requireOwnUpload, requireUploadAccess, uploadNotOpen } from "../guards.ts";
+import type { SegmentRow, Transaction, UploadRow } from "../ports/database.ts";
+import { atLeastZero } from "./create-upload.ts";
+import { lockCollection, quotaExceeded, renewLease, roomFor, uploadIn } from "./reservations.ts";
+import type { UploadDeps } from "./upload-deps.ts";
+
+/** The announced segment; shapes are checked by transport. */
+export interface SegmentInput {
+  readonly uploadId: string;
+  readonly index: number;
+  /** Bytes. */
+  readonly size: bigint;
+  /** 32 bytes. */
+  readonly sha256: Uint8Array;
+  /** Empty: the segment goes on from the stored one before. */
+  readonly framingIn: Uint8Array;
+}
+
+/** A segment that may be written: its size is reserved, its attempt is the newest. */
+export interface Admission {
+  readonly upload: UploadRow;
+  readonly spec: CollectionSpec;
+  readonly segment: SegmentRow;
+  /** Bytes that would be accepted on top of what is reserved. */
+  readonly remaining: bigint;
+}
+
+/** Checks an announced segment against its upload and reserves its size, unless it was announced before. The first step of write-segment. */
+export async function admitSegment(
+  tx: Transaction,
+  deps: UploadDeps,
+  principal: Principal,
+  input: SegmentInput,
+): Promise<Admission> {
+  const found = await requireOwnUpload(tx, principal, input.uploadId);
+  const spec = requireUploadAccess(deps.config, principal, found);
+  const collection = await lockCollection(tx, { id: found.collectionId });
+  const upload = await uploadIn(tx, collection, found.id);
+  if (upload.state !== "open" || upload.storeToken === null) throw uploadNotOpen(upload);
+
+  const [before, existing] = await beforeAndAt(tx, input);
+  const framingIn = framingStart(input, before, existing);
+  if (existing !== undefined) requireSame(existing, input, framingIn);
+  else await requirePlacement(tx, upload, input);
+  const more = existing === undefined ? input.size : 0n;
+  const renewed = await renewLease(tx, deps, spec, collection, upload, more);
+  const room = renewed.room ?? (await roomFor(tx, deps.config, spec, collection, upload.id));
+  const admission = { upload: renewed.upload, spec, remaining: atLeastZero(room.total - renewed.upload.reservedBytes) };
+  if (existing?.state === "stored") return { ...admission, segment: existing };
+  if (existing !== undefined) {
+    const attempt = await tx.segments.raiseAttempt(upload.id, input.index);
+    return { ...admission, segment: { ...existing, attempt } };
+  }
+  const segment: SegmentRow = {
+    uploadId: upload.id,
+    index: input.index,
+    size: input.size,
+    sha256: input.sha256,
+    state: "pending",
+    attempt: 1,
+    framingIn,
+    framingOut: null,
+  };
+  await tx.segments.insert(segment);
+  return { ...admission, segment };
+}
+
+/** The segment before this one and this one itself, where they are known. */
+async function beforeAndAt(tx: Transaction, { uploadId, index }: SegmentInput): Promise<(SegmentRow | undefined)[]> {
+  const rows = await tx.segments.list(uploadId, Math.max(0, index - 1), 2);
+  return [index - 1, index].map((i) => rows.find((row) => row.index === i));
+}
+
+/** The framing state the segment starts in, checked against the segment before where that is stored. */
+function framingStart(
+  input: SegmentInput,
+  before: SegmentRow | undefined,
+  existing: SegmentRow | undefined,
+): Uint8Array {
+  const stated = input.framingIn.length === 0 ? undefined : input.framingIn;
+  const metadata = { index: String(input.index) };
+  if (stated !== undefined) {
+    try {
+      inspectFramingState(stated);
+    } catch (error) {
+      if (!(error instanceof FramingStateError)) throw error;
+      throw new DomainError(
+        "FRAMING_STATE_INVALID",
+        `framing_in of segment ${input.index} cannot be read: ${error.message}`,
+        {
+          metadata,
+          cause: error,
+        },
+      );
+    }
+  }
+  const expected = input.index === 0 ? initialFramingState() : (before?.framingOut ?? undefined);
+  if (stated === undefined) {
+    if (existing !== undefined) return existing.framingIn;
+    if (expected !== undefined) return expected;
+    throw new DomainError(
+      "PREVIOUS_SEGMENT_MISSING",
+      `segment ${input.index} goes on from segment ${input.index - 1}, which is not acknowledged yet; wait for it, or send framing_in`,
+      { metadata },
+    );
+  }
+  if (expected !== undefined && !bytesEqual(stated, expected)) {
+    throw new DomainError(
+      "FRAMING_STATE_INVALID",
+      `framing_in of segment ${input.index} is not the state that the segment before ended in; send the segments of one stream in their order`,
+      { metadata },
+    );
+  }
+  return stated;
+}
+
+function requireSame(existing: SegmentRow, input: SegmentInput, framingIn: Uint8Array): void {
+  if (
+    existing.size === input.size &&
+    bytesEqual(existing.sha256, input.sha256) &&
+    bytesEqual(existing.framingIn, framingIn)
+  )
+    return;
+  throw new DomainError(
+    "SEGMENT_CONFLICT",
+    `segment ${input.index} was announced before with another size, digest or framing state; an upload is one stream, so create a new upload for another one`,
+    { metadata: { index: String(input.index) } },
+  );
+}
+
+/** Sizes and order: only the last segment may be short, and nothing lies behind it. */
+async function requirePlacement(tx: Transaction, upload: UploadRow, input: SegmentInput): Promise<void> {
+  const refuse = (message: string) =>
+    new DomainError("SEGMENT_SIZE_MISMATCH", message, {
+      metadata: { declared_bytes: String(input.size), segment_size: String(upload.segmentSize) },
+    });
+  if (input.size > upload.segmentSize) {
+    throw refuse(
+      `segment ${input.index} declares ${input.size} bytes; segments of this upload have ${upload.segmentSize} bytes, only the last may be shorter`,
+    );
+  }
+  const { lastIndex, shortIndex } = await tx.segments.summary(upload.id, upload.segmentSize);
+  if (shortIndex !== undefined && input.index > shortIndex) {
+    throw refuse(
+      `segment ${input.index} comes after segment ${shortIndex}, which is shorter than ${upload.segmentSize} bytes and therefore the last`,
+    );
+  }
+  if (input.size < upload.segmentSize && (lastIndex > input.index || shortIndex !== undefined)) {
+    throw refuse(
+      `segment ${input.index} has ${input.size} of ${upload.segmentSize} bytes, but it is not the last: segment ${lastIndex} was announced`,
+    );
+  }
+  const end = BigInt(input.index) * upload.segmentSize + input.size;
+  if (end > upload.maxSize) {
+    throw quotaExceeded(
+      { total: upload.maxSize, limit: "version", limitBytes: upload.maxSize, blocked: false },
+      upload.reservedBytes,
+      end - upload.reservedBytes,
+    );
+  }
+}

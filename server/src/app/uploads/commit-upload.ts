@@ -1,0 +1,304 @@
+import { inspectFramingState } from "@strongroom/framing";
+import type { Principal } from "../../domain/access.ts";
+import { DomainError } from "../../domain/errors.ts";
+import { versionFilename } from "../../domain/filename.ts";
+import type { CollectionSpec } from "../../domain/objects.ts";
+import { bytesEqual, compositeSha256 } from "../../domain/segments.ts";
+import { requireOwnUpload, requireUploadAccess, requireUploadAccessIfConfigured, uploadNotOpen } from "../guards.ts";
+import { pinned } from "../ports/config-source.ts";
+import type { SegmentRow, Transaction, UploadRow, VersionRow } from "../ports/database.ts";
+import type { Log } from "../settings.ts";
+import { encodeManifest, manifestKey } from "../versions/manifest.ts";
+import { moveUsage, planRotation, removeVersion } from "../versions/removal.ts";
+import { refuseUpload } from "./manage-uploads.ts";
+import { lockCollection, quotaExceeded, renewLease, roomFor, uploadIn } from "./reservations.ts";
+import type { UploadDeps } from "./upload-deps.ts";
+
+/** What the use case needs. */
+export interface CommitDeps extends UploadDeps {
+  readonly log: Log;
+}
+
+/** What the client says it sent. */
+export interface CommitInput {
+  readonly uploadId: string;
+  /** Bytes. */
+  readonly size: bigint;
+  /** 32 bytes. */
+  readonly compositeSha256: Uint8Array;
+}
+
+/** A published version. */
+export interface CommitOutcome {
+  readonly version: VersionRow;
+  /** Numbers of the versions that rotation removed for it. */
+  readonly removedNumbers: readonly bigint[];
+}
+
+/** Segments read from the database at once. */
+const PAGE = 1000;
+
+/**
+ * Turns an upload into a version: prepare (every check, the number), complete the object, write the manifest, publish. Every refusal happens in the
+ * first step; from there it only goes forward, and a death between any two steps is finished by the next commit or by the sweeper.
+ */
+export async function commitUpload(deps: CommitDeps, principal: Principal, input: CommitInput): Promise<CommitOutcome> {
+  const prepared = await deps.database.transaction(async (tx) => await prepare(tx, pinned(deps), principal, input));
+  if ("refusal" in prepared) {
+    // The message ends in the middle, and no further segment can follow: it can never become a version.
+    await refuseUpload(deps, input.uploadId, `the ciphertext was refused: ${prepared.refusal.message}`);
+    throw prepared.refusal;
+  }
+  if ("version" in prepared) return prepared;
+  return await finishCommit(deps, prepared.committing);
+}
+
+type Prepared = CommitOutcome | { readonly committing: UploadRow } | { readonly refusal: DomainError };
+
+async function prepare(tx: Transaction, deps: CommitDeps, principal: Principal, input: CommitInput): Promise<Prepared> {
+  const found = await requireOwnUpload(tx, principal, input.uploadId);
+  requireUploadAccessIfConfigured(deps.config, principal, found);
+  const collection = await lockCollection(tx, { id: found.collectionId });
+  let upload = await uploadIn(tx, collection, found.id);
+  if (upload.state === "committed") return await alreadyCommitted(tx, upload, input);
+  const segments = await allSegments(tx, upload.id);
+  if (upload.state === "committing") {
+    requireStated(segments, input);
+    return { committing: upload };
+  }
+  if (upload.state !== "open") throw uploadNotOpen(upload);
+  const spec = requireUploadAccess(deps.config, principal, upload);
+  const renewed = await renewLease(tx, deps, spec, collection, upload);
+  upload = renewed.upload;
+
+  requireWhole(segments, upload);
+  requireStated(segments, input);
+  const end = inspectFramingState(segments.at(-1)!.framingOut!);
+  if (!end.complete) return { refusal: truncated(end, input.size) };
+  const room = renewed.room ?? (await roomFor(tx, deps.config, spec, collection, upload.id));
+  if (input.size > room.total) throw quotaExceeded(room, 0n, input.size);
+
+  const versionNumber = await tx.collections.nextNumber(collection.row.id);
+  await tx.uploads.update(upload.id, "open", { state: "committing", versionNumber });
+  return { committing: { ...upload, state: "committing", versionNumber } };
+}
+
+async function alreadyCommitted(tx: Transaction, upload: UploadRow, input: CommitInput): Promise<CommitOutcome> {
+  const version = (await tx.versions.findById(upload.id))!;
+  if (version.size !== input.size || !bytesEqual(version.compositeSha256, input.compositeSha256)) {
+    throw commitMismatch("digest", "what was committed", "another size or digest");
+  }
+  return { version, removedNumbers: await removedNumbers(tx, version.id) };
+}
+
+async function removedNumbers(tx: Transaction, versionId: string): Promise<bigint[]> {
+  return (await tx.versions.removedBy(versionId)).map((v) => v.number);
+}
+
+async function allSegments(tx: Transaction, uploadId: string): Promise<SegmentRow[]> {
+  const all: SegmentRow[] = [];
+  for (;;) {
+    const page = await tx.segments.list(uploadId, all.length === 0 ? 0 : all.at(-1)!.index + 1, PAGE);
+    all.push(...page);
+    if (page.length < PAGE) return all;
+  }
+}
+
+/** Contiguous from 0, all stored, all but the last full, the framing chain unbroken. */
+function requireWhole(segments: readonly SegmentRow[], upload: UploadRow): void {
+  if (segments.length === 0) {
+    throw new DomainError(
+      "UPLOAD_EMPTY",
+      "nothing was sent; an empty backup is no backup. Check that the dump command writes to its output",
+    );
+  }
+  const hole = segments.findIndex((s, i) => s.index !== i || s.state !== "stored");
+  if (hole >= 0) {
+    throw new DomainError("SEGMENTS_INCOMPLETE", `segment ${hole} is missing; send it and commit again`, {
+      metadata: { missing_index: String(hole) },
+    });
+  }
+  const short = segments.findIndex((s, i) => s.size !== upload.segmentSize && i < segments.length - 1);
+  const broken = segments.findIndex((s, i) => i > 0 && !bytesEqual(s.framingIn, segments[i - 1]!.framingOut!));
+  if (short >= 0 || broken >= 0) {
+    throw new DomainError(
+      "FRAMING_STATE_INVALID",
+      `the segments do not form one stream (at segment ${short >= 0 ? short : broken}); create a new upload`,
+      {
+        metadata: { index: String(short >= 0 ? short : broken) },
+      },
+    );
+  }
+}
+
+function requireStated(segments: readonly SegmentRow[], input: CommitInput): void {
+  const size = segments.reduce((sum, s) => sum + s.size, 0n);
+  if (size !== input.size) throw commitMismatch("size", String(size), String(input.size));
+  if (!bytesEqual(compositeSha256(segments.map((s) => s.sha256)), input.compositeSha256)) {
+    throw commitMismatch("digest", "the digest of the received segments", "another one");
+  }
+}
+
+function commitMismatch(field: "size" | "digest", received: string, stated: string): DomainError {
+  return new DomainError(
+    "COMMIT_MISMATCH",
+    `the commit states another ${field} than what was received (received: ${received}, stated: ${stated}); compare with GetUpload, or create a new upload`,
+    { metadata: { field, received, stated } },
+  );
+}
+
+function truncated(end: ReturnType<typeof inspectFramingState>, size: bigint): DomainError {
+  const what =
+    end.format === undefined ? "encrypted message" : `${end.format === "openpgp" ? "OpenPGP" : "age"} message`;
+  return new DomainError(
+    "CIPHERTEXT_REFUSED",
+    `the ${what} is cut off after ${size} bytes: its end is missing. The dump or the encryption ended too early; make a new backup`,
+    { metadata: { violation: "truncated", offset: String(size) } },
+  );
+}
+
+/**
+ * Carries a prepared commit to its end. Safe to repeat, also while another server does the same.
+ * @throws DomainError STORE_UNAVAILABLE when the outcome in the store is not known; nothing is deleted, the commit is to be repeated.
+ */
+export async function finishCommit(deps: CommitDeps, upload: UploadRow): Promise<CommitOutcome> {
+  const { segments, draft } = await deps.database.transaction(async (tx) => {
+    // Under the lock, so that another server cannot publish between two pages.
+    await tx.collections.lockById(upload.collectionId);
+    const segments = await allSegments(tx, upload.id);
+    const spec = deps.config.current().collections.get(upload.collectionName);
+    return { segments, draft: segments.length === 0 ? undefined : draftVersion(upload, segments, spec, tx.now) };
+  });
+  // No segments: another server has published meanwhile.
+  if (draft !== undefined) await completeObject(deps, upload, segments, draft);
+  return await deps.database.transaction(async (tx) => {
+    await tx.collections.lockById(upload.collectionId);
+    const current = (await tx.uploads.find(upload.id))!;
+    if (current.state !== "committing" || draft === undefined) {
+      const version = await tx.versions.findById(upload.id);
+      // An operator gave the commit up meanwhile.
+      if (version === undefined) throw uploadNotOpen(current);
+      return { version, removedNumbers: await removedNumbers(tx, version.id) };
+    }
+    return await publish(tx, deps, current, draft, segments);
+  });
+}
+
+/** The version an upload becomes. Protection and the soft limit are those of the configuration in force now. */
+function draftVersion(
+  upload: UploadRow,
+  segments: readonly SegmentRow[],
+  spec: CollectionSpec | undefined,
+  now: Date,
+): VersionRow {
+  const end = inspectFramingState(segments.at(-1)!.framingOut!);
+  const size = segments.reduce((sum, s) => sum + s.size, 0n);
+  const format = { encryptionFormat: end.format!, armored: end.armored };
+  const number = upload.versionNumber!;
+  return {
+    id: upload.id,
+    collectionId: upload.collectionId,
+    collectionName: upload.collectionName,
+    organization: upload.organization,
+    storage: upload.storage,
+    key: upload.key,
+    number,
+    filename: versionFilename({
+      template: spec?.filenameTemplate ?? `${upload.collectionName}-\${version}`,
+      given: upload.filename,
+      number,
+      contentEncoding: upload.contentEncoding,
+      ...format,
+    }),
+    size,
+    segmentSize: upload.segmentSize,
+    segmentCount: segments.length,
+    compositeSha256: compositeSha256(segments.map((s) => s.sha256)),
+    contentEncoding: upload.contentEncoding,
+    ...format,
+    begunAt: upload.begunAt,
+    committedAt: now,
+    userName: upload.userName,
+    accessKey: upload.accessKey,
+    sessionId: upload.sessionId,
+    labels: upload.labels,
+    clientMetadata: upload.clientMetadata,
+    aboveSoftLimit: spec !== undefined && size > spec.maxOneVersionSize,
+    state: "live",
+    held: false,
+    holdReason: "",
+    protectedUntil: spec?.minRetentionMs === undefined ? null : new Date(now.getTime() + spec.minRetentionMs),
+    removedAt: null,
+    removedBy: "",
+    purgeAfter: null,
+    manifestState: "live",
+    verifiedAt: null,
+    damage: "",
+    damagedSegment: null,
+  };
+}
+
+async function completeObject(
+  deps: CommitDeps,
+  upload: UploadRow,
+  segments: readonly SegmentRow[],
+  draft: VersionRow,
+): Promise<void> {
+  const blob = { key: upload.key, token: upload.storeToken! };
+  try {
+    try {
+      await deps.store.complete(blob, upload.id, segments);
+    } catch (error) {
+      // The answer may be lost after the effect; the object itself tells.
+      const stat = await deps.store.stat(upload.key);
+      if (stat?.size !== draft.size || stat.uploadId !== upload.id) throw error;
+    }
+    const digests = segments.map((s) => s.sha256);
+    await deps.store.put(manifestKey(upload.key), encodeManifest(draft, digests));
+  } catch (error) {
+    deps.log.error(
+      { upload_id: upload.id, collection: upload.collectionName, err: error },
+      "the store did not confirm a commit; the upload stays committing, and the commit is repeated",
+    );
+    throw new DomainError(
+      "STORE_UNAVAILABLE",
+      "the object store did not confirm the commit; nothing is lost, repeat the commit in a moment",
+      { cause: error, retryAfterMs: 2000 },
+    );
+  }
+}
+
+/** One transaction: the version appears, what rotation removes disappears, the reservation becomes storage. */
+async function publish(
+  tx: Transaction,
+  deps: CommitDeps,
+  upload: UploadRow,
+  version: VersionRow,
+  segments: readonly SegmentRow[],
+): Promise<CommitOutcome> {
+  const live = await tx.versions.allLive(upload.collectionId);
+  await tx.versions.insert(version, Buffer.concat(segments.map((s) => s.sha256)));
+  await moveUsage(tx, upload, { reservedBytes: -upload.reservedBytes, storedBytes: version.size });
+
+  const spec = deps.config.current().collections.get(upload.collectionName);
+  // Without a configuration nothing is rotated: limits that are gone must not remove anything.
+  const victims = spec === undefined ? [] : planRotation(live, spec, tx.now).remove;
+  for (const victim of victims) await removeVersion(tx, deps.settings, victim, version.id);
+
+  await tx.uploads.update(upload.id, "committing", {
+    state: "committed",
+    endedAt: tx.now,
+    reservedBytes: 0n,
+    lapsed: true,
+    cleanedAt: tx.now,
+  });
+  await tx.segments.deleteAll(upload.id);
+  const removed = victims.map((v) => v.number).sort((a, b) => (a < b ? -1 : 1));
+  await tx.audit({
+    kind: "version.committed",
+    actor: `user:${upload.userName}`,
+    collectionName: upload.collectionName,
+    details: { number: String(version.number), size: String(version.size), removed: removed.join(",") },
+  });
+  return { version, removedNumbers: removed };
+}

@@ -1,0 +1,175 @@
+import { createHash } from "node:crypto";
+import { mayDo, type Principal } from "../../domain/access.ts";
+import { DomainError } from "../../domain/errors.ts";
+import type { CollectionSpec } from "../../domain/objects.ts";
+import { maxUploadSize } from "../../domain/quota.ts";
+import { chooseSegmentSize } from "../../domain/segments.ts";
+import { nextWindowStart, openWindow } from "../../domain/window.ts";
+import { requireAction, requireWritable } from "../guards.ts";
+import { pinned } from "../ports/config-source.ts";
+import type { ContentEncoding, Transaction, UploadRow } from "../ports/database.ts";
+import { endUpload, leaseFrom, lockCollection, quotaExceeded, requirePlace, roomFor } from "./reservations.ts";
+import type { UploadDeps, UploadView } from "./upload-deps.ts";
+
+/** What a client asks for; shapes are checked by transport. */
+export interface CreateUploadInput {
+  readonly collection: string;
+  readonly requestId: string;
+  /** Bytes; 0 when unknown. */
+  readonly expectedSize: bigint;
+  readonly filename: string;
+  readonly contentEncoding: ContentEncoding;
+  readonly labels: Record<string, string>;
+  readonly clientMetadata: Record<string, string>;
+}
+
+/** Name of the only storage so far; rows carry it so that several can come. */
+const STORAGE = "default";
+
+/** Starts an upload, or returns the one that the same request started before. */
+export async function createUpload(
+  deps: UploadDeps,
+  principal: Principal,
+  input: CreateUploadInput,
+): Promise<UploadView> {
+  await requireWritable(deps, principal, input.collection, "upload");
+  const view = await deps.database.transaction(async (tx) => {
+    // Again: the limits may have changed while this waited for its turn.
+    const at = pinned(deps);
+    const spec = requireAction(at.config, principal, input.collection, "upload");
+    return await register(tx, at, principal, spec, input);
+  });
+  if (view.upload.storeToken !== null || view.upload.state !== "open") return view;
+  return { ...view, upload: await begin(deps, view.upload) };
+}
+
+async function register(
+  tx: Transaction,
+  deps: UploadDeps,
+  principal: Principal,
+  spec: CollectionSpec,
+  input: CreateUploadInput,
+): Promise<UploadView> {
+  const collection = await lockCollection(tx, { name: spec.name });
+  const requestDigest = digestOf(input);
+  const owner = { userName: principal.user.name, accessKey: principal.accessKey };
+  if (input.requestId !== "") {
+    const since = new Date(tx.now.getTime() - deps.settings.requestIdMs);
+    // One that failed before the store took it binds its id to nothing: the caller was told to repeat the call.
+    const known = await tx.uploads.findByRequest(
+      { collectionId: collection.row.id, requestId: input.requestId, ...owner },
+      since,
+    );
+    if (known !== undefined) {
+      if (known.requestDigest !== requestDigest) {
+        throw new DomainError(
+          "REQUEST_ID_REUSED",
+          `request id "${input.requestId}" was used for another upload to "${spec.name}"; give every backup an id of its own`,
+        );
+      }
+      const room = await roomFor(tx, deps.config, spec, collection, known.id);
+      return { upload: known, remaining: atLeastZero(room.total - known.reservedBytes) };
+    }
+  }
+  requireOpenWindow(spec, principal, tx.now);
+  requirePlace(tx, spec, collection, undefined);
+  const room = await roomFor(tx, deps.config, spec, collection, undefined);
+  if (room.total === 0n || input.expectedSize > room.total) throw quotaExceeded(room, 0n, input.expectedSize);
+
+  const id = deps.newId();
+  const maxSize = maxUploadSize(spec);
+  const upload: UploadRow = {
+    id,
+    collectionId: collection.row.id,
+    collectionName: spec.name,
+    organization: spec.organization,
+    storage: STORAGE,
+    key: `collections/${spec.name}/${id}`,
+    storeToken: null,
+    state: "open",
+    ...owner,
+    sessionId: principal.sessionId,
+    requestId: input.requestId,
+    requestDigest,
+    filename: input.filename,
+    contentEncoding: input.contentEncoding,
+    labels: input.labels,
+    clientMetadata: input.clientMetadata,
+    segmentSize: chooseSegmentSize(maxSize, deps.settings.leastSegmentSize, deps.store.capabilities),
+    maxSize,
+    reservedBytes: 0n,
+    lapsed: false,
+    ...leaseFrom(tx.now, deps.settings),
+    begunAt: tx.now,
+    endedAt: null,
+    abortReason: "",
+    versionNumber: null,
+    cleanedAt: null,
+  };
+  await tx.uploads.insert(upload);
+  return { upload, remaining: room.total };
+}
+
+function requireOpenWindow(spec: CollectionSpec, principal: Principal, now: Date): void {
+  if (spec.windows.length === 0 || openWindow(spec.windows, spec.timezone, now) !== undefined) return;
+  if (mayDo(principal, spec, "upload-anytime")) return;
+  const next = nextWindowStart(spec.windows, spec.timezone, now);
+  const when = next === undefined ? "and none is to come" : `the next one opens ${next.toISOString()}`;
+  throw new DomainError("WINDOW_CLOSED", `no upload window of "${spec.name}" is open now; ${when}`, {
+    metadata: next === undefined ? {} : { next_window_at: next.toISOString() },
+  });
+}
+
+/** Asks the store for the unfinished object. The row exists already, so no crash leaves an object nobody knows. */
+async function begin(deps: UploadDeps, upload: UploadRow): Promise<UploadRow> {
+  let token: string;
+  try {
+    token = await deps.store.begin(upload.key, upload.id);
+  } catch (error) {
+    await deps.database.transaction(async (tx) => {
+      await tx.collections.lockById(upload.collectionId);
+      const current = await tx.uploads.find(upload.id);
+      if (current?.state === "open" && current.storeToken === null) {
+        await endUpload(tx, current, "aborted", "the object store failed when the upload was created");
+      }
+    });
+    throw notBegun(error);
+  }
+  const current = await deps.database.transaction(async (tx) => {
+    await tx.collections.lockById(upload.collectionId);
+    const row = (await tx.uploads.find(upload.id))!;
+    if (row.storeToken !== null || row.state !== "open") return row;
+    await tx.uploads.update(upload.id, "open", { storeToken: token });
+    return { ...row, storeToken: token };
+  });
+  // A second call with the same request id may have been faster; its unfinished object is the one.
+  if (current.storeToken !== token) await deps.store.abort({ key: upload.key, token }).catch(() => {});
+  // It failed for that other call, which ended it.
+  if (current.storeToken === null) throw notBegun(undefined);
+  return current;
+}
+
+function notBegun(cause: unknown): DomainError {
+  return new DomainError("STORE_UNAVAILABLE", "the object store failed; repeat the call in a moment", {
+    cause,
+    retryAfterMs: 1000,
+  });
+}
+
+function digestOf(input: CreateUploadInput): string {
+  const sorted = (map: Record<string, string>) => Object.entries(map).sort(([a], [b]) => (a < b ? -1 : 1));
+  const content = [
+    input.collection,
+    String(input.expectedSize),
+    input.filename,
+    input.contentEncoding,
+    sorted(input.labels),
+    sorted(input.clientMetadata),
+  ];
+  return createHash("sha256").update(JSON.stringify(content)).digest("hex");
+}
+
+/** The number, or 0 when it is negative. */
+export function atLeastZero(value: bigint): bigint {
+  return value > 0n ? value : 0n;
+}

@@ -1,0 +1,21 @@
+import type { BlobStore } from "../ports/blob-store.ts";
+import type { ConfigSource } from "../ports/config-source.ts";
+import type { Database, UploadRow } from "../ports/database.ts";
+import type { UploadSettings } from "../settings.ts";
+
+/** What the use cases of uploads need. */
+export interface UploadDeps {
+  readonly database: Database;
+  readonly store: BlobStore;
+  readonly config: ConfigSource;
+  readonly settings: UploadSettings;
+  /** Makes a unique id, a UUID. */
+  readonly newId: () => string;
+}
+
+/** An upload with what is derived from other rows. */
+export interface UploadView {
+  readonly upload: UploadRow;
+  /** Bytes that would be accepted now on top of what is reserved. */
+  readonly remaining: bigint;
+}

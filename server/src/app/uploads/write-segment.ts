@@ -1,0 +1,193 @@
+import { FramingError, FramingMachine } from "@strongroom/framing";
+import type { Principal } from "../../domain/access.ts";
+import { DomainError } from "../../domain/errors.ts";
+import { bytesEqual } from "../../domain/segments.ts";
+import { requireOwnUpload, requireUploadAccess } from "../guards.ts";
+import { BlobDigestError } from "../ports/blob-store.ts";
+import { pinned } from "../ports/config-source.ts";
+import type { UploadRow } from "../ports/database.ts";
+import { type Admission, admitSegment, type SegmentInput } from "./admit-segment.ts";
+import { refuseUpload, renewUpload } from "./manage-uploads.ts";
+import { changeReservation, leaseFrom } from "./reservations.ts";
+import type { SegmentAttempts } from "./segment-attempts.ts";
+import { BodyBrokenError, checkedSegmentBody, digestMismatch } from "./segment-body.ts";
+import type { UploadDeps } from "./upload-deps.ts";
+
+/** What the use case needs. */
+export interface WriteSegmentDeps extends UploadDeps {
+  readonly attempts: SegmentAttempts;
+}
+
+/** An acknowledged segment. */
+export interface AcceptedSegment {
+  readonly index: number;
+  readonly size: bigint;
+  readonly sha256: Uint8Array;
+  /** Bytes that would be accepted now on top of what is reserved. */
+  readonly remaining: bigint;
+  readonly leaseExpiresAt: Date;
+}
+
+/**
+ * Takes one segment in: reserves its size, then moves its bytes once through meter, framing check and digest into the store, then settles. Only the
+ * newest attempt at an index can settle; an acknowledged index is answered without reading.
+ * @param signal ends the attempt: the connection is gone or the server is stopping.
+ */
+export async function writeSegment(
+  deps: WriteSegmentDeps,
+  principal: Principal,
+  input: SegmentInput,
+  body: AsyncIterable<Uint8Array>,
+  signal: AbortSignal,
+): Promise<AcceptedSegment> {
+  await deps.database.read(async (tx) => {
+    requireUploadAccess(deps.config, principal, await requireOwnUpload(tx, principal, input.uploadId));
+  });
+  // The owner is part of the name: nobody else's request can end an attempt.
+  const name = `${input.uploadId}/${input.index}/${principal.user.name}$${principal.accessKey}`;
+  return await deps.attempts.run(name, signal, async (attemptSignal) => {
+    const admitted = await deps.database.transaction(
+      async (tx) => await admitSegment(tx, pinned(deps), principal, input),
+    );
+    if (admitted.segment.state === "stored") return acknowledged(admitted, admitted.upload);
+    let framingOut: Uint8Array;
+    try {
+      framingOut = await store(deps, principal, admitted, body, attemptSignal);
+    } catch (error) {
+      throw await afterFailure(deps, admitted, error, attemptSignal);
+    }
+    return await settle(deps, principal, admitted, framingOut);
+  });
+}
+
+/** Moves the bytes into the store. Returns the framing state they end in. */
+async function store(
+  deps: WriteSegmentDeps,
+  principal: Principal,
+  { upload, spec, segment }: Admission,
+  body: AsyncIterable<Uint8Array>,
+  signal: AbortSignal,
+): Promise<Uint8Array> {
+  const policy =
+    spec.recipientKeyIds === undefined
+      ? { formats: spec.encryptionFormats }
+      : { formats: spec.encryptionFormats, recipientKeyIds: spec.recipientKeyIds };
+  const framing = new FramingMachine(policy, segment.framingIn);
+  let bodyFailure: { readonly error: unknown } | undefined;
+  const checked = checkedSegmentBody({
+    body,
+    segment,
+    framing,
+    hashes: !deps.store.capabilities.verifiesPartDigests,
+    maxChunkSize: deps.settings.maxChunkSize,
+    idleMs: deps.settings.segmentIdleMs,
+    renewMs: deps.settings.leaseMs / 3,
+    renew: async () => await renewUpload(deps, principal, upload.id),
+    signal,
+    onFailure: (error) => {
+      bodyFailure = { error };
+    },
+  });
+  try {
+    const blob = { key: upload.key, token: upload.storeToken! };
+    await deps.store.writePart(blob, segment, { segmentSize: upload.segmentSize }, checked, signal);
+  } catch (error) {
+    throw bodyFailure === undefined ? error : bodyFailure.error;
+  }
+  return framing.encodeState();
+}
+
+/** Gives back what a refused segment reserved, ends the upload where its ciphertext was refused, and returns what the caller is told. */
+async function afterFailure(
+  deps: UploadDeps,
+  admitted: Admission,
+  error: unknown,
+  signal: AbortSignal,
+): Promise<unknown> {
+  if (error instanceof FramingError) {
+    await refuseUpload(deps, admitted.upload.id, `the ciphertext was refused: ${error.message}`);
+    return new DomainError("CIPHERTEXT_REFUSED", error.message, {
+      metadata: { violation: error.violation, offset: String(error.offset) },
+      cause: error,
+    });
+  }
+  if (signal.aborted) {
+    // Superseded or stopping where the reason says so; else the client is gone, which may look like a body that ended early.
+    if (signal.reason instanceof DomainError) return signal.reason;
+    return new BodyBrokenError("the client ended the call in the middle of a segment", { cause: error });
+  }
+  if (error instanceof DomainError) {
+    if (REFUSALS.has(error.reason)) await release(deps, admitted);
+    return error;
+  }
+  if (error instanceof BodyBrokenError) return error;
+  if (error instanceof BlobDigestError) {
+    await release(deps, admitted);
+    return digestMismatch(admitted.segment.index, error);
+  }
+  // The segment's row and reservation stay: the client keeps its copy and sends it again.
+  return new DomainError("STORE_UNAVAILABLE", "the segment could not be stored; send it again in a moment", {
+    cause: error,
+    retryAfterMs: 1000,
+  });
+}
+
+/** Refusals of the bytes themselves; other failures leave the reservation to the retry. */
+const REFUSALS: ReadonlySet<string> = new Set([
+  "SEGMENT_SIZE_MISMATCH",
+  "SEGMENT_DIGEST_MISMATCH",
+  "SEGMENT_FRAMES_INVALID",
+]);
+
+async function release(deps: UploadDeps, { upload, segment }: Admission): Promise<void> {
+  // An earlier attempt may still be writing elsewhere. Its number must not be given out again, so the row stays, and its space until the upload ends.
+  if (segment.attempt > 1) return;
+  await deps.database.transaction(async (tx) => {
+    await tx.collections.lockById(upload.collectionId);
+    const current = await tx.uploads.find(upload.id);
+    if (current?.state !== "open") return;
+    const dropped = await tx.segments.dropPending(upload.id, segment.index, segment.attempt);
+    if (dropped && !current.lapsed) await changeReservation(tx, current, -segment.size);
+  });
+}
+
+/**
+ * Acknowledges the stored bytes, if this is still the newest attempt. Locks the upload alone, since nothing is counted anew; only an upload whose lease ran
+ * out meanwhile has to take its place and space again first.
+ */
+async function settle(
+  deps: UploadDeps,
+  principal: Principal,
+  admitted: Admission,
+  framingOut: Uint8Array,
+): Promise<AcceptedSegment> {
+  const { segment } = admitted;
+  const outcome = await deps.database.transaction(async (tx) => {
+    const lease = leaseFrom(tx.now, deps.settings);
+    if (!(await tx.uploads.extendLease(segment.uploadId, lease))) return "not-held" as const;
+    const next = (await tx.segments.list(segment.uploadId, segment.index + 1, 1))[0];
+    if (next?.index === segment.index + 1 && !bytesEqual(next.framingIn, framingOut)) return "chain-broken" as const;
+    if (!(await tx.segments.settle(segment.uploadId, segment.index, segment.attempt, framingOut, tx.now))) {
+      throw new DomainError("SEGMENT_SUPERSEDED", `a newer attempt at segment ${segment.index} took over`, {
+        metadata: { index: String(segment.index) },
+      });
+    }
+    return acknowledged(admitted, lease);
+  });
+  if (outcome === "not-held") {
+    // Ended, or lapsed: the first is refused there, the second takes place and space again.
+    await renewUpload(deps, principal, segment.uploadId);
+    return await settle(deps, principal, admitted, framingOut);
+  }
+  if (outcome !== "chain-broken") return outcome;
+  const message = `segment ${segment.index + 1} was announced with a framing state that segment ${segment.index} does not end in; segments of different streams were mixed`;
+  await refuseUpload(deps, segment.uploadId, message);
+  throw new DomainError("FRAMING_STATE_INVALID", message, { metadata: { index: String(segment.index + 1) } });
+}
+
+function acknowledged(
+  { segment, remaining }: Admission,
+  { leaseExpiresAt }: Pick<UploadRow, "leaseExpiresAt">,
+): AcceptedSegment {
+  return { index: segment.index, size: segment.size, sha256: segment.sha256, remaining, leaseExpiresAt };
+}

@@ -1,0 +1,52 @@
+import type { CollectionSpec } from "../../domain/objects.ts";
+import { planFifo, type RotatableVersion } from "../../domain/rotation.ts";
+import type { Transaction, UsageChange, VersionRow } from "../ports/database.ts";
+import type { UploadSettings } from "../settings.ts";
+
+/** A version row as rotation sees it. */
+export function rotatable(row: VersionRow): RotatableVersion & Omit<VersionRow, "protectedUntil"> {
+  return { ...row, protectedUntil: row.protectedUntil ?? undefined };
+}
+
+/** A version row with the protection in force: what it was published with, or longer where the configuration has become longer since. */
+export function withProtection(row: VersionRow, spec: Pick<CollectionSpec, "minRetentionMs"> | undefined): VersionRow {
+  if (spec?.minRetentionMs === undefined) return row;
+  const configured = new Date(row.committedAt.getTime() + spec.minRetentionMs);
+  return row.protectedUntil !== null && row.protectedUntil >= configured ? row : { ...row, protectedUntil: configured };
+}
+
+/** What stays and what goes of these live versions when one more is published now, with the protection in force. */
+export function planRotation(live: readonly VersionRow[], spec: CollectionSpec, now: Date) {
+  const versions = live.map((version) => rotatable(withProtection(version, spec)));
+  return planFifo(versions, spec.maxBackupsCount, now);
+}
+
+/** Moves bytes between the counters of a collection and of its tenant. The collection must be locked. */
+export async function moveUsage(
+  tx: Transaction,
+  of: { readonly collectionId: string; readonly organization: string },
+  change: UsageChange,
+): Promise<void> {
+  await tx.collections.addUsage(of.collectionId, change);
+  if (of.organization === "") return;
+  await tx.organizations.lock(of.organization);
+  await tx.organizations.addUsage(of.organization, change);
+}
+
+/**
+ * Removes a live version: invisible at once, its bytes counted as trash until the sweeper deletes them, no sooner than the purge delay. The
+ * collection must be locked.
+ * @param removedBy id of the version it was rotated out for, or `user:<name>`.
+ * @returns when its bytes may be deleted; undefined when it was not live.
+ */
+export async function removeVersion(
+  tx: Transaction,
+  settings: Pick<UploadSettings, "purgeDelayMs">,
+  version: Pick<VersionRow, "id" | "collectionId" | "organization" | "size">,
+  removedBy: string,
+): Promise<Date | undefined> {
+  const purgeAfter = new Date(tx.now.getTime() + settings.purgeDelayMs);
+  if (!(await tx.versions.remove(version.id, { removedAt: tx.now, removedBy, purgeAfter }))) return undefined;
+  await moveUsage(tx, version, { storedBytes: -version.size, trashBytes: version.size });
+  return purgeAfter;
+}

@@ -1,0 +1,239 @@
+import { hasSystemRole, type Principal } from "../../domain/access.ts";
+import { DomainError } from "../../domain/errors.ts";
+import type { CollectionSpec } from "../../domain/objects.ts";
+import { isRemovalBlocked } from "../../domain/rotation.ts";
+import { type ReadableCollection, requireAction, requireReadable, requireWritable } from "../guards.ts";
+import { BlobNotFoundError, type BlobStore } from "../ports/blob-store.ts";
+import type { ConfigSource } from "../ports/config-source.ts";
+import type { Database, Transaction, VersionRow } from "../ports/database.ts";
+import type { UploadSettings } from "../settings.ts";
+import { planRotation, removeVersion, rotatable, withProtection } from "./removal.ts";
+
+/** What the use cases of versions need. */
+export interface VersionDeps {
+  readonly database: Database;
+  readonly store: BlobStore;
+  readonly config: ConfigSource;
+  readonly settings: UploadSettings;
+}
+
+/** Names a version; number 0 is the newest live one. */
+export interface VersionName {
+  readonly collection: string;
+  readonly number: bigint;
+}
+
+/** Lists live versions, highest number first, below `beforeNumber`. */
+export async function listVersions(
+  deps: VersionDeps,
+  principal: Principal,
+  input: { collection: string; beforeNumber: bigint | undefined; pageSize: number },
+): Promise<{ versions: VersionRow[]; nextBefore: bigint | undefined }> {
+  return await deps.database.transaction(async (tx) => {
+    const spec = await requireReadable(tx, deps.config, principal, input.collection);
+    const collection = await tx.collections.findByName(spec.name);
+    if (collection === undefined) return { versions: [], nextBefore: undefined };
+    const page = await tx.versions.listLive(collection.id, input.beforeNumber, input.pageSize + 1);
+    const versions = page.slice(0, input.pageSize).map((v) => withProtection(v, spec));
+    return { versions, nextBefore: page.length > input.pageSize ? versions.at(-1)!.number : undefined };
+  });
+}
+
+/** Describes a live version. */
+export async function getVersion(deps: VersionDeps, principal: Principal, name: VersionName): Promise<VersionRow> {
+  return await deps.database.transaction(async (tx) => {
+    const spec = await requireReadable(tx, deps.config, principal, name.collection);
+    return await requireVersion(tx, spec, name, isLive);
+  });
+}
+
+/** Digests of a version's segments, `pageSize` of them from `first`. */
+export async function listSegmentDigests(
+  deps: VersionDeps,
+  principal: Principal,
+  input: VersionName & { first: number; pageSize: number },
+): Promise<{ digests: Uint8Array[]; nextFirst: number | undefined }> {
+  return await deps.database.transaction(async (tx) => {
+    const spec = await requireReadable(tx, deps.config, principal, input.collection);
+    const version = await requireVersion(tx, spec, input, isReadable(tx.now));
+    const bytes = await tx.versions.segmentDigests(version.id, input.first, input.pageSize);
+    const digests: Uint8Array[] = [];
+    for (let at = 0; at + 32 <= bytes.length; at += 32) digests.push(bytes.subarray(at, at + 32));
+    const next = input.first + digests.length;
+    return { digests, nextFirst: next < version.segmentCount ? next : undefined };
+  });
+}
+
+/** A download: the version and its bytes. */
+export interface VersionRead {
+  readonly version: VersionRow;
+  readonly offset: bigint;
+  /** Bytes that follow. */
+  readonly length: bigint;
+  readonly body: AsyncIterable<Uint8Array>;
+}
+
+/**
+ * Opens a version for reading. By number, one that was removed a moment ago can still be read, so that running downloads can be resumed.
+ * @param input.limit most bytes; 0 for all.
+ */
+export async function readVersion(
+  deps: VersionDeps,
+  principal: Principal,
+  input: VersionName & { offset: bigint; limit: bigint },
+  signal: AbortSignal,
+): Promise<VersionRead> {
+  const version = await deps.database.transaction(async (tx) => {
+    const spec = await requireReadable(tx, deps.config, principal, input.collection, "download");
+    return await requireVersion(tx, spec, input, isReadable(tx.now));
+  });
+  if (input.offset > version.size) {
+    throw new DomainError(
+      "RANGE_INVALID",
+      `offset ${input.offset} is behind the end of version ${version.number}, which has ${version.size} bytes`,
+      {
+        metadata: { size: String(version.size) },
+      },
+    );
+  }
+  const rest = version.size - input.offset;
+  const length = input.limit > 0n && input.limit < rest ? input.limit : rest;
+  return {
+    version,
+    offset: input.offset,
+    length,
+    body: storedBytes(deps.store, version, input.offset, length, signal),
+  };
+}
+
+/**
+ * Whether a download may go on; asked again for each chunk, since a download can take hours.
+ * @throws DomainError COLLECTION_NOT_FOUND or ACCESS_DENIED
+ */
+export function requireDownload(config: ConfigSource, principal: Principal, collection: string): void {
+  // A frozen one is still there for systemAdmin; there is no access list that could say more.
+  const frozen = !config.current().collections.has(collection);
+  if (!(frozen && hasSystemRole(principal, "systemAdmin"))) requireAction(config, principal, collection, "download");
+}
+
+/** Reads from the store, saying of what goes wrong whether the version is damaged or the store is unwell. */
+async function* storedBytes(
+  store: BlobStore,
+  version: VersionRow,
+  offset: bigint,
+  length: bigint,
+  signal: AbortSignal,
+): AsyncGenerator<Uint8Array> {
+  try {
+    yield* store.read(version.key, offset, length, signal);
+  } catch (error) {
+    if (signal.aborted) throw error;
+    const metadata = { collection: version.collectionName, number: String(version.number) };
+    if (error instanceof BlobNotFoundError || (await isOtherSize(store, version))) {
+      throw new DomainError(
+        "VERSION_DAMAGED",
+        `the object of version ${version.number} is missing in the store or has another size than recorded; tell the operator`,
+        { metadata, cause: error },
+      );
+    }
+    throw new DomainError("STORE_UNAVAILABLE", "the object store failed while reading; go on from the offset reached", {
+      metadata,
+      cause: error,
+      retryAfterMs: 1000,
+    });
+  }
+}
+
+/** Whether the store itself says that the object is not what was stored. A store that does not answer says nothing. */
+async function isOtherSize(store: BlobStore, version: VersionRow): Promise<boolean> {
+  const stat = await store.stat(version.key).catch(() => undefined);
+  return stat !== undefined && stat.size !== version.size;
+}
+
+/** Removes a version. One that is removed already is returned as it is. COLLECTION_BUSY while a commit counts on its place. */
+export async function deleteVersion(deps: VersionDeps, principal: Principal, name: VersionName): Promise<VersionRow> {
+  await requireWritable(deps, principal, name.collection, "manage");
+  return await deps.database.transaction(async (tx) => {
+    // Again: the protection may have changed while this waited for its turn.
+    const spec = requireAction(deps.config, principal, name.collection, "manage");
+    const found = await requireVersion(tx, spec, name, () => true);
+    await tx.collections.lockById(found.collectionId);
+    const version = withProtection((await tx.versions.findById(found.id))!, spec);
+    if (version.state !== "live") return version;
+    if (isRemovalBlocked(rotatable(version), tx.now)) throw versionProtected(version);
+    await requireRoomForCommits(tx, spec, version);
+    const removedBy = `user:${principal.user.name}`;
+    await removeVersion(tx, deps.settings, version, removedBy);
+    await tx.audit({
+      kind: "version.removed",
+      actor: removedBy,
+      collectionName: version.collectionName,
+      details: { number: String(version.number), size: String(version.size) },
+    });
+    return (await tx.versions.findById(version.id))!;
+  });
+}
+
+/**
+ * A deleted version leaves its place to an older one, which rotation would have removed. That one may be larger, and an upload whose commit is prepared can
+ * not be refused any more: together they could be above the hard limit.
+ */
+async function requireRoomForCommits(tx: Transaction, spec: CollectionSpec, deleted: VersionRow): Promise<void> {
+  const unsettled = await tx.uploads.unsettled(deleted.collectionId);
+  const committing = total(unsettled.filter((u) => u.state === "committing").map((u) => u.reservedBytes));
+  if (committing === 0n) return;
+  const live = await tx.versions.allLive(deleted.collectionId);
+  const kept = (versions: readonly VersionRow[]) => total(planRotation(versions, spec, tx.now).keep.map((v) => v.size));
+  const after = kept(live.filter((v) => v.id !== deleted.id));
+  if (after <= kept(live) || after + committing <= spec.maxCollectionSize) return;
+  throw new DomainError(
+    "COLLECTION_BUSY",
+    `a backup to "${spec.name}" is being committed, and without version ${deleted.number} it would not fit beside an older one; delete it in a moment`,
+    { metadata: { collection: spec.name, number: String(deleted.number) }, retryAfterMs: 1000 },
+  );
+}
+
+const total = (sizes: readonly bigint[]) => sizes.reduce((sum, size) => sum + size, 0n);
+
+function versionProtected(version: VersionRow): DomainError {
+  const until = version.protectedUntil?.toISOString() ?? "";
+  const why = version.held ? `held: ${version.holdReason}` : `protected until ${until}`;
+  return new DomainError(
+    "VERSION_PROTECTED",
+    `version ${version.number} of "${version.collectionName}" is ${why}; it cannot be removed`,
+    {
+      metadata: version.held ? { hold_reason: version.holdReason } : { protected_until: until },
+    },
+  );
+}
+
+const isLive = (version: VersionRow) => version.state === "live";
+
+const isReadable = (now: Date) => (version: VersionRow) =>
+  version.state === "live" || (version.state === "removed" && version.purgeAfter! > now);
+
+async function requireVersion(
+  tx: Transaction,
+  spec: ReadableCollection,
+  name: VersionName,
+  accept: (version: VersionRow) => boolean,
+): Promise<VersionRow> {
+  const collection = await tx.collections.findByName(spec.name);
+  const version =
+    collection === undefined
+      ? undefined
+      : name.number === 0n
+        ? (await tx.versions.listLive(collection.id, undefined, 1))[0]
+        : await tx.versions.findByNumber(collection.id, name.number);
+  if (version === undefined || !accept(version)) {
+    const what = name.number === 0n ? "has no version yet" : `has no version ${name.number}, or it was removed`;
+    throw new DomainError(
+      "VERSION_NOT_FOUND",
+      `collection "${spec.name}" ${what}; list the versions to see what there is`,
+      {
+        metadata: { collection: spec.name, number: String(name.number) },
+      },
+    );
+  }
+  return withProtection(version, spec);
+}

@@ -1,0 +1,220 @@
+import type { CiphertextFormat } from "@strongroom/framing";
+import type { AccessEntry, CollectionSpec } from "../domain/objects.ts";
+import { formatSize, parseDuration, parseSize, quoted, ValueError } from "../domain/sizes.ts";
+import { isTimezone, parseWindowDuration, parseWindowStart, type UploadWindow } from "../domain/window.ts";
+import type { ConfigObject } from "./document.ts";
+import { suggestion } from "./names.ts";
+import type { ObjectNode, ValueNode } from "./node.ts";
+import { unwrapBase64 } from "./password-hash.ts";
+import { parseRecipient } from "./recipients.ts";
+import { readRoles } from "./roles.ts";
+import type { SecretStore } from "./secrets.ts";
+import type { NameReference } from "./user.ts";
+
+/** A collection as it was read. */
+export interface ReadCollection {
+  readonly collection: CollectionSpec;
+  readonly organization: NameReference | undefined;
+  /** Users that the access list names. */
+  readonly users: readonly NameReference[];
+}
+
+/** More copies than this are a slip of the finger. */
+const MAX_COPIES = 1_000_000;
+const MAX_UPLOADS = 1_000;
+/** Stands for the number of a version in a file name. */
+const VERSION_PLACE = `$\{version}`;
+const FORMATS = ["openpgp", "age"] as const satisfies readonly CiphertextFormat[];
+
+function positiveSize(text: string): bigint {
+  const size = parseSize(text);
+  if (size === 0n) throw new ValueError(`expected a size above zero, came ${quoted(text)}`);
+  return size;
+}
+
+function positiveDuration(text: string): number {
+  const ms = parseDuration(text);
+  if (ms === 0)
+    throw new ValueError(`expected a duration above zero, came ${quoted(text)}; leave the field out for none`);
+  return ms;
+}
+
+function timezoneName(name: string): string {
+  if (isTimezone(name)) return name;
+  throw new ValueError(`expected the IANA name of a time zone such as UTC or Europe/Warsaw, came ${quoted(name)}`);
+}
+
+/** The name of a downloaded file: it must stay a name in whatever directory it is written to. */
+function fileName(template: string): string {
+  // biome-ignore lint/suspicious/noControlCharactersInRegex: control characters are what is refused.
+  if (/^[^/\\\u0000-\u001f\u007f"]{1,200}$/.test(template) && !template.startsWith(".")) return template;
+  throw new ValueError(
+    `expected a file name of 1 to 200 characters without "/", "\\", quotes and control characters, not beginning with ".", came ${quoted(template)}`,
+  );
+}
+
+function readFilenameTemplate(spec: ObjectNode, name: string): string {
+  const node = spec.get("filenameTemplate");
+  if (!node) return `${name}-${VERSION_PLACE}`;
+  const template = node.parsed(fileName) ?? "";
+  if (template !== "" && !template.includes(VERSION_PLACE)) {
+    node.warn(`it lacks ${VERSION_PLACE}, so that all versions have the same file name`);
+  }
+  return template;
+}
+
+function readWindow(item: ValueNode): UploadWindow | undefined {
+  const window = item.object();
+  const from = window?.require("from", "a cron expression")?.parsed(parseWindowStart);
+  const durationMs = window?.require("duration", "a duration such as 1h")?.parsed(parseWindowDuration);
+  window?.warnUnknown();
+  return from === undefined || durationMs === undefined ? undefined : { from, durationMs };
+}
+
+/** Rotation. Of the former strategies this version knows `fifo`; a configuration with the other must still load. */
+function readStrategy(spec: ObjectNode): void {
+  const node = spec.get("strategyName");
+  const name = node ? node.text() : "fifo";
+  if (name === "fifo-plus-older") {
+    node?.warn(
+      "this version rotates as fifo: the newest maxBackupsCount are kept, older copies are not; set fifo to silence this",
+    );
+  } else if (name !== undefined && name !== "fifo") {
+    node?.error(
+      `expected the strategy fifo, came ${quoted(name)}, which this version does not have${suggestion(name, ["fifo"])}`,
+    );
+  }
+  // Without effect under fifo, but existing files have them. The former server never read the duration, so a wrong one is no reason to refuse.
+  const details = spec.get("strategySpec")?.object();
+  details?.get("keepLastOlderNotMoreThan")?.parsed(parseDuration, "warn");
+  details?.get("maxOlderCopies")?.integer(0, MAX_COPIES);
+  details?.warnUnknown();
+}
+
+function readFormats(spec: ObjectNode): CiphertextFormat[] {
+  const node = spec.get("encryption");
+  if (!node) return ["openpgp"];
+  const items = node.isList() ? (node.items() ?? []) : [node];
+  const formats = new Set<CiphertextFormat>();
+  for (const item of items) {
+    const name = item.text();
+    const format = FORMATS.find((known) => known === name);
+    if (format) formats.add(format);
+    else if (name === "any-of") for (const known of FORMATS) formats.add(known);
+    else if (name !== undefined) {
+      const near = suggestion(name, [...FORMATS, "any-of"]);
+      item.error(`expected openpgp, age, any-of or a list of them, came ${quoted(name)}${near}`);
+    }
+  }
+  if (items.length === 0) node.error("expected openpgp, age or any-of, came an empty list");
+  return [...formats];
+}
+
+async function readRecipients(spec: ObjectNode, formats: readonly CiphertextFormat[]): Promise<string[] | undefined> {
+  const node = spec.get("recipients");
+  if (!node) return undefined;
+  const items = node.isList() ? (node.items() ?? []) : [node];
+  if (items.length === 0)
+    node.error("expected at least one public key, came an empty list; leave the field out for any key");
+  if (formats.includes("age")) {
+    // An age header does not say for whom it is, so that age would be a way around the pinned keys.
+    node.error(
+      "expected encryption: openpgp beside recipients, came a policy that allows age, where keys cannot be pinned",
+    );
+  }
+  const ids = new Set<string>();
+  for (const item of items) {
+    const armored = item.text();
+    if (armored === undefined) continue;
+    try {
+      for (const id of await parseRecipient(armored)) ids.add(id);
+    } catch (error) {
+      if (!(error instanceof ValueError)) throw error;
+      item.error(error.message);
+    }
+  }
+  return [...ids];
+}
+
+function parseHealthSecret(text: string, layers: number): string {
+  const hex = unwrapBase64(text, layers, (inner) => /^[0-9a-f]{64}$/i.test(inner));
+  if (hex) return hex.toLowerCase();
+  throw new ValueError(
+    "expected the SHA-256 of the health secret in hexadecimal (64 digits), came something else (not shown); `echo -n secret | sha256sum` gives it",
+  );
+}
+
+function readAccessEntry(item: ValueNode, users: NameReference[]): AccessEntry | undefined {
+  const entry = item.object();
+  if (!entry) return undefined;
+  const long = entry.get("userName");
+  const short = entry.get("name");
+  const typeNode = entry.get("type");
+  const type = typeNode ? typeNode.text() : "user";
+  if (type !== undefined && type !== "user") {
+    typeNode?.error(`expected "user", came ${quoted(type)}; there are no other types`);
+  }
+  const node = long ?? short ?? entry.require("userName", "the name of a user");
+  const userName = node?.text();
+  if (long && short && short.text() !== userName)
+    short.error("expected either userName or name, came two different ones");
+  const roles = readRoles(entry.require("roles", "a list of roles"), "object");
+  entry.warnUnknown();
+  if (!node || userName === undefined) return undefined;
+  users.push({ name: userName, node });
+  return { userName, roles };
+}
+
+/** Extra space is what is left of the hard limit when every copy has its soft limit; it cannot be negative. */
+function checkExtraSpace(node: ValueNode | undefined, count: number, soft: bigint, hard: bigint): void {
+  const needed = BigInt(count) * soft;
+  if (needed <= hard) return;
+  const size = (bytes: bigint) => `${formatSize(bytes)} (${bytes} bytes)`;
+  node?.error(
+    `expected at least maxBackupsCount * maxOneVersionSize = ${count} * ${formatSize(soft)} = ${size(needed)}, came ${size(hard)}, ` +
+      `so the extra space is ${formatSize(hard - needed)}; raise maxCollectionSize or lower one of the others`,
+  );
+}
+
+/** Reads an object of kind BackupCollection; what is wrong is reported, and the result then not to be used. */
+export async function readCollection(
+  { name, root }: ConfigObject,
+  secrets: SecretStore,
+): Promise<ReadCollection | undefined> {
+  const spec = root.require("spec", "a mapping with the collection's limits")?.object();
+  root.warnUnknown();
+  if (!spec) return undefined;
+  const count = spec.require("maxBackupsCount", "the number of copies to keep")?.integer(1, MAX_COPIES);
+  const soft = spec.require("maxOneVersionSize", "the soft limit of one version, such as 1G")?.parsed(positiveSize);
+  const hardNode = spec.require("maxCollectionSize", "the hard limit of all versions together, such as 10G");
+  const hard = hardNode?.parsed(positiveSize);
+  if (count !== undefined && soft !== undefined && hard !== undefined) checkExtraSpace(hardNode, count, soft, hard);
+  readStrategy(spec);
+  const organizationNode = spec.get("organization");
+  const organization = organizationNode?.text() ?? "";
+  const encryptionFormats = readFormats(spec);
+  const users: NameReference[] = [];
+  const collection: CollectionSpec = {
+    name,
+    description: spec.get("description")?.text() ?? "",
+    organization,
+    filenameTemplate: readFilenameTemplate(spec, name),
+    maxBackupsCount: count ?? 1,
+    maxOneVersionSize: soft ?? 0n,
+    maxCollectionSize: hard ?? 0n,
+    maxParallelUploads: spec.get("maxParallelUploads")?.integer(1, MAX_UPLOADS) ?? 1,
+    windows: (spec.get("windows")?.items() ?? []).flatMap((item) => readWindow(item) ?? []),
+    timezone: spec.get("timezone")?.parsed(timezoneName) ?? "UTC",
+    strategy: "fifo",
+    maxAgeMs: spec.get("maxAge")?.parsed(positiveDuration),
+    minRetentionMs: spec.get("minRetention")?.parsed(positiveDuration),
+    encryptionFormats,
+    recipientKeyIds: await readRecipients(spec, encryptionFormats),
+    healthSecretSha256: secrets.follow(spec, "healthSecretRef", parseHealthSecret)?.value,
+    accessControl: (spec.get("accessControl")?.items() ?? []).flatMap((item) => readAccessEntry(item, users) ?? []),
+  };
+  spec.warnUnknown();
+  const reference =
+    organizationNode && organization !== "" ? { name: organization, node: organizationNode } : undefined;
+  return { collection, organization: reference, users };
+}

@@ -1,0 +1,155 @@
+import {
+  type Alias,
+  type Document,
+  isMap,
+  isScalar,
+  LineCounter,
+  parseAllDocuments,
+  visit,
+  type YAMLError,
+} from "yaml";
+import { suggestion } from "./names.ts";
+import { type NodeContext, ObjectNode } from "./node.ts";
+import type { Findings, Place } from "./problem.ts";
+
+/** A configuration file that was read. */
+export interface ConfigFile {
+  /** Name in its source: a path relative to the configuration directory, with `/`. */
+  readonly file: string;
+  readonly text: string;
+}
+
+/** Group and version of users, collections and organizations, as existing installations write it. */
+export const API_VERSION = "backups.riotkit.org/v1alpha1";
+
+/** The kinds that are read, with the apiVersion each must have. */
+const API_VERSION_OF = new Map([
+  ["BackupUser", API_VERSION],
+  ["BackupCollection", API_VERSION],
+  ["BackupOrganization", API_VERSION],
+  ["Secret", "v1"],
+]);
+
+/** A kind that is read. */
+export type ConfigKind = "BackupUser" | "BackupCollection" | "BackupOrganization" | "Secret";
+
+/** A document of a known kind; its fields beyond kind and name are not yet checked. */
+export interface ConfigObject {
+  readonly kind: ConfigKind;
+  readonly name: string;
+  /** Where the name stands. */
+  readonly namePlace: Place;
+  readonly root: ObjectNode;
+}
+
+/** Aliases of one document; each may stand for a large part of it, and parts multiply. */
+const MAX_ALIASES = 100;
+
+/** The parser's own messages quote the source, which may be a secret, so each of its codes has a text here. */
+const SYNTAX: Readonly<Record<string, string>> = {
+  BAD_ALIAS: "an alias without its anchor; a text that begins with * needs quotes",
+  BAD_DQ_ESCAPE: 'an unknown escape sequence in a text in "double quotes"; use single quotes',
+  BAD_INDENT: "the indentation does not fit the lines before",
+  BAD_SCALAR_START: "a text begins with a character that has a meaning in YAML; put it in quotes",
+  BLOCK_AS_IMPLICIT_KEY: "a second ':' on one line; put the text in quotes",
+  DUPLICATE_KEY: "the same field twice in one mapping; remove one",
+  MISSING_CHAR: "a quote, bracket, comma or space after ':' is missing",
+  MULTILINE_IMPLICIT_KEY: "a line without ':', or a text over several lines without quotes",
+  NON_STRING_KEY: "a field name that is no text; put it in quotes",
+  TAB_AS_INDENT: "a tab in the indentation; use spaces",
+  TAG_RESOLVE_FAILED: "an unknown tag (!...); remove it",
+  UNEXPECTED_TOKEN:
+    "something unexpected; often a text that needs quotes, as one that begins with *, or an indentation that does not fit",
+};
+
+function syntaxReason(error: YAMLError): string {
+  return `not valid YAML: ${SYNTAX[error.code] ?? `the parser says ${error.code}`}`;
+}
+
+/** Looks at the aliases, which the parser itself leaves until values are read; gives the offset and reason of a problem. */
+function aliasProblem(document: Document): { readonly offset: number; readonly reason: string } | undefined {
+  const aliases: Alias[] = [];
+  visit(document, { Alias: (_key, alias) => void aliases.push(alias) });
+  if (aliases.length > MAX_ALIASES) {
+    const reason = `expected at most ${MAX_ALIASES} aliases in a document, came ${aliases.length}; write the values out`;
+    return { offset: aliases[MAX_ALIASES]?.range?.[0] ?? 0, reason };
+  }
+  const lost = aliases.find((alias) => alias.resolve(document) === undefined);
+  return lost && { offset: lost.range?.[0] ?? 0, reason: `not valid YAML: ${SYNTAX.BAD_ALIAS}` };
+}
+
+function parse(text: string, lines: LineCounter): Document[] {
+  const options = { lineCounter: lines, prettyErrors: false, stringKeys: true, logLevel: "silent" } as const;
+  const documents = parseAllDocuments(text, options);
+  return "empty" in documents ? [] : documents;
+}
+
+/** Reads the documents of one file; those of other kinds are passed by with a warning, broken ones are reported. */
+export function readDocuments({ file, text }: ConfigFile, findings: Findings): ConfigObject[] {
+  const lines = new LineCounter();
+  const at = (offset: number): Place => ({ file, line: Math.max(lines.linePos(offset).line, 1), path: "" });
+  let documents: Document[];
+  try {
+    documents = parse(text, lines);
+  } catch (error) {
+    // The parser calls itself for every level, so a file of brackets alone exhausts the stack.
+    if (!(error instanceof RangeError)) throw error;
+    findings.error({ file, line: 1, path: "" }, "expected nested lists and mappings of some levels, came far too many");
+    return [];
+  }
+  const objects: ConfigObject[] = [];
+  for (const document of documents) {
+    // Further ones are mostly consequences of the first.
+    for (const error of document.errors.slice(0, 1)) findings.error(at(error.pos[0]), syntaxReason(error));
+    for (const warning of document.warnings) findings.warn(at(warning.pos[0]), syntaxReason(warning));
+    const body = document.contents;
+    if (document.errors.length > 0 || !body) continue;
+    const place = at(body.range?.[0] ?? 0);
+    const alias = aliasProblem(document);
+    if (alias) {
+      findings.error(at(alias.offset), alias.reason);
+    } else if (isMap(body)) {
+      const context = { file, document, lines, findings };
+      objects.push(...objectsOf(context, new ObjectNode(context, body, place)));
+    } else if (!isScalar(body) || body.value !== null) {
+      // A document of nothing but a comment is no mistake; this one holds something.
+      findings.error(place, "expected a mapping with apiVersion, kind, metadata and spec, came something else");
+    }
+  }
+  return objects;
+}
+
+/** The object of a document, or those of a `List`, which is what `kubectl get -o yaml` writes. */
+function objectsOf(context: NodeContext, root: ObjectNode): ConfigObject[] {
+  const items = root.get("kind")?.isText("List") ? (root.get("items")?.items() ?? []) : undefined;
+  const roots = items === undefined ? [root] : items.flatMap((item) => item.object() ?? []);
+  return roots.flatMap((each) => identify(context, each) ?? []);
+}
+
+/** Finds out kind and name; undefined, with a report, for what is not read. */
+function identify({ findings }: NodeContext, root: ObjectNode): ConfigObject | undefined {
+  const kindNode = root.get("kind");
+  const versionNode = root.get("apiVersion");
+  if (!kindNode && !versionNode) {
+    findings.warn(root.place, "no apiVersion and no kind, so not an object of this server; ignored");
+    return undefined;
+  }
+  const kind = (kindNode ?? root.require("kind", "BackupUser, BackupCollection, BackupOrganization or Secret"))?.text();
+  if (kind === undefined) return undefined;
+  const wanted = API_VERSION_OF.get(kind);
+  if (wanted === undefined) {
+    kindNode?.warn(
+      `kind ${JSON.stringify(kind)} is not read by this server, ignored${suggestion(kind, API_VERSION_OF.keys())}`,
+    );
+    return undefined;
+  }
+  const version = (versionNode ?? root.require("apiVersion", wanted))?.text();
+  if (version !== undefined && version !== wanted) {
+    versionNode?.error(`expected ${wanted} for a ${kind}, came ${JSON.stringify(version)}`);
+  }
+  const nameNode = root.require("metadata", "a mapping with a name")?.object()?.require("name", "the object's name");
+  const name = nameNode?.text();
+  if (version !== wanted || !nameNode || name === undefined) return undefined;
+  root.get("status"); // Kubernetes adds it to what it gives out.
+  return { kind: kind as ConfigKind, name, namePlace: nameNode.place, root };
+}

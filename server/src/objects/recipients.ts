@@ -1,0 +1,52 @@
+import type { PublicKey } from "openpgp";
+import { ValueError } from "../domain/sizes.ts";
+
+const EXPECTED =
+  "expected an armored OpenPGP public key (-----BEGIN PGP PUBLIC KEY BLOCK-----, from `gpg --armor --export`)";
+
+/** Ids of the key's parts that may encrypt, by their flags. Expiry does not count: a dump made before it stays as good as it was. */
+async function encryptionKeyIds(key: PublicKey): Promise<string[]> {
+  const ids: string[] = [];
+  for (const part of key.getKeys()) {
+    // With null for the date the library leaves expiry out, but refuses revoked keys and those without the flag or a valid binding.
+    const usable = await key.getEncryptionKey(part.getKeyID(), null).catch(() => undefined);
+    if (usable) ids.push(usable.getKeyID().toHex());
+  }
+  return ids;
+}
+
+/**
+ * Reads whole armored public keys, one or several in a text.
+ * @returns the ids (16 lower-case hexadecimal digits) of all primary keys and subkeys that can encrypt.
+ * @throws {ValueError} for anything else, above all for a private key.
+ */
+export async function parseRecipient(armored: string): Promise<string[]> {
+  if (/PGP PRIVATE KEY/.test(armored)) {
+    throw new ValueError(
+      `${EXPECTED}, came a private key; the server must never have it: take it out, and export the public key instead`,
+    );
+  }
+  // A block may hold several keys, and a text several blocks, of which the library would read the first only.
+  const blocks = armored.match(/-----BEGIN PGP PUBLIC KEY BLOCK-----[\s\S]*?-----END PGP PUBLIC KEY BLOCK-----/g);
+  if (!blocks) throw new ValueError(`${EXPECTED}, came something else`);
+  // Loaded only here, since few configurations pin recipients and the library is large.
+  const { readKeys } = await import("openpgp");
+  const read = blocks.map((block) => readKeys({ armoredKeys: block }));
+  const keys = await Promise.all(read).catch((error: unknown) => {
+    const detail = error instanceof Error ? error.message : "unknown error";
+    throw new ValueError(`${EXPECTED}, came one that cannot be read: ${detail}`, { cause: error });
+  });
+  const ids: string[] = [];
+  for (const key of keys.flat()) {
+    if (key.isPrivate()) {
+      throw new ValueError(`${EXPECTED}, came a private key; the server must never have it: take it out`);
+    }
+    const own = await encryptionKeyIds(key);
+    if (own.length === 0) {
+      const id = key.getKeyID().toHex();
+      throw new ValueError(`expected a key that can encrypt, came ${id}, which is revoked, signs only or is too weak`);
+    }
+    ids.push(...own);
+  }
+  return [...new Set(ids)];
+}
