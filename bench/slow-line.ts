@@ -1,7 +1,7 @@
 import { once } from "node:events";
 import { type AddressInfo, connect, createServer, type Socket } from "node:net";
 import { setTimeout as sleep } from "node:timers/promises";
-import { tieSockets } from "../demo/tied-sockets.ts";
+import { tieSockets } from "@strongroom/testkit/tied-sockets";
 
 /** A TCP proxy on loopback. */
 export interface SlowLine {

@@ -13,7 +13,7 @@ import { setTimeout as sleep } from "node:timers/promises";
 import { fileURLToPath } from "node:url";
 import { parseArgs } from "node:util";
 import { StrongroomClient } from "@strongroom/client-sdk";
-import { run, type ServerProcess, STRONGROOM, startServerProcess } from "../demo/processes.ts";
+import { run, type ServerProcess, STRONGROOM, startServerProcess } from "@strongroom/testkit/processes";
 import { Authority } from "../peers/certificates.ts";
 import { startPostgres } from "../peers/postgres.ts";
 import { S3_PEERS, startS3 } from "../peers/s3.ts";

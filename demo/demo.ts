@@ -11,9 +11,9 @@ import { pipeline } from "node:stream/promises";
 import { fileURLToPath } from "node:url";
 import { createZstdDecompress } from "node:zlib";
 import { findProgram, StrongroomClient, toStrongroomError } from "@strongroom/client-sdk";
-import { startCuttingProxy } from "./cutting-proxy.ts";
-import { type Outcome, run, type ServerProcess, STRONGROOM, startServerProcess } from "./processes.ts";
-import { differences, readTree } from "./trees.ts";
+import { startCuttingProxy } from "@strongroom/testkit/cutting-proxy";
+import { type Outcome, run, type ServerProcess, STRONGROOM, startServerProcess } from "@strongroom/testkit/processes";
+import { differences, readTree } from "@strongroom/testkit/trees";
 
 const ROOT = fileURLToPath(new URL("..", import.meta.url));
 const LEAST_BYTES = 128 * 1024 * 1024;

@@ -1,5 +1,5 @@
+import type { ExitCode } from "@strongroom/command-line/exit-codes";
 import type { Context } from "./context.ts";
-import type { ExitCode } from "./exit-codes.ts";
 import type { OptionSpec, OptionValues, SecretSpec } from "./option-spec.ts";
 import type { Output } from "./output.ts";
 

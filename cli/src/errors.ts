@@ -1,5 +1,5 @@
 import type { StrongroomError } from "@strongroom/client-sdk";
-import { EXIT, type ExitCode } from "./exit-codes.ts";
+import { EXIT, type ExitCode } from "@strongroom/command-line/exit-codes";
 import { formatBytes, formatDuration, formatTime } from "./format.ts";
 
 type Sdk = typeof import("@strongroom/client-sdk");

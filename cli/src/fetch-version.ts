@@ -1,10 +1,10 @@
 import type { Decryption, DownloadResult, RetryEvent, Version } from "@strongroom/client-sdk";
+import { EXIT, type ExitCode } from "@strongroom/command-line/exit-codes";
 import type { Invocation } from "./command.ts";
 import { CommandDestination } from "./command-destination.ts";
 import type { Sdk } from "./context.ts";
 import { checkFits } from "./decryption-choice.ts";
 import { type Destination, StdoutDestination, writeAll } from "./destination.ts";
-import { EXIT, type ExitCode } from "./exit-codes.ts";
 import { FileDestination, safeFilename } from "./file-destination.ts";
 import { formatBytes, formatDuration } from "./format.ts";
 import { OPTIONS } from "./options.ts";

@@ -1,7 +1,7 @@
 import { open } from "node:fs/promises";
+import { EXIT } from "@strongroom/command-line/exit-codes";
 import type { Context, Input } from "./context.ts";
 import { InterruptedError, isSystemError, systemMessage, UsageError } from "./errors.ts";
-import { EXIT } from "./exit-codes.ts";
 
 /** Passwords, passphrases, tokens and keys are far smaller; a file above this, in bytes, is not what was meant. */
 const MAX_INPUT_FILE = 1 << 20;

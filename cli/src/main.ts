@@ -1,7 +1,7 @@
 #!/usr/bin/env node
+import { EXIT } from "@strongroom/command-line/exit-codes";
 /** The program `strongroom`. */
 import { processContext } from "./context.ts";
-import { EXIT } from "./exit-codes.ts";
 import { run } from "./program.ts";
 
 /** Why the output could not be written, where no write of a command told. */

@@ -1,9 +1,9 @@
+import { EXIT, type ExitCode, exitCodesHelp } from "@strongroom/command-line/exit-codes";
 import { Command, CommanderError } from "commander";
 import type { CommandSpec } from "./command.ts";
 import { COMMANDS } from "./commands/index.ts";
 import type { Context } from "./context.ts";
 import { explain } from "./errors.ts";
-import { EXIT, type ExitCode, exitCodesHelp } from "./exit-codes.ts";
 import { printable } from "./format.ts";
 import { OptionValues, toCommanderOption } from "./option-spec.ts";
 import { OPTIONS, OUTPUT_OPTIONS } from "./options.ts";

@@ -1,5 +1,5 @@
 import { join } from "node:path";
-import { EXIT, type ExitCode } from "./exit-codes.ts";
+import { EXIT, type ExitCode } from "@strongroom/command-line/exit-codes";
 import type { OptionValues } from "./option-spec.ts";
 import { OPTIONS } from "./options.ts";
 

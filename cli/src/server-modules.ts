@@ -1,5 +1,5 @@
+import { EXIT } from "@strongroom/command-line/exit-codes";
 import { CliError } from "./errors.ts";
-import { EXIT } from "./exit-codes.ts";
 
 /** The parts of the server that have commands. Loaded when they are run, so that client commands never load the server. */
 const PARTS = {

@@ -7,7 +7,6 @@ import { once } from "node:events";
 import { copyFile, mkdir, mkdtemp, open, readdir, readFile, rename, rm, writeFile } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { dirname, join } from "node:path";
-import anyTest, { type ExecutionContext, type TestFn } from "ava";
 import {
   cleanEnvironment,
   type Outcome,
@@ -15,7 +14,8 @@ import {
   type ServerProcess,
   STRONGROOM,
   startServerProcess,
-} from "../../demo/processes.ts";
+} from "@strongroom/testkit/processes";
+import anyTest, { type ExecutionContext, type TestFn } from "ava";
 import { findPeer, hasPeers } from "../../peers/programs.ts";
 import { startS3 } from "../../peers/s3.ts";
 

@@ -8,8 +8,7 @@ import { connect } from "node:net";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { setTimeout as sleep } from "node:timers/promises";
-import anyTest, { type ExecutionContext, type TestFn } from "ava";
-import { startCuttingProxy } from "../../demo/cutting-proxy.ts";
+import { startCuttingProxy } from "@strongroom/testkit/cutting-proxy";
 import {
   cleanEnvironment,
   type Outcome,
@@ -17,7 +16,8 @@ import {
   type ServerProcess,
   STRONGROOM,
   startServerProcess,
-} from "../../demo/processes.ts";
+} from "@strongroom/testkit/processes";
+import anyTest, { type ExecutionContext, type TestFn } from "ava";
 
 interface Place {
   readonly dir: string;

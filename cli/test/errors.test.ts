@@ -1,4 +1,5 @@
 import * as sdk from "@strongroom/client-sdk";
+import { EXIT, type ExitCode } from "@strongroom/command-line/exit-codes";
 import test from "ava";
 import {
   CommandFailedError,
@@ -9,7 +10,6 @@ import {
   TimeoutError,
   UsageError,
 } from "../src/errors.ts";
-import { EXIT, type ExitCode } from "../src/exit-codes.ts";
 
 const load = async () => sdk;
 const words = (error: unknown) => explain(error, "http://127.0.0.1:8080", load);

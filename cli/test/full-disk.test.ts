@@ -4,8 +4,8 @@ import { mkdir, mkdtemp, readdir, readFile, rm, statfs, writeFile } from "node:f
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { setTimeout as sleep } from "node:timers/promises";
+import { run, STRONGROOM, startServerProcess } from "@strongroom/testkit/processes";
 import test from "ava";
-import { run, STRONGROOM, startServerProcess } from "../../demo/processes.ts";
 import { openpgpMessage } from "../../server/test/support/ciphertext.ts";
 
 const MIB = 1024 * 1024;

@@ -1,6 +1,6 @@
+import { EXIT, EXIT_TABLE } from "@strongroom/command-line/exit-codes";
 import test from "ava";
 import { COMMANDS } from "../src/commands/index.ts";
-import { EXIT, EXIT_TABLE } from "../src/exit-codes.ts";
 import { envName, longFlag } from "../src/option-spec.ts";
 import { OPTIONS } from "../src/options.ts";
 import { testContext } from "./support/context.ts";

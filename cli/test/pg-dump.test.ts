@@ -5,8 +5,8 @@
 import { mkdir, mkdtemp, rm, stat } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { dirname, join } from "node:path";
+import { type Outcome, run, STRONGROOM, startServerProcess } from "@strongroom/testkit/processes";
 import test, { type ExecutionContext } from "ava";
-import { type Outcome, run, STRONGROOM, startServerProcess } from "../../demo/processes.ts";
 import { type PostgresPeer, startPostgres } from "../../peers/postgres.ts";
 import { findPeer, hasPeers } from "../../peers/programs.ts";
 import { type S3Peer, startS3 } from "../../peers/s3.ts";

@@ -4,8 +4,8 @@
 import { mkdtemp, rm, writeFile } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
+import { run, STRONGROOM, startServerProcess } from "@strongroom/testkit/processes";
 import test from "ava";
-import { run, STRONGROOM, startServerProcess } from "../../demo/processes.ts";
 import { startPostgres } from "../../peers/postgres.ts";
 import { hasPeers } from "../../peers/programs.ts";
 

@@ -5,8 +5,8 @@ import { mkdtemp, readFile, rm } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { fileURLToPath } from "node:url";
+import { run, STRONGROOM, startServerProcess } from "@strongroom/testkit/processes";
 import test from "ava";
-import { run, STRONGROOM, startServerProcess } from "../../demo/processes.ts";
 
 const ROOT = fileURLToPath(new URL("../..", import.meta.url));
 

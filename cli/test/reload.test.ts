@@ -5,8 +5,8 @@ import { mkdir, mkdtemp, readFile, rename, rm, writeFile } from "node:fs/promise
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { setTimeout as sleep } from "node:timers/promises";
+import { run, STRONGROOM, startServerProcess } from "@strongroom/testkit/processes";
 import test from "ava";
-import { run, STRONGROOM, startServerProcess } from "../../demo/processes.ts";
 
 const SECRET = "for the monitoring";
 

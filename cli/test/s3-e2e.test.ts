@@ -6,8 +6,8 @@ import { mkdir, mkdtemp, readFile, rm, writeFile } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { setTimeout as sleep } from "node:timers/promises";
+import { type Outcome, run, type ServerProcess, STRONGROOM, startServerProcess } from "@strongroom/testkit/processes";
 import test, { type ExecutionContext } from "ava";
-import { type Outcome, run, type ServerProcess, STRONGROOM, startServerProcess } from "../../demo/processes.ts";
 import { findPeer, hasPeers } from "../../peers/programs.ts";
 import { type S3Peer, startS3 } from "../../peers/s3.ts";
 

@@ -5,8 +5,8 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { setTimeout as sleep } from "node:timers/promises";
 import tls from "node:tls";
+import { run, type ServerProcess, STRONGROOM, startServerProcess } from "@strongroom/testkit/processes";
 import test, { type ExecutionContext } from "ava";
-import { run, type ServerProcess, STRONGROOM, startServerProcess } from "../../demo/processes.ts";
 import { Authority, type CertificateFiles } from "../../peers/certificates.ts";
 import { hasPeers } from "../../peers/programs.ts";
 

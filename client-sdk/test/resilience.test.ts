@@ -4,9 +4,9 @@ import { mkdir, mkdtemp, readdir, readlink, rm, stat, writeFile } from "node:fs/
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { setTimeout as sleep } from "node:timers/promises";
+import { type CuttingProxy, startCuttingProxy } from "@strongroom/testkit/cutting-proxy";
+import { run, type ServerProcess, STRONGROOM, startServerProcess } from "@strongroom/testkit/processes";
 import anyTest, { type ExecutionContext, type TestFn } from "ava";
-import { type CuttingProxy, startCuttingProxy } from "../../demo/cutting-proxy.ts";
-import { run, type ServerProcess, STRONGROOM, startServerProcess } from "../../demo/processes.ts";
 import type { Timings } from "../src/connection/timings.ts";
 import { type ClientOptions, StrongroomClient, type UploadProgress } from "../src/index.ts";
 import { chunked, ciphertext } from "./support/bytes.ts";

@@ -3,8 +3,8 @@ import { cp, mkdir, mkdtemp, readFile, rm } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { fileURLToPath } from "node:url";
+import { type Outcome, run } from "@strongroom/testkit/processes";
 import test from "ava";
-import { type Outcome, run } from "../../demo/processes.ts";
 import { findPeer, hasPeers } from "../../peers/programs.ts";
 import { parseOptions } from "../../server/src/options.ts";
 

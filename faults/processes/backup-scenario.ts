@@ -4,7 +4,7 @@ import { once } from "node:events";
 import { createReadStream } from "node:fs";
 import { mkdir, readFile, rm, writeFile } from "node:fs/promises";
 import { join } from "node:path";
-import { cleanEnvironment, endWithUs, run, type ServerProcess, STRONGROOM } from "../../demo/processes.ts";
+import { cleanEnvironment, endWithUs, run, type ServerProcess, STRONGROOM } from "@strongroom/testkit/processes";
 import { findPeer } from "../../peers/programs.ts";
 import { openpgpMessage } from "../../server/test/support/ciphertext.ts";
 import type { Random } from "../random.ts";

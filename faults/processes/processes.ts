@@ -1,7 +1,7 @@
 import { createHash } from "node:crypto";
 import { mkdtemp, rm, writeFile } from "node:fs/promises";
 import { join } from "node:path";
-import { run, STRONGROOM } from "../../demo/processes.ts";
+import { run, STRONGROOM } from "@strongroom/testkit/processes";
 import { temporaryRoot } from "../place.ts";
 import { Random } from "../random.ts";
 import type { Report } from "../report.ts";

@@ -1,5 +1,5 @@
 import { connect, createServer, type Server, type Socket } from "node:net";
-import { tieSockets } from "../../demo/tied-sockets.ts";
+import { tieSockets } from "@strongroom/testkit/tied-sockets";
 
 /** What the proxy does to connections. */
 export const PROXY_FAULTS = ["cut", "stall", "throttle", "truncate", "lose answers"] as const;

@@ -2,7 +2,7 @@ import { execFileSync } from "node:child_process";
 import { mkdirSync, readdirSync } from "node:fs";
 import { join } from "node:path";
 import { setTimeout as sleep } from "node:timers/promises";
-import { type ServerProcess, startServerProcess } from "../../demo/processes.ts";
+import { type ServerProcess, startServerProcess } from "@strongroom/testkit/processes";
 import { startPostgres } from "../../peers/postgres.ts";
 import { findPeer, requirePeer } from "../../peers/programs.ts";
 import { type S3PeerName, startS3 } from "../../peers/s3.ts";

@@ -1,8 +1,8 @@
+import { formatSize } from "@strongroom/protocol/sizes";
 import type { CommandIo } from "./admin-commands.ts";
 import { InstallationMismatchError } from "./app/installation.ts";
 import { type BlobStore, BlobStoreError } from "./app/ports/blob-store.ts";
 import { type CopiedObject, CopyRefusedError, copyStorage } from "./app/upkeep/copy-storage.ts";
-import { formatSize } from "./domain/sizes.ts";
 import { openStore } from "./open-store.ts";
 import { parseStorage, type StorageLocation } from "./storage-url.ts";
 

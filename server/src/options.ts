@@ -1,10 +1,10 @@
 import { resolve } from "node:path";
 import { pathToFileURL } from "node:url";
 import { parseArgs } from "node:util";
+import { formatDuration, formatSize, parseDuration, parseSize } from "@strongroom/protocol/sizes";
 import { parseAddressRange } from "./domain/addresses.ts";
 import { isPostgresUrl, type PostgresLocation, parsePostgresUrl } from "./domain/postgres-url.ts";
 import { parseRateLimit, type RateLimits } from "./domain/rate-limit.ts";
-import { formatDuration, formatSize, parseDuration, parseSize } from "./domain/sizes.ts";
 import { describeUrl, parseStorage, type StorageLocation } from "./storage-url.ts";
 
 /** An option as it is declared: the one source of parsing, help and documentation. */

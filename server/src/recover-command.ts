@@ -1,11 +1,12 @@
 /**
  * `strongroom recover`. The CLI loads this module only for it.
  */
+
+import { formatSize } from "@strongroom/protocol/sizes";
 import type { CommandIo } from "./admin-commands.ts";
 import { recover } from "./app/upkeep/recover.ts";
 import type { DataCommand } from "./command-options.ts";
 import { DATA_EXIT, jsonLine, requireStorage, runDataCommand } from "./data-command.ts";
-import { formatSize } from "./domain/sizes.ts";
 import { openStorage } from "./main.ts";
 import { openStore } from "./open-store.ts";
 

@@ -1,5 +1,5 @@
 import { isAbsolute, resolve } from "node:path";
-import { formatSize, parseSize } from "./domain/sizes.ts";
+import { formatSize, parseSize } from "@strongroom/protocol/sizes";
 
 /** Where objects are kept, as the storage URL says. */
 export type StorageLocation =

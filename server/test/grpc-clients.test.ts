@@ -5,8 +5,8 @@ import { mkdir, mkdtemp, readFile, rm, writeFile } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { fileURLToPath } from "node:url";
+import { run, type ServerProcess, STRONGROOM, startServerProcess } from "@strongroom/testkit/processes";
 import anyTest, { type ExecutionContext, type TestFn } from "ava";
-import { run, type ServerProcess, STRONGROOM, startServerProcess } from "../../demo/processes.ts";
 import { Authority } from "../../peers/certificates.ts";
 import { findPeer, hasPeers, requirePeer } from "../../peers/programs.ts";
 

@@ -5,8 +5,8 @@ import { join } from "node:path";
 import { createClient } from "@connectrpc/connect";
 import { createConnectTransport } from "@connectrpc/connect-node";
 import { SessionService } from "@strongroom/gen/strongroom/v1/session_service_pb";
+import { run, STRONGROOM, startServerProcess } from "@strongroom/testkit/processes";
 import test from "ava";
-import { run, STRONGROOM, startServerProcess } from "../../demo/processes.ts";
 import { bearer, reasonOf } from "./support/live-server.ts";
 
 const LOGINS = 400;

@@ -1,6 +1,6 @@
+import { ValueError } from "@strongroom/protocol/sizes";
 import test from "ava";
 import fc from "fast-check";
-import { ValueError } from "../src/domain/sizes.ts";
 import {
   isTimezone,
   lastFinishedWindow,

@@ -1,10 +1,10 @@
 import type { RetryEvent, UploadResult } from "@strongroom/client-sdk";
+import { EXIT, type ExitCode } from "@strongroom/command-line/exit-codes";
 import { requiredCollection } from "../collection-argument.ts";
 import type { CommandSpec, Invocation } from "../command.ts";
 import { DumpCommand } from "../dump-command.ts";
 import { ENCRYPTION_OPTIONS, encryptionFor } from "../encryption-choice.ts";
 import { UsageError } from "../errors.ts";
-import { EXIT, type ExitCode } from "../exit-codes.ts";
 import { formatBytes, formatDuration } from "../format.ts";
 import { described } from "../option-spec.ts";
 import { CONNECTION_OPTIONS, OPTIONS, OUTPUT_OPTIONS, SECRETS } from "../options.ts";

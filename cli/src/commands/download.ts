@@ -1,7 +1,7 @@
+import type { ExitCode } from "@strongroom/command-line/exit-codes";
 import { requiredCollection } from "../collection-argument.ts";
 import type { CommandSpec, Invocation } from "../command.ts";
 import { DECRYPTION_OPTIONS, decryptionFor } from "../decryption-choice.ts";
-import type { ExitCode } from "../exit-codes.ts";
 import { fetchVersion, type Target } from "../fetch-version.ts";
 import { described } from "../option-spec.ts";
 import { CONNECTION_OPTIONS, OPTIONS, OUTPUT_OPTIONS, SECRETS } from "../options.ts";

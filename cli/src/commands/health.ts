@@ -1,9 +1,9 @@
 import type { GetCollectionHealthResponse } from "@strongroom/client-sdk";
+import { EXIT, type ExitCode } from "@strongroom/command-line/exit-codes";
 import { requiredCollection } from "../collection-argument.ts";
 import type { CommandSpec, Invocation } from "../command.ts";
 import { type Context, type Sdk, secretFromEnv } from "../context.ts";
 import { UsageError } from "../errors.ts";
-import { EXIT, type ExitCode } from "../exit-codes.ts";
 import { formatAge, formatTime, toIso } from "../format.ts";
 import { readSecretFile } from "../input.ts";
 import type { OptionValues } from "../option-spec.ts";

@@ -1,9 +1,9 @@
 import { mkdir, open, rm, stat } from "node:fs/promises";
 import { basename, dirname, join } from "node:path";
+import { EXIT, type ExitCode } from "@strongroom/command-line/exit-codes";
 import type { CommandSpec, Invocation } from "../command.ts";
 import { givenPassphrase } from "../encryption-choice.ts";
 import { UsageError } from "../errors.ts";
-import { EXIT, type ExitCode } from "../exit-codes.ts";
 import { described, type OptionValues } from "../option-spec.ts";
 import { OPTIONS, OUTPUT_OPTIONS, SECRETS } from "../options.ts";
 

@@ -1,7 +1,7 @@
+import { EXIT, type ExitCode } from "@strongroom/command-line/exit-codes";
 import type { CommandSpec, Invocation } from "../command.ts";
 import { CredentialStore, writePrivateFile } from "../credentials.ts";
 import { UsageError } from "../errors.ts";
-import { EXIT, type ExitCode } from "../exit-codes.ts";
 import { formatTime, toIso } from "../format.ts";
 import { prompt } from "../input.ts";
 import { described } from "../option-spec.ts";

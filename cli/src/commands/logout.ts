@@ -1,6 +1,6 @@
+import { EXIT, type ExitCode } from "@strongroom/command-line/exit-codes";
 import type { CommandSpec, Invocation } from "../command.ts";
 import { CredentialStore } from "../credentials.ts";
-import { EXIT, type ExitCode } from "../exit-codes.ts";
 import { CONNECTION_OPTIONS, OUTPUT_OPTIONS, SECRETS } from "../options.ts";
 import { CALL, serverUrl, sessionKey, tokenPlace, withClient } from "../session.ts";
 

@@ -1,7 +1,7 @@
 import type { Collection, Version } from "@strongroom/client-sdk";
+import { EXIT, type ExitCode } from "@strongroom/command-line/exit-codes";
 import type { CommandSpec, Invocation } from "../command.ts";
 import type { Sdk } from "../context.ts";
-import { EXIT, type ExitCode } from "../exit-codes.ts";
 import { formatAge, formatBytes, formatTime } from "../format.ts";
 import { CONNECTION_OPTIONS, OUTPUT_OPTIONS, SECRETS } from "../options.ts";
 import { table } from "../output.ts";

@@ -1,7 +1,7 @@
 import type { Session, StrongroomClient } from "@strongroom/client-sdk";
+import { EXIT, type ExitCode } from "@strongroom/command-line/exit-codes";
 import type { CommandSpec, Invocation } from "../command.ts";
 import { CliError, UsageError } from "../errors.ts";
-import { EXIT, type ExitCode } from "../exit-codes.ts";
 import { formatAge, formatTime } from "../format.ts";
 import { CONNECTION_OPTIONS, OPTIONS, OUTPUT_OPTIONS, SECRETS } from "../options.ts";
 import { table } from "../output.ts";

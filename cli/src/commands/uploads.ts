@@ -1,8 +1,8 @@
 import type { StrongroomClient, Upload } from "@strongroom/client-sdk";
+import { EXIT, type ExitCode } from "@strongroom/command-line/exit-codes";
 import { requiredCollection } from "../collection-argument.ts";
 import type { CommandSpec, Invocation } from "../command.ts";
 import { CliError, UsageError } from "../errors.ts";
-import { EXIT, type ExitCode } from "../exit-codes.ts";
 import { formatAge, formatBytes, formatTime, toIso } from "../format.ts";
 import { CONNECTION_OPTIONS, OPTIONS, OUTPUT_OPTIONS, SECRETS } from "../options.ts";
 import { table } from "../output.ts";

@@ -1,6 +1,6 @@
 import type { Session } from "@strongroom/client-sdk";
+import { EXIT, type ExitCode } from "@strongroom/command-line/exit-codes";
 import type { CommandSpec, Invocation } from "../command.ts";
-import { EXIT, type ExitCode } from "../exit-codes.ts";
 import { formatTime } from "../format.ts";
 import { CONNECTION_OPTIONS, OUTPUT_OPTIONS, SECRETS } from "../options.ts";
 import { pairs } from "../output.ts";

@@ -1,5 +1,5 @@
 import { BlockList, isIP } from "node:net";
-import { quoted, ValueError } from "./sizes.ts";
+import { quoted, ValueError } from "@strongroom/protocol/sizes";
 
 /** IPv4 addresses mapped into IPv6 (RFC 4291, section 2.5.5.2). */
 const MAPPED_PREFIX = 96;

@@ -1,5 +1,5 @@
+import { formatDuration, formatSize } from "@strongroom/protocol/sizes";
 import type { CollectionSpec } from "./objects.ts";
-import { formatDuration, formatSize } from "./sizes.ts";
 import { lastFinishedWindow, openWindow } from "./window.ts";
 
 /** How a check ended; `warning` means that backups still work. */

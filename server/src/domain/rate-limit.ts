@@ -1,5 +1,5 @@
 import { isIP } from "node:net";
-import { formatDuration, parseDuration, quoted, ValueError } from "./sizes.ts";
+import { formatDuration, parseDuration, quoted, ValueError } from "@strongroom/protocol/sizes";
 
 /** A token bucket: at most `count` at once, and `count` again over each `perMs`. */
 export interface RateLimit {

@@ -1,5 +1,5 @@
+import { parseDuration, quoted, ValueError } from "@strongroom/protocol/sizes";
 import { Cron } from "croner";
-import { parseDuration, quoted, ValueError } from "./sizes.ts";
 
 /** A time in which uploads may begin. */
 export interface UploadWindow {

@@ -1,4 +1,4 @@
-import { quoted, ValueError } from "../domain/sizes.ts";
+import { quoted, ValueError } from "@strongroom/protocol/sizes";
 
 /** Names of users, access keys and organizations. A `$` divides user and access key in a login, so none contains it. */
 const LOGIN_NAME = /^[A-Za-z0-9][A-Za-z0-9@._-]{0,252}$/;

@@ -1,5 +1,5 @@
+import { quoted, ValueError } from "@strongroom/protocol/sizes";
 import { type Document, isAlias, isMap, isScalar, isSeq, type LineCounter, type Node, type YAMLMap } from "yaml";
-import { quoted, ValueError } from "../domain/sizes.ts";
 import { suggestion } from "./names.ts";
 import type { Findings, Place } from "./problem.ts";
 

@@ -1,4 +1,4 @@
-import { ValueError } from "../domain/sizes.ts";
+import { ValueError } from "@strongroom/protocol/sizes";
 
 /** Bounds of argon2id parameters: a hash in the configuration must not let a login take the server's memory or minutes of its time. */
 const MAX_MEMORY_KIB = 1024 * 1024;

@@ -1,5 +1,5 @@
+import { ValueError } from "@strongroom/protocol/sizes";
 import type { PublicKey } from "openpgp";
-import { ValueError } from "../domain/sizes.ts";
 
 const EXPECTED =
   "expected an armored OpenPGP public key (-----BEGIN PGP PUBLIC KEY BLOCK-----, from `gpg --armor --export`)";

@@ -1,5 +1,5 @@
+import { quoted } from "@strongroom/protocol/sizes";
 import { ROLES, type Role } from "../domain/objects.ts";
-import { quoted } from "../domain/sizes.ts";
 import { suggestion } from "./names.ts";
 import type { ValueNode } from "./node.ts";
 

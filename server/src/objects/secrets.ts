@@ -1,4 +1,4 @@
-import { quoted, ValueError } from "../domain/sizes.ts";
+import { quoted, ValueError } from "@strongroom/protocol/sizes";
 import type { ConfigObject } from "./document.ts";
 import { suggestion } from "./names.ts";
 import type { ObjectNode, ValueNode } from "./node.ts";

@@ -1,6 +1,6 @@
 import { mkdir, readdir, rm, writeFile } from "node:fs/promises";
 import { dirname, join } from "node:path";
-import { formatSize, parseSize, ValueError } from "../../domain/sizes.ts";
+import { formatSize, parseSize, ValueError } from "@strongroom/protocol/sizes";
 
 /** Limits of the first collection, in the form of the configuration. */
 export interface InitialLimits {

@@ -1,8 +1,8 @@
+import { formatSize } from "@strongroom/protocol/sizes";
 import { DomainError } from "../../domain/errors.ts";
 import type { CollectionSpec } from "../../domain/objects.ts";
 import { allowance } from "../../domain/quota.ts";
 import { isRemovalBlocked } from "../../domain/rotation.ts";
-import { formatSize } from "../../domain/sizes.ts";
 import type { ConfigSource } from "../ports/config-source.ts";
 import type { CollectionRow, Transaction, UploadRow } from "../ports/database.ts";
 import type { UploadSettings } from "../settings.ts";

@@ -8,7 +8,7 @@ import {
   parseDuration,
   parseSize,
   ValueError,
-} from "../src/domain/sizes.ts";
+} from "../src/sizes.ts";
 
 const sizes: [string | number, bigint][] = [
   ["500", 500n],
