@@ -1,7 +1,7 @@
 import { readdir, readFile } from "node:fs/promises";
-import { posix } from "node:path";
 import { fileURLToPath } from "node:url";
 import test from "ava";
+import { type Import, importedFile, importsOf } from "./support/imports.ts";
 
 /*
  * The directions of imports of docs/architecture: protocol, framing <- domain <- objects <- app <- adapters, transport <- main; the generated code only for transport,
@@ -12,32 +12,6 @@ const ROOT = fileURLToPath(new URL("../../", import.meta.url));
 
 /** Folders that are walked. Tests and scripts may import what they need. */
 const SOURCES = ["protocol/src", "framing/src", "server/src", "client-sdk/src", "command-line/src", "cli/src"] as const;
-
-/** One import of a file. */
-interface Import {
-  readonly specifier: string;
-  /** `type` for imports that are gone when the program runs. */
-  readonly kind: "static" | "type" | "dynamic";
-}
-
-/** The import, export-from and dynamic import statements of a source. A simple reading: statements begin a line, as the formatter has them. */
-function importsOf(source: string): Import[] {
-  const code = source.replace(/^\s*(?:\/\/|\/?\*).*$/gm, "");
-  const found: Import[] = [];
-  const statements =
-    /^[ \t]*(?:import|export)\s+(type\s)?[\w$*{}\s,]*?\s*from\s*["']([^"']+)["']|^[ \t]*import\s*["']([^"']+)["']/gm;
-  for (const [, type, from, bare] of code.matchAll(statements)) {
-    found.push({ specifier: from ?? bare ?? "", kind: type === undefined ? "static" : "type" });
-  }
-  for (const [, type, literal] of code.matchAll(/(typeof\s+)?\bimport\s*\(\s*(?:["'`]([^"'`]*)["'`])?/g)) {
-    // Without a literal the specifier is computed, which no rule allows.
-    found.push({ specifier: literal ?? "(computed)", kind: type === undefined ? "dynamic" : "type" });
-  }
-  for (const [, literal] of code.matchAll(/(?<!\.)\brequire\s*\(\s*["'`]([^"'`]*)["'`]/g)) {
-    found.push({ specifier: literal ?? "", kind: "static" });
-  }
-  return found;
-}
 
 /** Part of the program that a file belongs to: `domain`, `adapters/postgres`, `cli` ... The server's own files beside its folders are `main`. */
 function partOf(file: string): string {
@@ -54,15 +28,9 @@ function targetOf(
   specifier: string,
 ): { readonly part?: string; readonly path?: string; readonly vendor?: string } {
   if (specifier.startsWith("node:")) return { part: "node:" };
-  if (specifier.startsWith(".")) {
-    const path = posix.join(posix.dirname(file), specifier);
-    return { part: partOf(path), path };
-  }
-  const [scope, name, ...rest] = specifier.split("/");
-  if (scope === "@strongroom") {
-    const path = `${name}/src/${rest.length === 0 ? "index" : rest.join("/")}.ts`;
-    return { part: name === "server" ? partOf(path) : (name ?? ""), path };
-  }
+  const path = importedFile(file, specifier);
+  if (path !== undefined) return { part: partOf(path), path };
+  const [scope, name] = specifier.split("/");
   return { vendor: specifier.startsWith("@") ? `${scope}/${name}` : (scope ?? "") };
 }
 
@@ -332,6 +300,23 @@ const bad: [file: string, source: string, problem: RegExp][] = [
   ["cli/src/a.ts", 'import { x } from "@strongroom/gen/a_pb";', /cli must not import gen/],
   ["cli/src/a.ts", 'import { x } from "@strongroom/framing";', /cli must not import framing/],
   ["cli/src/a.ts", 'import { x } from "../../client-sdk/src/a.ts";', /another workspace goes by its name/],
+  ...["protocol", "framing", "server/domain", "server/app", "server", "client-sdk", "command-line", "cli"].map(
+    (place): [string, string, RegExp] => {
+      const [workspace, ...folder] = place.split("/");
+      return [
+        [workspace, "src", ...folder, "a.ts"].join("/"),
+        'import { run } from "@strongroom/testkit/processes";',
+        / must not import testkit$/,
+      ];
+    },
+  ),
+  [
+    "server/src/adapters/s3/a.ts",
+    'import type { X } from "@strongroom/testkit/a";',
+    /adapters must not import testkit/,
+  ],
+  ["cli/src/a.ts", 'const x = await import("@strongroom/testkit/a");', /cli must not import testkit/],
+  ["cli/src/a.ts", 'import { x } from "../../testkit/src/a.ts";', /another workspace goes by its name/],
   ["cli/src/a.ts", 'import { x } from "openpgp";', /only objects and client-sdk may import openpgp/],
 ];
 
