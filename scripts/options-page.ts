@@ -4,7 +4,7 @@ import { fileURLToPath } from "node:url";
 import { COMMANDS } from "../cli/src/commands/index.ts";
 import { envName, type OptionSpec } from "../cli/src/option-spec.ts";
 import { SECRETS } from "../cli/src/options.ts";
-import { environmentName, OPTION_DECLARATIONS, type OptionDeclaration } from "../server/src/options.ts";
+import { environmentName, OPTION_DECLARATIONS, type OptionDeclaration } from "../server/src/commands/options.ts";
 
 /** Where the page is. */
 export const OPTIONS_PAGE = fileURLToPath(new URL("../docs/options.md", import.meta.url));

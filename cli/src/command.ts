@@ -1,7 +1,7 @@
 import type { ExitCode } from "@strongroom/command-line/exit-codes";
 import type { Context } from "./context.ts";
 import type { OptionSpec, OptionValues, SecretSpec } from "./option-spec.ts";
-import type { Output } from "./output.ts";
+import type { Output } from "./terminal/output.ts";
 
 /** What a command is run with. */
 export interface Invocation {

@@ -2,8 +2,8 @@ import type { Decryption, Version } from "@strongroom/client-sdk";
 import type { Context, Sdk } from "./context.ts";
 import { givenPassphrase, programFor } from "./encryption-choice.ts";
 import { UsageError } from "./errors.ts";
-import { readInputFile } from "./input.ts";
-import { ageIdentities, isProtectedIdentity, isWholeIdentity, keyKind } from "./key-files.ts";
+import { readInputFile } from "./files/input-files.ts";
+import { ageIdentities, isProtectedIdentity, isWholeIdentity, keyKind } from "./files/key-files.ts";
 import type { OptionValues } from "./option-spec.ts";
 import { OPTIONS } from "./options.ts";
 

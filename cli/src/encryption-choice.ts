@@ -2,8 +2,15 @@ import type { Encryption } from "@strongroom/client-sdk";
 import type { Context } from "./context.ts";
 import { secretFromEnv } from "./context.ts";
 import { UsageError } from "./errors.ts";
-import { readInputFile, readSecretFile } from "./input.ts";
-import { ageIdentities, ageRecipients, foreignLine, isAgeRecipient, isWholeIdentity, keyKind } from "./key-files.ts";
+import { readInputFile, readSecretFile } from "./files/input-files.ts";
+import {
+  ageIdentities,
+  ageRecipients,
+  foreignLine,
+  isAgeRecipient,
+  isWholeIdentity,
+  keyKind,
+} from "./files/key-files.ts";
 import { longFlag, type OptionSpec, type OptionValues } from "./option-spec.ts";
 import { OPTIONS, SECRETS } from "./options.ts";
 

@@ -1,6 +1,6 @@
 import type { StrongroomError } from "@strongroom/client-sdk";
 import { EXIT, type ExitCode } from "@strongroom/command-line/exit-codes";
-import { formatBytes, formatDuration, formatTime } from "./format.ts";
+import { formatBytes, formatDuration, formatTime } from "./terminal/format.ts";
 
 type Sdk = typeof import("@strongroom/client-sdk");
 

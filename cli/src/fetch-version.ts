@@ -1,17 +1,17 @@
 import type { Decryption, DownloadResult, RetryEvent, Version } from "@strongroom/client-sdk";
 import { EXIT, type ExitCode } from "@strongroom/command-line/exit-codes";
 import type { Invocation } from "./command.ts";
-import { CommandDestination } from "./command-destination.ts";
 import type { Sdk } from "./context.ts";
 import { checkFits } from "./decryption-choice.ts";
 import { type Destination, StdoutDestination, writeAll } from "./destination.ts";
-import { FileDestination, safeFilename } from "./file-destination.ts";
-import { formatBytes, formatDuration } from "./format.ts";
+import { FileDestination, safeFilename } from "./files/file-destination.ts";
 import { OPTIONS } from "./options.ts";
-import { formatRate, Progress, RateMeter } from "./progress.ts";
-import { enumWord, versionReport } from "./reports.ts";
-import { withClient } from "./session.ts";
-import { interruptible } from "./signals.ts";
+import { CommandDestination } from "./processes/command-destination.ts";
+import { interruptible } from "./processes/signals.ts";
+import { withClient } from "./session/session.ts";
+import { formatBytes, formatDuration } from "./terminal/format.ts";
+import { formatRate, Progress, RateMeter } from "./terminal/progress.ts";
+import { enumWord, versionReport } from "./terminal/reports.ts";
 
 /** Where a version is to go. */
 export type Target =

@@ -1,5 +1,5 @@
-import { parseDuration, parseSize } from "./format.ts";
 import { choice, flag, list, parsed, type SecretSpec, text } from "./option-spec.ts";
+import { parseDuration, parseSize } from "./terminal/format.ts";
 
 /** Every option of every command, declared once. `STRONGROOM_*` names and `--help` follow from this table. */
 export const OPTIONS = {

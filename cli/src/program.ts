@@ -4,11 +4,11 @@ import type { CommandSpec } from "./command.ts";
 import { COMMANDS } from "./commands/index.ts";
 import type { Context } from "./context.ts";
 import { explain } from "./errors.ts";
-import { printable } from "./format.ts";
 import { OptionValues, toCommanderOption } from "./option-spec.ts";
 import { OPTIONS, OUTPUT_OPTIONS } from "./options.ts";
-import { Output } from "./output.ts";
-import { serverUrl } from "./session.ts";
+import { serverUrl } from "./session/session.ts";
+import { printable } from "./terminal/format.ts";
+import { Output } from "./terminal/output.ts";
 import { programVersion } from "./version.ts";
 
 const PROGRAM_OPTIONS = [OPTIONS.url, ...OUTPUT_OPTIONS] as const;

@@ -3,12 +3,12 @@ import { CliError } from "./errors.ts";
 
 /** The parts of the server that have commands. Loaded when they are run, so that client commands never load the server. */
 const PARTS = {
-  main: () => import("@strongroom/server/main"),
-  "sweep-command": () => import("@strongroom/server/sweep-command"),
-  "verify-command": () => import("@strongroom/server/verify-command"),
-  "recover-command": () => import("@strongroom/server/recover-command"),
-  "admin-commands": () => import("@strongroom/server/admin-commands"),
-  "copy-storage-command": () => import("@strongroom/server/copy-storage-command"),
+  serve: () => import("@strongroom/server/commands/serve"),
+  sweep: () => import("@strongroom/server/commands/sweep"),
+  verify: () => import("@strongroom/server/commands/verify"),
+  recover: () => import("@strongroom/server/commands/recover"),
+  configuration: () => import("@strongroom/server/commands/configuration"),
+  "copy-storage": () => import("@strongroom/server/commands/copy-storage"),
 } as const;
 
 /**

@@ -3,7 +3,7 @@ import { join } from "node:path";
 import { Readable } from "node:stream";
 import { AuthenticationError, HealthStatus, NotFoundError, UnavailableError } from "@strongroom/client-sdk";
 import test from "ava";
-import { CredentialStore } from "../src/credentials.ts";
+import { CredentialStore } from "../src/files/credentials.ts";
 import { testContext } from "./support/context.ts";
 import { at, collection, fakeSdk, LOGGED_IN, session, version } from "./support/fake-sdk.ts";
 

@@ -1,8 +1,8 @@
 import { chmod, mkdir, readdir, readFile, stat, writeFile } from "node:fs/promises";
 import { dirname, join } from "node:path";
 import test from "ava";
-import { CredentialStore, configDirectory, type StoredSession, writePrivateFile } from "../src/credentials.ts";
 import { UsageError } from "../src/errors.ts";
+import { CredentialStore, configDirectory, type StoredSession, writePrivateFile } from "../src/files/credentials.ts";
 import { temporaryFolder } from "./support/context.ts";
 
 const session = (user: string): StoredSession => ({

@@ -4,7 +4,7 @@ import test, { type ExecutionContext } from "ava";
 import { DECRYPTION_OPTIONS, decryptionFor } from "../src/decryption-choice.ts";
 import { ENCRYPTION_OPTIONS, encryptionFor } from "../src/encryption-choice.ts";
 import { UsageError } from "../src/errors.ts";
-import { keyKind } from "../src/key-files.ts";
+import { keyKind } from "../src/files/key-files.ts";
 import { OptionValues } from "../src/option-spec.ts";
 import { temporaryFolder } from "./support/context.ts";
 

@@ -1,7 +1,7 @@
 import { mkdir, readdir, readFile, stat, symlink, writeFile } from "node:fs/promises";
 import { join } from "node:path";
 import test from "ava";
-import { keyKind } from "../src/key-files.ts";
+import { keyKind } from "../src/files/key-files.ts";
 import { temporaryFolder, testContext } from "./support/context.ts";
 import { hasGpg } from "./support/gpg.ts";
 import { PROGRAM, runProcess } from "./support/process.ts";

@@ -1,8 +1,8 @@
 import test from "ava";
 import { storedLine } from "../src/commands/backup.ts";
-import { formatAge, formatBytes, formatDuration, parseDuration, parseSize, printable } from "../src/format.ts";
-import { Output, pairs, table, toJson } from "../src/output.ts";
-import { formatRate, Progress, RateMeter } from "../src/progress.ts";
+import { formatAge, formatBytes, formatDuration, parseDuration, parseSize, printable } from "../src/terminal/format.ts";
+import { Output, pairs, table, toJson } from "../src/terminal/output.ts";
+import { formatRate, Progress, RateMeter } from "../src/terminal/progress.ts";
 import { Recorder } from "./support/context.ts";
 import { at, version } from "./support/fake-sdk.ts";
 

@@ -11,7 +11,7 @@ import {
   type Version,
 } from "@strongroom/client-sdk";
 import test, { type ExecutionContext } from "ava";
-import { FileDestination } from "../src/file-destination.ts";
+import { FileDestination } from "../src/files/file-destination.ts";
 import { type Choices, temporaryFolder, testContext, untilGone } from "./support/context.ts";
 import { fakeSdk, LOGGED_IN, version } from "./support/fake-sdk.ts";
 

@@ -1,12 +1,12 @@
 import { rm, writeFile } from "node:fs/promises";
 import { join } from "node:path";
 import test from "ava";
-import { CredentialStore } from "../src/credentials.ts";
 import { NotLoggedInError, UsageError } from "../src/errors.ts";
+import { CredentialStore } from "../src/files/credentials.ts";
 import { OptionValues } from "../src/option-spec.ts";
 import { CONNECTION_OPTIONS } from "../src/options.ts";
-import { RefreshingToken, tokenLife } from "../src/refreshing-token.ts";
-import { isUnprotected, normalizeUrl, serverUrl, sessionKey, tokenPlace, withClient } from "../src/session.ts";
+import { RefreshingToken, tokenLife } from "../src/session/refreshing-token.ts";
+import { isUnprotected, normalizeUrl, serverUrl, sessionKey, tokenPlace, withClient } from "../src/session/session.ts";
 import { testContext } from "./support/context.ts";
 import { at, fakeSdk, session } from "./support/fake-sdk.ts";
 

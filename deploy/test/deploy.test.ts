@@ -6,7 +6,7 @@ import { fileURLToPath } from "node:url";
 import { type Outcome, run } from "@strongroom/testkit/processes";
 import test from "ava";
 import { findPeer, hasPeers } from "../../peers/programs.ts";
-import { parseOptions } from "../../server/src/options.ts";
+import { parseOptions } from "../../server/src/commands/options.ts";
 
 const ROOT = fileURLToPath(new URL("../../", import.meta.url));
 const DEPLOY = join(ROOT, "deploy");

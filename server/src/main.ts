@@ -3,13 +3,16 @@
  */
 import { createHash, randomUUID } from "node:crypto";
 import { readFile } from "node:fs/promises";
-import { destination, type Logger, pino } from "pino";
+import type { Logger } from "pino";
 import { Argon2Hasher } from "./adapters/argon2/argon2-hasher.ts";
 import { ConfigFilesSource } from "./adapters/config-files/source.ts";
 import { JoseSigner } from "./adapters/jose/jose-signer.ts";
+import { MeasuredBlobStore } from "./adapters/measured/measured-blob-store.ts";
+import { measuredDatabase } from "./adapters/measured/measured-database.ts";
 import { openPglite } from "./adapters/pglite/pglite.ts";
 import { openPostgres } from "./adapters/postgres/postgres.ts";
-import { type CertificateFacts, TlsFiles } from "./adapters/tls-files/tls-files.ts";
+import type { CertificateFacts, TlsFiles } from "./adapters/tls-files/tls-files.ts";
+import { collectionFigures } from "./app/collections/figures.ts";
 import { checkInstallation } from "./app/installation.ts";
 import type { BlobStore } from "./app/ports/blob-store.ts";
 import type { ConfigSource } from "./app/ports/config-source.ts";
@@ -17,17 +20,20 @@ import type { Database } from "./app/ports/database.ts";
 import type { PasswordHasher } from "./app/ports/passwords.ts";
 import type { TokenSigner } from "./app/ports/tokens.ts";
 import { LoginBudget } from "./app/sessions/budgets.ts";
+import type { Log } from "./app/settings.ts";
 import { DEFAULT_UPLOAD_SETTINGS, type UploadSettings } from "./app/settings.ts";
+import { Readiness } from "./app/upkeep/readiness.ts";
 import { Sweeper } from "./app/upkeep/sweeper.ts";
 import { type VerificationPlan, Verifier } from "./app/upkeep/verifier.ts";
 import { SegmentAttempts } from "./app/uploads/segment-attempts.ts";
 import { AddressSet } from "./domain/addresses.ts";
 import type { RateLimits } from "./domain/rate-limit.ts";
-import { monitored, secretDigest } from "./monitoring.ts";
 import { formatProblem } from "./objects/problem.ts";
 import { openStore } from "./open-store.ts";
-import { type DatabaseLocation, parseOptions, type ServerOptions, serveHelp, UsageError } from "./options.ts";
+import type { DatabaseLocation, ServerOptions } from "./server-options.ts";
+import type { Monitoring } from "./transport/http-endpoints.ts";
 import { type Listener, listen } from "./transport/listener.ts";
+import { Metrics } from "./transport/metrics.ts";
 import { requestHandler } from "./transport/router.ts";
 import { ServingState, shuttingDown } from "./transport/serving-state.ts";
 
@@ -211,82 +217,42 @@ export async function openStorage(
   }
 }
 
-/**
- * `strongroom serve`: runs until SIGTERM or SIGINT.
- * @returns the exit code: 0 after a graceful stop, 1 when it could not start, 2 for wrong options.
- */
-export async function serve(
-  args: readonly string[],
-  env: Readonly<Record<string, string | undefined>>,
-): Promise<number> {
-  let options: ServerOptions | "help";
-  try {
-    options = parseOptions(args, env);
-  } catch (error) {
-    if (!(error instanceof UsageError)) throw error;
-    process.stderr.write(`strongroom serve: ${error.message}\n`);
-    return 2;
-  }
-  if (options === "help") {
-    process.stdout.write(serveHelp());
-    return 0;
-  }
-  const log = pino({ level: options.logLevel, base: { service: "strongroom" } }, destination({ dest: 2, sync: false }));
-  let server: RunningServer;
-  // From the start on, since without a handler the signal would end the process.
-  let reload = () => {};
-  process.on("SIGHUP", () => reload());
-  try {
-    const tls = options.tls === undefined ? undefined : await TlsFiles.open(options.tls);
-    const parts = await openParts(options, log);
-    parts.config.watch({ pollMs: options.configPollMs, log });
-    reload = () => void parts.config.reload(true);
-    try {
-      server = await startServer(parts, options.host, options.port, { tls, trustedProxies: options.trustedProxies });
-    } catch (error) {
-      await parts.config.close();
-      await parts.store.close();
-      await parts.database.close();
-      throw error;
-    }
-  } catch (error) {
-    log.flush();
-    process.stderr.write(`strongroom serve: cannot start: ${startupMessage(error, options)}\n`);
-    return 1;
-  }
-  // Before anybody is told that it runs, and may stop it.
-  const stopping = stopSignal();
-  process.stdout.write(`Strongroom listens on ${server.url}\n`);
-  log.info({ url: server.url }, "listening");
-  const signal = await stopping;
-  log.info({ signal, grace_ms: options.shutdownGraceMs }, "stopping: running calls may end, new uploads are refused");
-  try {
-    await server.stop(options.shutdownGraceMs);
-    log.info({}, "stopped");
-  } finally {
-    log.flush();
-  }
-  return 0;
+/** The parts that monitoring looks at. */
+export interface MonitoredParts {
+  readonly database: Database;
+  readonly store: BlobStore;
+  readonly config: ConfigSource;
+  readonly log: Log;
+  /** SHA-256 of the monitoring secret in hexadecimal. */
+  readonly monitoringSecretSha256?: string | undefined;
 }
 
-async function stopSignal(): Promise<NodeJS.Signals> {
-  const signals = ["SIGTERM", "SIGINT"] as const;
-  return await new Promise((resolve) => {
-    const stop = (signal: NodeJS.Signals) => {
-      // A second signal ends the process at once, as without a handler.
-      for (const each of signals) process.off(each, stop);
-      resolve(signal);
-    };
-    for (const each of signals) process.on(each, stop);
-  });
+/** Store and database to be used instead, and what the rest of the server tells and asks. */
+export interface ServerMonitoring {
+  readonly database: Database;
+  readonly store: BlobStore;
+  readonly metrics: Metrics | undefined;
+  readonly readiness: Readiness;
+  readonly monitoring: Omit<Monitoring, "stopping" | "take">;
 }
 
-function startupMessage(error: unknown, options: ServerOptions): string {
-  const code = (error as NodeJS.ErrnoException).code;
-  if (code === "EADDRINUSE")
-    return `${options.host}:${options.port} is in use by another program; choose another with --listen`;
-  if (code === "EACCES" && (error as NodeJS.ErrnoException).syscall === "listen") {
-    return `no permission to listen on ${options.host}:${options.port}; choose a port above 1023`;
-  }
-  return error instanceof Error ? error.message : String(error);
+/** Puts measuring around store and database, if anybody can read what is measured. */
+export function monitored(parts: MonitoredParts, newId: () => string): ServerMonitoring {
+  const { config, log, monitoringSecretSha256: secretSha256 } = parts;
+  const metrics =
+    secretSha256 === undefined
+      ? undefined
+      : new Metrics({ figures: async () => await collectionFigures(parts), config });
+  const database = metrics === undefined ? parts.database : measuredDatabase(parts.database, metrics.databaseFailed);
+  const store = metrics === undefined ? parts.store : new MeasuredBlobStore(parts.store, metrics.stored);
+  const readiness = new Readiness({ database, store, config, log, newId });
+  const ready = async () => await readiness.check();
+  return { database, store, metrics, readiness, monitoring: { secretSha256, ready, metrics } };
+}
+
+/** SHA-256 in hexadecimal of the secret in a file's text, without the end of its line. @throws Error when it is empty */
+export function secretDigest(text: string): string {
+  const secret = text.replace(/\r?\n$/, "");
+  if (secret === "") throw new Error("the file of --monitoring-secret-file is empty");
+  return createHash("sha256").update(secret).digest("hex");
 }

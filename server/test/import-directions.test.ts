@@ -4,7 +4,7 @@ import test from "ava";
 import { type Import, importedFile, importsOf } from "./support/imports.ts";
 
 /*
- * The directions of imports of docs/architecture: protocol, framing <- domain <- objects <- app <- adapters, transport <- main; the generated code only for transport,
+ * The directions of imports of docs/architecture: protocol, framing <- domain <- objects <- app <- adapters, transport <- main <- commands; the generated code only for transport,
  * SDK and benchmarks; every vendor only in its own adapters; the CLI over the SDK, and the server loaded lazily.
  */
 
@@ -17,7 +17,7 @@ const SOURCES = ["protocol/src", "framing/src", "server/src", "client-sdk/src", 
 function partOf(file: string): string {
   const [workspace, , folder, adapter, ...rest] = file.split("/");
   if (workspace !== "server") return workspace ?? "";
-  if (folder === "options.ts" || folder === "storage-url.ts") return "options";
+  if (folder === "server-options.ts" || folder === "storage-url.ts") return "options";
   if (adapter === undefined) return "main";
   return folder === "adapters" && rest.length > 0 ? `adapters/${adapter}` : (folder ?? "");
 }
@@ -45,6 +45,7 @@ const PARTS: Readonly<Record<string, readonly string[]>> = {
   transport: ["app", "domain", "protocol", "framing", "gen", "node:"],
   options: ["domain", "protocol", "node:"],
   main: ["options", "transport", "adapters", "app", "objects", "domain", "protocol", "node:"],
+  commands: ["main", "options", "adapters", "app", "objects", "domain", "command-line", "protocol", "node:"],
   "client-sdk": ["protocol", "framing", "gen", "node:"],
   "command-line": ["protocol", "node:"],
   cli: ["client-sdk", "command-line", "protocol", "node:"],
@@ -76,7 +77,7 @@ const VENDORS: Readonly<Record<string, readonly string[]>> = {
   "@azure/": ["adapters/azure"],
   "@kubernetes/": ["adapters/kubernetes"],
   croner: ["domain"],
-  pino: ["main"],
+  pino: ["main", "commands"],
   "prom-client": ["transport"],
   "@bufbuild/protobuf": ["transport", "client-sdk"],
   "@connectrpc/connect": ["transport", "client-sdk"],
@@ -273,10 +274,10 @@ const bad: [file: string, source: string, problem: RegExp][] = [
   ["server/src/app/a.ts", 'import { x } from "../transport/b.ts";', /app must not import transport/],
   ["server/src/app/a.ts", 'import { x } from "@strongroom/gen/a_pb";', /app must not import gen/],
   ["server/src/app/a.ts", 'import { x } from "@connectrpc/connect";', /only transport and client-sdk may/],
-  ["server/src/app/a.ts", 'import { x } from "../options.ts";', /app must not import options/],
+  ["server/src/app/a.ts", 'import { x } from "../server-options.ts";', /app must not import options/],
   ["server/src/transport/a.ts", 'import { x } from "../adapters/jose/b.ts";', /transport must not import adapters/],
   ["server/src/transport/a.ts", 'import { x } from "../main.ts";', /transport must not import main/],
-  ["server/src/transport/a.ts", 'import { x } from "../options.ts";', /transport must not import options/],
+  ["server/src/transport/a.ts", 'import { x } from "../server-options.ts";', /transport must not import options/],
   ["server/src/adapters/jose/a.ts", 'import { x } from "../../transport/b.ts";', /adapters must not import transport/],
   ["server/src/adapters/jose/a.ts", 'import { x } from "../argon2/b.ts";', /the pair jose -> argon2 is not/],
   ["server/src/adapters/postgres/a.ts", 'import { x } from "../pglite/b.ts";', /the pair postgres -> pglite is not/],
@@ -285,6 +286,8 @@ const bad: [file: string, source: string, problem: RegExp][] = [
   ["server/src/adapters/memory/a.ts", 'import { S3Client } from "@aws-sdk/client-s3";', /only adapters\/s3 may/],
   ["server/src/adapters/memory/a.ts", 'import { x } from "left-pad";', /no place in the table of vendors/],
   ["server/src/adapters/memory/a.ts", "const x = await import(name);", /no place in the table/],
+  ["server/src/main.ts", 'import { x } from "./commands/serve.ts";', /main must not import commands/],
+  ["server/src/commands/serve.ts", 'import { x } from "../transport/b.ts";', /commands must not import transport/],
   ["server/src/main.ts", 'import { x } from "@strongroom/client-sdk";', /main must not import client-sdk/],
   ["client-sdk/src/a.ts", 'import { x } from "@strongroom/server/domain/quota";', /client-sdk must not import domain/],
   [
@@ -337,7 +340,7 @@ const good: [file: string, source: string][] = [
   ["server/src/adapters/s3/a.ts", 'import { S3Client } from "@aws-sdk/client-s3";'],
   ["server/src/adapters/s3/deep/a.ts", 'import { x } from "../b.ts";'],
   ["server/src/transport/a.ts", 'import { x } from "@strongroom/gen/strongroom/v1/resources_pb";'],
-  ["server/src/main.ts", 'import { x } from "./adapters/jose/b.ts";\nimport { y } from "./options.ts";'],
+  ["server/src/main.ts", 'import { x } from "./adapters/jose/b.ts";\nimport { y } from "./server-options.ts";'],
   ["client-sdk/src/a.ts", 'import { x } from "@strongroom/gen/strongroom/v1/resources_pb";'],
   ["cli/src/a.ts", 'import { x } from "@strongroom/client-sdk";'],
   ["cli/src/server-modules.ts", "const x = await import(`@strongroom/server/${part}`);"],

@@ -6,10 +6,10 @@ import {
   OPTION_DECLARATIONS,
   type OptionDeclaration,
   parseOptions,
-  type ServerOptions,
   serveHelp,
   UsageError,
-} from "../src/options.ts";
+} from "../src/commands/options.ts";
+import type { ServerOptions } from "../src/server-options.ts";
 
 type Env = Record<string, string | undefined>;
 

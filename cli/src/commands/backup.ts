@@ -2,17 +2,17 @@ import type { RetryEvent, UploadResult } from "@strongroom/client-sdk";
 import { EXIT, type ExitCode } from "@strongroom/command-line/exit-codes";
 import { requiredCollection } from "../collection-argument.ts";
 import type { CommandSpec, Invocation } from "../command.ts";
-import { DumpCommand } from "../dump-command.ts";
 import { ENCRYPTION_OPTIONS, encryptionFor } from "../encryption-choice.ts";
 import { UsageError } from "../errors.ts";
-import { formatBytes, formatDuration } from "../format.ts";
 import { described } from "../option-spec.ts";
 import { CONNECTION_OPTIONS, OPTIONS, OUTPUT_OPTIONS, SECRETS } from "../options.ts";
-import type { Output } from "../output.ts";
-import { formatRate, Progress, RateMeter } from "../progress.ts";
-import { versionReport } from "../reports.ts";
-import { type Connection, withClient } from "../session.ts";
-import { interruptible } from "../signals.ts";
+import { DumpCommand } from "../processes/dump-command.ts";
+import { interruptible } from "../processes/signals.ts";
+import { type Connection, withClient } from "../session/session.ts";
+import { formatBytes, formatDuration } from "../terminal/format.ts";
+import type { Output } from "../terminal/output.ts";
+import { formatRate, Progress, RateMeter } from "../terminal/progress.ts";
+import { versionReport } from "../terminal/reports.ts";
 import { programName } from "../version.ts";
 
 const command = described(

@@ -16,7 +16,7 @@ export const checkConfig: CommandSpec = {
   ],
   run: async ({ args, values, output, context }) => {
     const dir = configFolder(args[0], values);
-    const { checkConfigCommand } = await loadServer("admin-commands");
+    const { checkConfigCommand } = await loadServer("configuration");
     return exitCodeFromServer(await checkConfigCommand({ dir, json: output.isJson }, context));
   },
 };

@@ -2,9 +2,9 @@ import type { CommandSpec } from "../command.ts";
 import { UsageError } from "../errors.ts";
 import { text } from "../option-spec.ts";
 import { OPTIONS } from "../options.ts";
+import { interruptible } from "../processes/signals.ts";
 import { exitCodeFromServer } from "../server-arguments.ts";
 import { loadServer } from "../server-modules.ts";
-import { interruptible } from "../signals.ts";
 
 const from = text("--from <url>", "storage URL to copy from, as for serve --storage");
 const to = text("--to <url>", "storage URL to copy to: empty, or of the same installation");
@@ -31,7 +31,7 @@ export const copyStorage: CommandSpec = {
         hint: "both are storage URLs, as for `strongroom serve --storage`",
       });
     }
-    const { copyStorageCommand } = await loadServer("copy-storage-command");
+    const { copyStorageCommand } = await loadServer("copy-storage");
     const options = { from: source, to: target, json: output.isJson, quiet: values.get(OPTIONS.quiet) };
     const code = await interruptible(context, {}, (signal) => copyStorageCommand(options, context, signal));
     return exitCodeFromServer(code);

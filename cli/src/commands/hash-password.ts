@@ -1,8 +1,8 @@
 import type { CommandSpec } from "../command.ts";
 import { OPTIONS, SECRETS } from "../options.ts";
-import { givenPassword } from "../password.ts";
 import { exitCodeFromServer } from "../server-arguments.ts";
 import { loadServer } from "../server-modules.ts";
+import { givenPassword } from "../session/password.ts";
 
 /** `strongroom hash-password`. */
 export const hashPassword: CommandSpec = {
@@ -16,7 +16,7 @@ export const hashPassword: CommandSpec = {
   ],
   run: async ({ values, context }) => {
     const password = await givenPassword(values, context, { question: "Password: ", twice: true, fromPipe: true });
-    const { hashPasswordCommand } = await loadServer("admin-commands");
+    const { hashPasswordCommand } = await loadServer("configuration");
     return exitCodeFromServer(await hashPasswordCommand({ password }, context));
   },
 };

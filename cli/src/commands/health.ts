@@ -4,13 +4,13 @@ import { requiredCollection } from "../collection-argument.ts";
 import type { CommandSpec, Invocation } from "../command.ts";
 import { type Context, type Sdk, secretFromEnv } from "../context.ts";
 import { UsageError } from "../errors.ts";
-import { formatAge, formatTime, toIso } from "../format.ts";
-import { readSecretFile } from "../input.ts";
+import { readSecretFile } from "../files/input-files.ts";
 import type { OptionValues } from "../option-spec.ts";
 import { CONNECTION_OPTIONS, OPTIONS, OUTPUT_OPTIONS, SECRETS } from "../options.ts";
-import { pairs, table } from "../output.ts";
-import { enumWord } from "../reports.ts";
-import { CALL, withClient } from "../session.ts";
+import { CALL, withClient } from "../session/session.ts";
+import { formatAge, formatTime, toIso } from "../terminal/format.ts";
+import { pairs, table } from "../terminal/output.ts";
+import { enumWord } from "../terminal/reports.ts";
 
 /** Takes the health secret of a collection instead of a session (collection_service.proto). */
 const SECRET_HEADER = "strongroom-health-secret";

@@ -18,7 +18,7 @@ export const init: CommandSpec = {
   ],
   run: async ({ args, values, context }) => {
     const dir = configFolder(args[0], values);
-    const { initCommand } = await loadServer("admin-commands");
+    const { initCommand } = await loadServer("configuration");
     const name = values.get(collection);
     const admin = values.get(OPTIONS.admin);
     const options = {

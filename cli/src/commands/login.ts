@@ -1,14 +1,14 @@
 import { EXIT, type ExitCode } from "@strongroom/command-line/exit-codes";
 import type { CommandSpec, Invocation } from "../command.ts";
-import { CredentialStore, writePrivateFile } from "../credentials.ts";
 import { UsageError } from "../errors.ts";
-import { formatTime, toIso } from "../format.ts";
-import { prompt } from "../input.ts";
+import { CredentialStore, writePrivateFile } from "../files/credentials.ts";
 import { described } from "../option-spec.ts";
 import { OPTIONS, OUTPUT_OPTIONS, SECRETS, SERVER_OPTIONS } from "../options.ts";
-import { givenPassword } from "../password.ts";
-import { principal, sessionReport } from "../reports.ts";
-import { isUnprotected, withClient } from "../session.ts";
+import { givenPassword } from "../session/password.ts";
+import { isUnprotected, withClient } from "../session/session.ts";
+import { formatTime, toIso } from "../terminal/format.ts";
+import { prompt } from "../terminal/prompts.ts";
+import { principal, sessionReport } from "../terminal/reports.ts";
 
 const tokenFile = described(
   OPTIONS.tokenFile,

@@ -1,8 +1,8 @@
 import { EXIT, type ExitCode } from "@strongroom/command-line/exit-codes";
 import type { CommandSpec, Invocation } from "../command.ts";
-import { CredentialStore } from "../credentials.ts";
+import { CredentialStore } from "../files/credentials.ts";
 import { CONNECTION_OPTIONS, OUTPUT_OPTIONS, SECRETS } from "../options.ts";
-import { CALL, serverUrl, sessionKey, tokenPlace, withClient } from "../session.ts";
+import { CALL, serverUrl, sessionKey, tokenPlace, withClient } from "../session/session.ts";
 
 /** `strongroom logout`. */
 export const logout: CommandSpec = {

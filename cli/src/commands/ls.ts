@@ -2,12 +2,12 @@ import type { Collection, Version } from "@strongroom/client-sdk";
 import { EXIT, type ExitCode } from "@strongroom/command-line/exit-codes";
 import type { CommandSpec, Invocation } from "../command.ts";
 import type { Sdk } from "../context.ts";
-import { formatAge, formatBytes, formatTime } from "../format.ts";
 import { CONNECTION_OPTIONS, OUTPUT_OPTIONS, SECRETS } from "../options.ts";
-import { table } from "../output.ts";
-import { collectPages } from "../pages.ts";
-import { collectionReport, enumWord, principal, versionReport } from "../reports.ts";
-import { CALL, type Connection, withClient } from "../session.ts";
+import { collectPages } from "../session/pages.ts";
+import { CALL, type Connection, withClient } from "../session/session.ts";
+import { formatAge, formatBytes, formatTime } from "../terminal/format.ts";
+import { table } from "../terminal/output.ts";
+import { collectionReport, enumWord, principal, versionReport } from "../terminal/reports.ts";
 
 /** `strongroom ls`. */
 export const ls: CommandSpec = {

@@ -14,7 +14,7 @@ export const recover: CommandSpec = {
   ],
   passThrough: true,
   run: async ({ args, context }) => {
-    const { recoverCommand } = await loadServer("recover-command");
+    const { recoverCommand } = await loadServer("recover");
     const given = args.filter((argument) => argument !== undefined);
     return exitCodeFromServer(await recoverCommand(given, context.env, context));
   },

@@ -1,10 +1,10 @@
 import { EXIT, type ExitCode } from "@strongroom/command-line/exit-codes";
 import type { CommandSpec, Invocation } from "../command.ts";
 import { UsageError } from "../errors.ts";
-import { formatBytes, formatTime, toIso } from "../format.ts";
-import { confirm } from "../input.ts";
 import { CONNECTION_OPTIONS, OPTIONS, OUTPUT_OPTIONS, parseVersion, SECRETS } from "../options.ts";
-import { CALL, withClient } from "../session.ts";
+import { CALL, withClient } from "../session/session.ts";
+import { formatBytes, formatTime, toIso } from "../terminal/format.ts";
+import { confirm } from "../terminal/prompts.ts";
 
 /** `strongroom rm`. */
 export const rm: CommandSpec = {

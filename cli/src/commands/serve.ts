@@ -14,7 +14,7 @@ export const serve: CommandSpec = {
   ],
   passThrough: true,
   run: async ({ args, context }) => {
-    const server = await loadServer("main");
+    const server = await loadServer("serve");
     const given = args.filter((argument) => argument !== undefined);
     return exitCodeFromServer(await server.serve(given, context.env));
   },

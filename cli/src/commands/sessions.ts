@@ -2,12 +2,12 @@ import type { Session, StrongroomClient } from "@strongroom/client-sdk";
 import { EXIT, type ExitCode } from "@strongroom/command-line/exit-codes";
 import type { CommandSpec, Invocation } from "../command.ts";
 import { CliError, UsageError } from "../errors.ts";
-import { formatAge, formatTime } from "../format.ts";
 import { CONNECTION_OPTIONS, OPTIONS, OUTPUT_OPTIONS, SECRETS } from "../options.ts";
-import { table } from "../output.ts";
-import { collectPages } from "../pages.ts";
-import { principal, sessionReport } from "../reports.ts";
-import { CALL, withClient } from "../session.ts";
+import { collectPages } from "../session/pages.ts";
+import { CALL, withClient } from "../session/session.ts";
+import { formatAge, formatTime } from "../terminal/format.ts";
+import { table } from "../terminal/output.ts";
+import { principal, sessionReport } from "../terminal/reports.ts";
 import { scopeText } from "./whoami.ts";
 
 /** Letters of a session id that are shown, and the fewest that name one. */

@@ -14,7 +14,7 @@ export const sweep: CommandSpec = {
   ],
   passThrough: true,
   run: async ({ args, context }) => {
-    const { sweepCommand } = await loadServer("sweep-command");
+    const { sweepCommand } = await loadServer("sweep");
     const given = args.filter((argument) => argument !== undefined);
     return exitCodeFromServer(await sweepCommand(given, context.env, context));
   },

@@ -3,12 +3,12 @@ import { EXIT, type ExitCode } from "@strongroom/command-line/exit-codes";
 import { requiredCollection } from "../collection-argument.ts";
 import type { CommandSpec, Invocation } from "../command.ts";
 import { CliError, UsageError } from "../errors.ts";
-import { formatAge, formatBytes, formatTime, toIso } from "../format.ts";
 import { CONNECTION_OPTIONS, OPTIONS, OUTPUT_OPTIONS, SECRETS } from "../options.ts";
-import { table } from "../output.ts";
-import { collectPages } from "../pages.ts";
-import { enumWord, principal } from "../reports.ts";
-import { CALL, type Connection, withClient } from "../session.ts";
+import { collectPages } from "../session/pages.ts";
+import { CALL, type Connection, withClient } from "../session/session.ts";
+import { formatAge, formatBytes, formatTime, toIso } from "../terminal/format.ts";
+import { table } from "../terminal/output.ts";
+import { enumWord, principal } from "../terminal/reports.ts";
 
 /** Letters of an id that are shown, and the fewest that name one. */
 const SHOWN = 12;

@@ -14,7 +14,7 @@ export const verify: CommandSpec = {
   ],
   passThrough: true,
   run: async ({ args, context }) => {
-    const { verifyCommand } = await loadServer("verify-command");
+    const { verifyCommand } = await loadServer("verify");
     const given = args.filter((argument) => argument !== undefined);
     return exitCodeFromServer(await verifyCommand(given, context.env, context));
   },

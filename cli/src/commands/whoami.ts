@@ -1,11 +1,11 @@
 import type { Session } from "@strongroom/client-sdk";
 import { EXIT, type ExitCode } from "@strongroom/command-line/exit-codes";
 import type { CommandSpec, Invocation } from "../command.ts";
-import { formatTime } from "../format.ts";
 import { CONNECTION_OPTIONS, OUTPUT_OPTIONS, SECRETS } from "../options.ts";
-import { pairs } from "../output.ts";
-import { principal, sessionReport } from "../reports.ts";
-import { CALL, withClient } from "../session.ts";
+import { CALL, withClient } from "../session/session.ts";
+import { formatTime } from "../terminal/format.ts";
+import { pairs } from "../terminal/output.ts";
+import { principal, sessionReport } from "../terminal/reports.ts";
 
 /** `strongroom whoami`. */
 export const whoami: CommandSpec = {

@@ -3,12 +3,12 @@
  */
 
 import { formatSize } from "@strongroom/protocol/sizes";
-import type { CommandIo } from "./admin-commands.ts";
-import { BlobStoreError } from "./app/ports/blob-store.ts";
-import type { Database, VersionRow } from "./app/ports/database.ts";
-import { recordVerification, type VerifyDeps, verifyVersion } from "./app/versions/verify-version.ts";
-import type { DataCommand } from "./command-options.ts";
-import { DATA_EXIT, jsonLine, openData, runDataCommand } from "./data-command.ts";
+import { BlobStoreError } from "../app/ports/blob-store.ts";
+import type { Database, VersionRow } from "../app/ports/database.ts";
+import { recordVerification, type VerifyDeps, verifyVersion } from "../app/versions/verify-version.ts";
+import type { CommandIo } from "./configuration.ts";
+import { DATA_EXIT, jsonLine, openData, runDataCommand } from "./open-data.ts";
+import type { DataCommand } from "./options.ts";
 import { UsageError } from "./options.ts";
 
 const COMMAND: DataCommand = {

@@ -1,6 +1,6 @@
 import { EXIT } from "@strongroom/command-line/exit-codes";
-import type { Context } from "./context.ts";
-import { InterruptedError, TimeoutError } from "./errors.ts";
+import type { Context } from "../context.ts";
+import { InterruptedError, TimeoutError } from "../errors.ts";
 
 /** `setTimeout` takes no more milliseconds than this (24.8 days). */
 const MAX_TIMER_MS = 2 ** 31 - 1;

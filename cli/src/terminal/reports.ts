@@ -1,5 +1,5 @@
 import type { Collection, Session, Version } from "@strongroom/client-sdk";
-import type { Sdk } from "./context.ts";
+import type { Sdk } from "../context.ts";
 import { toIso } from "./format.ts";
 
 /** The word for a value of a generated enumeration: `openpgp`, `live`, `warning`. */

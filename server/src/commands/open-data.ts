@@ -1,15 +1,15 @@
 import { access } from "node:fs/promises";
 import { destination, type Logger, pino } from "pino";
-import { FileLockedError } from "./adapters/file-lock/file-lock.ts";
-import type { CommandIo } from "./admin-commands.ts";
-import { checkInstallation, InstallationMismatchError, storeInstallation } from "./app/installation.ts";
-import { type BlobStore, BlobStoreError } from "./app/ports/blob-store.ts";
-import type { Database } from "./app/ports/database.ts";
-import { UnsafeError } from "./app/upkeep/inventory.ts";
-import { type CommandLine, commandHelp, type DataCommand, parseCommandLine } from "./command-options.ts";
-import { DomainError } from "./domain/errors.ts";
-import { openStorage } from "./main.ts";
-import { type ServerOptions, UsageError } from "./options.ts";
+import { FileLockedError } from "../adapters/file-lock/file-lock.ts";
+import { checkInstallation, InstallationMismatchError, storeInstallation } from "../app/installation.ts";
+import { type BlobStore, BlobStoreError } from "../app/ports/blob-store.ts";
+import type { Database } from "../app/ports/database.ts";
+import { UnsafeError } from "../app/upkeep/inventory.ts";
+import { DomainError } from "../domain/errors.ts";
+import { openStorage } from "../main.ts";
+import type { ServerOptions } from "../server-options.ts";
+import type { CommandIo } from "./configuration.ts";
+import { type CommandLine, commandHelp, type DataCommand, parseCommandLine, UsageError } from "./options.ts";
 
 /** Exit codes of commands on the server's data; the same meanings as everywhere in the program. */
 export const DATA_EXIT = { ok: 0, failed: 1, usage: 2, refused: 4, unavailable: 5, integrity: 6 } as const;

@@ -5,10 +5,10 @@ import { randomBytes } from "node:crypto";
 import { resolve } from "node:path";
 import type { Writable } from "node:stream";
 import { ValueError } from "@strongroom/protocol/sizes";
-import { Argon2Hasher } from "./adapters/argon2/argon2-hasher.ts";
-import { InitRefusedError, initConfiguration } from "./adapters/config-files/first-configuration.ts";
-import { loadConfiguration } from "./adapters/config-files/source.ts";
-import { formatProblem } from "./objects/problem.ts";
+import { Argon2Hasher } from "../adapters/argon2/argon2-hasher.ts";
+import { InitRefusedError, initConfiguration } from "../adapters/config-files/first-configuration.ts";
+import { loadConfiguration } from "../adapters/config-files/source.ts";
+import { formatProblem } from "../objects/problem.ts";
 
 /** Where a command writes. */
 export interface CommandIo {

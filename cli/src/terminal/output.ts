@@ -1,4 +1,4 @@
-import type { Screen } from "./context.ts";
+import type { Screen } from "../context.ts";
 import { printable } from "./format.ts";
 
 /** What a person or a program reads: results on standard output, everything else on standard error. */

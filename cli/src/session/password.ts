@@ -1,9 +1,10 @@
-import type { Context } from "./context.ts";
-import { secretFromEnv } from "./context.ts";
-import { UsageError } from "./errors.ts";
-import { prompt, readSecretFile, readSecretFromStdin } from "./input.ts";
-import type { OptionValues } from "./option-spec.ts";
-import { OPTIONS, SECRETS } from "./options.ts";
+import type { Context } from "../context.ts";
+import { secretFromEnv } from "../context.ts";
+import { UsageError } from "../errors.ts";
+import { readSecretFile, readSecretFromStdin } from "../files/input-files.ts";
+import type { OptionValues } from "../option-spec.ts";
+import { OPTIONS, SECRETS } from "../options.ts";
+import { prompt } from "../terminal/prompts.ts";
 
 /** How {@link givenPassword} asks. */
 interface Asking {

@@ -1,12 +1,12 @@
 import { readFile } from "node:fs/promises";
 import type { ClientOptions, RetryEvent, StrongroomClient } from "@strongroom/client-sdk";
-import type { Context, Sdk } from "./context.ts";
-import { secretFromEnv } from "./context.ts";
-import { CredentialStore, type Credentials } from "./credentials.ts";
-import { NotLoggedInError, UsageError } from "./errors.ts";
-import { toIso } from "./format.ts";
-import { longFlag, type OptionSpec, type OptionValues } from "./option-spec.ts";
-import { OPTIONS, SECRETS } from "./options.ts";
+import type { Context, Sdk } from "../context.ts";
+import { secretFromEnv } from "../context.ts";
+import { NotLoggedInError, UsageError } from "../errors.ts";
+import { CredentialStore, type Credentials } from "../files/credentials.ts";
+import { longFlag, type OptionSpec, type OptionValues } from "../option-spec.ts";
+import { OPTIONS, SECRETS } from "../options.ts";
+import { toIso } from "../terminal/format.ts";
 import { type Issued, RefreshingToken } from "./refreshing-token.ts";
 
 /** Where a server listens when it is started without options. */

@@ -1,4 +1,4 @@
-import type { Timestamp } from "./format.ts";
+import type { Timestamp } from "../terminal/format.ts";
 
 /** A token and the session it is of, as the server issues them. */
 export interface Issued {

@@ -3,12 +3,12 @@
  */
 
 import { formatSize } from "@strongroom/protocol/sizes";
-import type { CommandIo } from "./admin-commands.ts";
-import { recover } from "./app/upkeep/recover.ts";
-import type { DataCommand } from "./command-options.ts";
-import { DATA_EXIT, jsonLine, requireStorage, runDataCommand } from "./data-command.ts";
-import { openStorage } from "./main.ts";
-import { openStore } from "./open-store.ts";
+import { recover } from "../app/upkeep/recover.ts";
+import { openStorage } from "../main.ts";
+import { openStore } from "../open-store.ts";
+import type { CommandIo } from "./configuration.ts";
+import { DATA_EXIT, jsonLine, requireStorage, runDataCommand } from "./open-data.ts";
+import type { DataCommand } from "./options.ts";
 
 const COMMAND: DataCommand = {
   name: "recover",

@@ -2,15 +2,15 @@
  * `strongroom sweep`. The CLI loads this module only for it.
  */
 import { randomUUID } from "node:crypto";
-import { ConfigFilesSource } from "./adapters/config-files/source.ts";
-import type { CommandIo } from "./admin-commands.ts";
-import { DEFAULT_UPLOAD_SETTINGS } from "./app/settings.ts";
-import { giveUpCommit } from "./app/upkeep/give-up-commit.ts";
-import { deletableObjects, deleteUnknown, type UnknownObject } from "./app/upkeep/inventory.ts";
-import { type SweepAction, type SweepDeps, sweep } from "./app/upkeep/sweep.ts";
-import { SegmentAttempts } from "./app/uploads/segment-attempts.ts";
-import type { CommandLine, DataCommand } from "./command-options.ts";
-import { DATA_EXIT, jsonLine, openData, runDataCommand } from "./data-command.ts";
+import { ConfigFilesSource } from "../adapters/config-files/source.ts";
+import { DEFAULT_UPLOAD_SETTINGS } from "../app/settings.ts";
+import { giveUpCommit } from "../app/upkeep/give-up-commit.ts";
+import { deletableObjects, deleteUnknown, type UnknownObject } from "../app/upkeep/inventory.ts";
+import { type SweepAction, type SweepDeps, sweep } from "../app/upkeep/sweep.ts";
+import { SegmentAttempts } from "../app/uploads/segment-attempts.ts";
+import type { CommandIo } from "./configuration.ts";
+import { DATA_EXIT, jsonLine, openData, runDataCommand } from "./open-data.ts";
+import type { CommandLine, DataCommand } from "./options.ts";
 import { UsageError } from "./options.ts";
 
 const COMMAND: DataCommand = {

@@ -2,10 +2,11 @@ import { resolve } from "node:path";
 import { pathToFileURL } from "node:url";
 import { parseArgs } from "node:util";
 import { formatDuration, formatSize, parseDuration, parseSize } from "@strongroom/protocol/sizes";
-import { parseAddressRange } from "./domain/addresses.ts";
-import { isPostgresUrl, type PostgresLocation, parsePostgresUrl } from "./domain/postgres-url.ts";
-import { parseRateLimit, type RateLimits } from "./domain/rate-limit.ts";
-import { describeUrl, parseStorage, type StorageLocation } from "./storage-url.ts";
+import { parseAddressRange } from "../domain/addresses.ts";
+import { isPostgresUrl, type PostgresLocation, parsePostgresUrl } from "../domain/postgres-url.ts";
+import { parseRateLimit } from "../domain/rate-limit.ts";
+import type { DatabaseLocation, ServerOptions, TlsPaths } from "../server-options.ts";
+import { describeUrl, parseStorage } from "../storage-url.ts";
 
 /** An option as it is declared: the one source of parsing, help and documentation. */
 export interface OptionDeclaration {
@@ -148,53 +149,6 @@ export const OPTION_DECLARATIONS = [
   { name: "shutdown-grace", value: "TIME", fallback: "30s", help: "how long running calls may go on after SIGTERM" },
   { name: "log-level", value: "LEVEL", fallback: "info", help: "trace, debug, info, warn, error, fatal or silent" },
 ] as const satisfies readonly OptionDeclaration[];
-
-/** Options of the server, read once and handed on by main. */
-export interface ServerOptions {
-  readonly configDir: string;
-  readonly database: DatabaseLocation;
-  readonly configPollMs: number;
-  readonly storage: StorageLocation;
-  readonly host: string;
-  readonly port: number;
-  /** Files for TLS; undefined without it. */
-  readonly tls: TlsPaths | undefined;
-  /** Addresses and ranges of proxies that are believed whom they speak for. */
-  readonly trustedProxies: readonly string[];
-  readonly sessionMs: number;
-  readonly tokenSecretFile: string | undefined;
-  /** Bytes. */
-  readonly segmentSize: bigint;
-  readonly sweepMs: number;
-  /** SHA-256 of the monitoring secret in hexadecimal. */
-  readonly monitoringSecretSha256: string | undefined;
-  /** File with the monitoring secret itself; never beside its digest. */
-  readonly monitoringSecretFile: string | undefined;
-  /** How stored versions are verified; undefined for not at all. */
-  readonly verification: { readonly everyMs: number; readonly bytesPerSecond: bigint } | undefined;
-  readonly shutdownGraceMs: number;
-  readonly rateLimits: RateLimits;
-  readonly logLevel: string;
-}
-
-/** Where the database is, as its URL says. */
-export type DatabaseLocation =
-  /** Embedded; without a directory in memory. */
-  | { readonly kind: "pglite"; readonly directory: string | undefined }
-  | {
-      readonly kind: "postgres";
-      readonly location: PostgresLocation;
-      readonly passwords: { readonly passwordFile: string | undefined; readonly passFile: string | undefined };
-      readonly connections: number;
-    };
-
-/** Files for TLS, all PEM. */
-export interface TlsPaths {
-  readonly cert: string;
-  readonly key: string;
-  /** Authorities of client certificates; undefined when clients need none. */
-  readonly clientCa: string | undefined;
-}
 
 const DAY_MS = 24 * 3_600_000;
 
@@ -425,5 +379,96 @@ Examples:
   strongroom serve --database postgres://strongroom@localhost/strongroom --database-password-file /etc/strongroom/database-password
   strongroom serve --storage "s3://backups/strongroom?endpoint=https://s3.example.org&region=eu-1&pathStyle=true"
   strongroom serve --listen 0.0.0.0:8443 --tls-cert /etc/strongroom/tls.pem --tls-key /etc/strongroom/tls.key
+`;
+}
+
+/** What a command on the server's data was asked for. */
+export interface CommandLine {
+  readonly server: ServerOptions;
+  /** Values of its own options; "" for switches. */
+  readonly own: ReadonlyMap<string, string>;
+  readonly positionals: readonly string[];
+}
+
+/** A command on the server's data: its own options, on top of those of `serve`. */
+export interface DataCommand {
+  readonly name: string;
+  /** What follows the name, for help. */
+  readonly usage: string;
+  readonly about: string;
+  readonly options: readonly OptionDeclaration[];
+  readonly positionals: number;
+  readonly examples: readonly string[];
+}
+
+/** The options of `serve` that these commands are mostly used with; all others are taken as well. */
+const SHOWN = ["data", "config", "database", "database-password-file", "storage", "log-level"];
+
+/**
+ * Reads the arguments of a command. Options of `serve` mean the same here, so that a unit file or environment serves both.
+ * @throws UsageError
+ */
+export function parseCommandLine(
+  command: DataCommand,
+  args: readonly string[],
+  env: Readonly<Record<string, string | undefined>>,
+): CommandLine | "help" {
+  const serverArgs: string[] = [];
+  const own = new Map<string, string>();
+  const positionals: string[] = [];
+  for (let i = 0; i < args.length; i++) {
+    const arg = args[i]!;
+    if (arg === "--help" || arg === "-h") return "help";
+    if (!arg.startsWith("-")) {
+      positionals.push(arg);
+      continue;
+    }
+    const [, name = "", inline] = /^--([^=]*)(?:=(.*))?$/s.exec(arg) ?? [];
+    const mine = command.options.find((option) => option.name === name);
+    const takesValue = (mine ?? OPTION_DECLARATIONS.find((o: OptionDeclaration) => o.name === name)) as
+      | OptionDeclaration
+      | undefined;
+    if (takesValue === undefined) {
+      throw new UsageError(`there is no option ${arg.split("=", 1)[0]}; see \`strongroom ${command.name} --help\``);
+    }
+    const next = takesValue.value !== undefined && inline === undefined ? args[++i] : inline;
+    if (takesValue.value !== undefined && (next === undefined || next === ""))
+      throw new UsageError(`--${name}: a value is missing: ${takesValue.value}`);
+    if (mine === undefined) serverArgs.push(next === undefined ? `--${name}` : `--${name}=${next}`);
+    else own.set(name, next ?? "");
+  }
+  if (positionals.length > command.positionals) {
+    throw new UsageError(
+      `${command.positionals} argument(s) are taken, ${positionals.length} came; see \`strongroom ${command.name} --help\``,
+    );
+  }
+  // A person who looks at the output of a command does not want the log of a server in between.
+  const quiet = env.STRONGROOM_LOG_LEVEL === undefined ? { ...env, STRONGROOM_LOG_LEVEL: "warn" } : env;
+  const server = parseOptions(serverArgs, quiet);
+  if (server === "help") return "help";
+  return { server, own, positionals };
+}
+
+/** The text of `strongroom COMMAND --help`. */
+export function commandHelp(command: DataCommand): string {
+  const shared = OPTION_DECLARATIONS.filter((option) => SHOWN.includes(option.name));
+  const rows = [...command.options, ...shared].map((o: OptionDeclaration): [string, string] => [
+    `--${o.name}${o.value === undefined ? "" : ` ${o.value}`}`,
+    `${o.help}${o.fallback === undefined || o.name === "log-level" ? "" : ` (default ${o.fallback})`}`,
+  ]);
+  const width = Math.max(...rows.map(([flag]) => flag.length));
+  return `Usage: strongroom ${command.name} ${command.usage}
+
+${command.about}
+
+Options (those of \`strongroom serve\` and their environment variables mean the same here):
+${rows.map(([flag, help]) => `  ${flag.padEnd(width)}  ${help}`).join("\n")}
+  ${"-h, --help".padEnd(width)}  shows this
+
+Examples:
+${command.examples.map((line) => `  ${line}`).join("\n")}
+
+Exit codes: 0 done, 1 something failed or could not be opened, 2 wrong arguments, 4 refused, 5 the store or the database
+does not answer, 6 a version is damaged.
 `;
 }

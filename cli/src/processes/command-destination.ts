@@ -1,6 +1,6 @@
-import type { Context } from "./context.ts";
-import { type Destination, writeAll } from "./destination.ts";
-import { CommandFailedError } from "./errors.ts";
+import type { Context } from "../context.ts";
+import { type Destination, writeAll } from "../destination.ts";
+import { CommandFailedError } from "../errors.ts";
 import { describeExit, ProcessGroup, succeeded } from "./process-group.ts";
 import { untilAborted } from "./signals.ts";
 

@@ -1,8 +1,8 @@
 import { type FileHandle, open, realpath, rename, rm, stat } from "node:fs/promises";
 import { basename, dirname, join } from "node:path";
 import type { Version } from "@strongroom/client-sdk";
-import type { Destination } from "./destination.ts";
-import { CommandFailedError, UsageError } from "./errors.ts";
+import type { Destination } from "../destination.ts";
+import { CommandFailedError, UsageError } from "../errors.ts";
 
 /**
  * A file, written as `FILE.partial` (mode 0600: a restored dump is no less secret than the database) and renamed when everything was verified, so that

@@ -1,4 +1,4 @@
-import { CommandFailedError } from "./errors.ts";
+import { CommandFailedError } from "../errors.ts";
 import { describeExit, ProcessGroup, succeeded } from "./process-group.ts";
 import { untilAborted } from "./signals.ts";
 

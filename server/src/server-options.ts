@@ -1,0 +1,50 @@
+import type { PostgresLocation } from "./domain/postgres-url.ts";
+import type { RateLimits } from "./domain/rate-limit.ts";
+import type { StorageLocation } from "./storage-url.ts";
+
+/** Options of the server, read once and handed on by main. */
+export interface ServerOptions {
+  readonly configDir: string;
+  readonly database: DatabaseLocation;
+  readonly configPollMs: number;
+  readonly storage: StorageLocation;
+  readonly host: string;
+  readonly port: number;
+  /** Files for TLS; undefined without it. */
+  readonly tls: TlsPaths | undefined;
+  /** Addresses and ranges of proxies that are believed whom they speak for. */
+  readonly trustedProxies: readonly string[];
+  readonly sessionMs: number;
+  readonly tokenSecretFile: string | undefined;
+  /** Bytes. */
+  readonly segmentSize: bigint;
+  readonly sweepMs: number;
+  /** SHA-256 of the monitoring secret in hexadecimal. */
+  readonly monitoringSecretSha256: string | undefined;
+  /** File with the monitoring secret itself; never beside its digest. */
+  readonly monitoringSecretFile: string | undefined;
+  /** How stored versions are verified; undefined for not at all. */
+  readonly verification: { readonly everyMs: number; readonly bytesPerSecond: bigint } | undefined;
+  readonly shutdownGraceMs: number;
+  readonly rateLimits: RateLimits;
+  readonly logLevel: string;
+}
+
+/** Where the database is, as its URL says. */
+export type DatabaseLocation =
+  /** Embedded; without a directory in memory. */
+  | { readonly kind: "pglite"; readonly directory: string | undefined }
+  | {
+      readonly kind: "postgres";
+      readonly location: PostgresLocation;
+      readonly passwords: { readonly passwordFile: string | undefined; readonly passFile: string | undefined };
+      readonly connections: number;
+    };
+
+/** Files for TLS, all PEM. */
+export interface TlsPaths {
+  readonly cert: string;
+  readonly key: string;
+  /** Authorities of client certificates; undefined when clients need none. */
+  readonly clientCa: string | undefined;
+}
