@@ -1,4 +1,5 @@
 /** The entry to the SDK. */
+
 import type { MessageInitShape } from "@bufbuild/protobuf";
 import { type Client, createClient } from "@connectrpc/connect";
 import { CollectionService } from "@strongroom/gen/strongroom/v1/collection_service_pb";
@@ -9,19 +10,14 @@ import {
 } from "@strongroom/gen/strongroom/v1/session_service_pb";
 import { UploadService } from "@strongroom/gen/strongroom/v1/upload_service_pb";
 import { VersionService } from "@strongroom/gen/strongroom/v1/version_service_pb";
+import { MAX_TRANSFER_MESSAGE_BYTES } from "@strongroom/protocol/limits";
 import { LinkedController } from "./abort.ts";
 import { toStrongroomError } from "./connection/error-mapping.ts";
 import { Retrier, type RetryEvent } from "./connection/retry.ts";
 import { DEFAULT_TIMINGS, type Timings } from "./connection/timings.ts";
 import { checkServerUrl, type TokenSource } from "./connection/token.ts";
 import type { TransferContext } from "./connection/transfer-context.ts";
-import {
-  type Connection,
-  createConnection,
-  DOWNLOAD_WINDOW_BYTES,
-  type TlsOptions,
-  TRANSFER_READ_MAX_BYTES,
-} from "./connection/transport.ts";
+import { type Connection, createConnection, DOWNLOAD_WINDOW_BYTES, type TlsOptions } from "./connection/transport.ts";
 import { type DownloadOptions, type DownloadResult, download } from "./download/download.ts";
 import { StrongroomError, UnavailableError } from "./errors.ts";
 import { type UploadOptions, type UploadResult, upload } from "./upload/upload.ts";
@@ -172,7 +168,7 @@ export class StrongroomClient {
       token,
       tls,
       timings: this.#timings,
-      readMaxBytes: TRANSFER_READ_MAX_BYTES,
+      readMaxBytes: MAX_TRANSFER_MESSAGE_BYTES,
       ...connectionOptions,
     });
     const retrier = new Retrier({

@@ -1,8 +1,9 @@
 import { createHash } from "node:crypto";
 import { FramingMachine, initialFramingState } from "@strongroom/framing";
+import { compositeSha256 } from "@strongroom/protocol/digests";
 import test from "ava";
 import fc from "fast-check";
-import { compositeSha256, cutSegments, type PreparedSegment, SegmentBuffers } from "../src/upload/segments.ts";
+import { cutSegments, type PreparedSegment, SegmentBuffers } from "../src/upload/segments.ts";
 import { chunked, ciphertext } from "./support/bytes.ts";
 
 const never = new AbortController().signal;

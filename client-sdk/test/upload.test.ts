@@ -1,6 +1,6 @@
 import { zstdDecompressSync } from "node:zlib";
-import { MAX_FRAMING_STATE_BYTES } from "@strongroom/framing";
 import { ContentEncoding } from "@strongroom/gen/strongroom/v1/resources_pb";
+import { MAX_FRAMING_STATE_BYTES } from "@strongroom/protocol/limits";
 import test from "ava";
 import { generateAgeKey } from "../src/encryption/age.ts";
 import { decryptionStage } from "../src/encryption/stages.ts";

@@ -1,7 +1,5 @@
+import { MAX_FRAMING_STATE_BYTES } from "@strongroom/protocol/limits";
 import { FramingStateError } from "./errors.ts";
-
-/** Longest encoded state in bytes. A longer one is refused unread. */
-export const MAX_FRAMING_STATE_BYTES = 512;
 
 /** First byte of every encoded state; changes with every change of the layout. */
 export const STATE_VERSION = 1;

@@ -1,3 +1,4 @@
+import { MAX_FRAMING_STATE_BYTES } from "@strongroom/protocol/limits";
 import test from "ava";
 import fc from "fast-check";
 import {
@@ -6,7 +7,6 @@ import {
   FramingStateError,
   initialFramingState,
   inspectFramingState,
-  MAX_FRAMING_STATE_BYTES,
 } from "../src/index.ts";
 import {
   ANY,

@@ -1,5 +1,6 @@
+import { MAX_FRAMING_STATE_BYTES } from "@strongroom/protocol/limits";
 import fc from "fast-check";
-import { FramingError, FramingMachine, type FramingPolicy, MAX_FRAMING_STATE_BYTES } from "../src/index.ts";
+import { FramingError, FramingMachine, type FramingPolicy } from "../src/index.ts";
 
 /** Everything that can be accepted. */
 export const ANY: FramingPolicy = { formats: ["openpgp", "age"] };

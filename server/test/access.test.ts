@@ -1,10 +1,11 @@
 import { createContextValues, type UnaryRequest } from "@connectrpc/connect";
+import { HEALTH_SECRET_HEADER } from "@strongroom/protocol/headers";
 import test from "ava";
 import type { SessionDeps } from "../src/app/sessions/sessions.ts";
 import { type CollectionAction, hasSystemRole, mayDo, maySee, type Principal } from "../src/domain/access.ts";
 import { DomainError } from "../src/domain/errors.ts";
 import { type CollectionSpec, type ObjectGrant, ROLES, type Role, type User } from "../src/domain/objects.ts";
-import { authenticationInterceptor, HEALTH_SECRET_HEADER, REQUIREMENTS } from "../src/transport/authentication.ts";
+import { authenticationInterceptor, REQUIREMENTS } from "../src/transport/authentication.ts";
 import { SERVICES } from "../src/transport/router.ts";
 
 const ACTIONS: readonly CollectionAction[] = ["upload", "upload-anytime", "download", "manage"];

@@ -8,12 +8,13 @@ import {
   RetryInfoSchema,
 } from "@strongroom/gen/google/rpc/error_details_pb";
 import { ErrorReason, ErrorReasonSchema } from "@strongroom/gen/strongroom/v1/error_reason_pb";
+import { ERROR_DOMAIN, REQUEST_ID_HEADER } from "@strongroom/protocol/headers";
 import test from "ava";
 import fc from "fast-check";
 import { BlobStoreError } from "../src/app/ports/blob-store.ts";
 import { BodyBrokenError } from "../src/app/uploads/segment-body.ts";
 import { collectionNotFound, DomainError, invalidField, type Reason } from "../src/domain/errors.ts";
-import { ERROR_DOMAIN, isFault, REASON_CODES, REQUEST_ID_HEADER, toConnectError } from "../src/transport/error-map.ts";
+import { isFault, REASON_CODES, toConnectError } from "../src/transport/error-map.ts";
 
 /** What the contract says: names without their prefix, with the code in brackets at the beginning of their comments. */
 async function readContract(): Promise<Map<string, string | undefined>> {

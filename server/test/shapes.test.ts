@@ -1,3 +1,4 @@
+import { PAGE } from "@strongroom/protocol/limits";
 import test from "ava";
 import fc from "fast-check";
 import { DomainError } from "../src/domain/errors.ts";
@@ -192,11 +193,11 @@ for (const [title, elements, field] of scopes) {
 }
 
 test("pageSizeOf: 0 is the usual, and no more than the most is given", (t) => {
-  t.is(pageSizeOf(0, 100, 1000), 100);
-  t.is(pageSizeOf(1, 100, 1000), 1);
-  t.is(pageSizeOf(1000, 100, 1000), 1000);
-  t.is(pageSizeOf(1001, 100, 1000), 1000);
-  t.is(pageSizeOf(2 ** 32 - 1, 100, 1000), 1000);
+  t.is(pageSizeOf(0, PAGE), 100);
+  t.is(pageSizeOf(1, PAGE), 1);
+  t.is(pageSizeOf(1000, PAGE), 1000);
+  t.is(pageSizeOf(1001, PAGE), 1000);
+  t.is(pageSizeOf(2 ** 32 - 1, PAGE), 1000);
 });
 
 test("whatever comes, a check takes it or refuses it with a field", (t) => {

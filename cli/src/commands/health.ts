@@ -1,5 +1,6 @@
 import type { GetCollectionHealthResponse } from "@strongroom/client-sdk";
 import { EXIT, type ExitCode } from "@strongroom/command-line/exit-codes";
+import { HEALTH_SECRET_HEADER } from "@strongroom/protocol/headers";
 import { requiredCollection } from "../collection-argument.ts";
 import type { CommandSpec, Invocation } from "../command.ts";
 import { type Context, type Sdk, secretFromEnv } from "../context.ts";
@@ -11,9 +12,6 @@ import { CALL, withClient } from "../session/session.ts";
 import { formatAge, formatTime, toIso } from "../terminal/format.ts";
 import { pairs, table } from "../terminal/output.ts";
 import { enumWord } from "../terminal/reports.ts";
-
-/** Takes the health secret of a collection instead of a session (collection_service.proto). */
-const SECRET_HEADER = "strongroom-health-secret";
 
 /** `strongroom health`. */
 export const health: CommandSpec = {
@@ -39,7 +37,7 @@ async function run({ args, values, output, context }: Invocation): Promise<ExitC
   const collection = requiredCollection(args[0], values, "strongroom health pg-main");
   const secret = await healthSecret(values, context);
   return await withClient(context, values, { anonymous: secret !== undefined }, async ({ client, sdk }) => {
-    const options = secret === undefined ? CALL : { ...CALL, headers: { [SECRET_HEADER]: secret } };
+    const options = secret === undefined ? CALL : { ...CALL, headers: { [HEALTH_SECRET_HEADER]: secret } };
     const answer = await client.collections.getCollectionHealth({ collection }, options);
     if (output.isJson) output.json(healthReport(collection, answer, sdk));
     else if (!output.isQuiet) output.line(healthText(collection, answer, sdk, context.now()));

@@ -1,6 +1,8 @@
 /** Turns what the Connect client throws into the errors of {@link ./errors.ts}, and tells how the server or the network put it. */
+
 import { Code, ConnectError } from "@connectrpc/connect";
 import { ErrorInfoSchema, RequestInfoSchema, RetryInfoSchema } from "@strongroom/gen/google/rpc/error_details_pb";
+import { ERROR_DOMAIN, REQUEST_ID_HEADER } from "@strongroom/protocol/headers";
 import {
   AccessDeniedError,
   AuthenticationError,
@@ -13,12 +15,6 @@ import {
   type StrongroomErrorDetails,
   UnavailableError,
 } from "../errors.ts";
-
-/** Header with the id of a request; sent by the client, and answered by the server. */
-export const REQUEST_ID_HEADER = "x-request-id";
-
-/** Domain of the server's `ErrorInfo`. */
-const ERROR_DOMAIN = "strongroom";
 
 /** Where a failed call went, for the message. */
 export interface CallContext {

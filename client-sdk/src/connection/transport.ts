@@ -10,10 +10,10 @@ import { createSecureContext } from "node:tls";
 import { Code, ConnectError, type Interceptor, type Transport } from "@connectrpc/connect";
 import { createConnectTransport, Http2SessionManager } from "@connectrpc/connect-node";
 import { SessionService } from "@strongroom/gen/strongroom/v1/session_service_pb";
+import { REQUEST_ID_HEADER } from "@strongroom/protocol/headers";
 import { orAborted } from "../abort.ts";
 import { InvalidRequestError } from "../errors.ts";
 import { Endpoints } from "./endpoints.ts";
-import { REQUEST_ID_HEADER } from "./error-mapping.ts";
 import { withFastSegments } from "./segment-transport.ts";
 import { DEFAULT_TIMINGS, type Timings } from "./timings.ts";
 import { authorizationValue, type TokenSource } from "./token.ts";
@@ -28,9 +28,6 @@ export const DOWNLOAD_WINDOW_BYTES = 4 * MIB;
 
 /** Node's limit (in MB) for what one session holds; the default of 10 refuses streams with ENHANCE_YOUR_CALM when chunks are 1 MiB. */
 const MAX_SESSION_MEMORY_MB = 1000;
-
-/** A message of an upload or a download holds a chunk of at most 1 MiB, and less than 64 KiB besides. Pages of 10,000 digests fit too. */
-export const TRANSFER_READ_MAX_BYTES = MIB + 64 * 1024;
 
 /** A full page of versions with all their labels and metadata has 45 MiB at most. */
 const READ_MAX_BYTES = 64 * MIB;

@@ -1,13 +1,13 @@
 /** What the bytes of a version must hash to, segment by segment. */
+
 import { createHash, type Hash } from "node:crypto";
 import type { Client } from "@connectrpc/connect";
 import type { Version } from "@strongroom/gen/strongroom/v1/resources_pb";
 import type { VersionService } from "@strongroom/gen/strongroom/v1/version_service_pb";
+import { compositeSha256, SHA256_BYTES } from "@strongroom/protocol/digests";
 import type { Retrier } from "../connection/retry.ts";
 import type { Timings } from "../connection/timings.ts";
 import { IntegrityError } from "../errors.ts";
-
-const SHA256_BYTES = 32;
 
 /** Names a version in messages. */
 export function nameOf(version: Version): string {
@@ -52,7 +52,7 @@ export async function loadDigests(
     throw new IntegrityError(`${nameOf(version)} has ${segmentCount} segments, but the server lists ${count} digests.`);
   }
   const digests = Buffer.concat(pages);
-  const composite = createHash("sha256").update(digests).digest();
+  const composite = Buffer.from(compositeSha256([digests]));
   if (!composite.equals(version.compositeSha256)) {
     throw new IntegrityError(
       `${nameOf(version)} has the digest ${hex(version.compositeSha256)}, but the digests of its segments make ${composite.toString("hex")}. Do not use it; tell the operator of the server.`,

@@ -1,4 +1,5 @@
 /** One attempt to send one segment. */
+
 import { create } from "@bufbuild/protobuf";
 import { type Client, Code, ConnectError } from "@connectrpc/connect";
 import {
@@ -8,15 +9,10 @@ import {
   WriteSegmentRequestSchema,
   type WriteSegmentResponse,
 } from "@strongroom/gen/strongroom/v1/upload_service_pb";
+import { FULL_CHUNK_BYTES } from "@strongroom/protocol/limits";
 import { LinkedController, Watchdog } from "../abort.ts";
 import type { Timings } from "../connection/timings.ts";
 import type { PreparedSegment } from "./segments.ts";
-
-/**
- * The largest chunk that is sent, in bytes: so little under 1 MiB that the chunk with its envelope still fits one power of two, which spares HTTP/2 a
- * second write.
- */
-const LARGEST_CHUNK = 1024 * 1024 - 64;
 
 /** What a segment needs besides itself. */
 export interface SegmentTarget {
@@ -57,7 +53,7 @@ export async function writeSegment(
       framingIn,
     });
     yield create(WriteSegmentRequestSchema, { frame: { case: "header", value: header } });
-    const chunkSize = Math.min(LARGEST_CHUNK, target.maxChunkSize);
+    const chunkSize = Math.min(FULL_CHUNK_BYTES, target.maxChunkSize);
     for (let offset = 0; offset < size; offset += chunkSize) {
       const chunk = await segment.read(offset, Math.min(chunkSize, size - offset));
       // The file may have answered after the attempt was over.

@@ -229,14 +229,3 @@ function checked(step: () => void): void {
     });
   }
 }
-
-/**
- * The digest of a version: SHA-256 over the SHA-256 digests of its segments in order, as S3 computes it for an object of several parts.
- *
- * @param digests - the digests, of 32 bytes each
- */
-export function compositeSha256(digests: Iterable<Uint8Array>): Uint8Array {
-  const hash = createHash("sha256");
-  for (const digest of digests) hash.update(digest);
-  return hash.digest();
-}

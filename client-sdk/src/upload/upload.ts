@@ -13,6 +13,7 @@
  */
 import { randomUUID } from "node:crypto";
 import { ContentEncoding, type Version } from "@strongroom/gen/strongroom/v1/resources_pb";
+import { compositeSha256 } from "@strongroom/protocol/digests";
 import { LinkedController, orAborted } from "../abort.ts";
 import type { TransferContext } from "../connection/transfer-context.ts";
 import { COMPRESSION_SAMPLE_BYTES, type Compression, compressed, compressionPays } from "../encryption/compression.ts";
@@ -23,7 +24,7 @@ import { peek } from "../peek.ts";
 import { DumpSource } from "./dump-source.ts";
 import { OpenUpload } from "./open-upload.ts";
 import { SegmentQueue } from "./segment-queue.ts";
-import { compositeSha256, cutSegments, type PreparedSegment, SegmentBuffers } from "./segments.ts";
+import { cutSegments, type PreparedSegment, SegmentBuffers } from "./segments.ts";
 import { Spool } from "./spool.ts";
 
 /** How far an upload is. */

@@ -1,3 +1,5 @@
+import { MAX_CHUNK_BYTES } from "@strongroom/protocol/limits";
+
 /** Times and sizes of the upload protocol. Milliseconds and bytes. */
 export interface UploadSettings {
   /** Place and space of an upload are kept this long after the last sign of life. */
@@ -21,7 +23,7 @@ export const DEFAULT_UPLOAD_SETTINGS: UploadSettings = {
   leaseMs: 15 * 60_000,
   expiryMs: 24 * 3_600_000,
   leastSegmentSize: 16n * 1024n * 1024n,
-  maxChunkSize: 1024 * 1024,
+  maxChunkSize: MAX_CHUNK_BYTES,
   segmentIdleMs: 60_000,
   purgeDelayMs: 24 * 3_600_000,
   requestIdMs: 7 * 24 * 3_600_000,

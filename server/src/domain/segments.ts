@@ -1,5 +1,3 @@
-import { createHash } from "node:crypto";
-
 /** One MiB in bytes. */
 export const MIB = 1024n * 1024n;
 
@@ -16,16 +14,6 @@ export function chooseSegmentSize(
   const needed = (maxSize + parts - 1n) / parts;
   const floor = [least, store.minPartSize, needed].reduce((a, b) => (a > b ? a : b));
   return ((floor + MIB - 1n) / MIB) * MIB;
-}
-
-/**
- * The digest of a version: SHA-256 over the SHA-256 digests of its segments in order, which is what S3 keeps as the composite checksum of a multipart
- * object (Amazon S3 User Guide, "Checking object integrity").
- */
-export function compositeSha256(digests: Iterable<Uint8Array>): Uint8Array {
-  const hash = createHash("sha256");
-  for (const digest of digests) hash.update(digest);
-  return new Uint8Array(hash.digest());
 }
 
 /** Whether two byte strings are equal. Not constant-time: digests and states are no secrets. */

@@ -1,10 +1,9 @@
 import type { Interceptor } from "@connectrpc/connect";
+import { HEALTH_SECRET_HEADER } from "@strongroom/protocol/headers";
+import { MAX_TOKEN_LENGTH } from "@strongroom/protocol/limits";
 import { authenticate, type SessionDeps } from "../app/sessions/sessions.ts";
 import { DomainError } from "../domain/errors.ts";
 import { ADDRESS, authenticationRequired, PRINCIPAL } from "./call-context.ts";
-
-/** Header in which monitoring without a session sends a collection's health secret. */
-export const HEALTH_SECRET_HEADER = "strongroom-health-secret";
 
 /** What a method asks of its caller before its use case decides: a valid session, a session or a health secret, or nothing. */
 export type Requirement = "session" | "session-or-health-secret" | "nothing";
@@ -38,9 +37,6 @@ export const REQUIREMENTS: Readonly<Record<string, Requirement>> = {
   "grpc.reflection.v1.ServerReflection/ServerReflectionInfo": "nothing",
   "grpc.reflection.v1alpha.ServerReflection/ServerReflectionInfo": "nothing",
 };
-
-/** Tokens are short; longer headers are not looked at. */
-const MAX_TOKEN_LENGTH = 4096;
 
 /** Lets a call through only if it meets the requirement of its method. */
 export function authenticationInterceptor(deps: SessionDeps): Interceptor {

@@ -1,8 +1,9 @@
 import { randomUUID } from "node:crypto";
 import { Code, ConnectError, type Interceptor } from "@connectrpc/connect";
+import { REQUEST_ID_HEADER } from "@strongroom/protocol/headers";
 import type { Log } from "../app/settings.ts";
 import { ADDRESS, PRINCIPAL, REQUEST_ID } from "./call-context.ts";
-import { isFault, REQUEST_ID_HEADER, toConnectError } from "./error-map.ts";
+import { isFault, toConnectError } from "./error-map.ts";
 
 /**
  * The outermost interceptor: names the call, turns errors into Connect errors, also those that surface while a stream is iterated, and logs one

@@ -1,5 +1,7 @@
 import type { ServiceImpl } from "@connectrpc/connect";
 import { type CollectionService, HealthStatus } from "@strongroom/gen/strongroom/v1/collection_service_pb";
+import { HEALTH_SECRET_HEADER } from "@strongroom/protocol/headers";
+import { PAGE } from "@strongroom/protocol/limits";
 import {
   type CollectionDeps,
   getCollection,
@@ -7,7 +9,6 @@ import {
   listCollections,
 } from "../app/collections/collections.ts";
 import type { HealthStatus as DomainStatus } from "../domain/health.ts";
-import { HEALTH_SECRET_HEADER } from "./authentication.ts";
 import { callerOf, PRINCIPAL } from "./call-context.ts";
 import { collectionMessage, time } from "./messages.ts";
 import { collectionNameOf, pagePosition, pageSizeOf, pageToken } from "./shapes.ts";
@@ -24,7 +25,7 @@ export function collectionService(deps: CollectionDeps): ServiceImpl<typeof Coll
     async listCollections(req, context) {
       const { collections, nextAfter } = await listCollections(deps, callerOf(context.values), {
         afterName: pagePosition("collections", req.pageToken, /^.{1,253}$/),
-        pageSize: pageSizeOf(req.pageSize, 100, 1000),
+        pageSize: pageSizeOf(req.pageSize, PAGE),
       });
       return { collections: collections.map(collectionMessage), nextPageToken: pageToken("collections", nextAfter) };
     },

@@ -7,14 +7,9 @@ import {
   RequestInfoSchema,
   RetryInfoSchema,
 } from "@strongroom/gen/google/rpc/error_details_pb";
+import { ERROR_DOMAIN, REQUEST_ID_HEADER } from "@strongroom/protocol/headers";
 import { BodyBrokenError } from "../app/uploads/segment-body.ts";
 import { DomainError, type Reason } from "../domain/errors.ts";
-
-/** `domain` of every google.rpc.ErrorInfo. */
-export const ERROR_DOMAIN = "strongroom";
-
-/** Header of requests and responses that names a call in logs and errors. */
-export const REQUEST_ID_HEADER = "x-request-id";
 
 const CODES: Readonly<Record<Reason, Code>> = {
   INVALID_REQUEST: Code.InvalidArgument,

@@ -7,6 +7,7 @@ import { CollectionService } from "@strongroom/gen/strongroom/v1/collection_serv
 import { SessionService } from "@strongroom/gen/strongroom/v1/session_service_pb";
 import { UploadService } from "@strongroom/gen/strongroom/v1/upload_service_pb";
 import { VersionService } from "@strongroom/gen/strongroom/v1/version_service_pb";
+import { MESSAGE_OVERHEAD_BYTES } from "@strongroom/protocol/limits";
 import type { CollectionDeps } from "../app/collections/collections.ts";
 import type { SessionDeps } from "../app/sessions/sessions.ts";
 import type { Log } from "../app/settings.ts";
@@ -55,9 +56,6 @@ export interface RouterDeps extends UploadServiceDeps, VersionDeps, CollectionDe
   readonly shutdownSignal: AbortSignal;
 }
 
-/** Beside the chunk a message has field tags and lengths. */
-const MESSAGE_OVERHEAD = 64 * 1024;
-
 /** The services over Connect, gRPC and gRPC-Web, and the plain HTTP endpoints beside them, as a request handler. */
 export function requestHandler(deps: RouterDeps): RequestHandler {
   const names = SERVICES.map((service) => service.typeName);
@@ -84,7 +82,7 @@ export function requestHandler(deps: RouterDeps): RequestHandler {
       rateLimitInterceptor(budgets),
       authenticationInterceptor(deps),
     ],
-    readMaxBytes: deps.settings.maxChunkSize + MESSAGE_OVERHEAD,
+    readMaxBytes: deps.settings.maxChunkSize + MESSAGE_OVERHEAD_BYTES,
     // Ciphertext does not compress, and compressed requests would be unpacked before they are bounded.
     acceptCompression: [],
     shutdownSignal: deps.shutdownSignal,

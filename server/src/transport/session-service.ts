@@ -1,5 +1,6 @@
 import type { ServiceImpl } from "@connectrpc/connect";
 import type { SessionService } from "@strongroom/gen/strongroom/v1/session_service_pb";
+import { MAX_DESCRIPTION_LENGTH, MAX_LOGIN_NAME_LENGTH, MAX_NAME_LENGTH, PAGE } from "@strongroom/protocol/limits";
 import {
   listSessions,
   login,
@@ -25,9 +26,9 @@ export function sessionService(deps: SessionDeps): ServiceImpl<typeof SessionSer
       if (req.password.length > MAX_PASSWORD_LENGTH)
         throw invalidField("password", `expected at most ${MAX_PASSWORD_LENGTH} characters`);
       const issued = await login(deps, {
-        username: textOf("username", req.username, 512),
+        username: textOf("username", req.username, MAX_LOGIN_NAME_LENGTH),
         password: req.password,
-        description: textOf("description", req.description, 255),
+        description: textOf("description", req.description, MAX_DESCRIPTION_LENGTH),
         scope: scopeOf(req.scope),
         address: context.values.get(ADDRESS),
         signal: context.signal,
@@ -50,9 +51,9 @@ export function sessionService(deps: SessionDeps): ServiceImpl<typeof SessionSer
       const position = pagePosition("sessions", req.pageToken, /^\d{1,14}\/[0-9a-f]{64}$/);
       const [millis, id] = position?.split("/") ?? [];
       const { sessions, next } = await listSessions(deps, callerOf(context.values), {
-        user: textOf("user", req.user, 253),
+        user: textOf("user", req.user, MAX_NAME_LENGTH),
         after: id === undefined ? undefined : { createdAt: new Date(Number(millis)), id },
-        pageSize: pageSizeOf(req.pageSize, 100, 1000),
+        pageSize: pageSizeOf(req.pageSize, PAGE),
       });
       const at = next === undefined ? undefined : `${next.createdAt.getTime()}/${next.id}`;
       return { sessions: sessions.map(sessionMessage), nextPageToken: pageToken("sessions", at) };

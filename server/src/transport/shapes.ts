@@ -1,3 +1,12 @@
+import { SHA256_BYTES } from "@strongroom/protocol/digests";
+import {
+  MAX_FILENAME_BYTES,
+  MAX_LABEL_KEY_LENGTH,
+  MAX_LABELS,
+  MAX_NAME_LENGTH,
+  MAX_SCOPE_ELEMENTS,
+  type PageLimit,
+} from "@strongroom/protocol/limits";
 import { DomainError, invalidField } from "../domain/errors.ts";
 import { type ObjectGrant, ROLES, type Role } from "../domain/objects.ts";
 
@@ -22,14 +31,15 @@ export function uploadIdOf(value: string): string {
 
 /** The name of a collection. */
 export function collectionNameOf(value: string): string {
-  if (value === "" || value.length > 253) throw invalidField("collection", "expected the name of a collection");
+  if (value === "" || value.length > MAX_NAME_LENGTH)
+    throw invalidField("collection", "expected the name of a collection");
   return value;
 }
 
 /** A SHA-256 digest. */
 export function sha256Of(field: string, value: Uint8Array): Uint8Array {
-  if (value.length !== 32)
-    throw invalidField(field, `expected a SHA-256 digest of 32 bytes, got ${value.length} bytes`);
+  if (value.length !== SHA256_BYTES)
+    throw invalidField(field, `expected a SHA-256 digest of ${SHA256_BYTES} bytes, got ${value.length} bytes`);
   return value;
 }
 
@@ -44,21 +54,23 @@ export function textOf(field: string, value: string, most: number): string {
 
 /** The file name of a version; empty for none. */
 export function filenameOf(value: string): string {
-  textOf("filename", value, 255);
+  textOf("filename", value, MAX_FILENAME_BYTES);
   if (/[/\\]/.test(value) || value.startsWith(".")) {
     throw invalidField("filename", "expected a plain file name without slashes and without a dot at the beginning");
   }
-  if (Buffer.byteLength(value) > 240) throw invalidField("filename", "expected at most 240 bytes");
+  if (Buffer.byteLength(value) > MAX_FILENAME_BYTES)
+    throw invalidField("filename", `expected at most ${MAX_FILENAME_BYTES} bytes`);
   return value;
 }
 
 /** Labels or metadata. */
 export function mapOf(field: string, value: Record<string, string>, mostValue: number): Record<string, string> {
   const entries = Object.entries(value);
-  if (entries.length > 32) throw invalidField(field, `expected at most 32 entries, got ${entries.length}`);
+  if (entries.length > MAX_LABELS)
+    throw invalidField(field, `expected at most ${MAX_LABELS} entries, got ${entries.length}`);
   for (const [key, text] of entries) {
-    if (key === "") throw invalidField(field, "expected keys of 1 to 63 characters");
-    textOf(field, key, 63);
+    if (key === "") throw invalidField(field, `expected keys of 1 to ${MAX_LABEL_KEY_LENGTH} characters`);
+    textOf(field, key, MAX_LABEL_KEY_LENGTH);
     textOf(`${field}[${key}]`, text, mostValue);
   }
   return value;
@@ -66,11 +78,12 @@ export function mapOf(field: string, value: Record<string, string>, mostValue: n
 
 /** The scope of a session. */
 export function scopeOf(elements: readonly { type: string; name: string; roles: string[] }[]): ObjectGrant[] {
-  if (elements.length > 100) throw invalidField("scope", `expected at most 100 elements, got ${elements.length}`);
+  if (elements.length > MAX_SCOPE_ELEMENTS)
+    throw invalidField("scope", `expected at most ${MAX_SCOPE_ELEMENTS} elements, got ${elements.length}`);
   return elements.map((element, i) => {
     const field = `scope[${i}]`;
     if (element.type !== "collection") throw invalidField(`${field}.type`, 'expected "collection"');
-    textOf(`${field}.name`, element.name, 253);
+    textOf(`${field}.name`, element.name, MAX_NAME_LENGTH);
     const roles = element.roles.map((role): Role => {
       const name = role === "usersManager" ? "userManager" : role;
       if (!(ROLES as readonly string[]).includes(name)) {
@@ -83,7 +96,7 @@ export function scopeOf(elements: readonly { type: string; name: string; roles: 
 }
 
 /** How many items a page may have. */
-export function pageSizeOf(asked: number, usual: number, most: number): number {
+export function pageSizeOf(asked: number, { usual, most }: PageLimit): number {
   return asked === 0 ? usual : Math.min(asked, most);
 }
 

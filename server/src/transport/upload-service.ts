@@ -1,6 +1,15 @@
 import { Code, ConnectError, type ServiceImpl } from "@connectrpc/connect";
 import { ContentEncoding } from "@strongroom/gen/strongroom/v1/resources_pb";
 import type { UploadService, WriteSegmentRequest } from "@strongroom/gen/strongroom/v1/upload_service_pb";
+import {
+  MAX_LABEL_VALUE_LENGTH,
+  MAX_METADATA_VALUE_LENGTH,
+  MAX_REASON_LENGTH,
+  MAX_REQUEST_ID_LENGTH,
+  MAX_SEGMENTS,
+  PAGE,
+  SEGMENTS_PAGE,
+} from "@strongroom/protocol/limits";
 import { stillStanding } from "../app/sessions/sessions.ts";
 import { type CommitDeps, commitUpload } from "../app/uploads/commit-upload.ts";
 import { createUpload } from "../app/uploads/create-upload.ts";
@@ -38,12 +47,12 @@ export function uploadService(deps: UploadServiceDeps): ServiceImpl<typeof Uploa
       deps.refuseWhileStopping();
       const { upload, remaining } = await createUpload(deps, callerOf(context.values), {
         collection: collectionNameOf(req.collection),
-        requestId: textOf("request_id", req.requestId, 128),
+        requestId: textOf("request_id", req.requestId, MAX_REQUEST_ID_LENGTH),
         expectedSize: req.expectedSize,
         filename: filenameOf(req.filename),
         contentEncoding: contentEncodingOf(req.contentEncoding),
-        labels: mapOf("labels", req.labels, 255),
-        clientMetadata: mapOf("client_metadata", req.clientMetadata, 1024),
+        labels: mapOf("labels", req.labels, MAX_LABEL_VALUE_LENGTH),
+        clientMetadata: mapOf("client_metadata", req.clientMetadata, MAX_METADATA_VALUE_LENGTH),
       });
       return { upload: uploadMessage(upload, remaining, most) };
     },
@@ -88,7 +97,7 @@ export function uploadService(deps: UploadServiceDeps): ServiceImpl<typeof Uploa
       const status = await getUpload(deps, callerOf(context.values), {
         uploadId: uploadIdOf(req.uploadId),
         fromIndex: from === undefined ? indexOf("first_index", req.firstIndex) : Number(from),
-        pageSize: pageSizeOf(req.pageSize, 1000, 1000),
+        pageSize: pageSizeOf(req.pageSize, SEGMENTS_PAGE),
       });
       return {
         upload: uploadMessage(status.upload, status.remaining, most),
@@ -102,7 +111,7 @@ export function uploadService(deps: UploadServiceDeps): ServiceImpl<typeof Uploa
       const { uploads, next } = await listUploads(deps, callerOf(context.values), {
         collection: collectionNameOf(req.collection),
         from: from === undefined ? 0 : Number(from),
-        pageSize: pageSizeOf(req.pageSize, 100, 1000),
+        pageSize: pageSizeOf(req.pageSize, PAGE),
       });
       return {
         uploads: uploads.map((upload) => uploadMessage(upload, 0n, most)),
@@ -125,10 +134,10 @@ export function uploadService(deps: UploadServiceDeps): ServiceImpl<typeof Uploa
         reason: textOf(
           "reason",
           req.reason
-            .slice(0, 1000)
+            .slice(0, MAX_REASON_LENGTH)
             .toWellFormed()
             .replace(/\p{Cc}+/gu, " "),
-          1000,
+          MAX_REASON_LENGTH,
         ),
       });
       deps.onEnded();
@@ -144,7 +153,7 @@ function contentEncodingOf(value: ContentEncoding): "none" | "zstd" {
 }
 
 function indexOf(field: string, value: number): number {
-  if (value > 1_000_000) throw invalidField(field, `expected at most 1000000, got ${value}`);
+  if (value > MAX_SEGMENTS) throw invalidField(field, `expected at most ${MAX_SEGMENTS}, got ${value}`);
   return value;
 }
 

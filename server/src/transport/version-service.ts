@@ -1,5 +1,6 @@
 import type { ServiceImpl } from "@connectrpc/connect";
 import type { VersionService } from "@strongroom/gen/strongroom/v1/version_service_pb";
+import { DIGESTS_PAGE, PAGE } from "@strongroom/protocol/limits";
 import { stillStanding } from "../app/sessions/sessions.ts";
 import {
   deleteVersion,
@@ -23,7 +24,7 @@ export function versionService(deps: VersionDeps): ServiceImpl<typeof VersionSer
       const { versions, nextBefore } = await listVersions(deps, callerOf(context.values), {
         collection: collectionNameOf(req.collection),
         beforeNumber: before === undefined ? undefined : BigInt(before),
-        pageSize: pageSizeOf(req.pageSize, 100, 1000),
+        pageSize: pageSizeOf(req.pageSize, PAGE),
       });
       return { versions: versions.map(versionMessage), nextPageToken: pageToken("versions", nextBefore?.toString()) };
     },
@@ -40,7 +41,7 @@ export function versionService(deps: VersionDeps): ServiceImpl<typeof VersionSer
         collection: collectionNameOf(req.collection),
         number: numberOf(req.number),
         first,
-        pageSize: pageSizeOf(req.pageSize, 10_000, 10_000),
+        pageSize: pageSizeOf(req.pageSize, DIGESTS_PAGE),
       });
       return { firstIndex: first, sha256: digests, nextPageToken: pageToken("digests", nextFirst?.toString()) };
     },

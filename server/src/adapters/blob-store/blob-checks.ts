@@ -1,15 +1,12 @@
+import { SHA256_BYTES } from "@strongroom/protocol/digests";
 import type { BlobPart, BlobStoreCapabilities, PartPlacement, StoredPart } from "../../app/ports/blob-store.ts";
 import { BlobStoreError } from "../../app/ports/blob-store.ts";
-
-/** Most bytes of a chunk that a store's `read` yields: a little under 1 MiB, so that a message around it still fits one HTTP/2 write. */
-export const READ_CHUNK_BYTES = 1024 * 1024 - 64;
 
 /** S3 takes keys of at most 1,024 bytes; file systems take names of at most 255. */
 const MAX_KEY_LENGTH = 1024;
 const MAX_SEGMENT_LENGTH = 255;
 /** A segment that begins with a dot could be `..`, a hidden file or a store's own file. */
 const SEGMENT = /^[A-Za-z0-9_-][A-Za-z0-9._-]*$/;
-const SHA256_BYTES = 32;
 
 /**
  * Refuses a key that some store could not keep, or that could name something outside of it.
@@ -66,7 +63,7 @@ export function partOffset(part: BlobPart, placement: PartPlacement, { maxParts 
   }
   if (part.sha256.length !== SHA256_BYTES) {
     throw new BlobStoreError(
-      `Part ${part.index} cannot be stored: its SHA-256 has ${part.sha256.length} bytes instead of 32.`,
+      `Part ${part.index} cannot be stored: its SHA-256 has ${part.sha256.length} bytes instead of ${SHA256_BYTES}.`,
     );
   }
   return BigInt(part.index) * placement.segmentSize;

@@ -1,10 +1,10 @@
 import type { FileHandle } from "node:fs/promises";
+import { FULL_CHUNK_BYTES } from "@strongroom/protocol/limits";
 import { BlobStoreError } from "../../app/ports/blob-store.ts";
-import { READ_CHUNK_BYTES } from "../blob-store/blob-checks.ts";
 import { onDisk } from "./disk-error.ts";
 
 /**
- * Streams a range of an open file in chunks of at most {@link READ_CHUNK_BYTES}, and closes the file when it ends in whatever way. When the signal
+ * Streams a range of an open file in chunks of at most {@link FULL_CHUNK_BYTES}, and closes the file when it ends in whatever way. When the signal
  * aborts it closes the file at once, even if nobody asks for another chunk. Every chunk is a buffer of its own and stays valid.
  *
  * @param key names the object in messages.
@@ -25,7 +25,7 @@ export async function* readFileRange(
     let position = Number(offset);
     let left = Number(length);
     while (left > 0) {
-      const buffer = Buffer.allocUnsafeSlow(Math.min(left, READ_CHUNK_BYTES));
+      const buffer = Buffer.allocUnsafeSlow(Math.min(left, FULL_CHUNK_BYTES));
       const { bytesRead } = await onDisk(`read ${key}`, () => file.read(buffer, 0, buffer.length, position));
       signal.throwIfAborted();
       if (bytesRead === 0) {

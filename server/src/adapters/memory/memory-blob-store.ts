@@ -1,3 +1,4 @@
+import { FULL_CHUNK_BYTES } from "@strongroom/protocol/limits";
 import type {
   BlobPart,
   BlobStat,
@@ -19,7 +20,6 @@ import {
   contiguousSize,
   isSamePart,
   partOffset,
-  READ_CHUNK_BYTES,
 } from "../blob-store/blob-checks.ts";
 import { declaredBody } from "../blob-store/declared-body.ts";
 import { storeStream } from "../blob-store/store-stream.ts";
@@ -200,12 +200,12 @@ export class MemoryBlobStore implements BlobStore {
   }
 }
 
-/** The bytes of a range, which must lie within the content, in pieces of at most {@link READ_CHUNK_BYTES}. */
+/** The bytes of a range, which must lie within the content, in pieces of at most {@link FULL_CHUNK_BYTES}. */
 function* range({ chunks }: Content, offset: bigint, length: bigint): Generator<Uint8Array> {
   let left = length;
-  const next = (available: number): number => Math.min(available, READ_CHUNK_BYTES, Number(left));
+  const next = (available: number): number => Math.min(available, FULL_CHUNK_BYTES, Number(left));
   if (chunks === undefined) {
-    const zeros = new Uint8Array(next(READ_CHUNK_BYTES));
+    const zeros = new Uint8Array(next(FULL_CHUNK_BYTES));
     for (; left > 0n; left -= BigInt(next(zeros.length))) yield zeros.subarray(0, next(zeros.length));
     return;
   }

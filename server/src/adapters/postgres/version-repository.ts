@@ -1,3 +1,4 @@
+import { SHA256_BYTES } from "@strongroom/protocol/digests";
 import {
   and,
   asc,
@@ -19,9 +20,6 @@ import {
 import type { Page, VersionRepository } from "../../app/ports/database.ts";
 import type { Executor } from "./repositories.ts";
 import * as schema from "./schema.ts";
-
-/** Bytes of a SHA-256 digest. */
-const DIGEST = 32;
 
 /** Versions over SQL. */
 export function versionRepository(db: Executor): VersionRepository {
@@ -83,7 +81,7 @@ export function versionRepository(db: Executor): VersionRepository {
       const rows = await db
         .select({
           digests:
-            sql<Uint8Array>`substring(${versions.segmentDigests} from ${first * DIGEST + 1}::int for ${count * DIGEST}::int)`.mapWith(
+            sql<Uint8Array>`substring(${versions.segmentDigests} from ${first * SHA256_BYTES + 1}::int for ${count * SHA256_BYTES}::int)`.mapWith(
               versions.segmentDigests,
             ),
         })

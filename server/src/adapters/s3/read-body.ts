@@ -1,12 +1,12 @@
 import type { Readable } from "node:stream";
+import { FULL_CHUNK_BYTES } from "@strongroom/protocol/limits";
 import { BlobStoreError, BlobStoreUnavailableError } from "../../app/ports/blob-store.ts";
-import { READ_CHUNK_BYTES } from "../blob-store/blob-checks.ts";
 
 /** A store that sends nothing for this long has gone, in milliseconds. */
 const SILENCE_MS = 60_000;
 
 /**
- * Passes on the body of an answer, in chunks of at most {@link READ_CHUNK_BYTES}. However the reading ends, the connection is freed.
+ * Passes on the body of an answer, in chunks of at most {@link FULL_CHUNK_BYTES}. However the reading ends, the connection is freed.
  * @param length that it must have, in bytes.
  * @throws BlobStoreUnavailableError when the store breaks off or falls silent; the reason of the signal.
  */
@@ -29,8 +29,8 @@ export async function* readBody(
       const chunk = step.value as Uint8Array;
       left -= BigInt(chunk.length);
       if (left < 0n) throw new BlobStoreError(`Cannot read ${key}: the store sent more than was asked for.`);
-      for (let start = 0; start < chunk.length; start += READ_CHUNK_BYTES) {
-        yield chunk.subarray(start, start + READ_CHUNK_BYTES);
+      for (let start = 0; start < chunk.length; start += FULL_CHUNK_BYTES) {
+        yield chunk.subarray(start, start + FULL_CHUNK_BYTES);
         signal.throwIfAborted();
       }
     }

@@ -1,3 +1,4 @@
+import { splitDigests } from "@strongroom/protocol/digests";
 import { DomainError } from "../../domain/errors.ts";
 import { isSameInstallation } from "../installation.ts";
 import type { PendingBlob } from "../ports/blob-store.ts";
@@ -222,9 +223,7 @@ async function rewriteManifest(deps: SweepDeps, version: VersionRow): Promise<vo
   const digests = await deps.database.transaction(
     async (tx) => await tx.versions.segmentDigests(version.id, 0, version.segmentCount),
   );
-  const list: Uint8Array[] = [];
-  for (let at = 0; at < digests.length; at += 32) list.push(digests.subarray(at, at + 32));
-  await deps.store.put(manifestKey(version.key), encodeManifest(version, list));
+  await deps.store.put(manifestKey(version.key), encodeManifest(version, splitDigests(digests)));
   await deps.database.transaction(async (tx) => await tx.versions.setManifestState(version.id, version.state));
 }
 

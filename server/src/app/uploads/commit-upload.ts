@@ -1,9 +1,10 @@
 import { inspectFramingState } from "@strongroom/framing";
+import { compositeSha256 } from "@strongroom/protocol/digests";
 import type { Principal } from "../../domain/access.ts";
 import { DomainError } from "../../domain/errors.ts";
 import { versionFilename } from "../../domain/filename.ts";
 import type { CollectionSpec } from "../../domain/objects.ts";
-import { bytesEqual, compositeSha256 } from "../../domain/segments.ts";
+import { bytesEqual } from "../../domain/segments.ts";
 import { requireOwnUpload, requireUploadAccess, requireUploadAccessIfConfigured, uploadNotOpen } from "../guards.ts";
 import { pinned } from "../ports/config-source.ts";
 import type { SegmentRow, Transaction, UploadRow, VersionRow } from "../ports/database.ts";

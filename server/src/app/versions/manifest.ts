@@ -1,4 +1,5 @@
-import { bytesEqual, compositeSha256 } from "../../domain/segments.ts";
+import { compositeSha256 } from "@strongroom/protocol/digests";
+import { bytesEqual } from "../../domain/segments.ts";
 import type { VersionRow } from "../ports/database.ts";
 
 /** The manifest's form. 2 added `state` and `removed_by`; a reader refuses numbers it does not know. */

@@ -1,6 +1,7 @@
 import { createHash } from "node:crypto";
 import { setImmediate as yieldToOthers } from "node:timers/promises";
-import { bytesEqual, compositeSha256 } from "../../domain/segments.ts";
+import { compositeSha256, splitDigests } from "@strongroom/protocol/digests";
+import { bytesEqual } from "../../domain/segments.ts";
 import { isSameInstallation } from "../installation.ts";
 import { BlobNotFoundError, type BlobStore, BlobStoreError } from "../ports/blob-store.ts";
 import type { Database, Verification, VersionRow } from "../ports/database.ts";
@@ -46,11 +47,11 @@ export async function verifyVersion(
   }
   const digests: Uint8Array[] = [];
   while (digests.length < version.segmentCount) {
-    const page = await deps.database.transaction(
-      async (tx) => await tx.versions.segmentDigests(version.id, digests.length, PAGE),
+    const page = splitDigests(
+      await deps.database.transaction(async (tx) => await tx.versions.segmentDigests(version.id, digests.length, PAGE)),
     );
-    if (page.length < 32) throw new Error(`version ${version.id} has only ${digests.length} segment digests`);
-    for (let at = 0; at < page.length; at += 32) digests.push(page.subarray(at, at + 32));
+    if (page.length === 0) throw new Error(`version ${version.id} has only ${digests.length} segment digests`);
+    digests.push(...page);
   }
   if (!bytesEqual(compositeSha256(digests), version.compositeSha256)) {
     return { damage: "its record in the database contradicts itself (composite digest)", damagedSegment: null };

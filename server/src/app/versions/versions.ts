@@ -1,3 +1,4 @@
+import { splitDigests } from "@strongroom/protocol/digests";
 import { hasSystemRole, type Principal } from "../../domain/access.ts";
 import { DomainError } from "../../domain/errors.ts";
 import type { CollectionSpec } from "../../domain/objects.ts";
@@ -56,9 +57,7 @@ export async function listSegmentDigests(
   return await deps.database.transaction(async (tx) => {
     const spec = await requireReadable(tx, deps.config, principal, input.collection);
     const version = await requireVersion(tx, spec, input, isReadable(tx.now));
-    const bytes = await tx.versions.segmentDigests(version.id, input.first, input.pageSize);
-    const digests: Uint8Array[] = [];
-    for (let at = 0; at + 32 <= bytes.length; at += 32) digests.push(bytes.subarray(at, at + 32));
+    const digests = splitDigests(await tx.versions.segmentDigests(version.id, input.first, input.pageSize));
     const next = input.first + digests.length;
     return { digests, nextFirst: next < version.segmentCount ? next : undefined };
   });
