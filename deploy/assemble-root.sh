@@ -21,7 +21,9 @@ install -m 0755 "$node" "$target/usr/bin/node"
 printf 'root:x:0:0:root:/:/none\nstrongroom:x:65532:65532:strongroom:/var/lib/strongroom:/none\n' >"$target/etc/passwd"
 printf 'root:x:0:\nstrongroom:x:65532:\n' >"$target/etc/group"
 
-cp -R package.json LICENSE cli client-sdk framing gen migrations server node_modules "$program/"
+cp -R package.json LICENSE cli client-sdk command-line framing gen migrations protocol server node_modules "$program/"
+# For tests only; npm wants its package.json while it installs.
+rm -f "$program/node_modules/@strongroom/testkit"
 rm -rf "$program"/*/test
 chmod 1777 "$target/tmp"
 chmod -R a+rX "$program"

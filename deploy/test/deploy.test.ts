@@ -1,4 +1,5 @@
 /** The files of deploy/, as far as they can be tried without a container engine: linted, and the root of the image run for real. */
+import { readFileSync } from "node:fs";
 import { cp, mkdir, mkdtemp, readFile, rm } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
@@ -12,8 +13,10 @@ const ROOT = fileURLToPath(new URL("../../", import.meta.url));
 const DEPLOY = join(ROOT, "deploy");
 
 /** What Dockerfile.dockerignore lets into the build. */
-const CONTEXT = ["package.json", "package-lock.json", ".npmrc", "LICENSE", "migrations"];
-const WORKSPACES = ["cli", "client-sdk", "framing", "gen", "server"];
+const CONTEXT = ["package.json", "package-lock.json", ".npmrc", "LICENSE", "migrations", "testkit/package.json"];
+const { workspaces } = JSON.parse(readFileSync(join(ROOT, "package.json"), "utf8")) as { workspaces: string[] };
+/** All but the one for tests. */
+const WORKSPACES = workspaces.filter((name) => name !== "testkit");
 
 test("the image has the Node.js of package.json", async (t) => {
   const { devDependencies } = JSON.parse(await readFile(join(ROOT, "package.json"), "utf8"));
