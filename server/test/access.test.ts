@@ -1,11 +1,13 @@
-import { createContextValues, type UnaryRequest } from "@connectrpc/connect";
 import { HEALTH_SECRET_HEADER } from "@strongroom/protocol/headers";
 import test from "ava";
-import type { SessionDeps } from "../src/app/sessions/sessions.ts";
+import { processBudgets } from "../src/calls/budgets.ts";
+import { beginCall } from "../src/calls/call.ts";
+import { Calls, type CallsDeps } from "../src/calls/calls.ts";
+import { ROUTES } from "../src/calls/routes.ts";
 import { type CollectionAction, hasSystemRole, mayDo, maySee, type Principal } from "../src/domain/access.ts";
 import { DomainError } from "../src/domain/errors.ts";
 import { type CollectionSpec, type ObjectGrant, ROLES, type Role, type User } from "../src/domain/objects.ts";
-import { authenticationInterceptor, REQUIREMENTS } from "../src/transport/authentication.ts";
+import { NO_LIMITS } from "../src/domain/rate-limit.ts";
 import { SERVICES } from "../src/transport/router.ts";
 
 const ACTIONS: readonly CollectionAction[] = ["upload", "upload-anytime", "download", "manage"];
@@ -221,24 +223,24 @@ for (const [title, roles, accessKey, scope, has] of systemCases) {
 
 const METHODS = SERVICES.flatMap((service) => service.methods.map((method) => `${service.typeName}/${method.name}`));
 
-test("every served method has an entry in the table of requirements, and no entry is without a method", (t) => {
-  t.deepEqual(Object.keys(REQUIREMENTS).sort(), [...METHODS].sort());
+test("every served method has an entry in the route table, and no entry is without a method", (t) => {
+  t.deepEqual(Object.keys(ROUTES).sort(), [...METHODS].sort());
   t.is(new Set(METHODS).size, METHODS.length);
   t.true(METHODS.length > 20);
 });
 
 test("only login, health and reflection are open to everybody, and only one method takes a health secret", (t) => {
-  const having = (requirement: string) => METHODS.filter((method) => REQUIREMENTS[method] === requirement);
+  const having = (requirement: string) => METHODS.filter((method) => ROUTES[method]?.who === requirement);
   t.deepEqual(
-    having("nothing").filter((method) => !/^grpc\.(health|reflection)\./.test(method)),
+    having("anonymous").filter((method) => !/^grpc\.(health|reflection)\./.test(method)),
     ["strongroom.v1.SessionService/Login"],
   );
-  t.deepEqual(having("session-or-health-secret"), ["strongroom.v1.CollectionService/GetCollectionHealth"]);
+  t.deepEqual(having("session or secret"), ["strongroom.v1.CollectionService/GetCollectionHealth"]);
 });
 
-/** Sends a call through the interceptor. @returns whether it came through, or the reason it did not. */
-async function pass(name: string, headers: Record<string, string>, onLookup: () => void = () => {}): Promise<string> {
-  const deps = {
+/** Asks for a call to be let in. @returns whether it was, or the reason it was not. */
+async function pass(method: string, headers: Record<string, string>, onLookup: () => void = () => {}): Promise<string> {
+  const calls = new Calls({
     database: {
       read: async () => {
         onLookup();
@@ -248,24 +250,15 @@ async function pass(name: string, headers: Record<string, string>, onLookup: () 
     config: { current: () => ({ users: new Map(), collections: new Map(), organizations: new Map() }) },
     tokens: { verify: async () => true },
     sha256: (text: string) => text,
-  } as unknown as SessionDeps;
-  const [typeName = "", method = ""] = name.split("/");
-  const request = {
-    service: { typeName },
-    method: { name: method },
-    header: new Headers(headers),
-    contextValues: createContextValues(),
-  } as unknown as UnaryRequest;
-  let reached = false;
-  const next = async () => {
-    reached = true;
-    return {} as never;
-  };
+    budgets: processBudgets(NO_LIMITS),
+    logins: { take: async () => {} },
+  } as unknown as CallsDeps);
+  const call = beginCall({ door: "connect", method, address: "192.0.2.1", requestId: undefined });
   try {
-    await authenticationInterceptor(deps)(next)(request);
-    return reached ? "through" : "swallowed";
+    await calls.admit(call, (name) => headers[name]);
+    return "through";
   } catch (error) {
-    if (error instanceof DomainError && !reached) return error.reason;
+    if (error instanceof DomainError) return error.reason;
     throw error;
   }
 }
@@ -308,7 +301,7 @@ for (const [title, method, headers, outcome] of calls) {
 }
 
 test("authentication: every method that needs a session refuses a call without one, and asks no database for it", async (t) => {
-  for (const method of METHODS.filter((m) => REQUIREMENTS[m] !== "nothing")) {
+  for (const method of METHODS.filter((m) => ROUTES[m]!.who !== "anonymous")) {
     t.is(await pass(method, {}, () => t.fail("asked")), "AUTHENTICATION_REQUIRED", method);
   }
 });

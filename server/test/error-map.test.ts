@@ -13,8 +13,9 @@ import test from "ava";
 import fc from "fast-check";
 import { BlobStoreError } from "../src/app/ports/blob-store.ts";
 import { BodyBrokenError } from "../src/app/uploads/segment-body.ts";
+import { CODES } from "../src/calls/codes.ts";
 import { collectionNotFound, DomainError, invalidField, type Reason } from "../src/domain/errors.ts";
-import { isFault, REASON_CODES, toConnectError } from "../src/transport/error-map.ts";
+import { isFault, toConnectError } from "../src/transport/error-map.ts";
 
 /** What the contract says: names without their prefix, with the code in brackets at the beginning of their comments. */
 async function readContract(): Promise<Map<string, string | undefined>> {
@@ -33,7 +34,7 @@ async function readContract(): Promise<Map<string, string | undefined>> {
 
 const contract = await readContract();
 const REQUEST_ID = "request-1";
-const REASONS = Object.keys(REASON_CODES) as Reason[];
+const REASONS = Object.keys(CODES) as Reason[];
 
 /** The name of a code as gRPC writes it. */
 function codeName(code: Code): string {

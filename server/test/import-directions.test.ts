@@ -4,7 +4,7 @@ import test from "ava";
 import { type Import, importedFile, importsOf } from "./support/imports.ts";
 
 /*
- * The directions of imports of docs/architecture: protocol <- framing <- domain <- objects <- app <- adapters, transport <- main <- commands; the generated code only for transport,
+ * The directions of imports of docs/architecture: protocol <- framing <- domain <- objects <- app <- adapters, calls <- transport <- main <- commands; the generated code only for transport,
  * SDK and benchmarks; every vendor only in its own adapters; the CLI over the SDK, and the server loaded lazily.
  */
 
@@ -42,9 +42,10 @@ const PARTS: Readonly<Record<string, readonly string[]>> = {
   objects: ["domain", "protocol", "framing", "node:"],
   app: ["objects", "domain", "protocol", "framing", "node:"],
   adapters: ["app", "objects", "domain", "protocol", "framing", "node:"],
-  transport: ["app", "domain", "protocol", "framing", "gen", "node:"],
+  calls: ["app", "domain", "protocol", "node:"],
+  transport: ["calls", "app", "domain", "protocol", "framing", "gen", "node:"],
   options: ["domain", "protocol", "node:"],
-  main: ["options", "transport", "adapters", "app", "objects", "domain", "protocol", "node:"],
+  main: ["options", "transport", "calls", "adapters", "app", "objects", "domain", "protocol", "node:"],
   commands: ["main", "options", "adapters", "app", "objects", "domain", "command-line", "protocol", "node:"],
   "client-sdk": ["protocol", "framing", "gen", "node:"],
   "command-line": ["protocol", "node:"],
@@ -78,7 +79,7 @@ const VENDORS: Readonly<Record<string, readonly string[]>> = {
   "@kubernetes/": ["adapters/kubernetes"],
   croner: ["domain"],
   pino: ["main", "commands"],
-  "prom-client": ["transport"],
+  "prom-client": ["calls"],
   "@bufbuild/protobuf": ["transport", "client-sdk"],
   "@connectrpc/connect": ["transport", "client-sdk"],
   "@connectrpc/connect-node": ["transport", "client-sdk"],
@@ -275,6 +276,13 @@ const bad: [file: string, source: string, problem: RegExp][] = [
   ["server/src/app/a.ts", 'import { x } from "@strongroom/gen/a_pb";', /app must not import gen/],
   ["server/src/app/a.ts", 'import { x } from "@connectrpc/connect";', /only transport and client-sdk may/],
   ["server/src/app/a.ts", 'import { x } from "../server-options.ts";', /app must not import options/],
+  ["server/src/calls/a.ts", 'import { x } from "../transport/b.ts";', /calls must not import transport/],
+  ["server/src/calls/a.ts", 'import { x } from "../adapters/jose/b.ts";', /calls must not import adapters/],
+  ["server/src/calls/a.ts", 'import { x } from "@strongroom/gen/a_pb";', /calls must not import gen/],
+  ["server/src/calls/a.ts", 'import { x } from "@connectrpc/connect";', /only transport and client-sdk may/],
+  ["server/src/app/a.ts", 'import { x } from "../calls/b.ts";', /app must not import calls/],
+  ["server/src/adapters/jose/a.ts", 'import { x } from "../../calls/b.ts";', /adapters must not import calls/],
+  ["server/src/transport/a.ts", 'import { x } from "prom-client";', /only calls may import prom-client/],
   ["server/src/transport/a.ts", 'import { x } from "../adapters/jose/b.ts";', /transport must not import adapters/],
   ["server/src/transport/a.ts", 'import { x } from "../main.ts";', /transport must not import main/],
   ["server/src/transport/a.ts", 'import { x } from "../server-options.ts";', /transport must not import options/],

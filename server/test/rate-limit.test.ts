@@ -2,7 +2,9 @@ import test from "ava";
 import { sql } from "drizzle-orm";
 import fc from "fast-check";
 import { openPglite } from "../src/adapters/pglite/pglite.ts";
-import { LoginBudget, ProcessBudget } from "../src/app/sessions/budgets.ts";
+import type { Database } from "../src/app/ports/database.ts";
+import { LoginBudget } from "../src/app/sessions/login-budget.ts";
+import { ProcessBudget } from "../src/calls/budgets.ts";
 import { DomainError } from "../src/domain/errors.ts";
 import { budgetHolder, formatRateLimit, parseRateLimit, type RateLimit, takeToken } from "../src/domain/rate-limit.ts";
 import { refused, TestClock } from "./support/harness.ts";
@@ -223,9 +225,27 @@ test("a flood from one address that is refused does not ask the database", async
   const logins = new LoginBudget(counted, { count: 1, perMs: 10_000 }, () => local);
   await logins.take("192.0.2.1");
   for (let i = 0; i < 100; i++) await refused(t, "RATE_LIMITED", logins.take("192.0.2.1"));
-  t.is(asked, 2);
+  t.is(asked, 1, "the bucket of the process itself is empty");
+  const other = new LoginBudget(counted, { count: 1, perMs: 10_000 }, () => local);
+  for (let i = 0; i < 100; i++) await refused(t, "RATE_LIMITED", other.take("192.0.2.1"));
+  t.is(asked, 2, "another process learns it from the database, once");
   local += 10_000;
   clock.advance(10_000);
-  await logins.take("192.0.2.1");
+  await other.take("192.0.2.1");
   t.is(asked, 3);
+});
+
+test("of many logins at once no more reach the database than the limit lets in", async (t) => {
+  let waiting = 0;
+  const never = async () => {
+    waiting++;
+    return await new Promise<never>(() => {});
+  };
+  const logins = new LoginBudget({ transaction: never } as unknown as Database, { count: 3, perMs: 60_000 }, () => 0);
+  const refusals = Array.from({ length: 50 }, async () => await logins.take("192.0.2.1")).map(
+    async (taken) =>
+      await Promise.race([taken.catch(() => "refused"), new Promise((resolve) => setImmediate(resolve, "waits"))]),
+  );
+  t.is((await Promise.all(refusals)).filter((outcome) => outcome === "refused").length, 47);
+  t.is(waiting, 3);
 });

@@ -1,5 +1,6 @@
 import { isIP } from "node:net";
 import { formatDuration, parseDuration, quoted, ValueError } from "@strongroom/protocol/sizes";
+import { DomainError } from "./errors.ts";
 
 /** A token bucket: at most `count` at once, and `count` again over each `perMs`. */
 export interface RateLimit {
@@ -14,7 +15,7 @@ export type Budget = "login" | "health" | "requests";
 /** The limits of a server; undefined is no limit. */
 export type RateLimits = Readonly<Record<Budget, RateLimit | undefined>>;
 
-/** Everything as often as anybody likes. */
+/** No limits. */
 export const NO_LIMITS: RateLimits = { login: undefined, health: undefined, requests: undefined };
 
 /** How long one token takes to come back, in milliseconds. */
@@ -50,6 +51,79 @@ export function budgetHolder(address: string): string {
   const zeros = tail === undefined ? [] : Array.from({ length: 8 - groups }, () => "0");
   const first = [...left, ...zeros, ...right].slice(0, 4).map((group) => Number.parseInt(group, 16).toString(16));
   return `${first.join(":")}::/64`;
+}
+
+/** Holders remembered at a time; those that were heard of longest ago are forgotten. About 100 bytes each. */
+const MOST_HOLDERS = 20_000;
+
+/** A time for each of the holders heard of last, in bounded number. */
+export class RecentTimes {
+  readonly #times = new Map<string, number>();
+  readonly #most: number;
+
+  constructor(most: number = MOST_HOLDERS) {
+    this.#most = most;
+  }
+
+  get(holder: string): number | undefined {
+    return this.#times.get(holder);
+  }
+
+  set(holder: string, time: number): void {
+    // A Map gives its keys in the order they were set, so the first is the one longest unheard of.
+    this.#times.delete(holder);
+    if (this.#times.size >= this.#most) this.#times.delete(this.#times.keys().next().value!);
+    this.#times.set(holder, time);
+  }
+
+  delete(holder: string): void {
+    this.#times.delete(holder);
+  }
+
+  get size(): number {
+    return this.#times.size;
+  }
+}
+
+/** Token buckets of the holders heard of last. */
+export class TokenBuckets {
+  readonly #clock: () => number;
+  readonly #full: RecentTimes;
+
+  /** @param clock milliseconds that only go forward. */
+  constructor(clock: () => number, most?: number) {
+    this.#clock = clock;
+    this.#full = new RecentTimes(most);
+  }
+
+  /** Holders remembered at this moment. */
+  get size(): number {
+    return this.#full.size;
+  }
+
+  /** Takes one token of the address' holder. */
+  take(address: string, limit: RateLimit): Taken {
+    const holder = budgetHolder(address);
+    const taken = takeToken(limit, this.#full.get(holder), this.#clock());
+    if ("fullAt" in taken) this.#full.set(holder, taken.fullAt);
+    return taken;
+  }
+
+  /** Gives one token back. */
+  giveBack(address: string, limit: RateLimit): void {
+    const holder = budgetHolder(address);
+    const fullAt = this.#full.get(holder);
+    if (fullAt !== undefined) this.#full.set(holder, fullAt - tokenMs(limit));
+  }
+}
+
+/** The refusal of a call whose budget is used up. */
+export function rateLimited(budget: Budget, limit: RateLimit, retryAfterMs: number): DomainError {
+  const what = { login: "failed logins", health: "health checks", requests: "requests" }[budget];
+  return new DomainError("RATE_LIMITED", `too many ${what} from this address; wait as long as RetryInfo says`, {
+    metadata: { budget, limit: formatRateLimit(limit) },
+    retryAfterMs,
+  });
 }
 
 const MAX_COUNT = 1_000_000;

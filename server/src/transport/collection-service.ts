@@ -9,7 +9,7 @@ import {
   listCollections,
 } from "../app/collections/collections.ts";
 import type { HealthStatus as DomainStatus } from "../domain/health.ts";
-import { callerOf, PRINCIPAL } from "./call-context.ts";
+import { callerOf, callOf } from "./connect-calls.ts";
 import { collectionMessage, time } from "./messages.ts";
 import { collectionNameOf, pagePosition, pageSizeOf, pageToken } from "./shapes.ts";
 
@@ -37,7 +37,7 @@ export function collectionService(deps: CollectionDeps): ServiceImpl<typeof Coll
 
     async getCollectionHealth(req, context) {
       const caller = {
-        principal: context.values.get(PRINCIPAL),
+        principal: callOf(context.values).principal,
         secret: context.requestHeader.get(HEALTH_SECRET_HEADER) ?? undefined,
       };
       const health = await getCollectionHealth(deps, caller, collectionNameOf(req.collection));

@@ -7,23 +7,24 @@ import { CollectionService } from "@strongroom/gen/strongroom/v1/collection_serv
 import { SessionService } from "@strongroom/gen/strongroom/v1/session_service_pb";
 import { UploadService } from "@strongroom/gen/strongroom/v1/upload_service_pb";
 import { VersionService } from "@strongroom/gen/strongroom/v1/version_service_pb";
+import { REQUEST_ID_HEADER } from "@strongroom/protocol/headers";
 import { MESSAGE_OVERHEAD_BYTES } from "@strongroom/protocol/limits";
 import type { CollectionDeps } from "../app/collections/collections.ts";
+import type { LoginBudget } from "../app/sessions/login-budget.ts";
 import type { SessionDeps } from "../app/sessions/sessions.ts";
 import type { Log } from "../app/settings.ts";
 import type { VersionDeps } from "../app/versions/versions.ts";
+import { processBudgets } from "../calls/budgets.ts";
+import { beginCall, type CallHead, type Door } from "../calls/call.ts";
+import { Calls } from "../calls/calls.ts";
+import type { Metrics } from "../calls/metrics.ts";
 import { type AddressSet, callerAddress } from "../domain/addresses.ts";
 import { NO_LIMITS, type RateLimits } from "../domain/rate-limit.ts";
-import { authenticationInterceptor } from "./authentication.ts";
-import { ADDRESS } from "./call-context.ts";
-import { callLogInterceptor } from "./call-log.ts";
 import { collectionService } from "./collection-service.ts";
+import { CALL, callInterceptor } from "./connect-calls.ts";
 import { healthService } from "./health-service.ts";
 import { type Monitoring, withHttpEndpoints } from "./http-endpoints.ts";
 import type { RequestHandler } from "./listener.ts";
-import type { Metrics } from "./metrics.ts";
-import { metricsInterceptor } from "./metrics-interceptor.ts";
-import { processBudgets, rateLimitInterceptor } from "./rate-limiting.ts";
 import { ReflectionIndex } from "./reflection-index.ts";
 import { reflectionServices } from "./reflection-service.ts";
 import type { ServingState } from "./serving-state.ts";
@@ -46,6 +47,7 @@ export const SERVICES = [
 export interface RouterDeps extends UploadServiceDeps, VersionDeps, CollectionDeps, SessionDeps {
   readonly log: Log;
   readonly state: ServingState;
+  readonly logins: Pick<LoginBudget, "take" | "giveBack">;
   /** Limits of calls from one address; none when left out. */
   readonly rateLimits?: RateLimits | undefined;
   readonly monitoring: Omit<Monitoring, "stopping" | "take">;
@@ -60,9 +62,16 @@ export interface RouterDeps extends UploadServiceDeps, VersionDeps, CollectionDe
 export function requestHandler(deps: RouterDeps): RequestHandler {
   const names = SERVICES.map((service) => service.typeName);
   const budgets = processBudgets(deps.rateLimits ?? NO_LIMITS);
+  const calls = new Calls({ ...deps, budgets });
   const addressOf = ({ socket, headers }: Parameters<RequestHandler>[0]) =>
     // Node joins a header that comes several times.
     callerAddress(socket.remoteAddress ?? "", headers["x-forwarded-for"] as string | undefined, deps.trustedProxies);
+  const headOf = (req: Parameters<RequestHandler>[0]): CallHead => ({
+    door: doorOf(req.headers["content-type"]),
+    method: (req.url ?? "").split("?", 1)[0]!.slice(1),
+    address: addressOf(req),
+    requestId: req.headers[REQUEST_ID_HEADER] as string | undefined,
+  });
   const reflection = reflectionServices(ReflectionIndex.ofContract(), names, deps.state);
   const routes = (router: ConnectRouter) => {
     router
@@ -76,18 +85,19 @@ export function requestHandler(deps: RouterDeps): RequestHandler {
   };
   const connect = connectNodeAdapter({
     routes,
-    interceptors: [
-      callLogInterceptor(deps.log),
-      ...(deps.metrics === undefined ? [] : [metricsInterceptor(deps.metrics)]),
-      rateLimitInterceptor(budgets),
-      authenticationInterceptor(deps),
-    ],
+    interceptors: [callInterceptor(calls, deps.metrics)],
     readMaxBytes: deps.settings.maxChunkSize + MESSAGE_OVERHEAD_BYTES,
     // Ciphertext does not compress, and compressed requests would be unpacked before they are bounded.
     acceptCompression: [],
     shutdownSignal: deps.shutdownSignal,
-    contextValues: (req) => createContextValues().set(ADDRESS, addressOf(req as Parameters<RequestHandler>[0])),
+    contextValues: (req) => createContextValues().set(CALL, beginCall(headOf(req as Parameters<RequestHandler>[0]))),
   }) as RequestHandler;
   const take = (req: Parameters<RequestHandler>[0]) => budgets.health.take(addressOf(req));
   return withHttpEndpoints({ ...deps.monitoring, stopping: () => deps.state.stopping, take }, connect);
+}
+
+/** The protocol a request speaks, by its content type. */
+function doorOf(contentType: string | undefined): Door {
+  if (contentType?.startsWith("application/grpc-web") === true) return "grpc-web";
+  return contentType?.startsWith("application/grpc") === true ? "grpc" : "connect";
 }

@@ -10,7 +10,7 @@ import {
   whoAmI,
 } from "../app/sessions/sessions.ts";
 import { invalidField } from "../domain/errors.ts";
-import { ADDRESS, callerOf } from "./call-context.ts";
+import { addressOf, callerOf } from "./connect-calls.ts";
 import { sessionMessage } from "./messages.ts";
 import { pagePosition, pageSizeOf, pageToken, scopeOf, textOf } from "./shapes.ts";
 
@@ -30,14 +30,14 @@ export function sessionService(deps: SessionDeps): ServiceImpl<typeof SessionSer
         password: req.password,
         description: textOf("description", req.description, MAX_DESCRIPTION_LENGTH),
         scope: scopeOf(req.scope),
-        address: context.values.get(ADDRESS),
+        address: addressOf(context.values),
         signal: context.signal,
       });
       return { token: issued.token, session: sessionMessage(issued.session) };
     },
 
     async refreshSession(_req, context) {
-      const issued = await refreshSession(deps, callerOf(context.values), context.values.get(ADDRESS));
+      const issued = await refreshSession(deps, callerOf(context.values), addressOf(context.values));
       return { token: issued.token, session: sessionMessage(issued.session) };
     },
 

@@ -17,7 +17,7 @@ import { abortUpload, getUpload, listUploads, renewUpload } from "../app/uploads
 import { BodyBrokenError } from "../app/uploads/segment-body.ts";
 import { type WriteSegmentDeps, writeSegment } from "../app/uploads/write-segment.ts";
 import { DomainError, invalidField } from "../domain/errors.ts";
-import { ADDRESS, callerOf } from "./call-context.ts";
+import { addressOf, callerOf } from "./connect-calls.ts";
 import { segmentMessage, time, uploadMessage, versionMessage } from "./messages.ts";
 import {
   collectionNameOf,
@@ -73,7 +73,7 @@ export function uploadService(deps: UploadServiceDeps): ServiceImpl<typeof Uploa
             framingIn: header.framingIn,
           },
           chunksOf(frames, () => {
-            stillStanding(deps.config, callerOf(context.values), context.values.get(ADDRESS));
+            stillStanding(deps.config, callerOf(context.values), addressOf(context.values));
           }),
           context.signal,
         );

@@ -12,7 +12,7 @@ import {
   type VersionDeps,
 } from "../app/versions/versions.ts";
 import { invalidField } from "../domain/errors.ts";
-import { ADDRESS, callerOf } from "./call-context.ts";
+import { addressOf, callerOf } from "./connect-calls.ts";
 import { versionMessage } from "./messages.ts";
 import { collectionNameOf, pagePosition, pageSizeOf, pageToken } from "./shapes.ts";
 
@@ -57,7 +57,7 @@ export function versionService(deps: VersionDeps): ServiceImpl<typeof VersionSer
       const header = { version: versionMessage(read.version), offset: read.offset, length: read.length };
       yield { frame: { case: "header" as const, value: header } };
       for await (const chunk of read.body) {
-        const caller = stillStanding(deps.config, callerOf(context.values), context.values.get(ADDRESS));
+        const caller = stillStanding(deps.config, callerOf(context.values), addressOf(context.values));
         requireDownload(deps.config, caller, input.collection);
         yield { frame: { case: "chunk" as const, value: chunk } };
       }

@@ -9,14 +9,14 @@ import type { Database, SessionRow } from "../ports/database.ts";
 import type { PasswordHasher } from "../ports/passwords.ts";
 import type { TokenSigner } from "../ports/tokens.ts";
 import type { Log } from "../settings.ts";
-import type { LoginBudget } from "./budgets.ts";
+import type { LoginBudget } from "./login-budget.ts";
 
 /** What the use cases of sessions need. */
 export interface SessionDeps {
   readonly database: Database;
   readonly config: ConfigSource;
   readonly passwords: PasswordHasher;
-  readonly logins: Pick<LoginBudget, "take" | "giveBack">;
+  readonly logins: Pick<LoginBudget, "giveBack">;
   readonly log: Log;
   readonly tokens: TokenSigner;
   /** SHA-256 in hexadecimal. */
@@ -46,13 +46,13 @@ export interface LoginInput {
 
 /**
  * Checks a password and issues a session. An unknown user or access key, a wrong password, a deactivated user and a wrong address have the same
- * answer after the same work: the budget of the address is asked, then the same hashes are computed in every case. Only failures cost of the budget.
+ * answer after the same work: the same hashes are computed in every case. The call took from the budget of its address when it was admitted; what is
+ * no failure is given back here.
  */
 export async function login(deps: SessionDeps, input: LoginInput): Promise<IssuedSession> {
   const separator = input.username.lastIndexOf("$");
   const name = separator < 0 ? input.username : input.username.slice(0, separator);
   const accessKey = separator < 0 ? "" : input.username.slice(separator + 1);
-  await deps.logins.take(input.address);
   let failed = false;
   try {
     const configuration = deps.config.current();
@@ -114,8 +114,11 @@ async function issue(
   return { token, session };
 }
 
+/** What finding out who is behind a token needs. */
+export type AuthenticationDeps = Pick<SessionDeps, "database" | "config" | "tokens" | "sha256">;
+
 /** Who is behind a token. Every way it can be wrong has the same answer. */
-export async function authenticate(deps: SessionDeps, token: string, address: string): Promise<Principal> {
+export async function authenticate(deps: AuthenticationDeps, token: string, address: string): Promise<Principal> {
   const { session, now } = await deps.database.read(async (tx) => ({
     session: await tx.sessions.find(deps.sha256(token)),
     now: tx.now,

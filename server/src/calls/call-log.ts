@@ -1,0 +1,31 @@
+import type { Log } from "../app/settings.ts";
+import type { Call } from "./call.ts";
+import type { CodeName } from "./codes.ts";
+
+/** How a call ended. */
+export interface Ending {
+  readonly code: CodeName | "ok";
+  /** What was said to the caller; empty when the call was answered. */
+  readonly message: string;
+  /** What it failed by. */
+  readonly error?: unknown;
+  /** Whether that is a fault of the server rather than an answer to the caller. */
+  readonly isFault: boolean;
+}
+
+/** Writes one line for a call that ended. Neither messages nor headers are logged. */
+export function logCall(log: Log, call: Call, { code, message, error, isFault }: Ending): void {
+  const fields = {
+    request_id: call.requestId,
+    door: call.door,
+    method: call.method,
+    address: call.address,
+    user: call.principal?.user.name,
+    ms: Math.round(performance.now() - call.startedAt),
+    code,
+  };
+  if (code === "ok") log.info(fields, "call");
+  else if (isFault) log.error({ ...fields, err: error }, "call failed by a fault of the server");
+  else if (code === "unavailable") log.warn({ ...fields, err: error }, `call: ${message}`);
+  else log.info(fields, `call: ${message}`);
+}
