@@ -1,11 +1,10 @@
 import { randomUUID } from "node:crypto";
 import { join } from "node:path";
 import { ConfigFilesSource } from "../../server/src/adapters/config-files/source.ts";
-import { INSTALLATION_KEY } from "../../server/src/app/installation.ts";
 import { DEFAULT_UPLOAD_SETTINGS } from "../../server/src/app/settings.ts";
 import { sweep } from "../../server/src/app/upkeep/sweep.ts";
 import { SegmentAttempts } from "../../server/src/app/uploads/segment-attempts.ts";
-import { manifestKey } from "../../server/src/app/versions/manifest.ts";
+import { INSTALLATION_KEY, manifestKey } from "../../server/src/domain/object-keys.ts";
 import { wrongCounters } from "../simulation/oracle.ts";
 import { takeSnapshot } from "../simulation/snapshot.ts";
 import type { Setup } from "./setups.ts";

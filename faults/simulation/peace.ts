@@ -1,6 +1,5 @@
-import { INSTALLATION_KEY } from "../../server/src/app/installation.ts";
-import { manifestKey } from "../../server/src/app/versions/manifest.ts";
 import { listVersions, readVersion } from "../../server/src/app/versions/versions.ts";
+import { INSTALLATION_KEY, manifestKey } from "../../server/src/domain/object-keys.ts";
 import { MIB } from "../../server/test/support/harness.ts";
 import type { Client } from "./client.ts";
 import { beginSweep } from "./events.ts";

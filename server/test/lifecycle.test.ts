@@ -1,13 +1,13 @@
 import anyTest, { type ExecutionContext, type TestFn } from "ava";
 import { MemoryBlobStore } from "../src/adapters/memory/memory-blob-store.ts";
 import { getCollection, getCollectionHealth } from "../src/app/collections/collections.ts";
-import { checkInstallation, INSTALLATION_KEY, InstallationMismatchError } from "../src/app/installation.ts";
+import { checkInstallation, InstallationMismatchError } from "../src/app/installation.ts";
 import { BlobStoreError } from "../src/app/ports/blob-store.ts";
 import { sweep } from "../src/app/upkeep/sweep.ts";
 import { finishCommit } from "../src/app/uploads/commit-upload.ts";
 import { SegmentAttempts } from "../src/app/uploads/segment-attempts.ts";
-import { manifestKey } from "../src/app/versions/manifest.ts";
 import { deleteVersion, listVersions, readVersion } from "../src/app/versions/versions.ts";
+import { INSTALLATION_KEY, manifestKey } from "../src/domain/object-keys.ts";
 import { parseWindow } from "../src/domain/window.ts";
 import { chunked, cutSegments, openpgpMessage } from "./support/ciphertext.ts";
 import { FaultyBlobStore } from "./support/faulty-blob-store.ts";

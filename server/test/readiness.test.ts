@@ -6,7 +6,8 @@ import { DirectoryBlobStore } from "../src/adapters/filesystem/directory-blob-st
 import { MemoryBlobStore } from "../src/adapters/memory/memory-blob-store.ts";
 import { type BlobStore, BlobStoreError } from "../src/app/ports/blob-store.ts";
 import type { ConfigStatus } from "../src/app/ports/config-source.ts";
-import { PROBE_PREFIX, Readiness, type ReadinessDeps, type ReadinessTimes } from "../src/app/upkeep/readiness.ts";
+import { Readiness, type ReadinessDeps, type ReadinessTimes } from "../src/app/upkeep/readiness.ts";
+import { READINESS_PROBES } from "../src/domain/object-keys.ts";
 import { FaultyBlobStore } from "./support/faulty-blob-store.ts";
 
 const EMPTY = { users: new Map(), collections: new Map(), organizations: new Map() };
@@ -60,11 +61,11 @@ test("a probe leaves nothing behind, in memory and in a directory", async (t) =>
 
 test("what a server that died in a probe left is deleted once it is old; other servers' probes are not", async (t) => {
   const { store } = await directoryStore(t);
-  const old = `${PROBE_PREFIX}${Date.now() - 2 * 3_600_000}-x`;
-  const young = `${PROBE_PREFIX}${Date.now()}-y`;
-  for (const key of [old, young, `${PROBE_PREFIX}not-ours`]) await store.put(key, Buffer.from("x"));
+  const old = `${READINESS_PROBES}${Date.now() - 2 * 3_600_000}-x`;
+  const young = `${READINESS_PROBES}${Date.now()}-y`;
+  for (const key of [old, young, `${READINESS_PROBES}not-ours`]) await store.put(key, Buffer.from("x"));
   t.true((await storage(readiness(store).readiness)).ok);
-  t.deepEqual(await keys(store, PROBE_PREFIX), [young, `${PROBE_PREFIX}not-ours`].sort());
+  t.deepEqual(await keys(store, READINESS_PROBES), [young, `${READINESS_PROBES}not-ours`].sort());
 });
 
 for (const operation of ["put", "get", "delete"] as const) {

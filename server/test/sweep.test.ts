@@ -1,15 +1,15 @@
 import { randomUUID } from "node:crypto";
 import anyTest, { type TestFn } from "ava";
 import { MemoryBlobStore } from "../src/adapters/memory/memory-blob-store.ts";
-import { INSTALLATION_KEY } from "../src/app/installation.ts";
 import type { PendingBlob } from "../src/app/ports/blob-store.ts";
 import { giveUpCommit } from "../src/app/upkeep/give-up-commit.ts";
 import { deletableObjects, deleteUnknown, takeInventory, UnsafeError } from "../src/app/upkeep/inventory.ts";
 import { type SweepReport, sweep } from "../src/app/upkeep/sweep.ts";
 import { finishCommit } from "../src/app/uploads/commit-upload.ts";
 import { abortUpload } from "../src/app/uploads/manage-uploads.ts";
-import { manifestKey, parseManifest } from "../src/app/versions/manifest.ts";
+import { parseManifest } from "../src/app/versions/manifest.ts";
 import { deleteVersion } from "../src/app/versions/versions.ts";
+import { INSTALLATION_KEY, manifestKey } from "../src/domain/object-keys.ts";
 import { cutSegments, openpgpMessage } from "./support/ciphertext.ts";
 import { FaultyBlobStore } from "./support/faulty-blob-store.ts";
 import { Harness, harnessTest, MIB, refused } from "./support/harness.ts";

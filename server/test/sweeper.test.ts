@@ -1,7 +1,7 @@
 import test from "ava";
 import { MemoryBlobStore } from "../src/adapters/memory/memory-blob-store.ts";
-import { INSTALLATION_KEY } from "../src/app/installation.ts";
 import { Sweeper } from "../src/app/upkeep/sweeper.ts";
+import { INSTALLATION_KEY } from "../src/domain/object-keys.ts";
 import { FaultyBlobStore } from "./support/faulty-blob-store.ts";
 import { Harness } from "./support/harness.ts";
 

@@ -1,8 +1,6 @@
+import { INSTALLATION_KEY } from "../domain/object-keys.ts";
 import type { BlobStore } from "./ports/blob-store.ts";
 import type { Database } from "./ports/database.ts";
-
-/** Key of the object that says which installation a store belongs to. */
-export const INSTALLATION_KEY = "strongroom-installation.json";
 
 /** Database and store do not belong together; the server must not start, since its sweeper could delete what it does not know. */
 export class InstallationMismatchError extends Error {

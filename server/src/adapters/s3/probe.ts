@@ -1,6 +1,7 @@
 import { createHash, randomUUID } from "node:crypto";
 import { ListObjectsV2Command } from "@aws-sdk/client-s3";
 import { BlobStoreError, BlobStoreUnavailableError } from "../../app/ports/blob-store.ts";
+import { OPENING_PROBES, openingProbeKey } from "../../domain/object-keys.ts";
 import {
   type Bucket,
   bytesBody,
@@ -24,9 +25,6 @@ export interface S3Abilities {
   readonly listsUploads: "by-prefix" | "whole-bucket" | "no";
 }
 
-/** Keys of probes begin with this, below the storage URL's prefix. They are never finished objects. */
-export const PROBE_FOLDER = "strongroom-probe/";
-
 /** A probe this old, in milliseconds, comes from a server that died while probing. */
 const STALE_PROBE_MS = 3_600_000;
 
@@ -42,7 +40,7 @@ export async function probe(bucket: Bucket, prefix: string): Promise<S3Abilities
   const place = `open the bucket ${bucket.name}`;
   await explained(`${place} for listing (s3:ListBucket)`, () =>
     bucket.client.send(
-      new ListObjectsV2Command({ Bucket: bucket.name, Prefix: `${prefix}${PROBE_FOLDER}`, MaxKeys: 1 }),
+      new ListObjectsV2Command({ Bucket: bucket.name, Prefix: `${prefix}${OPENING_PROBES}`, MaxKeys: 1 }),
       callOptions(),
     ),
   );
@@ -115,7 +113,7 @@ async function listsUploads(
   upload: MultipartUpload,
 ): Promise<S3Abilities["listsUploads"]> {
   const scopes = [
-    ["by-prefix", `${prefix}${PROBE_FOLDER}`],
+    ["by-prefix", `${prefix}${OPENING_PROBES}`],
     ["whole-bucket", undefined],
   ] as const;
   for (const [name, scope] of scopes) {
@@ -136,7 +134,7 @@ async function listsUploads(
 
 function isStaleProbe({ key, initiated }: MultipartUpload, prefix: string): boolean {
   return (
-    key.startsWith(`${prefix}${PROBE_FOLDER}`) &&
+    key.startsWith(`${prefix}${OPENING_PROBES}`) &&
     initiated !== undefined &&
     Date.now() - initiated.getTime() > STALE_PROBE_MS
   );
@@ -150,7 +148,7 @@ async function withUpload<T>(
   checksums: boolean,
   operation: (upload: MultipartUpload) => Promise<T>,
 ): Promise<T> {
-  const key = `${prefix}${PROBE_FOLDER}${randomUUID()}`;
+  const key = prefix + openingProbeKey(randomUUID());
   const begin = () => createUpload(bucket, key, { checksums });
   // With checksums the caller looks at the error itself.
   const uploadId = checksums ? await begin() : await explained(`${place} for writing (s3:PutObject)`, begin);

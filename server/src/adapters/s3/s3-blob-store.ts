@@ -12,6 +12,7 @@ import type {
   StreamInput,
 } from "../../app/ports/blob-store.ts";
 import { BlobNotFoundError, BlobStoreError, BlobStoreUnavailableError } from "../../app/ports/blob-store.ts";
+import { meaningOf } from "../../domain/object-keys.ts";
 import { abortable } from "../blob-store/abortable.ts";
 import {
   assertAtMost,
@@ -39,7 +40,7 @@ import {
 } from "./bucket.ts";
 import { getObject, headObject, listObjects, type ObjectBody } from "./objects.ts";
 import { PartBody } from "./part-request.ts";
-import { PROBE_FOLDER, type S3Abilities } from "./probe.ts";
+import type { S3Abilities } from "./probe.ts";
 import { readBody } from "./read-body.ts";
 import { isNoSuchKey, storeError } from "./s3-error.ts";
 import { LEAST_STREAM_PART, StreamUpload } from "./stream-upload.ts";
@@ -166,7 +167,7 @@ export class S3BlobStore implements BlobStore {
         listsUploads === "by-prefix" ? this.#prefix : undefined,
       )) {
         const own = this.#ownKey(key);
-        if (own !== undefined && !own.startsWith(PROBE_FOLDER)) yield { key: own, token: uploadId };
+        if (own !== undefined && meaningOf(own).kind !== "probe") yield { key: own, token: uploadId };
       }
     } catch (error) {
       throw storeError("list the unfinished objects", error);

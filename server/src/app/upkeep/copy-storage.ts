@@ -1,8 +1,9 @@
 import { createHash } from "node:crypto";
+import { COPYING_KEY, INSTALLATION_KEY, manifestKey, meaningOf } from "../../domain/object-keys.ts";
 import { bytesEqual, chooseSegmentSize } from "../../domain/segments.ts";
-import { INSTALLATION_KEY, installationIdOf } from "../installation.ts";
+import { installationIdOf } from "../installation.ts";
 import { type BlobStat, type BlobStore, BlobStoreError, type ListedBlob } from "../ports/blob-store.ts";
-import { decodeDigests, isManifestKey, type ManifestDigests, manifestKey } from "../versions/manifest.ts";
+import { decodeDigests, type ManifestDigests } from "../versions/manifest.ts";
 
 /** What {@link copyStorage} needs. */
 export interface CopyDeps {
@@ -43,8 +44,6 @@ export class CopyRefusedError extends Error {
   override name = "CopyRefusedError";
 }
 
-/** In the target from the first object to the last, so that a copy can go on and no server starts on half of it. */
-const COPYING_KEY = "strongroom-copying.json";
 /** Most bytes of objects that are not made of parts: manifests and markers. A manifest of 10,000 digests has 700 KB. */
 const SMALL_BYTES = 128 * 1024 * 1024;
 const LEAST_PART = 16n * 1024n * 1024n;
@@ -61,7 +60,7 @@ export async function copyStorage(deps: CopyDeps): Promise<CopyReport> {
   const report: CopyReport = { installation, copied: 0, present: 0, failed: 0, bytes: 0n, pending: 0 };
   for await (const object of from.list("")) {
     deps.signal.throwIfAborted();
-    if (object.key === INSTALLATION_KEY || object.key === COPYING_KEY) continue;
+    if (meaningOf(object.key).kind === "marker") continue;
     const done = await copyOrSay(deps, object);
     report[done.outcome]++;
     if (done.outcome === "copied") report.bytes += done.size;
@@ -74,7 +73,7 @@ export async function copyStorage(deps: CopyDeps): Promise<CopyReport> {
   return report;
 }
 
-/** Marks the target as being copied to. Returns the id of the installation. */
+/** Marks the target as being copied to, so that a copy can go on and no server starts on half of it. Returns the id of the installation. */
 async function begin(from: BlobStore, to: BlobStore): Promise<string> {
   const marker = await from.get(INSTALLATION_KEY, SMALL_BYTES);
   if (marker === undefined) {
@@ -102,7 +101,7 @@ async function begin(from: BlobStore, to: BlobStore): Promise<string> {
 
 async function copyOrSay(deps: CopyDeps, { key, size }: ListedBlob): Promise<CopiedObject> {
   try {
-    return isManifestKey(key) ? await copySmall(deps, key, size) : await copyObject(deps, key, size);
+    return meaningOf(key).kind === "manifest" ? await copySmall(deps, key, size) : await copyObject(deps, key, size);
   } catch (error) {
     deps.signal.throwIfAborted();
     // A store that fails for one object may be back for the next; what did not come over is reported and makes the copy fail.

@@ -1,7 +1,7 @@
+import { manifestKey } from "../../domain/object-keys.ts";
 import { isSameInstallation } from "../installation.ts";
 import type { UploadRow } from "../ports/database.ts";
 import { changeReservation } from "../uploads/reservations.ts";
-import { manifestKey } from "../versions/manifest.ts";
 import { UnsafeError } from "./inventory.ts";
 import type { SweepDeps } from "./sweep.ts";
 

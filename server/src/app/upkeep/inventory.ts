@@ -1,8 +1,9 @@
-import { INSTALLATION_KEY, isSameInstallation } from "../installation.ts";
+import { INSTALLATION_KEY, meaningOf } from "../../domain/object-keys.ts";
+import { isSameInstallation } from "../installation.ts";
 import type { BlobStore, PendingBlob } from "../ports/blob-store.ts";
 import type { Database, StoredName } from "../ports/database.ts";
 import type { Log } from "../settings.ts";
-import { MANIFEST_MAX_BYTES, ManifestError, manifestKey, parseManifest } from "../versions/manifest.ts";
+import { MANIFEST_MAX_BYTES, ManifestError, parseManifest } from "../versions/manifest.ts";
 
 /** What the use cases of this file need. */
 export interface InventoryDeps {
@@ -37,11 +38,6 @@ export const UNKNOWN_GRACE_MS = 24 * 3_600_000;
 
 /** Objects looked up in the database at once. */
 const BATCH = 500;
-
-/** What readiness and the start of a store try it with; whoever made one removes it. */
-const PROBE = /^strongroom-probe[-/]/;
-
-const OWN_KEY = /^collections\/[^/]+\/[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}$/;
 
 type Finding = Omit<UnknownObject, "since">;
 
@@ -113,19 +109,25 @@ export async function takeInventory(
 
 /** The key of the object that a manifest lies beside; other keys stay. */
 function objectKeyOf(key: string): string {
-  const suffix = manifestKey("");
-  return key.endsWith(suffix) ? key.slice(0, -suffix.length) : key;
+  const meaning = meaningOf(key);
+  return meaning.kind === "manifest" ? meaning.objectKey : key;
 }
 
 function unknownName(key: string): Pick<Finding, "key" | "why" | "isOurs"> {
-  const isOurs = OWN_KEY.test(objectKeyOf(key));
+  const { kind } = meaningOf(key);
+  const isOurs = kind === "object" || kind === "manifest";
   return { key, isOurs, why: isOurs ? "the database has no such upload" : "it is not Strongroom's" };
+}
+
+function collectionOf(key: string): string {
+  const meaning = meaningOf(key);
+  return "collection" in meaning ? meaning.collection : "";
 }
 
 async function* batches<T extends { readonly key: string }>(items: AsyncIterable<T>): AsyncGenerator<T[]> {
   let batch: T[] = [];
   for await (const item of items) {
-    if (PROBE.test(item.key)) continue;
+    if (meaningOf(item.key).kind === "probe") continue;
     batch.push(item);
     if (batch.length < BATCH) continue;
     yield batch;
@@ -166,7 +168,7 @@ export async function deleteUnknown(
         await tx.audit({
           kind: "object.deleted",
           actor: "operator",
-          collectionName: key.split("/")[1] ?? "",
+          collectionName: collectionOf(key),
           details: { key, why },
         }),
     );
@@ -176,7 +178,7 @@ export async function deleteUnknown(
 /** A number that the database never gave out, or gave to another version, was given out by a later state of it. */
 async function requireNotRolledBack(deps: InventoryDeps, { unknown }: Inventory): Promise<void> {
   for (const { key, token } of unknown) {
-    if (token !== "" || objectKeyOf(key) === key) continue;
+    if (token !== "" || meaningOf(key).kind !== "manifest") continue;
     const bytes = await deps.store.get(key, MANIFEST_MAX_BYTES);
     if (bytes === undefined) continue;
     let number: bigint;

@@ -1,10 +1,8 @@
+import { READINESS_PROBES, readinessProbeKey, readinessProbeTime } from "../../domain/object-keys.ts";
 import type { BlobStore } from "../ports/blob-store.ts";
 import type { ConfigSource } from "../ports/config-source.ts";
 import type { Database } from "../ports/database.ts";
 import type { Log } from "../settings.ts";
-
-/** Beginning of the keys of probe objects. They hold nothing worth keeping; whoever looks for unknown objects passes them by. */
-export const PROBE_PREFIX = "strongroom-probe-";
 
 /** A probe object older than this was left by a server that died, in milliseconds. */
 const STRAY_MS = 3_600_000;
@@ -94,7 +92,7 @@ export class Readiness {
   async #probeStore(): Promise<void> {
     const { store, newId } = this.#deps;
     const id = newId();
-    const key = `${PROBE_PREFIX}${Date.now()}-${id}`;
+    const key = readinessProbeKey(Date.now(), id);
     const bytes = new TextEncoder().encode(`${id}\n`);
     try {
       await store.put(key, bytes);
@@ -113,9 +111,8 @@ export class Readiness {
 
   /** Deletes what servers that died in the middle of a probe have left; other replicas' probes are younger. */
   async #tidy(): Promise<void> {
-    for await (const { key } of this.#deps.store.list(PROBE_PREFIX)) {
-      const at = Number(/^strongroom-probe-(\d{13})-/.exec(key)?.[1] ?? Number.NaN);
-      if (Date.now() - at > STRAY_MS) await this.#deps.store.delete(key);
+    for await (const { key } of this.#deps.store.list(READINESS_PROBES)) {
+      if (Date.now() - readinessProbeTime(key) > STRAY_MS) await this.#deps.store.delete(key);
     }
   }
 

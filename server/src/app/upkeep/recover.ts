@@ -1,7 +1,8 @@
+import { INSTALLATION_KEY, meaningOf, VERSIONS_PREFIX } from "../../domain/object-keys.ts";
 import { storeInstallation } from "../installation.ts";
 import type { BlobStore } from "../ports/blob-store.ts";
 import type { Database, Transaction, UploadRow, VersionRow } from "../ports/database.ts";
-import { MANIFEST_MAX_BYTES, type Manifest, ManifestError, manifestKey, parseManifest } from "../versions/manifest.ts";
+import { MANIFEST_MAX_BYTES, type Manifest, ManifestError, parseManifest } from "../versions/manifest.ts";
 import { moveUsage } from "../versions/removal.ts";
 import { UnsafeError } from "./inventory.ts";
 
@@ -59,7 +60,7 @@ export async function recover(deps: RecoverDeps): Promise<RecoveryReport> {
   const installation = await storeInstallation(store);
   if (installation === undefined) {
     throw new UnsafeError(
-      "the store has no strongroom-installation.json: it is empty, or not a store of Strongroom. Check the storage URL",
+      `the store has no ${INSTALLATION_KEY}: it is empty, or not a store of Strongroom. Check the storage URL`,
     );
   }
   if (database !== undefined && !(await database.startRecovery(installation))) {
@@ -101,7 +102,6 @@ async function* collectionsIn(
   store: BlobStore,
   report: { readonly skipped: RecoveryProblem[]; readonly unknown: RecoveryProblem[] },
 ): AsyncGenerator<{ name: string; manifests: Found[]; sizes: Map<string, bigint> }> {
-  const suffix = manifestKey("");
   let current: { name: string; manifests: Found[]; sizes: Map<string, bigint>; keys: Set<string> } | undefined;
   const finish = () => {
     for (const key of current!.sizes.keys()) {
@@ -109,21 +109,21 @@ async function* collectionsIn(
     }
     return { name: current!.name, manifests: current!.manifests, sizes: current!.sizes };
   };
-  for await (const { key, size } of store.list("collections/")) {
-    const [, name, id, ...rest] = key.split("/");
-    if (name === undefined || id === undefined || rest.length > 0) {
+  for await (const { key, size } of store.list(VERSIONS_PREFIX)) {
+    const meaning = meaningOf(key);
+    if (meaning.kind !== "object" && meaning.kind !== "manifest") {
       report.unknown.push({ key, why: "it is not Strongroom's" });
       continue;
     }
+    const { collection: name, objectKey } = meaning;
     if (current?.name !== name) {
       if (current !== undefined) yield finish();
       current = { name, manifests: [], sizes: new Map(), keys: new Set() };
     }
-    if (!key.endsWith(suffix)) {
+    if (meaning.kind === "object") {
       current.sizes.set(key, size);
       continue;
     }
-    const objectKey = key.slice(0, -suffix.length);
     current.keys.add(objectKey);
     try {
       const bytes = await store.get(key, MANIFEST_MAX_BYTES);

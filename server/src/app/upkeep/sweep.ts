@@ -1,12 +1,13 @@
 import { splitDigests } from "@strongroom/protocol/digests";
 import { DomainError } from "../../domain/errors.ts";
+import { manifestKey } from "../../domain/object-keys.ts";
 import { isSameInstallation } from "../installation.ts";
 import type { PendingBlob } from "../ports/blob-store.ts";
 import type { Page, Transaction, UploadRow, VersionRow } from "../ports/database.ts";
 import { type CommitDeps, finishCommit } from "../uploads/commit-upload.ts";
 import { endUpload, lapse } from "../uploads/reservations.ts";
 import type { SegmentAttempts } from "../uploads/segment-attempts.ts";
-import { encodeManifest, manifestKey } from "../versions/manifest.ts";
+import { encodeManifest } from "../versions/manifest.ts";
 import { moveUsage } from "../versions/removal.ts";
 import { type Inventory, takeInventory, type UnknownObject } from "./inventory.ts";
 

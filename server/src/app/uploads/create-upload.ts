@@ -1,6 +1,7 @@
 import { createHash } from "node:crypto";
 import { mayDo, type Principal } from "../../domain/access.ts";
 import { DomainError } from "../../domain/errors.ts";
+import { objectKey } from "../../domain/object-keys.ts";
 import type { CollectionSpec } from "../../domain/objects.ts";
 import { maxUploadSize } from "../../domain/quota.ts";
 import { chooseSegmentSize } from "../../domain/segments.ts";
@@ -84,7 +85,7 @@ async function register(
     collectionName: spec.name,
     organization: spec.organization,
     storage: STORAGE,
-    key: `collections/${spec.name}/${id}`,
+    key: objectKey(spec.name, id),
     storeToken: null,
     state: "open",
     ...owner,

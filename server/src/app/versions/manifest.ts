@@ -13,18 +13,6 @@ export class ManifestError extends Error {
   override name = "ManifestError";
 }
 
-const MANIFEST_SUFFIX = ".manifest.json";
-
-/** Key of the manifest that lies beside a version's object. */
-export function manifestKey(key: string): string {
-  return `${key}${MANIFEST_SUFFIX}`;
-}
-
-/** Whether a key is a manifest's. */
-export function isManifestKey(key: string): boolean {
-  return key.endsWith(MANIFEST_SUFFIX);
-}
-
 /** What a manifest says of an object's bytes. */
 export interface ManifestDigests {
   /** Bytes. */
