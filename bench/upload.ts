@@ -14,11 +14,12 @@ import { fileURLToPath } from "node:url";
 import { parseArgs } from "node:util";
 import { StrongroomClient } from "@strongroom/client-sdk";
 import { run, type ServerProcess, STRONGROOM, startServerProcess } from "@strongroom/testkit/processes";
+import { startProxy } from "@strongroom/testkit/proxy";
+import { delay } from "@strongroom/testkit/proxy-behaviours";
 import { Authority } from "../peers/certificates.ts";
 import { startPostgres } from "../peers/postgres.ts";
 import { S3_PEERS, startS3 } from "../peers/s3.ts";
 import type { ClientTask } from "./client.ts";
-import { startSlowLine } from "./slow-line.ts";
 
 const MIB = 1024 * 1024;
 const { values } = parseArgs({
@@ -33,7 +34,7 @@ const { values } = parseArgs({
 });
 const runs = Number(values.runs);
 const size = Number(values.mib) * MIB;
-const delay = Number(values.delay);
+const delayMs = Number(values.delay);
 
 interface ClientFigures {
   bytes: number;
@@ -163,8 +164,8 @@ async function withServer(
     });
     opened.push({ remove: async () => await server.end("SIGTERM") });
     const ca = authority?.certificate;
-    const line = delay > 0 ? await startSlowLine(new URL(server.url), delay) : undefined;
-    if (line !== undefined) opened.push(line);
+    const line = delayMs > 0 ? await startProxy(server.url, delay(delayMs)) : undefined;
+    if (line !== undefined) opened.push({ remove: line.close });
     const url = line?.url ?? server.url;
     const sdk = new StrongroomClient({
       url: server.url,
@@ -244,7 +245,7 @@ function nameOf({ storage, database = "PGlite", direction, bytes, count = 1 }: C
 }
 
 console.log(
-  `Node ${process.version}, ${cpus().length} cores shared by server and client, ${Math.round(totalmem() / MIB / 1024)} GiB, loopback${delay > 0 ? ` with a round trip of ${delay} ms` : ""}; median of ${runs} (min - max)\n`,
+  `Node ${process.version}, ${cpus().length} cores shared by server and client, ${Math.round(totalmem() / MIB / 1024)} GiB, loopback${delayMs > 0 ? ` with a round trip of ${delayMs} ms` : ""}; median of ${runs} (min - max)\n`,
 );
 console.log(
   "| case | MiB/s | server CPU-s/GiB | client CPU-s/GiB | server peak RSS MiB | client peak RSS MiB | event-loop delay p99 ms |",

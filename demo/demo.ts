@@ -11,8 +11,9 @@ import { pipeline } from "node:stream/promises";
 import { fileURLToPath } from "node:url";
 import { createZstdDecompress } from "node:zlib";
 import { findProgram, StrongroomClient, toStrongroomError } from "@strongroom/client-sdk";
-import { startCuttingProxy } from "@strongroom/testkit/cutting-proxy";
 import { type Outcome, run, type ServerProcess, STRONGROOM, startServerProcess } from "@strongroom/testkit/processes";
+import { startProxy } from "@strongroom/testkit/proxy";
+import { cutAfter } from "@strongroom/testkit/proxy-behaviours";
 import { differences, readTree } from "@strongroom/testkit/trees";
 
 const ROOT = fileURLToPath(new URL("..", import.meta.url));
@@ -90,14 +91,14 @@ try {
   const before = await readTree(ROOT, names);
   say(`  ${before.files} files, ${mib(before.bytes)}, from node_modules`);
   check(before.bytes > 100 * 1024 * 1024, "the directory should have at least 100 MiB");
-  const proxy = await startCuttingProxy(url);
+  const proxy = await startProxy(url);
   await succeed(proxy.url, ["login", "--username", "admin", "--password-stdin"], password);
-  proxy.cutAfter(CUT_AFTER_BYTES);
+  proxy.behave(cutAfter(CUT_AFTER_BYTES));
   const began = performance.now();
   const tar = `tar -cf - ${names.join(" ")}`;
   await succeed(proxy.url, ["backup", "files", "--public-key", publicKey, "-c", tar]);
   const backupSeconds = (performance.now() - began) / 1000;
-  check(proxy.cuts === 1, `the connection should have been cut once, and was cut ${proxy.cuts} times`);
+  check(proxy.fired("cut") === 1, `the connection should have been cut once, and was cut ${proxy.fired("cut")} times`);
   await proxy.close();
 
   step("What the server knows");

@@ -8,7 +8,6 @@ import { connect } from "node:net";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { setTimeout as sleep } from "node:timers/promises";
-import { startCuttingProxy } from "@strongroom/testkit/cutting-proxy";
 import {
   cleanEnvironment,
   type Outcome,
@@ -17,6 +16,8 @@ import {
   STRONGROOM,
   startServerProcess,
 } from "@strongroom/testkit/processes";
+import { startProxy } from "@strongroom/testkit/proxy";
+import { cutAfter } from "@strongroom/testkit/proxy-behaviours";
 import anyTest, { type ExecutionContext, type TestFn } from "ava";
 
 interface Place {
@@ -192,15 +193,15 @@ test.serial("a failing dump command never becomes a version, and health says why
 
 test.serial("a cut connection: the upload goes on", async (t) => {
   const { place } = t.context;
-  const proxy = await startCuttingProxy(place.server.url);
+  const proxy = await startProxy(place.server.url);
   await login(place, proxy.url);
   const dump = randomBytes(60 * MIB);
   await writeFile(join(place.dir, "dump"), dump);
-  proxy.cutAfter(25 * MIB);
+  proxy.behave(cutAfter(25 * MIB));
   const args = ["backup", "db", ...PUBLIC, "--compress", "none", "-c", "cat dump"];
   const backup = await strongroom(place, args, { url: proxy.url });
   succeeded(t, backup);
-  t.is(proxy.cuts, 1);
+  t.is(proxy.fired("cut"), 1);
   t.regex(backup.stderr, /connection lost/);
   await proxy.close();
   const restored = await strongroom(place, ["restore", "db", ...PRIVATE]);

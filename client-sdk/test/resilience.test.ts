@@ -4,8 +4,10 @@ import { mkdir, mkdtemp, readdir, readlink, rm, stat, writeFile } from "node:fs/
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { setTimeout as sleep } from "node:timers/promises";
-import { type CuttingProxy, startCuttingProxy } from "@strongroom/testkit/cutting-proxy";
 import { run, type ServerProcess, STRONGROOM, startServerProcess } from "@strongroom/testkit/processes";
+import { startProxy, type TcpProxy } from "@strongroom/testkit/proxy";
+import { cutAfter, loseAnswers, refuse, slow, stall, truncateAfter } from "@strongroom/testkit/proxy-behaviours";
+import { Random } from "@strongroom/testkit/random";
 import anyTest, { type ExecutionContext, type TestFn } from "ava";
 import type { Timings } from "../src/connection/timings.ts";
 import { type ClientOptions, StrongroomClient, type UploadProgress } from "../src/index.ts";
@@ -49,8 +51,8 @@ test.after.always(async (t) => {
   if (place !== undefined) await rm(place.dir, { recursive: true, force: true });
 });
 
-async function proxied(t: ExecutionContext<{ place: Place }>): Promise<CuttingProxy> {
-  const proxy = await startCuttingProxy(() => t.context.place.server.url);
+async function proxied(t: ExecutionContext<{ place: Place }>): Promise<TcpProxy> {
+  const proxy = await startProxy(() => t.context.place.server.url);
   t.teardown(() => proxy.close());
   return proxy;
 }
@@ -72,31 +74,20 @@ async function assertStored(t: ExecutionContext<{ place: Place }>, number: bigin
   t.is(hash.digest("hex"), createHash("sha256").update(bytes).digest("hex"));
 }
 
-/** The same numbers for the same seed (mulberry32). */
-function random(seed: number): () => number {
-  let state = seed;
-  return () => {
-    state = (state + 0x6d2b79f5) | 0;
-    let x = Math.imul(state ^ (state >>> 15), 1 | state);
-    x = (x + Math.imul(x ^ (x >>> 7), 61 | x)) ^ x;
-    return ((x ^ (x >>> 14)) >>> 0) / 2 ** 32;
-  };
-}
-
 async function until(condition: () => boolean | Promise<boolean>): Promise<void> {
   while (!(await condition())) await sleep(10);
 }
 
 for (const seed of [1, 2]) {
   test.serial(`connections cut at seeded points cost the segments under way at most (seed ${seed})`, async (t) => {
-    const next = random(seed);
+    const random = new Random(String(seed));
     const bytes = ciphertext(100 * MIB);
     const proxy = await proxied(t);
     const arm = (): void => {
-      const after = Math.floor(next() * 30 * MIB);
-      if (next() < 0.5) proxy.cutAfter(after);
-      else proxy.truncateAfter(after);
+      const after = random.int(0, 30 * MIB);
+      proxy.behave(random.chance(0.5) ? cutAfter(after) : truncateAfter(after));
     };
+    const cuts = () => proxy.fired("cut") + proxy.fired("truncate");
     arm();
     let seen = 0;
     const result = await clientFor(t, { url: proxy.url }).upload({
@@ -105,16 +96,16 @@ for (const seed of [1, 2]) {
       encryption: none,
       parallel: PARALLEL,
       onProgress: () => {
-        if (proxy.cuts === seen || seen >= 5) return;
-        seen = proxy.cuts;
+        if (cuts() === seen || seen >= 5) return;
+        seen = cuts();
         arm();
       },
     });
     await assertStored(t, result.version.number, bytes);
     const resent = Number(result.sentBytes - result.version.size);
-    t.true(proxy.cuts >= 2);
-    t.true(resent <= proxy.cuts * PARALLEL * SEGMENT, `${resent} bytes resent for ${proxy.cuts} cuts`);
-    t.log(`${proxy.cuts} cuts, ${(resent / proxy.cuts / MIB).toFixed(1)} MiB resent for each`);
+    t.true(cuts() >= 2);
+    t.true(resent <= cuts() * PARALLEL * SEGMENT, `${resent} bytes resent for ${cuts()} cuts`);
+    t.log(`${cuts()} cuts, ${(resent / cuts() / MIB).toFixed(1)} MiB resent for each`);
   });
 }
 
@@ -172,6 +163,7 @@ async function assertHidden(t: ExecutionContext<{ place: Place }>, folder: strin
 test.serial("of two addresses one dies in the middle of an upload and of a download", async (t) => {
   const bytes = ciphertext(80 * MIB);
   const [one, other] = [await proxied(t), await proxied(t)];
+  const dead = refuse();
   const delays: number[] = [];
   const onRetry = ({ delayMs }: { delayMs: number }): void => void delays.push(delayMs);
   const client = clientFor(t, { urls: [one.url, other.url], onRetry });
@@ -181,7 +173,7 @@ test.serial("of two addresses one dies in the middle of an upload and of a downl
     encryption: none,
     onProgress: ({ acknowledgedBytes }) => {
       if (acknowledgedBytes === 0n) t.is(other.connections, 0, "the first is used while it is well");
-      else if (acknowledgedBytes < 40n * BigInt(MIB)) one.die();
+      else if (acknowledgedBytes < 40n * BigInt(MIB)) one.behave(dead);
     },
   });
   await assertStored(t, result.version.number, bytes);
@@ -190,7 +182,7 @@ test.serial("of two addresses one dies in the middle of an upload and of a downl
     delays.every((delay) => delay === 0),
     "the other address is tried at once",
   );
-  one.revive();
+  one.heal();
   const hash = createHash("sha256");
   let received = 0;
   const before = other.connections;
@@ -200,7 +192,7 @@ test.serial("of two addresses one dies in the middle of an upload and of a downl
     sink: (chunk) => {
       hash.update(chunk);
       received += chunk.length;
-      if (received > 30 * MIB) one.die();
+      if (received > 30 * MIB) one.behave(dead);
     },
   });
   t.is(hash.digest("hex"), createHash("sha256").update(bytes).digest("hex"));
@@ -234,7 +226,7 @@ test.serial("a silent connection is noticed, with another address and without", 
       onProgress: ({ acknowledgedBytes }) => {
         if (acknowledgedBytes === 0n || stalled) return;
         stalled = true;
-        one.stall();
+        one.behave(stall());
       },
     });
     t.true(stalled);
@@ -246,7 +238,7 @@ test.serial("a silent connection is noticed, with another address and without", 
 test.serial("a slow line is not taken for a dead one", async (t) => {
   const bytes = ciphertext(20 * MIB);
   const proxy = await proxied(t);
-  proxy.throttle(6 * MIB);
+  proxy.behave(slow(6 * MIB));
   const result = await clientFor(t, { url: proxy.url }).upload({
     collection: "hard",
     source: chunked(bytes, 65_536),
@@ -265,7 +257,7 @@ test.serial("answers lost after the effect: one upload, no segment twice, one ve
   const newest = async () => (await direct.versions.listVersions({ collection: "hard" })).versions[0]?.number ?? 0n;
   const numberBefore = await newest();
   // Of the creation.
-  proxy.loseAnswers();
+  proxy.behave(loseAnswers());
   let last: UploadProgress | undefined;
   let ready: () => void = () => undefined;
   const reading = new Promise<void>((resolve) => {
@@ -283,7 +275,7 @@ test.serial("answers lost after the effect: one upload, no segment twice, one ve
     onProgress: (progress) => {
       last = progress;
     },
-    beforeCommit: () => proxy.loseAnswers(),
+    beforeCommit: () => void proxy.behave(loseAnswers()),
   });
   await until(async () => (await uploadsOf()).length === 1);
   const { uploadId } = (await uploadsOf())[0]!;
@@ -291,7 +283,7 @@ test.serial("answers lost after the effect: one upload, no segment twice, one ve
   await until(() => last !== undefined && last.uploadId !== "");
   t.is(last!.uploadId, uploadId);
   // Of the segments.
-  proxy.loseAnswers();
+  proxy.behave(loseAnswers());
   ready();
   const { upload } = await direct.uploads.getUpload({ uploadId });
   await until(async () => (await direct.uploads.getUpload({ uploadId })).segments.length === 2);
@@ -316,7 +308,7 @@ test.serial("giving up names the upload and what to do about it", async (t) => {
       collection: "hard",
       source: chunked(ciphertext(40 * MIB), 65_536),
       encryption: none,
-      onProgress: ({ acknowledgedBytes }) => acknowledgedBytes > 0n && proxy.die(),
+      onProgress: ({ acknowledgedBytes }) => acknowledgedBytes > 0n && proxy.behave(refuse()),
     }),
     { name: "UnavailableError", message: /given up; nothing was published by it/ },
   );

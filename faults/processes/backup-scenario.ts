@@ -5,11 +5,11 @@ import { createReadStream } from "node:fs";
 import { mkdir, readFile, rm, writeFile } from "node:fs/promises";
 import { join } from "node:path";
 import { cleanEnvironment, endWithUs, run, type ServerProcess, STRONGROOM } from "@strongroom/testkit/processes";
+import type { Random } from "@strongroom/testkit/random";
 import { findPeer } from "../../peers/programs.ts";
 import { openpgpMessage } from "../../server/test/support/ciphertext.ts";
-import type { Random } from "../random.ts";
 import { inspect } from "./inspect.ts";
-import { BREAKING, NOWHERE, PROXY_FAULTS, type ProxyFault, type RoughProxy } from "./rough-proxy.ts";
+import { BREAKING, LINE_FAULTS, type LineFault, NOWHERE, type RoughLines } from "./rough-lines.ts";
 import { type CommitStep, OUTAGES, SETUPS, type Setup } from "./setups.ts";
 
 const MIB = 1024 * 1024;
@@ -22,7 +22,7 @@ const PARALLEL = 2;
 const OVERHEAD = { part: 0.02, calls: MIB };
 
 /** Faults that every set-up meets. */
-export const PROCESS_FAULTS = [...PROXY_FAULTS, "server killed", "server stopped", "client killed"] as const;
+export const PROCESS_FAULTS = [...LINE_FAULTS, "server killed", "server stopped", "client killed"] as const;
 
 /** Name of the fault that kills a server at a moment of its commit. */
 export const killedAt = (step: CommitStep): string => `server killed in commit, ${step}`;
@@ -38,7 +38,7 @@ export interface Place {
   readonly dir: string;
   readonly data: string;
   readonly setup: Setup;
-  readonly proxy: RoughProxy;
+  readonly lines: RoughLines;
   readonly env: Readonly<Record<string, string>>;
   /** Newest first. */
   live: Live[];
@@ -60,7 +60,7 @@ export interface ProcessResult {
 
 /** The number chooses the first kind of fault. One backup of a pipe while everything around it breaks, then a look at what is left. */
 export async function playProcesses(place: Place, random: Random, number: number): Promise<ProcessResult> {
-  const { proxy, setup } = place;
+  const { lines, setup } = place;
   const underWay = PARALLEL * setup.segmentSize;
   const file = join(place.dir, "message.gpg");
   const message =
@@ -74,10 +74,10 @@ export async function playProcesses(place: Place, random: Random, number: number
   const start = async (at: number) => {
     const server = await setup.start();
     servers[at] = server;
-    proxy.targets[at] = new URL(server.url);
+    lines.targets[at] = server.url;
   };
   let logs = "";
-  proxy.reset();
+  lines.reset();
   for (let at = 0; at < setup.replicas; at++) await start(at);
   const result: ProcessResult = {
     wrong: [],
@@ -94,7 +94,7 @@ export async function playProcesses(place: Place, random: Random, number: number
   /** Measures from now until bytes flow, to any address or to any but one. */
   const goesOn = (except?: number) => {
     const since = performance.now();
-    proxy.after(256 * 1024, () => result.goneOnMs.push(performance.now() - since), except);
+    lines.after(256 * 1024, () => result.goneOnMs.push(performance.now() - since), except);
   };
   const end = async (at: number, signal: "SIGKILL" | "SIGTERM") => {
     const server = servers[at];
@@ -105,7 +105,7 @@ export async function playProcesses(place: Place, random: Random, number: number
     logs += server.log();
   };
   const replace = async (signal: "SIGKILL" | "SIGTERM", bytesFollow = true) => {
-    const at = proxy.last;
+    const at = lines.last;
     if (setup.replicas === 1) {
       await end(at, signal);
       await start(at);
@@ -116,7 +116,7 @@ export async function playProcesses(place: Place, random: Random, number: number
     for (let i = 0; i < setup.replicas; i++) if (i !== at && servers[i] === undefined) await start(i);
     if (bytesFollow) goesOn(at);
     await end(at, signal);
-    proxy.targets[at] = NOWHERE;
+    lines.targets[at] = NOWHERE;
   };
   const child = spawn(STRONGROOM, ["backup", COLLECTION, "--encryption", "none"], {
     env: { ...cleanEnvironment(), ...place.env },
@@ -133,10 +133,10 @@ export async function playProcesses(place: Place, random: Random, number: number
   const turn = Math.floor(number / SETUPS.length);
   if (outages.length > 0 && turn % 2 === 0) planned.push(outages[(turn >> 1) % outages.length]!);
   for (const kind of planned) {
-    proxy.after(Math.floor(size * (0.05 + 0.85 * random.next())), () => {
+    lines.after(Math.floor(size * (0.05 + 0.85 * random.next())), () => {
       result.fired.push(kind);
       if (BREAKING.has(kind) || kind.startsWith("server")) breaks++;
-      if ((PROXY_FAULTS as readonly string[]).includes(kind)) proxy.strike(kind as ProxyFault);
+      if ((LINE_FAULTS as readonly string[]).includes(kind)) lines.strike(kind as LineFault);
       else if (kind === "client killed") child.kill("SIGKILL");
       else {
         const change =
@@ -153,7 +153,7 @@ export async function playProcesses(place: Place, random: Random, number: number
   let disarm = () => {};
   if (turn % 2 === 1) {
     const step = setup.commitSteps[((turn >> 1) + number) % setup.commitSteps.length]!;
-    proxy.after(size, () => {
+    lines.after(size, () => {
       disarm = setup.atCommit(step, () => {
         result.fired.push(killedAt(step));
         breaks++;
@@ -171,7 +171,7 @@ export async function playProcesses(place: Place, random: Random, number: number
   const [code] = (await once(child, "close")) as [number | null];
   disarm();
   await changing;
-  const sent = proxy.up;
+  const sent = lines.up();
   const ending = code === 0 ? "whole" : code === null ? "client killed" : `clear error ${code}`;
   const unclear = code !== null && code !== 0 && !/strongroom/.test(said);
   if (unclear) result.wrong.push(`exit code ${code} without a word`);
@@ -214,7 +214,7 @@ async function checkVersions(
   sent: { code: number | null; digest: string },
   random: Random,
 ): Promise<void> {
-  place.proxy.reset();
+  place.lines.reset();
   const call = async (args: string[]) => await run(STRONGROOM, args, { env: place.env, cwd: place.dir });
   const listed = await call(["ls", COLLECTION, "--json"]);
   if (listed.code !== 0) {

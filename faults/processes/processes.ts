@@ -2,11 +2,11 @@ import { createHash } from "node:crypto";
 import { mkdtemp, rm, writeFile } from "node:fs/promises";
 import { join } from "node:path";
 import { run, STRONGROOM } from "@strongroom/testkit/processes";
+import { Random } from "@strongroom/testkit/random";
 import { temporaryRoot } from "../place.ts";
-import { Random } from "../random.ts";
 import type { Report } from "../report.ts";
 import { killedAt, type Place, PROCESS_FAULTS, playProcesses } from "./backup-scenario.ts";
-import { RoughProxy } from "./rough-proxy.ts";
+import { RoughLines } from "./rough-lines.ts";
 import { missingPeers, SETUPS, type SetupFactory } from "./setups.ts";
 
 /** Set-ups that play at the same time; scenarios of one play one after the other. */
@@ -114,10 +114,10 @@ async function makePlace(factory: SetupFactory): Promise<Place & { close(): Prom
   const password = /password\s+(\S+)/.exec(init.stdout.toString())![1]!;
   await writeFile(join(data, "config", "faults.yaml"), CONFIGURATION);
   const setup = await factory.make(data, ["--sweep-interval", "1s"]);
-  const proxy = await RoughProxy.start(setup.replicas);
+  const lines = await RoughLines.open(setup.replicas);
   const server = await setup.start();
-  proxy.targets[0] = new URL(server.url);
-  const env = { HOME: dir, XDG_CONFIG_HOME: dir, STRONGROOM_URL: proxy.url };
+  lines.targets[0] = server.url;
+  const env = { HOME: dir, XDG_CONFIG_HOME: dir, STRONGROOM_URL: lines.url };
   const login = await run(STRONGROOM, ["login", "--username", "admin", "--password-stdin"], { input: password, env });
   if (login.code !== 0) throw new Error(login.stderr);
   await server.end("SIGTERM");
@@ -125,12 +125,12 @@ async function makePlace(factory: SetupFactory): Promise<Place & { close(): Prom
     dir,
     data,
     setup,
-    proxy,
+    lines,
     env,
     live: [],
     digestOf: (bytes) => createHash("sha256").update(bytes).digest("hex"),
     async close() {
-      await proxy.close();
+      await lines.close();
       await setup.close();
       await rm(dir, { recursive: true, force: true });
     },

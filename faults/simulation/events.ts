@@ -1,8 +1,8 @@
+import type { Random } from "@strongroom/testkit/random";
 import { sweep } from "../../server/src/app/upkeep/sweep.ts";
 import { deleteVersion, readVersion } from "../../server/src/app/versions/versions.ts";
 import type { CollectionSpec } from "../../server/src/domain/objects.ts";
 import { MIB } from "../../server/test/support/harness.ts";
-import type { Random } from "../random.ts";
 import type { Client } from "./client.ts";
 import type { World } from "./world.ts";
 

@@ -1,5 +1,6 @@
 import { mkdtemp, rm } from "node:fs/promises";
 import { join } from "node:path";
+import { Random } from "@strongroom/testkit/random";
 import { DirectoryBlobStore } from "../../server/src/adapters/filesystem/directory-blob-store.ts";
 import { MemoryBlobStore } from "../../server/src/adapters/memory/memory-blob-store.ts";
 import type { BlobStore } from "../../server/src/app/ports/blob-store.ts";
@@ -8,7 +9,6 @@ import type { CollectionSpec } from "../../server/src/domain/objects.ts";
 import { openpgpMessage } from "../../server/test/support/ciphertext.ts";
 import { collection, type Harness, MIB, SETTINGS } from "../../server/test/support/harness.ts";
 import { temporaryRoot } from "../place.ts";
-import { Random } from "../random.ts";
 import { Client, type MessageKind } from "./client.ts";
 import { beginDeletion, beginReading, beginSweep, changeLimits, limits, moveClock } from "./events.ts";
 import { Faults } from "./faults.ts";

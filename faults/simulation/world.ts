@@ -1,3 +1,4 @@
+import type { Random } from "@strongroom/testkit/random";
 import type { SQL } from "drizzle-orm";
 import type { BlobStore } from "../../server/src/app/ports/blob-store.ts";
 import type { Database } from "../../server/src/app/ports/database.ts";
@@ -7,7 +8,6 @@ import { BodyBrokenError } from "../../server/src/app/uploads/segment-body.ts";
 import type { Principal } from "../../server/src/domain/access.ts";
 import { DomainError } from "../../server/src/domain/errors.ts";
 import type { CollectionSpec, OrganizationSpec } from "../../server/src/domain/objects.ts";
-import type { Random } from "../random.ts";
 import type { Faults } from "./faults.ts";
 import { type Cause, type Intent, Oracle, Violation } from "./oracle.ts";
 import { CountedAttempts, gatedDatabase, gatedStore } from "./ports.ts";
