@@ -15,6 +15,8 @@ has() { command -v "$1" >/dev/null 2>&1 || [ -x "$peers/bin/$1" ] || [ -x "$peer
 
 packages=()
 has gpg || packages+=(gnupg)
+has curl || packages+=(curl)
+has haproxy || packages+=(haproxy)
 has age || packages+=(age)
 has jq || packages+=(jq)
 has xxd || packages+=(xxd)

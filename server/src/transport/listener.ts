@@ -3,19 +3,14 @@ import http2 from "node:http2";
 import { createServer, type Socket } from "node:net";
 import { setTimeout as sleep } from "node:timers/promises";
 import tls from "node:tls";
+import { Connection, cameBy, KNOWN_CALLER } from "./connection.ts";
+import { continueWhenRead, endCleanly } from "./end-request.ts";
 
 /** Handles requests of both protocols. */
 export type RequestHandler = (
   req: http.IncomingMessage | http2.Http2ServerRequest,
   res: http.ServerResponse | http2.Http2ServerResponse,
 ) => void;
-
-/**
- * Flow-control windows in bytes. Node's defaults (64 KiB) halve the throughput even on loopback. The stream window bounds what one call can have
- * unread in memory here, the session window what one connection can.
- */
-export const STREAM_WINDOW = 2 * 1024 * 1024;
-const SESSION_WINDOW = 4 * 1024 * 1024;
 
 /** Node ends sessions with ENHANCE_YOUR_CALM above this, in MB; its default of 10 is too little for many streams. */
 const MAX_SESSION_MEMORY_MB = 128;
@@ -81,11 +76,16 @@ export async function listen(
 ): Promise<Listener> {
   const sockets = new Set<Socket>();
   const sessions = new Set<http2.ServerHttp2Session>();
+  /** By socket or session, whichever requests lead to. */
+  const connections = new WeakMap<object, Connection>();
   let running = 0;
   const counted: RequestHandler = (req, res) => {
     running++;
     res.once("close", () => running--);
+    const connection = connections.get("stream" in req ? req.stream.session! : req.socket);
+    if (connection !== undefined) cameBy(req, connection);
     mendAuthority(req.headers);
+    endCleanly(req, res);
     try {
       handler(req, res);
     } catch {
@@ -100,19 +100,29 @@ export async function listen(
     { requestTimeout: 0, headersTimeout: 30_000, keepAliveTimeout: 75_000 },
     counted,
   );
+  const awaited: RequestHandler = (req, res) => {
+    continueWhenRead(req, res);
+    counted(req, res);
+  };
+  http1.on("checkContinue", awaited);
   http1.timeout = SILENT_CONNECTION_MS;
   // It never listens itself, and Node begins to watch the time limit of headers only then.
   http1.emit("listening");
   const http2Server = http2.createServer(
     {
-      settings: { initialWindowSize: STREAM_WINDOW, maxConcurrentStreams: 256 },
+      settings: { initialWindowSize: KNOWN_CALLER.streamWindow, maxConcurrentStreams: KNOWN_CALLER.streams },
       maxSessionMemory: MAX_SESSION_MEMORY_MB,
     },
     counted,
   );
+  http2Server.on("checkContinue", awaited);
+  /** Whose session begins at this moment. */
+  let handed: Connection | undefined;
   http2Server.on("session", (session) => {
     sessions.add(session);
-    session.setLocalWindowSize(SESSION_WINDOW);
+    if (handed !== undefined) connections.set(session, handed);
+    handed?.speaksHttp2(session);
+    session.setLocalWindowSize(KNOWN_CALLER.sessionWindow);
     // The socket's own timer sees nothing of a session's traffic. Calls under way are let end; silence in them is watched elsewhere.
     session.setTimeout(SILENT_CONNECTION_MS, () => session.close());
     session.once("close", () => sessions.delete(session));
@@ -121,24 +131,37 @@ export async function listen(
   });
 
   const protocols = { http1, http2: http2Server } as const;
-  const hand = (socket: Socket, protocol: keyof typeof protocols) => protocols[protocol].emit("connection", socket);
+  const hand = (socket: Socket, connection: Connection, protocol: keyof typeof protocols) => {
+    connections.set(socket, connection);
+    handed = connection;
+    protocols[protocol].emit("connection", socket);
+    handed = undefined;
+  };
   const firstBytesMs = options.firstBytesMs ?? FIRST_BYTES_MS;
+  /** TLS connections by {@link endsOf}: the socket of a finished handshake does not lead to the one it began on. */
+  const shaking = new Map<string, Connection>();
   const tlsServer = options.tls === undefined ? undefined : createTlsServer(options.tls, options.handshakeMs);
   tlsServer?.on("secureConnection", (socket) => {
     socket.on("error", () => {});
     // HTTP/2 over TLS needs ALPN (RFC 9113, section 3.2).
-    hand(socket, socket.alpnProtocol === "h2" ? "http2" : "http1");
+    const connection = shaking.get(endsOf(socket));
+    if (connection === undefined) socket.destroy();
+    else hand(socket, connection, socket.alpnProtocol === "h2" ? "http2" : "http1");
   });
   const server = createServer((socket) => {
     sockets.add(socket);
+    const connection = new Connection(socket.remoteAddress ?? "");
     socket.once("close", () => sockets.delete(socket));
     // Cut connections are told to whoever reads from them; without a listener they would end the process.
     socket.on("error", () => {});
     look(socket, firstBytesMs, (protocol) => {
       // To TLS on a plain port Node answers in plain text, which clients tell as "wrong version number".
-      if (tlsServer === undefined) hand(socket, protocol === "tls" ? "http1" : protocol);
-      else if (protocol === "tls") tlsServer.emit("connection", socket);
-      else sayUseTls(socket, protocol);
+      if (tlsServer === undefined) return hand(socket, connection, protocol === "tls" ? "http1" : protocol);
+      if (protocol !== "tls") return sayUseTls(socket, protocol);
+      const ends = endsOf(socket);
+      shaking.set(ends, connection);
+      socket.once("close", () => shaking.delete(ends));
+      tlsServer.emit("connection", socket);
     });
   });
 
@@ -171,6 +194,11 @@ export async function listen(
       await closed;
     },
   };
+}
+
+/** Both ends of a connection; no two open ones have the same. */
+function endsOf({ localAddress, localPort, remoteAddress, remotePort }: Socket): string {
+  return `${localAddress} ${localPort} ${remoteAddress} ${remotePort}`;
 }
 
 /** The HTTP/2 client of Node.js leaves the brackets of an IPv6 address out: `::1:8080`. Nothing else has that form. */
