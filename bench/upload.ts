@@ -165,7 +165,7 @@ async function withServer(
     opened.push({ remove: async () => await server.end("SIGTERM") });
     const ca = authority?.certificate;
     const line = delayMs > 0 ? await startProxy(server.url, delay(delayMs)) : undefined;
-    if (line !== undefined) opened.push({ remove: line.close });
+    if (line !== undefined) opened.push({ remove: () => line.close() });
     const url = line?.url ?? server.url;
     const sdk = new StrongroomClient({
       url: server.url,

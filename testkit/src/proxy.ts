@@ -4,56 +4,6 @@ import { setTimeout as sleep } from "node:timers/promises";
 import { AnswerFilter } from "./answer-filter.ts";
 import type { Behaviour, Direction, Ending } from "./proxy-behaviours.ts";
 
-/** A TCP proxy on loopback that does to connections what networks do. */
-export interface TcpProxy {
-  /** Where clients reach it, with the protocol of its target. */
-  readonly url: string;
-  /** Connections that were ever opened. */
-  readonly connections: number;
-  /** How often behaviours of this name took something or ended a connection. */
-  fired(name: Behaviour["name"]): number;
-  /** Puts this in force from now on, over open connections and new ones, after what is in force already. Returns what ends it. */
-  behave(behaviour: Behaviour): () => void;
-  /** Ends every connection. */
-  drop(how?: Ending): void;
-  /** Ends what was put in force after the start, and resets every connection, since bytes of it may be missing. */
-  heal(): void;
-  close(): Promise<void>;
-}
-
-/**
- * Starts a proxy in front of a server.
- * @param target of connections, such as `http://127.0.0.1:8080`. It may move: a function is asked for each connection.
- * @param behaviours in force from the start, in the order in which bytes meet them; `heal` keeps these.
- */
-export async function startProxy(target: string | (() => string), ...behaviours: Behaviour[]): Promise<TcpProxy> {
-  const targetNow = () => new URL(typeof target === "string" ? target : target());
-  const line = new Line(behaviours);
-  const server = createServer({ allowHalfOpen: true, noDelay: true }, (client) => {
-    const { hostname, port } = targetNow();
-    line.open(client, () => connect({ host: hostname, port: Number(port), allowHalfOpen: true, noDelay: true }));
-  });
-  server.listen(0, "127.0.0.1");
-  await once(server, "listening");
-  const { port } = server.address() as AddressInfo;
-  return {
-    url: `${targetNow().protocol}//127.0.0.1:${port}`,
-    get connections() {
-      return line.connections;
-    },
-    fired: (name) => line.fired.get(name) ?? 0,
-    behave: (behaviour) => line.behave(behaviour),
-    drop: (how = "reset") => line.drop(how),
-    heal() {
-      line.heal();
-    },
-    async close() {
-      line.drop("reset");
-      await new Promise<void>((resolve) => server.close(() => resolve()));
-    },
-  };
-}
-
 /** Two sockets with one fate. */
 interface Connection {
   readonly client: Socket;
@@ -62,35 +12,76 @@ interface Connection {
   ended: boolean;
 }
 
-class Line {
+/**
+ * Starts a TCP proxy on loopback in front of a server.
+ * @param target of connections, such as `http://127.0.0.1:8080`. It may move: a function is asked for each connection.
+ * @param behaviours in force from the start, in the order in which bytes meet them; `heal` keeps these.
+ */
+export async function startProxy(target: string | (() => string), ...behaviours: Behaviour[]): Promise<TcpProxy> {
+  const proxy = new TcpProxy(typeof target === "string" ? () => target : target, behaviours);
+  await proxy.listen();
+  return proxy;
+}
+
+/** A TCP proxy that does to connections what networks do; made by {@link startProxy}. */
+export class TcpProxy {
+  /** Connections that were ever opened. */
   connections = 0;
-  readonly fired = new Map<string, number>();
+  readonly #server = createServer({ allowHalfOpen: true, noDelay: true }, (client) => this.#open(client));
+  readonly #target: () => string;
   readonly #always: ReadonlySet<Behaviour>;
   /** A set can change while it is walked: what is new is met, and nothing is left out. */
   readonly #inForce: Set<Behaviour>;
-  readonly #open = new Set<Connection>();
+  readonly #fired = new Map<string, number>();
+  readonly #living = new Set<Connection>();
 
-  constructor(always: readonly Behaviour[]) {
-    this.#always = new Set(always);
-    this.#inForce = new Set(always);
+  constructor(target: () => string, behaviours: readonly Behaviour[]) {
+    this.#target = target;
+    this.#always = new Set(behaviours);
+    this.#inForce = new Set(behaviours);
   }
 
+  /** Takes connections from now on, on a free port. */
+  async listen(): Promise<void> {
+    this.#server.listen(0, "127.0.0.1");
+    await once(this.#server, "listening");
+  }
+
+  /** Where clients reach it, with the protocol of its target. */
+  get url(): string {
+    return `${new URL(this.#target()).protocol}//127.0.0.1:${(this.#server.address() as AddressInfo).port}`;
+  }
+
+  /** How often behaviours of this name took something or ended a connection. */
+  fired(name: Behaviour["name"]): number {
+    return this.#fired.get(name) ?? 0;
+  }
+
+  /** Puts this in force from now on, over open connections and new ones, after what is in force already. Returns what ends it. */
   behave(behaviour: Behaviour): () => void {
     this.#inForce.add(behaviour);
-    if (behaviour.takes === "connections") this.drop("reset");
+    if (behaviour.takes === "connections") this.drop();
     return () => void this.#inForce.delete(behaviour);
   }
 
-  drop(how: Ending): void {
-    for (const connection of this.#open) endConnection(connection, how);
+  /** Ends every connection. */
+  drop(how: Ending = "reset"): void {
+    for (const connection of this.#living) endConnection(connection, how);
   }
 
+  /** Ends what was put in force after the start, and resets every connection, since bytes of it may be missing. */
   heal(): void {
     for (const behaviour of this.#inForce) if (!this.#always.has(behaviour)) this.#inForce.delete(behaviour);
-    this.drop("reset");
+    this.drop();
   }
 
-  open(client: Socket, dial: () => Socket): void {
+  /** Resets every connection and takes no more. */
+  async close(): Promise<void> {
+    this.drop();
+    await new Promise<void>((resolve) => this.#server.close(() => resolve()));
+  }
+
+  #open(client: Socket): void {
     this.connections++;
     client.on("error", () => {});
     const refusing = this.#thatTakes("connections");
@@ -99,14 +90,15 @@ class Line {
       client.resetAndDestroy();
       return;
     }
-    const upstream = dial();
+    const { hostname, port } = new URL(this.#target());
+    const upstream = connect({ host: hostname, port: Number(port), allowHalfOpen: true, noDelay: true });
     const connection = { client, upstream, ended: false };
-    this.#open.add(connection);
+    this.#living.add(connection);
     for (const socket of [client, upstream]) {
       // An error of a connection is its end.
       socket.on("error", () => {});
       socket.once("close", () => {
-        this.#open.delete(connection);
+        this.#living.delete(connection);
         client.destroy();
         upstream.destroy();
       });
@@ -172,7 +164,7 @@ class Line {
   }
 
   #count({ name }: Behaviour): void {
-    this.fired.set(name, (this.fired.get(name) ?? 0) + 1);
+    this.#fired.set(name, this.fired(name) + 1);
   }
 }
 
