@@ -13,12 +13,12 @@ import { setTimeout as sleep } from "node:timers/promises";
 import { fileURLToPath } from "node:url";
 import { parseArgs } from "node:util";
 import { StrongroomClient } from "@strongroom/client-sdk";
+import { Authority } from "@strongroom/testkit/peers/certificates";
+import { startPostgres } from "@strongroom/testkit/peers/postgres";
+import { S3_PEERS, startS3 } from "@strongroom/testkit/peers/s3";
 import { run, type ServerProcess, STRONGROOM, startServerProcess } from "@strongroom/testkit/processes";
 import { startProxy } from "@strongroom/testkit/proxy";
 import { delay } from "@strongroom/testkit/proxy-behaviours";
-import { Authority } from "../peers/certificates.ts";
-import { startPostgres } from "../peers/postgres.ts";
-import { S3_PEERS, startS3 } from "../peers/s3.ts";
 import type { ClientTask } from "./client.ts";
 
 const MIB = 1024 * 1024;

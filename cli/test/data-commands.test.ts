@@ -7,6 +7,8 @@ import { once } from "node:events";
 import { copyFile, mkdir, mkdtemp, open, readdir, readFile, rename, rm, writeFile } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { dirname, join } from "node:path";
+import { findPeer, hasPeers } from "@strongroom/testkit/peers/programs";
+import { startS3 } from "@strongroom/testkit/peers/s3";
 import {
   cleanEnvironment,
   type Outcome,
@@ -16,8 +18,6 @@ import {
   startServerProcess,
 } from "@strongroom/testkit/processes";
 import anyTest, { type ExecutionContext, type TestFn } from "ava";
-import { findPeer, hasPeers } from "../../peers/programs.ts";
-import { startS3 } from "../../peers/s3.ts";
 
 const MIB = 1024 * 1024;
 

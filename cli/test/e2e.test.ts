@@ -8,6 +8,7 @@ import { connect } from "node:net";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { setTimeout as sleep } from "node:timers/promises";
+import { hasPeers } from "@strongroom/testkit/peers/programs";
 import {
   cleanEnvironment,
   type Outcome,
@@ -90,19 +91,10 @@ async function versionsOf(place: Place, collection = "db"): Promise<{ version: n
 const PUBLIC = ["--public-key", "test.pub.asc"];
 const PRIVATE = ["--private-key", "test.key.asc"];
 
-/** Whether the program is there. Without it the test says so loudly, and fails in CI. */
-async function hasPeer(t: ExecutionContext, program: "gpg" | "age"): Promise<boolean> {
-  if ((await run("which", [program])).code === 0) return true;
-  if (process.env.CI === "true") t.fail(`${program} is not installed`);
-  t.log(`SKIPPED: ${program} is not installed`);
-  t.pass();
-  return false;
-}
-
 for (const program of ["gpg", "library"] as const) {
   test.serial(`a dump goes in through stdin and comes back, with ${program}`, async (t) => {
     const { place } = t.context;
-    if (program === "gpg" && !(await hasPeer(t, "gpg"))) return;
+    if (program === "gpg" && !hasPeers(t, "gpg")) return;
     const dump = randomBytes(20 * MIB);
     const backup = await strongroom(place, ["backup", "db", ...PUBLIC, "--program", program], { input: dump });
     succeeded(t, backup);
@@ -114,7 +106,7 @@ for (const program of ["gpg", "library"] as const) {
 
 test.serial("what the library encrypts, gpg opens; and the reverse", async (t) => {
   const { place } = t.context;
-  if (!(await hasPeer(t, "gpg"))) return;
+  if (!hasPeers(t, "gpg")) return;
   for (const [one, other] of [
     ["library", "gpg"],
     ["gpg", "library"],
@@ -130,7 +122,7 @@ for (const armor of [false, true]) {
   const form = armor ? "armored" : "binary";
   test.serial(`messages made by stock gpg are accepted, and ours open with it (${form})`, async (t) => {
     const { place } = t.context;
-    if (!(await hasPeer(t, "gpg"))) return;
+    if (!hasPeers(t, "gpg")) return;
     const dump = randomBytes(3 * MIB);
     const keyring = await mkdtemp(join(tmpdir(), "sr-gpg-"));
     const gpg = async (args: string[], input: Uint8Array = new Uint8Array()) =>
@@ -154,7 +146,7 @@ for (const armor of [false, true]) {
 
   test.serial(`messages made by stock age are accepted, and ours open with it (${form})`, async (t) => {
     const { place } = t.context;
-    if (!(await hasPeer(t, "age"))) return;
+    if (!hasPeers(t, "age")) return;
     const dump = randomBytes(3 * MIB);
     await rm(join(place.dir, "age.key"), { force: true });
     succeeded(t, await run("age-keygen", ["-o", join(place.dir, "age.key")]));
@@ -275,7 +267,7 @@ test.serial("a backup that was killed holds its place until somebody frees it", 
 
 test.serial("a restore without a key that the keyring does not open says what to give", async (t) => {
   const { place } = t.context;
-  if (!(await hasPeer(t, "gpg"))) return;
+  if (!hasPeers(t, "gpg")) return;
   succeeded(t, await strongroom(place, ["backup", "db", ...PUBLIC], { input: "dump" }));
   const restored = await strongroom(place, ["restore", "db"]);
   t.is(restored.code, 6);

@@ -4,9 +4,9 @@ import { mkdir, mkdtemp, readdir, readFile, rm, statfs, writeFile } from "node:f
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { setTimeout as sleep } from "node:timers/promises";
+import { openpgpMessage } from "@strongroom/testkit/ciphertext";
 import { run, STRONGROOM, startServerProcess } from "@strongroom/testkit/processes";
 import test from "ava";
-import { openpgpMessage } from "../../server/test/support/ciphertext.ts";
 
 const MIB = 1024 * 1024;
 const COLLECTION = `apiVersion: backups.riotkit.org/v1alpha1

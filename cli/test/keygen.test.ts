@@ -1,9 +1,9 @@
 import { mkdir, readdir, readFile, stat, symlink, writeFile } from "node:fs/promises";
 import { join } from "node:path";
+import { hasPeers } from "@strongroom/testkit/peers/programs";
 import test from "ava";
 import { keyKind } from "../src/files/key-files.ts";
 import { temporaryFolder, testContext } from "./support/context.ts";
-import { hasGpg } from "./support/gpg.ts";
 import { PROGRAM, runProcess } from "./support/process.ts";
 
 const mode = async (path: string) => (await stat(path)).mode & 0o777;
@@ -80,7 +80,7 @@ test("from the shell, in the current folder", async (t) => {
 });
 
 test("gpg imports what keygen makes", async (t) => {
-  if (!hasGpg(t)) return;
+  if (!hasPeers(t, "gpg")) return;
   const { run, dir } = await testContext(t);
   t.is(await run("keygen", "--name", "k", "--email", "k@example.org", "--out-dir", dir), 0);
   const home = join(dir, "gnupg");

@@ -5,11 +5,11 @@
 import { mkdir, mkdtemp, rm, stat } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { dirname, join } from "node:path";
+import { type PostgresPeer, startPostgres } from "@strongroom/testkit/peers/postgres";
+import { findPeer, hasPeers } from "@strongroom/testkit/peers/programs";
+import { type S3Peer, startS3 } from "@strongroom/testkit/peers/s3";
 import { type Outcome, run, STRONGROOM, startServerProcess } from "@strongroom/testkit/processes";
 import test, { type ExecutionContext } from "ava";
-import { type PostgresPeer, startPostgres } from "../../peers/postgres.ts";
-import { findPeer, hasPeers } from "../../peers/programs.ts";
-import { type S3Peer, startS3 } from "../../peers/s3.ts";
 
 const MIB = 1024 * 1024;
 

@@ -4,10 +4,10 @@
 import { mkdtemp, rm, writeFile } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
+import { startPostgres } from "@strongroom/testkit/peers/postgres";
+import { hasPeers } from "@strongroom/testkit/peers/programs";
 import { run, STRONGROOM, startServerProcess } from "@strongroom/testkit/processes";
 import test from "ava";
-import { startPostgres } from "../../peers/postgres.ts";
-import { hasPeers } from "../../peers/programs.ts";
 
 const PROGRAMS = ["postgres", "initdb", "createdb", "pg_isready"] as const;
 

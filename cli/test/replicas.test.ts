@@ -4,12 +4,12 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { setTimeout as sleep } from "node:timers/promises";
 import { Code, ConnectError } from "@connectrpc/connect";
+import { compositeOf, cutSegments, openpgpMessage } from "@strongroom/testkit/ciphertext";
+import { startPostgres } from "@strongroom/testkit/peers/postgres";
+import { findPeer, hasPeers } from "@strongroom/testkit/peers/programs";
+import { startS3 } from "@strongroom/testkit/peers/s3";
 import { run, type ServerProcess, STRONGROOM, startServerProcess } from "@strongroom/testkit/processes";
 import test from "ava";
-import { startPostgres } from "../../peers/postgres.ts";
-import { findPeer, hasPeers } from "../../peers/programs.ts";
-import { startS3 } from "../../peers/s3.ts";
-import { compositeOf, cutSegments, openpgpMessage } from "../../server/test/support/ciphertext.ts";
 import { bearer, clientsOf, framesOf, reasonOf } from "../../server/test/support/live-server.ts";
 
 const MIB = 1024 * 1024;

@@ -6,10 +6,10 @@ import { mkdir, mkdtemp, readFile, rm, writeFile } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { setTimeout as sleep } from "node:timers/promises";
+import { findPeer, hasPeers } from "@strongroom/testkit/peers/programs";
+import { type S3Peer, startS3 } from "@strongroom/testkit/peers/s3";
 import { type Outcome, run, type ServerProcess, STRONGROOM, startServerProcess } from "@strongroom/testkit/processes";
 import test, { type ExecutionContext } from "ava";
-import { findPeer, hasPeers } from "../../peers/programs.ts";
-import { type S3Peer, startS3 } from "../../peers/s3.ts";
 
 const MIB = 1024 * 1024;
 const PUBLIC = ["--public-key", "test.pub.asc"];

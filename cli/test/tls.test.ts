@@ -5,10 +5,10 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { setTimeout as sleep } from "node:timers/promises";
 import tls from "node:tls";
+import { Authority, type CertificateFiles } from "@strongroom/testkit/peers/certificates";
+import { hasPeers } from "@strongroom/testkit/peers/programs";
 import { run, type ServerProcess, STRONGROOM, startServerProcess } from "@strongroom/testkit/processes";
 import test, { type ExecutionContext } from "ava";
-import { Authority, type CertificateFiles } from "../../peers/certificates.ts";
-import { hasPeers } from "../../peers/programs.ts";
 
 /** Exit code for wrong usage, and for a server that cannot be reached. */
 const USAGE = 2;

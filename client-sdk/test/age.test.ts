@@ -3,13 +3,13 @@ import { execFileSync } from "node:child_process";
 import { mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
+import { hasPeers } from "@strongroom/testkit/peers/programs";
 import { armor, Encrypter } from "age-encryption";
 import test from "ava";
 import { type AgeKeyPair, generateAgeKey } from "../src/encryption/age.ts";
 import type { Decryption } from "../src/encryption/options.ts";
 import { decryptionStage, encryptionStage } from "../src/encryption/stages.ts";
 import { chunked, collect, noise } from "./support/bytes.ts";
-import { installed } from "./support/programs.ts";
 
 const never = new AbortController().signal;
 const CHUNK = 64 * 1024;
@@ -39,7 +39,7 @@ function age(args: readonly string[], input: Uint8Array): Buffer {
 }
 
 test("what the stock age makes, the library opens: binary and armored, around the borders of chunks", async (t) => {
-  if (!installed(t, "age")) return;
+  if (!hasPeers(t, "age")) return;
   for (const size of SIZES) {
     const dump = noise(size);
     const binary = age(["-r", key.recipient, "-r", other.recipient], dump);
@@ -52,7 +52,7 @@ test("what the stock age makes, the library opens: binary and armored, around th
 });
 
 test("what the library makes, the stock age opens, armored too", async (t) => {
-  if (!installed(t, "age")) return;
+  if (!hasPeers(t, "age")) return;
   const file = join(home, "identity");
   writeFileSync(file, `# a comment\n${other.identity}\n`, { mode: 0o600 });
   for (const size of SIZES) {
@@ -65,7 +65,7 @@ test("what the library makes, the stock age opens, armored too", async (t) => {
 });
 
 test("files of age-keygen are read", async (t) => {
-  if (!installed(t, "age") || !installed(t, "age-keygen")) return;
+  if (!hasPeers(t, "age") || !hasPeers(t, "age-keygen")) return;
   const text = execFileSync("age-keygen", { stdio: ["ignore", "pipe", "ignore"] }).toString();
   const recipient = /public key: (age1\w+)/.exec(text)![1]!;
   const dump = noise(1000);
@@ -116,7 +116,7 @@ test("SSH keys need the program, and the library says so", async (t) => {
     name: "DecryptionError",
     message: /Plugins need the age program/,
   });
-  if (!installed(t, "age") || !installed(t, "ssh-keygen")) return;
+  if (!hasPeers(t, "age") || !hasPeers(t, "ssh-keygen")) return;
   const file = join(home, "ssh");
   execFileSync("ssh-keygen", ["-q", "-t", "ed25519", "-N", "", "-f", file]);
   const dump = noise(CHUNK + 1);
@@ -134,7 +134,7 @@ test("an identity file with a passphrase", async (t) => {
   const dump = noise(1000);
   const message = await encrypt(dump, "library");
   const passphrase = "correct horse";
-  const programs = installed(t, "age") ? (["library", "age"] as const) : (["library"] as const);
+  const programs = hasPeers(t, "age") ? (["library", "age"] as const) : (["library"] as const);
   for (const program of programs) {
     for (const identity of [binary, armor.encode(binary)]) {
       t.true((await decrypt(message, { identities: [identity], passphrase, program })).equals(dump));

@@ -1,10 +1,10 @@
+import { hasPeers } from "@strongroom/testkit/peers/programs";
 import test from "ava";
 import { generateAgeKey } from "../src/encryption/age.ts";
 import { generateOpenPgpKey } from "../src/encryption/openpgp-library.ts";
 import type { Decryption, Encryption } from "../src/encryption/options.ts";
 import { decryptionStage, encryptionStage } from "../src/encryption/stages.ts";
 import { chunked, collect, noise } from "./support/bytes.ts";
-import { installed } from "./support/programs.ts";
 
 const never = new AbortController().signal;
 const dump = noise(3 * 1024 * 1024 + 17);
@@ -33,7 +33,7 @@ for (const [writer, reader] of pgpPairs) {
   const needed = [writer, reader].includes("gpg") ? (["gpg"] as const) : [];
 
   test(`OpenPGP: what ${writer} encrypts to a key, ${reader} opens`, async (t) => {
-    if (!installed(t, ...needed)) return;
+    if (!hasPeers(t, ...needed)) return;
     const { publicKey, privateKey } = await pgp;
     const message = await encrypt({ kind: "openpgp", publicKeys: [bytesOf(publicKey)], program: writer });
     t.true(message[0]! >= 0x80, "binary, not armored");
@@ -43,7 +43,7 @@ for (const [writer, reader] of pgpPairs) {
   });
 
   test(`OpenPGP: what ${writer} encrypts to a protected key, ${reader} opens with its passphrase only`, async (t) => {
-    if (!installed(t, ...needed)) return;
+    if (!hasPeers(t, ...needed)) return;
     const { publicKey, privateKey } = await guarded;
     const privateKeys = [bytesOf(privateKey)];
     const message = await encrypt({ kind: "openpgp", publicKeys: [bytesOf(publicKey)], program: writer });
@@ -58,7 +58,7 @@ for (const [writer, reader] of pgpPairs) {
   });
 
   test(`OpenPGP: what ${writer} encrypts with a passphrase, ${reader} opens`, async (t) => {
-    if (!installed(t, ...needed)) return;
+    if (!hasPeers(t, ...needed)) return;
     const passphrase = "blau grün 1";
     const message = await encrypt({ kind: "openpgp", passphrase, program: writer });
     t.true((await decrypt({ kind: "openpgp", passphrase, program: reader }, message)).equals(dump));
@@ -68,7 +68,7 @@ for (const [writer, reader] of pgpPairs) {
   });
 
   test(`OpenPGP: what ${writer} encrypts to two keys and a passphrase, ${reader} opens with any`, async (t) => {
-    if (!installed(t, ...needed)) return;
+    if (!hasPeers(t, ...needed)) return;
     const one = await pgp;
     const two = await guarded;
     const publicKeys = [bytesOf(one.publicKey), bytesOf(two.publicKey)];
@@ -86,7 +86,7 @@ for (const program of ["gpg", "library"] as const) {
   const needed = program === "gpg" ? (["gpg"] as const) : [];
 
   test(`OpenPGP: ${program} refuses a message that was changed or cut`, async (t) => {
-    if (!installed(t, ...needed)) return;
+    if (!hasPeers(t, ...needed)) return;
     const { publicKey, privateKey } = await pgp;
     const message = await encrypt({ kind: "openpgp", publicKeys: [bytesOf(publicKey)], program });
     const decryption: Decryption = { kind: "openpgp", privateKeys: [bytesOf(privateKey)], program };
@@ -98,7 +98,7 @@ for (const program of ["gpg", "library"] as const) {
   });
 
   test(`OpenPGP: ${program} says what is wrong with a key`, async (t) => {
-    if (!installed(t, ...needed)) return;
+    if (!hasPeers(t, ...needed)) return;
     const error = await t.throwsAsync(encrypt({ kind: "openpgp", publicKeys: [bytesOf("no key")], program }), {
       name: "EncryptionError",
     });
@@ -115,7 +115,7 @@ for (const program of ["gpg", "library"] as const) {
   });
 
   test(`OpenPGP: ${program} passes an error of the source on as it is`, async (t) => {
-    if (!installed(t, ...needed)) return;
+    if (!hasPeers(t, ...needed)) return;
     const failure = new Error("disk gone");
     async function* source(): AsyncGenerator<Uint8Array> {
       yield dump;
@@ -128,7 +128,7 @@ for (const program of ["gpg", "library"] as const) {
 }
 
 test("OpenPGP: the library opens an armored message", async (t) => {
-  if (!installed(t, "gpg")) return;
+  if (!hasPeers(t, "gpg")) return;
   const { publicKey, privateKey } = await pgp;
   const { createMessage, encrypt: encryptArmored, readKey } = await import("openpgp");
   const armored = await encryptArmored({
@@ -154,7 +154,7 @@ for (const [writer, reader] of agePairs) {
   const needed = [writer, reader].includes("age") ? (["age"] as const) : [];
 
   test(`age: what ${writer} encrypts, ${reader} opens`, async (t) => {
-    if (!installed(t, ...needed)) return;
+    if (!hasPeers(t, ...needed)) return;
     const { recipient, identity } = await age;
     const other = await generateAgeKey();
     const file = await encrypt({ kind: "age", recipients: [`# both\n${recipient}`, other.recipient], program: writer });
@@ -170,7 +170,7 @@ for (const [writer, reader] of agePairs) {
 
 for (const program of ["age", "library"] as const) {
   test(`age: ${program} refuses a file that was changed or cut`, async (t) => {
-    if (program === "age" && !installed(t, "age")) return;
+    if (program === "age" && !hasPeers(t, "age")) return;
     const { recipient, identity } = await age;
     const file = await encrypt({ kind: "age", recipients: [recipient], program });
     const decryption: Decryption = { kind: "age", identities: [identity], program };

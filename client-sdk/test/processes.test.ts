@@ -3,6 +3,7 @@ import { execFileSync } from "node:child_process";
 import { mkdtempSync, readdirSync, readFileSync, rmSync, statSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
+import { hasPeers } from "@strongroom/testkit/peers/programs";
 import test, { type ExecutionContext } from "ava";
 import { generateAgeKey } from "../src/encryption/age.ts";
 import { generateOpenPgpKey } from "../src/encryption/openpgp-library.ts";
@@ -10,7 +11,6 @@ import { decryptionFailure, encryptionFailure, type Stage } from "../src/encrypt
 import { findProgram, runFilter } from "../src/encryption/programs.ts";
 import { decryptionStage, encryptionStage } from "../src/encryption/stages.ts";
 import { chunked, collect, noise } from "./support/bytes.ts";
-import { installed } from "./support/programs.ts";
 
 const never = new AbortController().signal;
 const bytesOf = (text: string): Uint8Array => new TextEncoder().encode(text);
@@ -79,7 +79,7 @@ test.serial("no secret is in arguments or environment, and no file is open to ot
     t.pass();
     return;
   }
-  if (!installed(t, "gpg", "age")) return;
+  if (!hasPeers(t, "gpg", "age")) return;
   const passphrase = "hunter2 hunter2";
   const { publicKey, privateKey } = await generateOpenPgpKey({ name: "Backup", passphrase });
   const publicKeys = [bytesOf(publicKey)];
@@ -112,7 +112,7 @@ test.serial("no secret is in arguments or environment, and no file is open to ot
 });
 
 test.serial("an abort kills the program and its agent and deletes the keys", async (t) => {
-  if (!installed(t, "gpg")) return;
+  if (!hasPeers(t, "gpg")) return;
   const { publicKey, privateKey } = await generateOpenPgpKey({ name: "Backup" });
   const publicKeys = [bytesOf(publicKey)];
   const message = await collect(encryptionStage({ kind: "openpgp", publicKeys })(chunked(noise(500_000)), never));
@@ -202,7 +202,7 @@ test.serial("programs are found on the PATH, and what needs a missing one says s
 });
 
 test.serial("names of the user's keyring encrypt, and the keyring decrypts", async (t) => {
-  if (!installed(t, "gpg")) return;
+  if (!hasPeers(t, "gpg")) return;
   const home = mkdtempSync(join(temporary, "k"));
   const before = process.env.GNUPGHOME;
   process.env.GNUPGHOME = home;
@@ -228,7 +228,7 @@ test.serial("names of the user's keyring encrypt, and the keyring decrypts", asy
 });
 
 test.serial("a long directory for temporary files is no obstacle", async (t) => {
-  if (!installed(t, "gpg")) return;
+  if (!hasPeers(t, "gpg")) return;
   const long = mkdtempSync(join(temporary, "x".repeat(120)));
   process.env.TMPDIR = long;
   try {

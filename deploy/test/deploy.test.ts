@@ -4,9 +4,9 @@ import { cp, mkdir, mkdtemp, readFile, rm } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { fileURLToPath } from "node:url";
+import { findPeer, hasPeers } from "@strongroom/testkit/peers/programs";
 import { type Outcome, run } from "@strongroom/testkit/processes";
 import test from "ava";
-import { findPeer, hasPeers } from "../../peers/programs.ts";
 import { parseOptions } from "../../server/src/commands/options.ts";
 
 const ROOT = fileURLToPath(new URL("../../", import.meta.url));

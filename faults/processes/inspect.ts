@@ -1,10 +1,10 @@
 import { randomUUID } from "node:crypto";
 import { join } from "node:path";
-import { ConfigFilesSource } from "../../server/src/adapters/config-files/source.ts";
-import { DEFAULT_UPLOAD_SETTINGS } from "../../server/src/app/settings.ts";
-import { sweep } from "../../server/src/app/upkeep/sweep.ts";
-import { SegmentAttempts } from "../../server/src/app/uploads/segment-attempts.ts";
-import { INSTALLATION_KEY, manifestKey } from "../../server/src/domain/object-keys.ts";
+import { ConfigFilesSource } from "@strongroom/server/adapters/config-files/source";
+import { DEFAULT_UPLOAD_SETTINGS } from "@strongroom/server/app/settings";
+import { sweep } from "@strongroom/server/app/upkeep/sweep";
+import { SegmentAttempts } from "@strongroom/server/app/uploads/segment-attempts";
+import { INSTALLATION_KEY, manifestKey } from "@strongroom/server/domain/object-keys";
 import { wrongCounters } from "../simulation/oracle.ts";
 import { takeSnapshot } from "../simulation/snapshot.ts";
 import type { Setup } from "./setups.ts";

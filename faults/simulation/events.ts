@@ -1,7 +1,7 @@
+import { sweep } from "@strongroom/server/app/upkeep/sweep";
+import { deleteVersion, readVersion } from "@strongroom/server/app/versions/versions";
+import type { CollectionSpec } from "@strongroom/server/domain/objects";
 import type { Random } from "@strongroom/testkit/random";
-import { sweep } from "../../server/src/app/upkeep/sweep.ts";
-import { deleteVersion, readVersion } from "../../server/src/app/versions/versions.ts";
-import type { CollectionSpec } from "../../server/src/domain/objects.ts";
 import { MIB } from "../../server/test/support/harness.ts";
 import type { Client } from "./client.ts";
 import type { World } from "./world.ts";

@@ -1,6 +1,6 @@
+import { BlobStoreError } from "@strongroom/server/app/ports/blob-store";
+import { DomainError } from "@strongroom/server/domain/errors";
 import type { Random } from "@strongroom/testkit/random";
-import { BlobStoreError } from "../../server/src/app/ports/blob-store.ts";
-import { DomainError } from "../../server/src/domain/errors.ts";
 
 /** Every kind of fault. Over a whole run each must fire, or the suite fails: a fault that never strikes proves nothing. */
 export const FAULT_KINDS = [

@@ -1,5 +1,5 @@
-import { listVersions, readVersion } from "../../server/src/app/versions/versions.ts";
-import { INSTALLATION_KEY, manifestKey } from "../../server/src/domain/object-keys.ts";
+import { listVersions, readVersion } from "@strongroom/server/app/versions/versions";
+import { INSTALLATION_KEY, manifestKey } from "@strongroom/server/domain/object-keys";
 import { MIB } from "../../server/test/support/harness.ts";
 import type { Client } from "./client.ts";
 import { beginSweep } from "./events.ts";

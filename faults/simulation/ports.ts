@@ -1,7 +1,7 @@
-import type { BlobStore } from "../../server/src/app/ports/blob-store.ts";
-import type { Database, Transaction } from "../../server/src/app/ports/database.ts";
-import { SegmentAttempts } from "../../server/src/app/uploads/segment-attempts.ts";
-import { DomainError } from "../../server/src/domain/errors.ts";
+import type { BlobStore } from "@strongroom/server/app/ports/blob-store";
+import type { Database, Transaction } from "@strongroom/server/app/ports/database";
+import { SegmentAttempts } from "@strongroom/server/app/uploads/segment-attempts";
+import { DomainError } from "@strongroom/server/domain/errors";
 import type { FaultKind, Faults } from "./faults.ts";
 import { NEVER, type Operation, ProcessDied, type Scheduler } from "./scheduler.ts";
 

@@ -1,12 +1,12 @@
 import { mkdtemp, rm } from "node:fs/promises";
 import { join } from "node:path";
+import { DirectoryBlobStore } from "@strongroom/server/adapters/filesystem/directory-blob-store";
+import { MemoryBlobStore } from "@strongroom/server/adapters/memory/memory-blob-store";
+import type { BlobStore } from "@strongroom/server/app/ports/blob-store";
+import { INSTALLATION_KEY } from "@strongroom/server/domain/object-keys";
+import type { CollectionSpec } from "@strongroom/server/domain/objects";
+import { openpgpMessage } from "@strongroom/testkit/ciphertext";
 import { Random } from "@strongroom/testkit/random";
-import { DirectoryBlobStore } from "../../server/src/adapters/filesystem/directory-blob-store.ts";
-import { MemoryBlobStore } from "../../server/src/adapters/memory/memory-blob-store.ts";
-import type { BlobStore } from "../../server/src/app/ports/blob-store.ts";
-import { INSTALLATION_KEY } from "../../server/src/domain/object-keys.ts";
-import type { CollectionSpec } from "../../server/src/domain/objects.ts";
-import { openpgpMessage } from "../../server/test/support/ciphertext.ts";
 import { collection, type Harness, MIB, SETTINGS } from "../../server/test/support/harness.ts";
 import { temporaryRoot } from "../place.ts";
 import { Client, type MessageKind } from "./client.ts";

@@ -1,16 +1,17 @@
 import { execFileSync } from "node:child_process";
 import { mkdtempSync, rmSync, writeFileSync } from "node:fs";
 import { join as joinPath } from "node:path";
+import { hasPeers } from "@strongroom/testkit/peers/programs";
 import * as age from "age-encryption";
 import test from "ava";
-import { checkReal, installed } from "./real.ts";
+import { checkReal } from "./real.ts";
 import { ANY, noise, run, text, violation } from "./support.ts";
 
 /** Payload sizes around the chunks of 64 KiB. */
 const SIZES = [0, 1, 1_000, 65_535, 65_536, 65_537, 131_072, 200_000];
 
 test("files made by age", (t) => {
-  if (!installed(t, "age") || !installed(t, "age-keygen")) return;
+  if (!hasPeers(t, "age", "age-keygen")) return;
   const home = mkdtempSync("/tmp/sr-age-");
   try {
     const recipient = () => {
@@ -66,7 +67,7 @@ test("files made by npm's age-encryption", async (t) => {
 });
 
 test("files made by age, cut and added to", (t) => {
-  if (!installed(t, "age") || !installed(t, "age-keygen")) return;
+  if (!hasPeers(t, "age", "age-keygen")) return;
   const key = () =>
     /public key: (age1\w+)/.exec(execFileSync("age-keygen", { stdio: ["ignore", "pipe", "ignore"] }).toString())![1]!;
   const recipients = ["--recipient", key(), "--recipient", key()];

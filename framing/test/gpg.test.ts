@@ -1,8 +1,9 @@
 import { execFileSync } from "node:child_process";
 import { mkdtempSync, rmSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
+import { hasPeers } from "@strongroom/testkit/peers/programs";
 import test from "ava";
-import { checkReal, installed } from "./real.ts";
+import { checkReal } from "./real.ts";
 import { noise, outcome, violation } from "./support.ts";
 
 /** A GnuPG of its own. The path is short, since the agent's socket has at most 107 characters. */
@@ -44,7 +45,7 @@ class Gnupg {
 }
 
 test("messages made by gpg", (t) => {
-  if (!installed(t, "gpg")) return;
+  if (!hasPeers(t, "gpg")) return;
   const gpg = new Gnupg();
   try {
     const alice = gpg.key("alice@example.org", "future-default");

@@ -1,30 +1,7 @@
-import { accessSync, constants } from "node:fs";
-import { delimiter, join } from "node:path";
 import type { ExecutionContext } from "ava";
 import fc from "fast-check";
 import { FramingMachine, inspectFramingState } from "../src/index.ts";
 import { ANY, cuts, run } from "./support.ts";
-
-/**
- * Whether a program is installed. Where it is not, the test says so loudly and passes, but fails under CI=true, so that nobody
- * believes that real messages were tried.
- */
-export function installed(t: ExecutionContext, program: string): boolean {
-  for (const folder of (process.env.PATH ?? "").split(delimiter)) {
-    try {
-      accessSync(join(folder, program), constants.X_OK);
-      return true;
-    } catch {
-      // Not in this folder.
-    }
-  }
-  t.log(
-    `!!! SKIPPED: ${program} is not installed, so no message made by it was tried. Install it, for example with apt-get install ${program}`,
-  );
-  if (process.env.CI === "true") t.fail(`${program} must be installed where CI=true`);
-  else t.pass();
-  return false;
-}
 
 /** What a real message must show: it is accepted whatever the cuts, its beginnings are not, and its state says what it is. */
 export function checkReal(t: ExecutionContext, stream: Uint8Array, format: "openpgp" | "age", armored: boolean): void {

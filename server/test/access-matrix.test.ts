@@ -5,6 +5,7 @@
 import { createHash } from "node:crypto";
 import { ConnectError } from "@connectrpc/connect";
 import { ErrorInfoSchema } from "@strongroom/gen/google/rpc/error_details_pb";
+import { chunked, compositeOf, cutSegments, openpgpMessage } from "@strongroom/testkit/ciphertext";
 import test from "ava";
 import { commitUpload } from "../src/app/uploads/commit-upload.ts";
 import { createUpload } from "../src/app/uploads/create-upload.ts";
@@ -22,7 +23,6 @@ import {
   type Subject,
   sees,
 } from "./support/access-oracle.ts";
-import { chunked, compositeOf, cutSegments, openpgpMessage } from "./support/ciphertext.ts";
 import { collection, MIB, principal, user } from "./support/harness.ts";
 import { bearer, framesOf, LiveServer } from "./support/live-server.ts";
 

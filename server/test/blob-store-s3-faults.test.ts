@@ -1,6 +1,7 @@
+import { hasPeers } from "@strongroom/testkit/peers/programs";
+import { type S3Peer, startS3 } from "@strongroom/testkit/peers/s3";
+import { type S3Fault, type S3FaultProxy, startS3FaultProxy } from "@strongroom/testkit/s3-fault-proxy";
 import test, { type ExecutionContext } from "ava";
-import { hasPeers } from "../../peers/programs.ts";
-import { type S3Peer, startS3 } from "../../peers/s3.ts";
 import {
   BlobNotFoundError,
   type BlobStore,
@@ -23,7 +24,6 @@ import {
   threeParts,
   write,
 } from "./support/blob-store-tools.ts";
-import { type S3Fault, type S3FaultProxy, startS3FaultProxy } from "./support/s3-fault-proxy.ts";
 import { locationIn, openS3, useCredentials } from "./support/s3-tools.ts";
 
 /*

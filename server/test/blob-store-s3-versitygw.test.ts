@@ -1,6 +1,6 @@
+import { hasPeers } from "@strongroom/testkit/peers/programs";
+import { startS3 } from "@strongroom/testkit/peers/s3";
 import test from "ava";
-import { hasPeers } from "../../peers/programs.ts";
-import { startS3 } from "../../peers/s3.ts";
 import { BlobStoreError } from "../src/app/ports/blob-store.ts";
 import { begin, bytesOf, cut, partsOf, write } from "./support/blob-store-tools.ts";
 import { locationIn, openS3, s3Suite, useCredentials } from "./support/s3-tools.ts";

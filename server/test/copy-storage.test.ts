@@ -1,8 +1,8 @@
 import { createHash, randomUUID } from "node:crypto";
 import { join } from "node:path";
+import { hasPeers } from "@strongroom/testkit/peers/programs";
+import { startS3 } from "@strongroom/testkit/peers/s3";
 import test, { type ExecutionContext } from "ava";
-import { hasPeers } from "../../peers/programs.ts";
-import { startS3 } from "../../peers/s3.ts";
 import { MemoryBlobStore } from "../src/adapters/memory/memory-blob-store.ts";
 import type { BlobStore } from "../src/app/ports/blob-store.ts";
 import { type CopiedObject, CopyRefusedError, copyStorage } from "../src/app/upkeep/copy-storage.ts";

@@ -1,6 +1,8 @@
 /**
  * The process is killed between any two steps of everything that changes database and store; the next sweep or call brings all of it to its end.
  */
+
+import { compositeOf, cutSegments, openpgpMessage } from "@strongroom/testkit/ciphertext";
 import anyTest, { type ExecutionContext, type TestFn } from "ava";
 import { sql } from "drizzle-orm";
 import { openPglite } from "../src/adapters/pglite/pglite.ts";
@@ -17,7 +19,6 @@ import { SegmentAttempts } from "../src/app/uploads/segment-attempts.ts";
 import { parseManifest } from "../src/app/versions/manifest.ts";
 import { deleteVersion } from "../src/app/versions/versions.ts";
 import { INSTALLATION_KEY, manifestKey } from "../src/domain/object-keys.ts";
-import { compositeOf, cutSegments, openpgpMessage } from "./support/ciphertext.ts";
 import { type Death, DyingProcess } from "./support/dying-process.ts";
 import { emptyTables, Harness, harnessTest, MIB } from "./support/harness.ts";
 

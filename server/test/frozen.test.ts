@@ -1,4 +1,5 @@
 import { createHash } from "node:crypto";
+import { compositeOf, cutSegments, openpgpMessage } from "@strongroom/testkit/ciphertext";
 import anyTest, { type TestFn } from "ava";
 import { getCollection, getCollectionHealth, listCollections } from "../src/app/collections/collections.ts";
 import { sweep } from "../src/app/upkeep/sweep.ts";
@@ -10,7 +11,6 @@ import {
   listVersions,
   readVersion,
 } from "../src/app/versions/versions.ts";
-import { compositeOf, cutSegments, openpgpMessage } from "./support/ciphertext.ts";
 import { FaultyBlobStore } from "./support/faulty-blob-store.ts";
 import { type Harness, harnessTest, MIB, principal, refused, user } from "./support/harness.ts";
 

@@ -5,10 +5,10 @@ import { mkdir, mkdtemp, readFile, rm, writeFile } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { fileURLToPath } from "node:url";
+import { Authority } from "@strongroom/testkit/peers/certificates";
+import { findPeer, hasPeers, requirePeer } from "@strongroom/testkit/peers/programs";
 import { run, type ServerProcess, STRONGROOM, startServerProcess } from "@strongroom/testkit/processes";
 import anyTest, { type ExecutionContext, type TestFn } from "ava";
-import { Authority } from "../../peers/certificates.ts";
-import { findPeer, hasPeers, requirePeer } from "../../peers/programs.ts";
 
 interface Context {
   folder: string;

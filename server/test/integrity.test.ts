@@ -1,4 +1,5 @@
 import { createHash } from "node:crypto";
+import { openpgpMessage } from "@strongroom/testkit/ciphertext";
 import anyTest, { type TestFn } from "ava";
 import { sql } from "drizzle-orm";
 import { MemoryBlobStore } from "../src/adapters/memory/memory-blob-store.ts";
@@ -9,7 +10,6 @@ import type { VersionRow } from "../src/app/ports/database.ts";
 import { type VerificationPlan, Verifier, verificationRate, verifyNext } from "../src/app/upkeep/verifier.ts";
 import { recordVerification, verifyVersion } from "../src/app/versions/verify-version.ts";
 import { deleteVersion, getVersion } from "../src/app/versions/versions.ts";
-import { openpgpMessage } from "./support/ciphertext.ts";
 import { FaultyBlobStore } from "./support/faulty-blob-store.ts";
 import { type Harness, harnessTest, MIB } from "./support/harness.ts";
 

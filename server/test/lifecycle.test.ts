@@ -1,3 +1,4 @@
+import { chunked, cutSegments, openpgpMessage } from "@strongroom/testkit/ciphertext";
 import anyTest, { type ExecutionContext, type TestFn } from "ava";
 import { MemoryBlobStore } from "../src/adapters/memory/memory-blob-store.ts";
 import { getCollection, getCollectionHealth } from "../src/app/collections/collections.ts";
@@ -9,7 +10,6 @@ import { SegmentAttempts } from "../src/app/uploads/segment-attempts.ts";
 import { deleteVersion, listVersions, readVersion } from "../src/app/versions/versions.ts";
 import { INSTALLATION_KEY, manifestKey } from "../src/domain/object-keys.ts";
 import { parseWindow } from "../src/domain/window.ts";
-import { chunked, cutSegments, openpgpMessage } from "./support/ciphertext.ts";
 import { FaultyBlobStore } from "./support/faulty-blob-store.ts";
 import { Harness, harnessTest, MIB, principal, refused, user } from "./support/harness.ts";
 
@@ -191,7 +191,7 @@ for (const moment of ["before", "after"] as const) {
       const segments = cutSegments(openpgpMessage(MIB + 3), MIB);
       for (const segment of segments) await h.write(upload.id, segment);
       const { commitUpload } = await import("../src/app/uploads/commit-upload.ts");
-      const { compositeOf } = await import("./support/ciphertext.ts");
+      const { compositeOf } = await import("@strongroom/testkit/ciphertext");
       const input = { uploadId: upload.id, size: BigInt(MIB + 3), compositeSha256: compositeOf(segments) };
       // A completed object whose answer was lost is found by looking; every other fault is told and repeated.
       if (operation === "complete" && moment === "after") await commitUpload(deps, h.admin, input);
@@ -407,7 +407,7 @@ test("a deletion waits for a commit that would not fit beside the older version 
   const store = new FaultyBlobStore(h.deps.store);
   store.fail("put");
   const { commitUpload } = await import("../src/app/uploads/commit-upload.ts");
-  const { compositeOf } = await import("./support/ciphertext.ts");
+  const { compositeOf } = await import("@strongroom/testkit/ciphertext");
   const input = { uploadId: upload.id, size: BigInt(3 * MIB), compositeSha256: compositeOf(segments) };
   await refused(t, "STORE_UNAVAILABLE", commitUpload(h.over(store), h.admin, input));
   store.assertAllFired(t);

@@ -2,6 +2,7 @@
 import { networkInterfaces } from "node:os";
 import { ConnectError } from "@connectrpc/connect";
 import { ErrorInfoSchema, RetryInfoSchema } from "@strongroom/gen/google/rpc/error_details_pb";
+import { compositeOf, cutSegments, openpgpMessage } from "@strongroom/testkit/ciphertext";
 import argon2 from "argon2";
 import test, { type ExecutionContext } from "ava";
 import { sql } from "drizzle-orm";
@@ -9,7 +10,6 @@ import { Argon2Hasher } from "../src/adapters/argon2/argon2-hasher.ts";
 import { openPglite } from "../src/adapters/pglite/pglite.ts";
 import type { User } from "../src/domain/objects.ts";
 import { costOf } from "../src/domain/password-cost.ts";
-import { compositeOf, cutSegments, openpgpMessage } from "./support/ciphertext.ts";
 import { collection, MIB, TestClock, user } from "./support/harness.ts";
 import { bearer, type Clients, clientsOf, framesOf, LiveServer, reasonOf } from "./support/live-server.ts";
 

@@ -1,11 +1,12 @@
 /** What several servers on one PostgreSQL database do to each other's segments, keys, budgets and verifications. */
+
+import { chunked, cutSegments, openpgpMessage } from "@strongroom/testkit/ciphertext";
+import { hasPeers } from "@strongroom/testkit/peers/programs";
 import anyTest, { type TestFn } from "ava";
 import { sql } from "drizzle-orm";
-import { hasPeers } from "../../peers/programs.ts";
 import { JoseSigner } from "../src/adapters/jose/jose-signer.ts";
 import { MemoryBlobStore } from "../src/adapters/memory/memory-blob-store.ts";
 import type { SqlDatabase } from "../src/adapters/postgres/database.ts";
-import { chunked, cutSegments, openpgpMessage } from "./support/ciphertext.ts";
 import { openServer, POSTGRES_PROGRAMS, removeSharedCluster, sharedCluster } from "./support/databases.ts";
 import { Harness, MIB, refused, TestClock, user } from "./support/harness.ts";
 import { bearer, LiveServer, reasonOf } from "./support/live-server.ts";

@@ -1,7 +1,9 @@
 /** What only a PostgreSQL server shows: several replicas, real parallel connections, and a server that dies. */
+
+import { compositeOf, cutSegments, openpgpMessage } from "@strongroom/testkit/ciphertext";
+import { hasPeers } from "@strongroom/testkit/peers/programs";
 import anyTest, { type TestFn } from "ava";
 import { sql } from "drizzle-orm";
-import { hasPeers } from "../../peers/programs.ts";
 import { JoseSigner } from "../src/adapters/jose/jose-signer.ts";
 import { MemoryBlobStore } from "../src/adapters/memory/memory-blob-store.ts";
 import type { SqlDatabase } from "../src/adapters/postgres/database.ts";
@@ -10,7 +12,6 @@ import { commitUpload } from "../src/app/uploads/commit-upload.ts";
 import { abortUpload } from "../src/app/uploads/manage-uploads.ts";
 import { deleteVersion } from "../src/app/versions/versions.ts";
 import { DomainError } from "../src/domain/errors.ts";
-import { compositeOf, cutSegments, openpgpMessage } from "./support/ciphertext.ts";
 import { openServer, POSTGRES_PROGRAMS, removeSharedCluster, sharedCluster } from "./support/databases.ts";
 import { Harness, MIB, TestClock } from "./support/harness.ts";
 

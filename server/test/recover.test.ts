@@ -1,3 +1,4 @@
+import { compositeOf, cutSegments, openpgpMessage } from "@strongroom/testkit/ciphertext";
 import anyTest, { type ExecutionContext, type TestFn } from "ava";
 import { sql } from "drizzle-orm";
 import { MemoryBlobStore } from "../src/adapters/memory/memory-blob-store.ts";
@@ -12,7 +13,6 @@ import { commitUpload } from "../src/app/uploads/commit-upload.ts";
 import { encodeManifest, ManifestError, parseManifest } from "../src/app/versions/manifest.ts";
 import { deleteVersion } from "../src/app/versions/versions.ts";
 import { manifestKey } from "../src/domain/object-keys.ts";
-import { compositeOf, cutSegments, openpgpMessage } from "./support/ciphertext.ts";
 import { FaultyBlobStore } from "./support/faulty-blob-store.ts";
 import { emptyTables, Harness, MIB } from "./support/harness.ts";
 

@@ -1,9 +1,9 @@
 import { createServer } from "node:http";
 import type { AddressInfo } from "node:net";
 import { S3Client } from "@aws-sdk/client-s3";
+import { hasPeers } from "@strongroom/testkit/peers/programs";
+import { S3_PEERS, type S3Peer, type S3PeerName, startS3 } from "@strongroom/testkit/peers/s3";
 import test from "ava";
-import { hasPeers } from "../../peers/programs.ts";
-import { S3_PEERS, type S3Peer, type S3PeerName, startS3 } from "../../peers/s3.ts";
 import { listUploads } from "../src/adapters/s3/bucket.ts";
 import { openS3Store } from "../src/adapters/s3/open-s3-store.ts";
 import { BlobStoreError } from "../src/app/ports/blob-store.ts";

@@ -1,4 +1,5 @@
 import { randomUUID } from "node:crypto";
+import { cutSegments, openpgpMessage } from "@strongroom/testkit/ciphertext";
 import anyTest, { type TestFn } from "ava";
 import { MemoryBlobStore } from "../src/adapters/memory/memory-blob-store.ts";
 import type { PendingBlob } from "../src/app/ports/blob-store.ts";
@@ -10,7 +11,6 @@ import { abortUpload } from "../src/app/uploads/manage-uploads.ts";
 import { parseManifest } from "../src/app/versions/manifest.ts";
 import { deleteVersion } from "../src/app/versions/versions.ts";
 import { INSTALLATION_KEY, manifestKey } from "../src/domain/object-keys.ts";
-import { cutSegments, openpgpMessage } from "./support/ciphertext.ts";
 import { FaultyBlobStore } from "./support/faulty-blob-store.ts";
 import { Harness, harnessTest, MIB, refused } from "./support/harness.ts";
 
@@ -282,7 +282,7 @@ test("a commit that can never end is given up; one that can is not", async (t) =
   const store = new FaultyBlobStore(h.deps.store);
   store.fail("complete");
   const { commitUpload } = await import("../src/app/uploads/commit-upload.ts");
-  const { compositeOf } = await import("./support/ciphertext.ts");
+  const { compositeOf } = await import("@strongroom/testkit/ciphertext");
   const commit = () =>
     commitUpload(h.over(store), h.admin, {
       uploadId: upload.id,

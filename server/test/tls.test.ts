@@ -9,9 +9,9 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { setTimeout as sleep } from "node:timers/promises";
 import tls from "node:tls";
+import { Authority, type CertificateFiles } from "@strongroom/testkit/peers/certificates";
+import { hasPeers, requirePeer } from "@strongroom/testkit/peers/programs";
 import anyTest, { type ExecutionContext, type TestFn } from "ava";
-import { Authority, type CertificateFiles } from "../../peers/certificates.ts";
-import { hasPeers, requirePeer } from "../../peers/programs.ts";
 import { type CertificateFacts, type TlsEvents, TlsFileError, TlsFiles } from "../src/adapters/tls-files/tls-files.ts";
 import { type Listener, type ListenOptions, listen, type RequestHandler } from "../src/transport/listener.ts";
 

@@ -15,6 +15,7 @@ import { CollectionService } from "@strongroom/gen/strongroom/v1/collection_serv
 import { SessionService } from "@strongroom/gen/strongroom/v1/session_service_pb";
 import { UploadService, type WriteSegmentRequestSchema } from "@strongroom/gen/strongroom/v1/upload_service_pb";
 import { VersionService } from "@strongroom/gen/strongroom/v1/version_service_pb";
+import { compositeOf, cutSegments, openpgpMessage, type TestSegment } from "@strongroom/testkit/ciphertext";
 import anyTest, { type ExecutionContext, type TestFn } from "ava";
 import { destination, pino } from "pino";
 import { Argon2Hasher } from "../src/adapters/argon2/argon2-hasher.ts";
@@ -22,7 +23,6 @@ import { JoseSigner } from "../src/adapters/jose/jose-signer.ts";
 import { MemoryBlobStore } from "../src/adapters/memory/memory-blob-store.ts";
 import { openPglite } from "../src/adapters/pglite/pglite.ts";
 import { type RunningServer, startServer } from "../src/main.ts";
-import { compositeOf, cutSegments, openpgpMessage, type TestSegment } from "./support/ciphertext.ts";
 import { collection, MIB, SETTINGS, user } from "./support/harness.ts";
 
 interface Context {

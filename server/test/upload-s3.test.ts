@@ -1,10 +1,10 @@
+import { chunked, cutSegments, openpgpMessage } from "@strongroom/testkit/ciphertext";
+import { hasPeers } from "@strongroom/testkit/peers/programs";
+import { S3_PEERS, startS3 } from "@strongroom/testkit/peers/s3";
 import test from "ava";
-import { hasPeers } from "../../peers/programs.ts";
-import { S3_PEERS, startS3 } from "../../peers/s3.ts";
 import { sweep } from "../src/app/upkeep/sweep.ts";
 import { readVersion } from "../src/app/versions/versions.ts";
 import { collect } from "./support/blob-store-tools.ts";
-import { chunked, cutSegments, openpgpMessage } from "./support/ciphertext.ts";
 import { Harness, MIB, refused } from "./support/harness.ts";
 import { locationIn, openS3, useCredentials } from "./support/s3-tools.ts";
 

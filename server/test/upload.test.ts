@@ -1,8 +1,8 @@
+import { chunked, compositeOf, cutSegments, openpgpMessage, sha256 } from "@strongroom/testkit/ciphertext";
 import anyTest, { type ExecutionContext, type TestFn } from "ava";
 import { sweep } from "../src/app/upkeep/sweep.ts";
 import { abortUpload, getUpload } from "../src/app/uploads/manage-uploads.ts";
 import { listSegmentDigests, readVersion } from "../src/app/versions/versions.ts";
-import { chunked, compositeOf, cutSegments, openpgpMessage, sha256 } from "./support/ciphertext.ts";
 import { type Harness, harnessTest, MIB, principal, refused, user } from "./support/harness.ts";
 
 const test = harnessTest(anyTest as TestFn<{ h: Harness }>);

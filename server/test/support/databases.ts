@@ -1,7 +1,8 @@
 /** The kinds of database that use cases are tested on, and a test that runs on each of them. */
+
+import { type PostgresPeer, startPostgres } from "@strongroom/testkit/peers/postgres";
+import { findPeer, hasPeers } from "@strongroom/testkit/peers/programs";
 import type { ExecutionContext, ImplementationFn, TestFn } from "ava";
-import { type PostgresPeer, startPostgres } from "../../../peers/postgres.ts";
-import { findPeer, hasPeers } from "../../../peers/programs.ts";
 import { openPglite } from "../../src/adapters/pglite/pglite.ts";
 import type { SqlDatabase } from "../../src/adapters/postgres/database.ts";
 import { openPostgres, type PostgresOptions } from "../../src/adapters/postgres/postgres.ts";

@@ -1,4 +1,5 @@
 import { createHash, randomUUID } from "node:crypto";
+import { chunked, compositeOf, cutSegments, type TestSegment } from "@strongroom/testkit/ciphertext";
 import type { ExecutionContext, TestFn } from "ava";
 import { sql } from "drizzle-orm";
 import { MemoryBlobStore } from "../../src/adapters/memory/memory-blob-store.ts";
@@ -14,7 +15,6 @@ import { writeSegment } from "../../src/app/uploads/write-segment.ts";
 import type { Principal } from "../../src/domain/access.ts";
 import { DomainError, type Reason } from "../../src/domain/errors.ts";
 import type { CollectionSpec, OrganizationSpec, User } from "../../src/domain/objects.ts";
-import { chunked, compositeOf, cutSegments, type TestSegment } from "./ciphertext.ts";
 import { type DatabaseKind, type DatabaseTest, onEachDatabase, openDatabase } from "./databases.ts";
 
 /** One MiB as a number. */

@@ -10,6 +10,7 @@ import { CollectionService } from "@strongroom/gen/strongroom/v1/collection_serv
 import { SessionService } from "@strongroom/gen/strongroom/v1/session_service_pb";
 import { UploadService } from "@strongroom/gen/strongroom/v1/upload_service_pb";
 import { VersionService } from "@strongroom/gen/strongroom/v1/version_service_pb";
+import type { TestSegment } from "@strongroom/testkit/ciphertext";
 import { sql } from "drizzle-orm";
 import { destination, pino } from "pino";
 import { JoseSigner } from "../../src/adapters/jose/jose-signer.ts";
@@ -25,7 +26,6 @@ import type { WriteSegmentDeps } from "../../src/app/uploads/write-segment.ts";
 import type { CollectionSpec, Configuration, ObjectGrant, User } from "../../src/domain/objects.ts";
 import type { RateLimits } from "../../src/domain/rate-limit.ts";
 import { type RunningServer, startServer } from "../../src/main.ts";
-import type { TestSegment } from "./ciphertext.ts";
 import { SETTINGS, TestClock } from "./harness.ts";
 
 const SESSION_MS = 6 * 3_600_000;

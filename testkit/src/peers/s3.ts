@@ -7,7 +7,7 @@ import { get as getHttps } from "node:https";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { setTimeout as sleep } from "node:timers/promises";
-import { endWithUs } from "@strongroom/testkit/processes";
+import { endWithUs } from "../processes.ts";
 import { freePort, requirePeer } from "./programs.ts";
 
 /** S3 servers that nobody here wrote. */

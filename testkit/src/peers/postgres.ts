@@ -5,7 +5,7 @@ import { chmod, chown, copyFile, mkdtemp, rm } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { setTimeout as sleep } from "node:timers/promises";
-import { endWithUs } from "@strongroom/testkit/processes";
+import { endWithUs } from "../processes.ts";
 import type { CertificateFiles } from "./certificates.ts";
 import { freePort, requirePeer } from "./programs.ts";
 
