@@ -13,11 +13,11 @@ import { promisify } from "node:util";
 import { create, fromBinary, type MessageInitShape, toBinary } from "@bufbuild/protobuf";
 import * as grpc from "@grpc/grpc-js";
 import { WriteSegmentRequestSchema, WriteSegmentResponseSchema } from "@strongroom/gen/strongroom/v1/upload_service_pb";
+import { cutSegments, openpgpMessage, type TestSegment } from "@strongroom/testkit/ciphertext";
+import { buildGoProgram } from "@strongroom/testkit/peers/go";
+import { startHaproxy } from "@strongroom/testkit/peers/haproxy";
+import { findPeer, hasPeers, requirePeer } from "@strongroom/testkit/peers/programs";
 import anyTest, { type ExecutionContext, type TestFn } from "ava";
-import { buildGoProgram } from "../../peers/go.ts";
-import { startHaproxy } from "../../peers/haproxy.ts";
-import { findPeer, hasPeers, requirePeer } from "../../peers/programs.ts";
-import { cutSegments, openpgpMessage, type TestSegment } from "./support/ciphertext.ts";
 import { collection, MIB, SETTINGS, user } from "./support/harness.ts";
 import { LiveServer } from "./support/live-server.ts";
 

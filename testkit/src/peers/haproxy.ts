@@ -6,7 +6,7 @@ import { connect } from "node:net";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { setTimeout as sleep } from "node:timers/promises";
-import { endWithUs } from "@strongroom/testkit/processes";
+import { endWithUs } from "../processes.ts";
 import { freePort, requirePeer } from "./programs.ts";
 
 /** A running HAProxy of this process' own. */
