@@ -77,7 +77,10 @@ export function keyringDecryption(values: OptionValues): Decryption {
 export function checkFits(decryption: Decryption, version: Version, sdk: Pick<Sdk, "EncryptionFormat">): void {
   const { EncryptionFormat } = sdk;
   const what = `version ${version.number} is encrypted with`;
-  if (decryption.kind === "openpgp" && version.encryptionFormat === EncryptionFormat.AGE) {
+  // A passphrase may be that of an age file as well; the SDK goes by what the version is.
+  const passphraseAlone =
+    decryption.kind === "openpgp" && decryption.passphrase !== undefined && decryption.privateKeys === undefined;
+  if (decryption.kind === "openpgp" && version.encryptionFormat === EncryptionFormat.AGE && !passphraseAlone) {
     throw new UsageError(`${what} age.`, { hint: "give --identity FILE" });
   }
   if (decryption.kind === "age" && version.encryptionFormat === EncryptionFormat.OPENPGP) {

@@ -45,12 +45,11 @@ export const OPTIONS = {
     "kind of encryption; auto goes by the keys, none means that the input is ciphertext already",
     ["auto", "openpgp", "age", "none"],
   ),
-  program: choice("--program <program>", "program that encrypts and decrypts; auto prefers an installed gpg or age", [
-    "auto",
-    "gpg",
-    "age",
-    "library",
-  ]),
+  program: choice(
+    "--program <program>",
+    "program that encrypts and decrypts; auto takes an installed gpg or age, unless only the library knows the keys or the message",
+    ["auto", "gpg", "age", "library"],
+  ),
   compress: choice("--compress <how>", "compress before encryption; auto does where it pays", ["auto", "zstd", "none"]),
   filename: text("--filename <name>", "file name of the version; without it the collection's template decides"),
   label: list("--label <key=value>", "label of the version"),

@@ -2,6 +2,7 @@
 
 import type { Duplex, Writable } from "node:stream";
 import { ReadableStream } from "node:stream/web";
+import { StrongroomError } from "./errors.ts";
 
 /**
  * Writes an iterable into a stream and ends it.
@@ -21,38 +22,66 @@ export async function feed(source: AsyncIterable<Uint8Array>, sink: Writable): P
   return true;
 }
 
+/** After these a stream takes more, or never will; a transform may end its output before its input. */
+const MOVED = ["drain", "close", "error", "end"] as const;
+
 /** Waits until a stream takes more, or never will. */
 function drained(sink: Writable): Promise<void> {
   if (sink.destroyed || !sink.writableNeedDrain) return Promise.resolve();
   return new Promise((resolve) => {
     const done = (): void => {
-      sink.off("drain", done).off("close", done).off("error", done);
+      for (const event of MOVED) sink.off(event, done);
       resolve();
     };
-    sink.on("drain", done).on("close", done).on("error", done);
+    for (const event of MOVED) sink.on(event, done);
   });
 }
 
 /**
- * Sends an iterable through a Node transform stream.
+ * Sends an iterable through a Node transform stream. The source is read to its end also where the transform ended before: what fails there, such as the check
+ * of a digest, would be lost otherwise.
  *
- * @param failure - makes the error when the transform itself fails; errors of the source are thrown as they are
+ * @param transform - one of node:zlib
+ * @param failure - makes the error when the transform itself fails, or ends before the source does; errors of the source are thrown as they are
+ * @param surplusAllowed - whether the source may go on behind the transform's end; what follows is read and dropped
  */
 export async function* through(
   source: AsyncIterable<Uint8Array>,
-  transform: Duplex,
+  transform: Duplex & { readonly bytesWritten: number },
   failure: (cause: unknown) => Error,
+  surplusAllowed = false,
 ): AsyncGenerator<Uint8Array> {
   let sourceFailure: { error: unknown } | undefined;
-  void feed(source, transform).catch((error: unknown) => {
+  let ended = false;
+  let size = 0;
+  let left = false;
+  transform.once("end", () => {
+    ended = true;
+  });
+  transform.on("error", () => undefined);
+  const feeding = (async () => {
+    for await (const chunk of source) {
+      if (left || (transform.destroyed && !ended)) return;
+      size += chunk.length;
+      if (ended) continue;
+      if (!transform.write(chunk)) await drained(transform);
+    }
+    transform.end();
+  })().catch((error: unknown) => {
     sourceFailure = { error };
     transform.destroy();
   });
   try {
     yield* transform as AsyncIterable<Uint8Array>;
+    await feeding;
+    if (sourceFailure !== undefined) throw (sourceFailure as { error: unknown }).error;
+    // What the transform counts is what it used.
+    if (!surplusAllowed && size > transform.bytesWritten) throw failure(new Error("more bytes follow its end"));
   } catch (error) {
-    throw sourceFailure === undefined ? failure(error) : (sourceFailure as { error: unknown }).error;
+    if (sourceFailure !== undefined) throw (sourceFailure as { error: unknown }).error;
+    throw error instanceof StrongroomError ? error : failure(error);
   } finally {
+    left = true;
     transform.destroy();
   }
 }

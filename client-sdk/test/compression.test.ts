@@ -77,3 +77,25 @@ test("leaving early ends the source", async (t) => {
   await new Promise((resolve) => setTimeout(resolve, 50));
   t.true(ended);
 });
+
+test("what fails or follows behind the end of the compressed stream is an error too", async (t) => {
+  const failure = new Error("the digest at the end does not fit");
+  const packed = zstdCompressSync(text(300_000));
+  for (const behind of [Buffer.from("x"), noise(20), noise(200_000)]) {
+    const surplus = Buffer.concat([packed, behind]);
+    for (const size of [surplus.length, 1000]) {
+      await t.throwsAsync(collect(decompressed(chunked(surplus, size))), { name: "DecryptionError" });
+      async function* broken(): AsyncGenerator<Uint8Array> {
+        yield* chunked(surplus, size);
+        throw failure;
+      }
+      const error = await t.throwsAsync(collect(decompressed(broken())));
+      t.true(error === failure || error!.name === "DecryptionError");
+    }
+  }
+  async function* failing(): AsyncGenerator<Uint8Array> {
+    yield packed;
+    throw failure;
+  }
+  t.is(await t.throwsAsync(collect(decompressed(failing()))), failure);
+});

@@ -5,6 +5,7 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { hasPeers } from "@strongroom/testkit/peers/programs";
 import test, { type ExecutionContext } from "ava";
+import { generateKey } from "openpgp";
 import { generateAgeKey } from "../src/encryption/age.ts";
 import { generateOpenPgpKey } from "../src/encryption/openpgp-library.ts";
 import { decryptionFailure, encryptionFailure, type Stage } from "../src/encryption/options.ts";
@@ -218,6 +219,23 @@ test.serial("names of the user's keyring encrypt, and the keyring decrypts", asy
     await t.throwsAsync(collect(unknown(chunked(dump), never)), {
       name: "EncryptionError",
       message: /nobody@example.org/,
+    });
+    const past = new Date("2020-01-01T00:00:00Z");
+    const old = await generateKey({
+      type: "ecc",
+      curve: "curve25519Legacy",
+      userIDs: [{ email: "old@example.org" }],
+      date: past,
+      keyExpirationTime: 86_400,
+    });
+    execFileSync("gpg", ["--batch", "--quiet", "--import"], {
+      input: old.publicKey,
+      stdio: ["pipe", "ignore", "ignore"],
+    });
+    const expired = encryptionStage({ kind: "openpgp", recipients: ["old@example.org"] });
+    await t.throwsAsync(collect(expired(chunked(dump), never)), {
+      name: "EncryptionError",
+      message: /<old@example.org>\) expired on 2020-01-02/,
     });
   } finally {
     execFileSync("gpgconf", ["--kill", "all"]);

@@ -10,7 +10,7 @@
  * server sends no faster than the sink takes.
  */
 import { createClient } from "@connectrpc/connect";
-import { ContentEncoding, type Version } from "@strongroom/gen/strongroom/v1/resources_pb";
+import { ContentEncoding, EncryptionFormat, type Version } from "@strongroom/gen/strongroom/v1/resources_pb";
 import { VersionService } from "@strongroom/gen/strongroom/v1/version_service_pb";
 import { LinkedController, orAborted } from "../abort.ts";
 import type { TransferContext } from "../connection/transfer-context.ts";
@@ -39,7 +39,10 @@ export interface DownloadOptions {
   collection: string;
   /** Number of the version; 0 or absent for the newest. */
   number?: bigint;
-  /** How to decrypt it; default `none`, which gives the ciphertext as it is stored. Otherwise compression is undone, too, as recorded. */
+  /**
+   * How to decrypt it; default `none`, which gives the ciphertext as it is stored. Otherwise compression is undone, too, as recorded. A passphrase alone, given
+   * for OpenPGP, also opens an age file that was made with one.
+   */
   decryption?: Decryption;
   /**
    * Takes the bytes, and is waited for. There is no call at the end: that the bytes are whole and right is known when the download resolves, not before.
@@ -92,11 +95,14 @@ async function run(
 ): Promise<DownloadResult> {
   const { retrier, timings, connection } = context;
   const { signal } = ending;
-  const { decryption = { kind: "none" }, onProgress, sink } = options;
-  const decrypt = decryptionStage(decryption);
+  const { onProgress, sink } = options;
+  // What makes no sense is said before anything is asked of the server.
+  decryptionStage(options.decryption ?? { kind: "none" });
   signal.throwIfAborted();
   const client = createClient(VersionService, connection.transport);
   const version = await resolveVersion({ client, retrier, timings, signal }, options.collection, options.number ?? 0n);
+  const decryption = fitting(options.decryption ?? { kind: "none" }, version);
+  const decrypt = decryptionStage(decryption);
   const unpack = decryption.kind !== "none" && isCompressed(version);
   const verifier = new SegmentVerifier(version, await loadDigests(client, version, retrier, timings, signal));
   await orAborted(options.onVersion?.(version), signal);
@@ -158,6 +164,14 @@ async function run(
     // The keys are gone before the caller is told, who may end the process then.
     await decrypting.ended;
   }
+}
+
+/** A passphrase alone does not say what it opens: an OpenPGP message, or what `age -p` made. */
+function fitting(decryption: Decryption, version: Version): Decryption {
+  const isAge = version.encryptionFormat === EncryptionFormat.AGE;
+  if (!isAge || decryption.kind !== "openpgp" || decryption.passphrase === undefined) return decryption;
+  if ((decryption.privateKeys ?? []).length > 0 || decryption.program === "gpg") return decryption;
+  return { kind: "age", identities: [], passphrase: decryption.passphrase, program: decryption.program ?? "auto" };
 }
 
 /** A stream whose end can be waited for, also when its reader is a pipeline that does not. */

@@ -1,9 +1,13 @@
 /** age v1 (https://age-encryption.org/v1): with the user's `age`, or with the library for the header and node:crypto for the payload. */
 import { armor, Decrypter, Encrypter, generateX25519Identity, identityToRecipient } from "age-encryption";
+import { orAborted } from "../abort.ts";
 import { DecryptionError, EncryptionError } from "../errors.ts";
-import { peek } from "../peek.ts";
+import { peek, replay } from "../peek.ts";
+import { onlyLibraryDecrypts, onlyLibraryEncrypts, stanzaKinds } from "./age-abilities.ts";
+import { passphraseIdentity } from "./age-passphrase.ts";
 import { openPayload, sealPayload, splitHeader } from "./age-payload.ts";
-import { failed, WatchedSource } from "./library-stage.ts";
+import { FramedSource } from "./framed.ts";
+import { abortable, failed, WatchedSource } from "./library-stage.ts";
 import {
   type Decryption,
   decryptionFailure,
@@ -14,6 +18,19 @@ import {
 } from "./options.ts";
 import { PrivateDirectory } from "./private-directory.ts";
 import { findProgram, runFilter } from "./programs.ts";
+import { isArmored, unarmor } from "./unarmor.ts";
+
+type AgeDecryption = Extract<Decryption, { kind: "age" }>;
+
+/** An age file, binary. */
+interface AgeFile {
+  /** The header with its last line. */
+  readonly header: Uint8Array;
+  /** What follows. */
+  readonly rest: AsyncIterable<Uint8Array>;
+}
+
+type AgeStage = (file: AgeFile, signal: AbortSignal) => AsyncIterable<Uint8Array>;
 
 /** Encrypts with the `age` program; recipients of every kind it knows, plugins and SSH keys among them. */
 export function ageProgramEncryption(options: Extract<Encryption, { kind: "age" }>, age = findProgram("age")): Stage {
@@ -32,10 +49,10 @@ export function ageProgramEncryption(options: Extract<Encryption, { kind: "age" 
 }
 
 /** Decrypts with the `age` program; the identities are in a file of mode 0600 for as long as it runs. */
-export function ageProgramDecryption(options: Extract<Decryption, { kind: "age" }>, age = findProgram("age")): Stage {
+export function ageProgramDecryption(options: AgeDecryption, age = findProgram("age")): AgeStage {
   if (age === undefined)
     throw new DecryptionError("age was asked for, but is not on the PATH; install it, or use the library.");
-  return async function* (source, signal) {
+  return async function* ({ header, rest }, signal) {
     const directory = await PrivateDirectory.create();
     try {
       // As they are: an identity file may be a passphrase-protected age file or an SSH key.
@@ -44,7 +61,8 @@ export function ageProgramDecryption(options: Extract<Decryption, { kind: "age" 
         const content = typeof identity === "string" && !identity.endsWith("\n") ? `${identity}\n` : identity;
         args.push("--identity", await directory.write(`identity-${index}`, content));
       }
-      yield* runFilter({ program: age, args, wholeInput: false, failure: decryptionFailure }, source, signal);
+      const whole = replay([header], rest[Symbol.asyncIterator]());
+      yield* runFilter({ program: age, args, wholeInput: true, failure: decryptionFailure }, whole, signal);
     } finally {
       await directory.remove();
     }
@@ -76,7 +94,7 @@ async function makeHeader(recipients: readonly string[]): Promise<{ header: Uint
     if (!/^age1[0-9a-z]+$/.test(recipient)) {
       const kind = recipient.startsWith("ssh-") ? "SSH keys" : "other recipients";
       throw encryptionFailure(
-        `The age library knows age1... recipients only; ${kind} need the age program, which is not used here: install age, or leave the choice of the program to us.`,
+        `The age library knows age1... recipients only; ${kind} need the age program, which is not used here: install age, and ask for no other program.`,
       );
     }
     encrypter.addRecipient(recipient);
@@ -92,10 +110,10 @@ async function makeHeader(recipients: readonly string[]): Promise<{ header: Uint
   return { header: file.subarray(0, file.length - EMPTY_PAYLOAD), fileKey };
 }
 
-/** Decrypts with the library, binary and armored files; `AGE-SECRET-KEY-1...` identities only. The payload goes through node:crypto. */
-export function ageLibraryDecryption(options: Extract<Decryption, { kind: "age" }>): Stage {
-  return async function* (source, signal) {
-    const input = new WatchedSource(source);
+/** Decrypts with the library: `AGE-SECRET-KEY-...` identities and passphrases. The payload goes through node:crypto. */
+export function ageLibraryDecryption(options: AgeDecryption): AgeStage {
+  return async function* ({ header, rest }, signal) {
+    const input = new WatchedSource(rest);
     try {
       const decrypter = new Decrypter();
       for (const identity of await openedIdentities(options)) {
@@ -107,11 +125,9 @@ export function ageLibraryDecryption(options: Extract<Decryption, { kind: "age" 
           decrypter.addIdentity(line);
         }
       }
-      const { head, stream } = await peek(input, ARMOR_BEGIN.length);
-      const armored = Buffer.concat(head).subarray(0, ARMOR_BEGIN.length).equals(ARMOR_BEGIN);
-      const { header, rest } = await splitHeader(armored ? unarmor(stream) : stream);
-      const fileKey = await decrypter.decryptHeader(header);
-      for await (const chunk of openPayload(rest, fileKey)) {
+      if (options.passphrase !== undefined) decrypter.addIdentity(passphraseIdentity(options.passphrase));
+      const fileKey = await orAborted(decrypter.decryptHeader(header), signal);
+      for await (const chunk of openPayload(input, fileKey)) {
         yield chunk;
         signal.throwIfAborted();
       }
@@ -121,9 +137,65 @@ export function ageLibraryDecryption(options: Extract<Decryption, { kind: "age" 
   };
 }
 
+/**
+ * Decrypts with what can: a passphrase with node:crypto, since `age` reads it from a terminal only; keys with the program that is asked for, `auto` by the
+ * file's recipients. Either is given the file binary, and is believed only when it was a whole one.
+ */
+export function ageDecryption(options: AgeDecryption): Stage {
+  const { program = "auto" } = options;
+  const age = program === "library" ? undefined : findProgram("age");
+  // The first is for its error.
+  if (program === "age" && age === undefined) ageProgramDecryption(options, age);
+  return async function* (source, signal) {
+    const framed = new FramedSource(source);
+    const { head, stream } = await peek(abortable(framed, signal), ARMOR_PEEK);
+    const file = await splitHeader(isArmored(Buffer.concat(head)) ? unarmor(stream) : stream);
+    yield* (await chosen(options, age, stanzaKinds(file.header)))(file, signal);
+    framed.finish();
+  };
+}
+
+async function chosen(options: AgeDecryption, age: string | undefined, kinds: readonly string[]): Promise<AgeStage> {
+  const { identities, passphrase, program = "auto" } = options;
+  if (kinds.includes("scrypt")) {
+    if (passphrase === undefined)
+      throw decryptionFailure("The version is encrypted with a passphrase, but only keys were given.");
+    if (program === "age") {
+      throw decryptionFailure(
+        "The age program reads a passphrase from a terminal only; use the library (--program library).",
+      );
+    }
+    return ageLibraryDecryption({ ...options, identities: [] });
+  }
+  if (identities.length === 0)
+    throw decryptionFailure("The version is encrypted to age keys, but only a passphrase was given.");
+  if (age === undefined) return ageLibraryDecryption(options);
+  const wanted = identities.flatMap((identity) =>
+    typeof identity === "string" ? lines(identity) : lines(Buffer.from(identity).toString("latin1")),
+  );
+  const onlyLibrary = await onlyLibraryDecrypts(age, kinds, wanted);
+  if (!onlyLibrary) return ageProgramDecryption(options, age);
+  if (program === "auto") return ageLibraryDecryption(options);
+  throw decryptionFailure(
+    `${age} is too old for post-quantum keys; use the library (--program library), or install age 1.3.`,
+  );
+}
+
+/** Encrypts with the program that is asked for, `auto` by the recipients. */
+export function ageEncryption(options: Extract<Encryption, { kind: "age" }>): Stage {
+  const { program = "auto", recipients } = options;
+  const age = program === "library" ? undefined : findProgram("age");
+  if (program === "age") return ageProgramEncryption(options, age);
+  if (age === undefined) return ageLibraryEncryption(options);
+  return async function* (source, signal) {
+    const useLibrary = await onlyLibraryEncrypts(age, lines(...recipients));
+    yield* (useLibrary ? ageLibraryEncryption(options) : ageProgramEncryption(options, age))(source, signal);
+  };
+}
+
 function needsProgram(what: string): Error {
   return decryptionFailure(
-    `${what} the age program, which is not used here: install age, or leave the choice of the program to us.`,
+    `${what} the age program, which is not used here: install age, and ask for no other program.`,
   );
 }
 
@@ -139,7 +211,7 @@ function isAgeFile(content: string | Uint8Array): boolean {
 }
 
 /** The identities, those protected by a passphrase opened where it is known. */
-async function openedIdentities(options: Extract<Decryption, { kind: "age" }>): Promise<(string | Uint8Array)[]> {
+async function openedIdentities(options: AgeDecryption): Promise<(string | Uint8Array)[]> {
   const { identities, passphrase } = options;
   return await Promise.all(
     identities.map(async (content) => {
@@ -161,29 +233,8 @@ async function openedIdentities(options: Extract<Decryption, { kind: "age" }>): 
 
 const ARMOR_BEGIN = Buffer.from("-----BEGIN AGE ENCRYPTED FILE-----");
 
-/** Takes the armor off (base64 in lines between two markers), a buffer at a time; the library can only do that to a whole file. */
-async function* unarmor(source: AsyncIterable<Uint8Array>): AsyncGenerator<Uint8Array> {
-  let pending = "";
-  let inside = false;
-  for await (const chunk of source) {
-    const text = pending + Buffer.from(chunk.buffer, chunk.byteOffset, chunk.byteLength).toString("latin1");
-    const parts = text.split("\n");
-    pending = parts.pop()!;
-    let base64 = "";
-    let ended = false;
-    for (const part of parts) {
-      const line = part.trim();
-      ended ||= line.startsWith("-----END");
-      if (inside && !ended) base64 += line;
-      inside ||= line.startsWith("-----BEGIN");
-    }
-    // Every line but the last has 64 characters, so a buffer ends on a group of four.
-    if (base64 !== "") yield Buffer.from(base64, "base64");
-    if (ended) return;
-  }
-  if (!pending.trim().startsWith("-----END"))
-    throw decryptionFailure("The armored age file ends before its last line.");
-}
+/** White space that may stand before the armor; the server takes no more either. */
+const ARMOR_PEEK = 1024 + ARMOR_BEGIN.length;
 
 /** A new age key pair. */
 export interface AgeKeyPair {

@@ -7,20 +7,20 @@ import { randomBytes } from "node:crypto";
 import {
   createMessage,
   decrypt,
-  decryptKey,
+  decryptSessionKeys,
   encrypt,
   generateKey,
   generateSessionKey,
-  type Key,
   type Message,
   type PrivateKey,
-  readKeys,
   readMessage,
-  readPrivateKeys,
 } from "openpgp";
-import { replay } from "../peek.ts";
+import { orAborted } from "../abort.ts";
+import { StrongroomError } from "../errors.ts";
 import { fromWebStream, toWebStream } from "../streams.ts";
+import { keyProblems, missingInLibrary } from "./key-problems.ts";
 import { failed, WatchedSource } from "./library-stage.ts";
+import type { MessageStage, OpenPgpMessage } from "./openpgp-message.ts";
 import {
   checkPassphrase,
   type Decryption,
@@ -29,19 +29,27 @@ import {
   encryptionFailure,
   type Stage,
 } from "./options.ts";
+import { PACKET } from "./packets.ts";
+import { literalData } from "./plaintext.ts";
+import { openProtectedData, type SessionKey } from "./protected-data.ts";
+import { readAndUnlock, readPublicKeys } from "./read-keys.ts";
 
 /** The library's type for streams comes from a package that is not installed; this is what it means. */
 type Bytes = ReadableStream<Uint8Array>;
 
-/** Encrypts with the library: AES-256, binary, no compression; with AEAD only where every key asks for it. */
+/** Encrypts with the library: AES-256, binary, no compression; with AEAD only for keys of version 6, which no gpg reads anyway. */
 export function openpgpEncryption(options: Extract<Encryption, { kind: "openpgp" }>): Stage {
   const { publicKeys = [], passphrase } = options;
   return async function* (source, signal) {
     const input = new WatchedSource(source);
     try {
       const encryptionKeys = (await Promise.all(publicKeys.map((key) => readPublicKeys(key)))).flat();
-      // A key that does not list AES-256 would make the library choose AES-128; the session key says what is used.
-      const suite = encryptionKeys.length > 0 ? await generateSessionKey({ encryptionKeys }) : undefined;
+      const problems = await keyProblems(encryptionKeys, true);
+      if (problems !== "") throw encryptionFailure(problems.trimEnd());
+      // Data with AEAD, which keys of version 4 may ask for, no gpg opens. A key that does not list AES-256 would make the library choose AES-128; the session
+      // key says what is used.
+      const withAead = encryptionKeys.length > 0 && encryptionKeys.every((key) => key.keyPacket.version === 6);
+      const suite = withAead ? await generateSessionKey({ encryptionKeys }) : undefined;
       const sessionKey = { ...suite, data: new Uint8Array(randomBytes(32)), algorithm: "aes256" as const };
       const output = (await encrypt({
         message: await createMessage({ binary: toWebStream(input) as never }),
@@ -57,33 +65,94 @@ export function openpgpEncryption(options: Extract<Encryption, { kind: "openpgp"
   };
 }
 
+/** Opens old keys and messages, too: their owner wants the dump back, whatever is thought of the algorithm today. */
+const LENIENT = {
+  allowUnauthenticatedStream: true,
+  minRSABits: 0,
+  rejectPublicKeyAlgorithms: new Set<never>(),
+  rejectCurves: new Set<never>(),
+  rejectHashAlgorithms: new Set<never>(),
+};
+
 /**
- * Decrypts with the library while the bytes come: a changed message is seen at its end at the latest, and fails the stage there.
+ * Decrypts with the library: it finds the session key; data of version 1 is decrypted with node:crypto, data with AEAD by the library. A changed message is
+ * seen at its end at the latest, and fails the stage there.
  */
-export function openpgpDecryption(options: Extract<Decryption, { kind: "openpgp" }>): Stage {
-  const { privateKeys = [], passphrase } = options;
-  return async function* (source, signal) {
-    const input = new WatchedSource(source);
+export function openpgpDecryption(options: Extract<Decryption, { kind: "openpgp" }>): MessageStage {
+  return async function* (message, signal) {
     try {
-      const keys = (await Promise.all(privateKeys.map((key) => readAndUnlock(key, passphrase)))).flat();
-      const message = await openMessage(input);
-      const usesKey = keys.length > 0 && addressedTo(message, keys);
-      if (!usesKey && passphrase === undefined) {
-        throw decryptionFailure(
-          "The version is encrypted to other keys than those given, and no passphrase was given.",
-        );
+      const keys = await orAborted(sessionKeys(message, options), signal);
+      if (message.data.type === PACKET.protectedData && message.data.version === 1) {
+        const plain = new WatchedSource(openProtectedData(message.body(), keys));
+        yield* literalData(plain);
+        // What is wrong at the very end is seen although the dump ended before.
+        if (plain.failure !== undefined) throw plain.failure.error;
+        if (!plain.ended) throw decryptionFailure("The encrypted data goes on after the dump's end.");
+        return;
       }
-      const { data } = await decrypt({
-        message,
-        format: "binary",
-        config: { allowUnauthenticatedStream: true },
-        ...(usesKey ? { decryptionKeys: keys } : { passwords: [passphrase!] }),
-      });
+      const whole = await orAborted(readMessage({ binaryMessage: toWebStream(message.whole()) as never }), signal);
+      const { data } = await orAborted(
+        decrypt({ message: whole, format: "binary", config: LENIENT, sessionKeys: keys as never }),
+        signal,
+      );
       yield* fromWebStream(data as unknown as Bytes, signal);
     } catch (error) {
-      throw failed(error, input, signal, "The library could not decrypt", decryptionFailure);
+      if (signal.aborted) throw signal.reason;
+      if (error instanceof StrongroomError) throw error;
+      throw decryptionFailure(`The library could not decrypt: ${reasonOf(error)}`, error);
+    } finally {
+      message.close();
     }
   };
+}
+
+/**
+ * The session keys that keys and passphrase give; of a passphrase without a check of its own that may be a wrong one.
+ * @throws DecryptionError when there is none
+ */
+async function sessionKeys(
+  message: OpenPgpMessage,
+  { privateKeys = [], passphrase }: Extract<Decryption, { kind: "openpgp" }>,
+): Promise<SessionKey[]> {
+  const keys = (await Promise.all(privateKeys.map((key) => readAndUnlock(key, passphrase)))).flat();
+  const stub = (await readMessage({
+    binaryMessage: new Uint8Array(message.stub()),
+    config: LENIENT,
+  })) as Message<Uint8Array>;
+  const found: SessionKey[] = [];
+  let failure: unknown;
+  const ask = async (how: { decryptionKeys: PrivateKey[] } | { passwords: string[] }): Promise<void> => {
+    try {
+      found.push(...((await decryptSessionKeys({ message: stub, ...how, config: LENIENT })) as SessionKey[]));
+    } catch (error) {
+      failure ??= error;
+    }
+  };
+  const addressed = keys.length > 0 && addressedTo(stub, keys);
+  if (addressed) await ask({ decryptionKeys: keys });
+  if (found.length === 0 && passphrase !== undefined && message.has("passphrase"))
+    await ask({ passwords: [passphrase] });
+  if (found.length > 0) return found;
+  const missing = keys.map(missingInLibrary).find((problem) => problem !== "");
+  if (missing !== undefined) throw decryptionFailure(missing);
+  if (!addressed && keys.length > 0 && message.has("key")) {
+    throw decryptionFailure("The version is encrypted to other keys than those given.");
+  }
+  if (keys.length === 0 && !message.has("passphrase")) {
+    throw decryptionFailure("The version is encrypted to keys, and only a passphrase was given.");
+  }
+  if (passphrase === undefined) {
+    throw decryptionFailure("The version is encrypted to other keys than those given, and no passphrase was given.");
+  }
+  throw decryptionFailure(
+    `The key or the passphrase does not open the version${failure === undefined ? "" : `: ${reasonOf(failure)}`}`,
+    failure,
+  );
+}
+
+function reasonOf(error: unknown): string {
+  const message = error instanceof Error ? error.message : String(error);
+  return message.replace(/^Error (decrypting|encrypting)[a-z ]*: /, "").split("\n")[0]!;
 }
 
 /** A new OpenPGP key pair, as the user keeps it. */
@@ -122,47 +191,6 @@ export async function generateOpenPgpKey(options: {
     privateKey: privateKey.armor(),
     fingerprint: publicKey.getFingerprint().toUpperCase(),
   };
-}
-
-async function readPublicKeys(file: Uint8Array): Promise<Key[]> {
-  return isArmored(file)
-    ? readKeys({ armoredKeys: new TextDecoder().decode(file) })
-    : readKeys({ binaryKeys: new Uint8Array(file) });
-}
-
-async function readAndUnlock(file: Uint8Array, passphrase: string | undefined): Promise<PrivateKey[]> {
-  const keys = await (isArmored(file)
-    ? readPrivateKeys({ armoredKeys: new TextDecoder().decode(file) })
-    : readPrivateKeys({ binaryKeys: new Uint8Array(file) }));
-  return Promise.all(
-    keys.map(async (privateKey) => {
-      if (privateKey.isDecrypted()) return privateKey;
-      if (passphrase === undefined) {
-        throw decryptionFailure("The private key is protected with a passphrase, but none was given.");
-      }
-      return decryptKey({ privateKey, passphrase });
-    }),
-  );
-}
-
-/** The first octet of a binary packet has its highest bit set (RFC 9580 section 4.2), a letter or dash has not. */
-function isArmored(bytes: Uint8Array): boolean {
-  return bytes.length > 0 && bytes[0]! < 0x80;
-}
-
-async function openMessage(source: AsyncIterable<Uint8Array>): Promise<Message<Uint8Array>> {
-  const iterator = source[Symbol.asyncIterator]();
-  let first: Uint8Array = new Uint8Array(0);
-  while (first.length === 0) {
-    const result = await iterator.next();
-    if (result.done === true) throw decryptionFailure("Expected an OpenPGP message, but the version is empty.");
-    first = result.value;
-  }
-  const bytes = toWebStream(replay([first], iterator));
-  const message = isArmored(first)
-    ? await readMessage({ armoredMessage: bytes.pipeThrough(new TextDecoderStream()) as never })
-    : await readMessage({ binaryMessage: bytes as never });
-  return message as Message<Uint8Array>;
 }
 
 /** Whether one of the keys is named by the message; a message may also hide for whom it is, with a key id of zeros. */

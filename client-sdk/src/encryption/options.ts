@@ -13,14 +13,14 @@ export type Encryption =
       recipients?: string[];
       /** A passphrase, instead of or besides the keys; one line. */
       passphrase?: string;
-      /** What encrypts: the user's `gpg` (faster, knows the keyring), the library, or `auto`: `gpg` where it is installed. */
+      /** What encrypts: the user's `gpg` (faster, knows the keyring), the library, or `auto`: `gpg` where it is installed and knows the keys. */
       program?: "auto" | "gpg" | "library";
     }
   | {
       kind: "age";
       /** `age1...` recipients; with the `age` program also SSH keys and plugins. */
       recipients: string[];
-      /** What encrypts: the user's `age`, the library, or `auto`: `age` where it is installed. */
+      /** What encrypts: the user's `age`, the library, or `auto`: `age` where it is installed and knows the recipients. */
       program?: "auto" | "age" | "library";
     };
 
@@ -34,17 +34,20 @@ export type Decryption =
       privateKeys?: Uint8Array[];
       /** Passphrase of the key, or of the message; one line. */
       passphrase?: string;
-      /** What decrypts, as for encryption. */
+      /**
+       * What decrypts: the user's `gpg`, the library, or `auto`: `gpg` where it is installed, unless the message has a form that only the library opens. The
+       * keyring needs `gpg`.
+       */
       program?: "auto" | "gpg" | "library";
     }
   | {
       kind: "age";
       /**
        * Contents of identity files: lines of `AGE-SECRET-KEY-1...`, comments are fine. With the `age` program also SSH private keys, plugins, and files
-       * protected by a passphrase, which it asks for on the terminal.
+       * protected by a passphrase, which it asks for on the terminal. May be empty where there is a passphrase.
        */
       identities: (string | Uint8Array)[];
-      /** Passphrase of protected identity files, so that nobody is asked. */
+      /** Passphrase of protected identity files, so that nobody is asked; or of the version itself (`age -p`). */
       passphrase?: string;
       /** What decrypts, as for encryption. */
       program?: "auto" | "age" | "library";
@@ -102,6 +105,8 @@ export function checkDecryption(decryption: Decryption): void {
     }
     checkPassphrase(passphrase);
   } else if (decryption.kind === "age") {
+    checkPassphrase(decryption.passphrase);
+    if (decryption.passphrase !== undefined && decryption.identities.length === 0) return;
     checkLines(
       decryption.identities.map((identity) =>
         typeof identity === "string" ? identity : Buffer.from(identity).toString("latin1"),

@@ -2,14 +2,14 @@
 import { type ChildProcessWithoutNullStreams, spawn } from "node:child_process";
 import { accessSync, constants, statSync } from "node:fs";
 import { delimiter, isAbsolute, join } from "node:path";
-import type { Writable } from "node:stream";
+import type { Readable, Writable } from "node:stream";
 import { feed } from "../streams.ts";
 import type { Failure } from "./options.ts";
 
 /** How much of a program's standard error is kept for messages: its end, in characters. */
 const STDERR_LIMIT = 4096;
 
-/** How long the rest of standard error is waited for once the program has ended, in milliseconds. */
+/** How long the rest of standard error and of the status is waited for once the program has ended, in milliseconds. */
 const STDERR_WAIT_MS = 1000;
 
 /**
@@ -40,7 +40,13 @@ export interface FilterOptions {
   env?: Readonly<Record<string, string>>;
   /** One line that is given on file descriptor 3: a passphrase. */
   secret?: string | undefined;
-  /** Whether success needs the whole input to be taken: true for encryption, where less would be a cut dump. */
+  /** Takes what the program writes to file descriptor 4, line by line. */
+  onStatus?: (line: string) => void;
+  /** Looks at the program's success before it counts; throws where it is none. Called after the last byte of output and the last line of status. */
+  check?: () => void;
+  /** Put before the message when the program fails; may be empty. */
+  explain?: () => string;
+  /** Whether success needs the whole input to be taken: true for encryption, where less would be a cut dump, and for age, which reads to the end. */
   wholeInput: boolean;
   /** Makes the error when the program fails. */
   failure: Failure;
@@ -59,9 +65,15 @@ export async function* runFilter(
 ): AsyncGenerator<Uint8Array> {
   signal.throwIfAborted();
   const child = spawn(options.program, options.args, {
-    stdio: ["pipe", "pipe", "pipe", options.secret === undefined ? "ignore" : "pipe"],
+    stdio: [
+      "pipe",
+      "pipe",
+      "pipe",
+      options.secret === undefined ? "ignore" : "pipe",
+      options.onStatus === undefined ? "ignore" : "pipe",
+    ],
     env: { ...process.env, ...options.env },
-    // The types of spawn() do not know that a fourth pipe leaves the first three as they are.
+    // The types of spawn() do not know that further pipes leave the first three as they are.
   }) as ChildProcessWithoutNullStreams;
   const exit = new Promise<string>((resolve) => {
     child.once("error", (error) => resolve(`could not be started: ${error.message}`));
@@ -71,6 +83,8 @@ export async function* runFilter(
   });
   const kill = (): void => void child.kill("SIGKILL");
   const stderr = collect(child.stderr);
+  const status = child.stdio[4] as NodeJS.ReadableStream | null;
+  const statusRead = options.onStatus === undefined || status === null ? undefined : byLine(status, options.onStatus);
   let whole = false;
   let sourceFailure: { error: unknown } | undefined;
   try {
@@ -93,11 +107,19 @@ export async function* runFilter(
     const problem = await exit;
     signal.throwIfAborted();
     if (sourceFailure !== undefined) throw (sourceFailure as { error: unknown }).error;
-    if (problem !== "") throw options.failure(`${options.program} ${problem}. ${said(await stderr())}`);
-    if (!options.wholeInput) return;
+    await statusRead?.();
+    if (problem !== "") {
+      const reason = options.explain?.() ?? "";
+      throw options.failure(`${reason}${options.program} ${problem}. ${said(await stderr())}`);
+    }
+    if (!options.wholeInput) {
+      options.check?.();
+      return;
+    }
     await feeding;
     if (sourceFailure !== undefined) throw (sourceFailure as { error: unknown }).error;
     if (!whole) throw options.failure(`${options.program} ended before it had read all of its input.`);
+    options.check?.();
   } catch (error) {
     // Whatever broke the pipes, the source's own error explains it.
     throw sourceFailure === undefined ? error : (sourceFailure as { error: unknown }).error;
@@ -107,6 +129,7 @@ export async function* runFilter(
     child.stdin.destroy();
     child.stdout.destroy();
     child.stderr.destroy();
+    (status as Readable | null)?.destroy();
     await exit;
   }
 }
@@ -126,10 +149,34 @@ export async function runProgram(
 /** Keeps the end of a stream's text; the function waits a little for the rest of it. */
 function collect(stream: NodeJS.ReadableStream): () => Promise<string> {
   let text = "";
+  const rest = read(stream, (chunk) => {
+    text = (text + chunk).slice(-STDERR_LIMIT);
+  });
+  return async () => {
+    await rest();
+    return text;
+  };
+}
+
+/** Gives the lines of a stream; the function waits a little for the rest of it. A line that never ends is cut. */
+function byLine(stream: NodeJS.ReadableStream, take: (line: string) => void): () => Promise<void> {
+  let pending = "";
+  const rest = read(stream, (chunk) => {
+    const lines = (pending + chunk).split("\n");
+    pending = lines.pop()!.slice(-STDERR_LIMIT);
+    for (const line of lines) take(line);
+  });
+  return async () => {
+    await rest();
+    if (pending !== "") take(pending);
+    pending = "";
+  };
+}
+
+/** Reads a stream of text. What the program started may hold it open, so the function waits for its end, but not forever. */
+function read(stream: NodeJS.ReadableStream, take: (chunk: string) => void): () => Promise<void> {
   const ended = new Promise<void>((resolve) => {
-    stream.on("data", (chunk: Buffer) => {
-      text = (text + chunk.toString("utf8")).slice(-STDERR_LIMIT);
-    });
+    stream.on("data", (chunk: Buffer) => take(chunk.toString("utf8")));
     stream.once("close", resolve);
     stream.once("error", resolve);
   });
@@ -140,7 +187,6 @@ function collect(stream: NodeJS.ReadableStream): () => Promise<string> {
     });
     await Promise.race([ended, limit]);
     clearTimeout(timer);
-    return text;
   };
 }
 
