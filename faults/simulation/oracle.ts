@@ -208,6 +208,7 @@ export class Oracle {
       ) {
         this.#fail(`version ${version.number} changed`);
       }
+      this.#revision(earlier, version);
       if (change === "nothing -> live") published.push(version);
       else if (change === "live -> removed") removed.push(version);
       else if (change === "removed -> purged") this.#purge(version, cause);
@@ -230,6 +231,16 @@ export class Oracle {
       }
       if (this.#isProtected(version)) this.#fail(`version ${version.number} was deleted although it is protected`);
     }
+  }
+
+  /** A removal, and only that, makes another revision; the manifest is never said to be of one that does not exist. */
+  #revision(before: VersionFacts | undefined, after: VersionFacts): void {
+    const changed = before?.state === "live" && after.state === "removed" ? 1 : 0;
+    const expected = before === undefined ? 1 : before.revision + changed;
+    if (after.revision !== expected)
+      this.#fail(`version ${after.number} has revision ${after.revision} instead of ${expected}`);
+    if (after.manifestRevision > after.revision)
+      this.#fail(`the manifest of version ${after.number} is said to have revision ${after.manifestRevision}`);
   }
 
   #purge(version: VersionFacts, cause: Cause): void {

@@ -17,7 +17,7 @@ export interface Seam {
   /** Runs a transaction and its judgement while no other runs. */
   readonly exclusive: <T>(run: () => Promise<T>) => Promise<T>;
   /** Keeps a call of a dead server that takes effect later. */
-  readonly onLate: (effect: () => Promise<unknown>) => void;
+  readonly onLate: (effect: () => Promise<unknown>, key: string) => void;
   /** Whether such a call may exist now. */
   readonly mayBeLate: () => boolean;
 }
@@ -89,14 +89,14 @@ export function gatedStore(inner: BlobStore, seam: Seam): BlobStore {
   const call = async <T>(
     name: string,
     perform: () => Promise<T>,
-    kinds: { before?: FaultKind; after?: FaultKind; twice?: FaultKind; full?: FaultKind; late?: boolean },
+    kinds: { before?: FaultKind; after?: FaultKind; twice?: FaultKind; full?: FaultKind; late?: string },
     weight = 1,
   ): Promise<T> => {
     try {
       await scheduler.gate(operation, `before ${name}`);
     } catch (error) {
       if (!(error instanceof ProcessDied)) throw error;
-      if (kinds.late === true && seam.mayBeLate()) seam.onLate(perform);
+      if (kinds.late !== undefined && seam.mayBeLate()) seam.onLate(perform, kinds.late);
       await NEVER;
     }
     if (kinds.full !== undefined) faults.store(kinds.full, weight);
@@ -140,7 +140,7 @@ export function gatedStore(inner: BlobStore, seam: Seam): BlobStore {
           before: "store.complete before",
           after: "store.complete answer lost",
           twice: "store.complete twice",
-          late: true,
+          late: blob.key,
         },
         2,
       ),
@@ -175,7 +175,7 @@ export function gatedStore(inner: BlobStore, seam: Seam): BlobStore {
           before: "store.put before",
           after: "store.put answer lost",
           full: "store.put disk full",
-          late: true,
+          late: key,
         },
         1.5,
       ),

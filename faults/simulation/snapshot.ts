@@ -48,6 +48,8 @@ export interface VersionFacts {
   readonly removed: number | null;
   readonly removedBy: string;
   readonly purgeAfter: number | null;
+  readonly revision: number;
+  readonly manifestRevision: number;
 }
 
 /** The rows of one scenario between two transactions. */
@@ -86,7 +88,7 @@ export async function takeSnapshot(
     'versions', (select coalesce(json_agg(json_build_object('id', id, 'collection', collection_name, 'organization', organization, 'key', key,
       'number', number, 'state', state, 'size', size, 'begun', ${ms("begun_at")}, 'committed', ${ms("committed_at")},
       'protectedUntil', ${ms("protected_until")}, 'removed', ${ms("removed_at")}, 'removedBy', removed_by,
-      'purgeAfter', ${ms("purge_after")})), '[]') from versions where collection_name in (${names}))) as facts`);
+      'purgeAfter', ${ms("purge_after")}, 'revision', revision, 'manifestRevision', manifest_revision)), '[]') from versions where collection_name in (${names}))) as facts`);
   const facts = rows[0]!.facts;
   return (typeof facts === "string" ? JSON.parse(facts) : facts) as Snapshot;
 }

@@ -67,6 +67,8 @@ export class World {
   readonly intents = new Map<string, Intent>();
   readonly specs: Map<string, CollectionSpec>;
   readonly retentions = new Set<number>([0]);
+  /** Keys of objects that a dead server may still have written to. */
+  readonly lateKeys = new Set<string>();
   readonly #parts: WorldParts;
   readonly #running = new Set<Running>();
   readonly #attempts: CountedAttempts[];
@@ -202,7 +204,10 @@ export class World {
       },
       onTransaction: async () => await this.#judge(operation),
       exclusive: <R>(run: () => Promise<R>) => this.#exclusively(run),
-      onLate: (effect: () => Promise<unknown>) => void this.#late.push(effect),
+      onLate: (effect: () => Promise<unknown>, key: string) => {
+        this.#late.push(effect);
+        this.lateKeys.add(key);
+      },
       mayBeLate: () => this.#store.capabilities.name === "memory" && this.random.chance(0.5),
     };
     const newId = () => {

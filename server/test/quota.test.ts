@@ -31,7 +31,7 @@ test("example of the protocol: five of 1 MiB, of which fifo keeps four, min(6, 6
     size: MIB,
     begunAt: new Date(Number(number)),
     held: false,
-    protectedUntil: undefined,
+    protectedUntil: null,
   }));
   const { keep } = planFifo(live, EXAMPLE.maxBackupsCount, new Date(100));
   t.is(keep.length, 4);
@@ -237,7 +237,7 @@ class Model {
     const { keep, remove } = planFifo(this.live, this.limits.maxBackupsCount, this.now);
     if (remove.some((v) => isRemovalBlocked(v, this.now))) throw new Error("rotation removes what it must not");
     this.#lastNumber += 1n;
-    const protectedUntil = this.minRetentionMs === 0 ? undefined : new Date(this.now.getTime() + this.minRetentionMs);
+    const protectedUntil = this.minRetentionMs === 0 ? null : new Date(this.now.getTime() + this.minRetentionMs);
     this.live = [
       ...keep,
       { number: this.#lastNumber, size: upload.reserved, begunAt: upload.begunAt, held: false, protectedUntil },

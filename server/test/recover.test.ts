@@ -67,7 +67,7 @@ async function rowsOf(database: SqlDatabase) {
     select id, collection_id, collection_name, organization, storage, key, number, filename, size, segment_size, segment_count,
       encode(composite_sha256, 'hex') as composite, encode(segment_digests, 'hex') as digests, content_encoding, encryption_format,
       armored, begun_at, committed_at, user_name, access_key, session_id, labels, client_metadata, above_soft_limit, state, held,
-      hold_reason, protected_until, removed_at, removed_by, purge_after, manifest_state
+      hold_reason, protected_until, removed_at, removed_by, purge_after, damage, damaged_segment, revision, manifest_revision
     from versions where state <> 'purged' order by key`);
   const collections = await database.query(
     sql`select id, name, last_number, stored_bytes, trash_bytes from collections order by name`,
@@ -227,6 +227,26 @@ test.serial(
   },
 );
 
+test.serial("of two manifests of one version the higher revision counts", async (t) => {
+  const { h } = t.context;
+  const { store } = h.deps;
+  const { version } = await h.upload(h.add({ name: "x" }).name, openpgpMessage(1000));
+  const text = new TextDecoder().decode((await store.get(manifestKey(version.key), MIB))!);
+  for (const [prefix, revision] of [
+    ["00000000", 3],
+    ["ffffffff", 2],
+  ] as const) {
+    const key = version.key.replace(version.id, version.id.replace(/^.{8}/, prefix));
+    const copy = text.replace(version.key, key).replace('"revision": 1', `"revision": ${revision}`);
+    await store.put(manifestKey(key), new TextEncoder().encode(copy));
+    await store.put(key, new Uint8Array(Number(version.size)));
+  }
+  const database = await emptyDatabase(t);
+  const { skipped } = await recover({ database, store });
+  t.is(skipped.length, 2);
+  t.deepEqual(await database.query(sql`select id, revision from versions`), [{ id: version.id, revision: 3 }]);
+});
+
 test.serial("a dry run needs no database and changes nothing", async (t) => {
   const { h } = t.context;
   await live(h);
@@ -278,10 +298,15 @@ test.serial("what a manifest says is checked", async (t) => {
   const digests = cutSegments(message, MIB).map((s) => s.sha256);
   const whole = encodeManifest(version, digests);
   const parsed = parseManifest(whole, "default");
-  t.deepEqual(parsed.version, { ...version, compositeSha256: Buffer.from(compositeOf(cutSegments(message, MIB))) });
+  t.deepEqual(parsed.version, { ...version, compositeSha256: Uint8Array.from(compositeOf(cutSegments(message, MIB))) });
   const text = new TextDecoder().decode(whole);
   const wrong: [RegExp, string][] = [
-    [/"format": 2/, '"format": 3'],
+    [/"format": 3/, '"format": 4'],
+    [/"revision": 1/, '"revision": 0'],
+    [/"state": "live"/, '"state": "removed"'],
+    [/"state": "live"/, '"state": "purged"'],
+    [/"removed_at": null/, '"removed_at": "2026-01-01T00:00:00Z"'],
+    [/"damaged_segment": null/, '"damaged_segment": -1'],
     [/"number": "1"/, '"number": "0"'],
     [/"number": "1"/, '"number": 1'],
     [/"size": "\d+"/, '"size": "1"'],

@@ -12,7 +12,7 @@ function version(number: number, hours: number, more: Partial<RotatableVersion> 
     size: 1n,
     begunAt: new Date(NOW.getTime() - hours * HOUR),
     held: false,
-    protectedUntil: undefined,
+    protectedUntil: null,
     ...more,
   };
 }

@@ -6,7 +6,7 @@ export interface RotatableVersion {
   /** The server's time of CreateUpload; rotation goes by it alone. */
   readonly begunAt: Date;
   readonly held: boolean;
-  readonly protectedUntil: Date | undefined;
+  readonly protectedUntil: Date | null;
 }
 
 /** What stays and what goes when one more version is published. */
@@ -17,7 +17,7 @@ export interface RotationPlan<V extends RotatableVersion> {
 
 /** Whether neither rotation nor a person may remove the version at this time. */
 export function isRemovalBlocked(version: RotatableVersion, now: Date): boolean {
-  return version.held || (version.protectedUntil !== undefined && version.protectedUntil > now);
+  return version.held || (version.protectedUntil !== null && version.protectedUntil > now);
 }
 
 /**

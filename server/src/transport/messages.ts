@@ -4,8 +4,9 @@ import type { CiphertextFormat } from "@strongroom/framing";
 import * as pb from "@strongroom/gen/strongroom/v1/resources_pb";
 import { type Session, SessionSchema } from "@strongroom/gen/strongroom/v1/session_service_pb";
 import type { CollectionDetails, CollectionView } from "../app/collections/collections.ts";
-import type { ContentEncoding, SegmentRow, SessionRow, UploadRow, VersionRow } from "../app/ports/database.ts";
+import type { SegmentRow, SessionRow, UploadRow, VersionRow } from "../app/ports/database.ts";
 import { extraSpace } from "../domain/quota.ts";
+import type { ContentEncoding } from "../domain/version.ts";
 
 /*
  * Rows and views of the use cases as messages of the contract.

@@ -12,9 +12,12 @@ import { commitUpload } from "../../src/app/uploads/commit-upload.ts";
 import { createUpload } from "../../src/app/uploads/create-upload.ts";
 import { SegmentAttempts } from "../../src/app/uploads/segment-attempts.ts";
 import { writeSegment } from "../../src/app/uploads/write-segment.ts";
+import { ManifestError, parseManifest } from "../../src/app/versions/manifest.ts";
 import type { Principal } from "../../src/domain/access.ts";
 import { DomainError, type Reason } from "../../src/domain/errors.ts";
+import { manifestKey } from "../../src/domain/object-keys.ts";
 import type { CollectionSpec, OrganizationSpec, User } from "../../src/domain/objects.ts";
+import type { Version } from "../../src/domain/version.ts";
 import { type DatabaseKind, type DatabaseTest, onEachDatabase, openDatabase } from "./databases.ts";
 
 /** One MiB as a number. */
@@ -208,11 +211,36 @@ export class Harness {
       where u.reserved_bytes <> case when u.lapsed then 0
         else coalesce((select sum(size) from segments s where s.upload_id = u.id), 0) end`);
     t.deepEqual(wrong, [], "counters equal the rows");
+    await this.#assertManifests(t);
+  }
+
+  /** A manifest that is said to be of its version's revision says what the row says. Some tests took manifests away, or damaged them. */
+  async #assertManifests(t: ExecutionContext): Promise<void> {
+    const database = this.deps.database as SqlDatabase;
+    const rows = await database.query(
+      sql`select key from versions where state <> 'purged' and manifest_revision = revision`,
+    );
+    const keys = rows.map(({ key }) => String(key));
+    for (const row of await database.read(async (tx) => await tx.versions.byKeys(keys))) {
+      const bytes = await this.deps.store.get(manifestKey(row.key), MIB);
+      if (bytes === undefined) continue;
+      const said = parsedManifest(bytes);
+      if (said !== undefined) t.deepEqual(said, { ...row, verifiedAt: null }, `the manifest of ${row.key}`);
+    }
   }
 
   /** What a collection counts. */
   async usage(name: string) {
     return (await this.deps.database.transaction(async (tx) => await tx.collections.findByName(name)))!;
+  }
+}
+
+function parsedManifest(bytes: Uint8Array): Version | undefined {
+  try {
+    return parseManifest(bytes, "default").version;
+  } catch (error) {
+    if (error instanceof ManifestError) return undefined;
+    throw error;
   }
 }
 

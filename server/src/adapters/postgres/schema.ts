@@ -1,6 +1,6 @@
 /**
  * The database schema, the same for PostgreSQL and PGlite. Migrations in `migrations/` are made from it by `npm run migrations` and only go forward.
- * What the columns mean is said where the rows are used, in `app/repositories.ts`.
+ * What the columns mean is said where the rows are used, in `app/ports/database.ts`.
  */
 import { sql } from "drizzle-orm";
 import {
@@ -158,7 +158,8 @@ export const versions = pgTable(
     removedBy: text("removed_by").notNull(),
     purgeAfter: instant("purge_after"),
     purgedAt: instant("purged_at"),
-    manifestState: text("manifest_state").notNull().default("live"),
+    revision: integer().notNull().default(1),
+    manifestRevision: integer("manifest_revision").notNull().default(1),
     verifiedAt: instant("verified_at"),
     verifyingUntil: instant("verifying_until"),
     damage: text().notNull().default(""),
@@ -171,7 +172,9 @@ export const versions = pgTable(
     index("versions_verification")
       .on(sql`coalesce(${t.verifiedAt}, ${t.committedAt})`, t.id)
       .where(sql`${t.state} = 'live'`),
-    index("versions_stale_manifests").on(t.id).where(sql`${t.state} <> 'purged' and ${t.manifestState} <> ${t.state}`),
+    index("versions_stale_manifests")
+      .on(t.id)
+      .where(sql`${t.state} <> 'purged' and ${t.manifestRevision} <> ${t.revision}`),
     index("versions_removed_by").on(t.removedBy).where(sql`${t.removedBy} <> ''`),
   ],
 );

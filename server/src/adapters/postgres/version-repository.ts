@@ -18,6 +18,7 @@ import {
   sql,
 } from "drizzle-orm";
 import type { Page, VersionRepository } from "../../app/ports/database.ts";
+import type { StatedField, Version } from "../../domain/version.ts";
 import type { Executor } from "./repositories.ts";
 import * as schema from "./schema.ts";
 
@@ -41,6 +42,19 @@ export function versionRepository(db: Executor): VersionRepository {
       .limit(limit);
   const lastVerified = sql`coalesce(${versions.verifiedAt}, ${versions.committedAt})`;
   const asInstant = (date: Date) => sql`${date.toISOString()}::timestamptz`;
+  /** Changes what manifests say, and raises the revision of the rows where that is really another value. Returns whether there was one. */
+  const change = async (where: SQL | undefined, to: Partial<Pick<Version, Exclude<StatedField, "revision">>>) => {
+    const differs = Object.entries(to).map(([field, value]) => {
+      const column = versions[field as StatedField];
+      return sql`${column} is distinct from ${sql.param(value, column)}`;
+    });
+    const rows = await db
+      .update(versions)
+      .set({ ...to, revision: sql`${versions.revision} + 1` })
+      .where(and(where, or(...differs)))
+      .returning({ id: versions.id });
+    return rows.length > 0;
+  };
   return {
     async insert(row, segmentDigests) {
       await db.insert(versions).values({ ...row, segmentDigests });
@@ -89,14 +103,8 @@ export function versionRepository(db: Executor): VersionRepository {
         .where(eq(versions.id, id));
       return rows[0]?.digests ?? new Uint8Array();
     },
-    async remove(id, removal) {
-      const rows = await db
-        .update(versions)
-        .set({ state: "removed", ...removal })
-        .where(and(eq(versions.id, id), eq(versions.state, "live")))
-        .returning({ id: versions.id });
-      return rows.length > 0;
-    },
+    remove: async (id, removal) =>
+      await change(and(eq(versions.id, id), eq(versions.state, "live")), { state: "removed", ...removal }),
     removedBy: async (removedBy) =>
       await db.select(columns).from(versions).where(eq(versions.removedBy, removedBy)).orderBy(asc(versions.number)),
     purgeable: async (now, exceptCollectionIds, of) =>
@@ -119,9 +127,10 @@ export function versionRepository(db: Executor): VersionRepository {
             .from(versions)
             .where(inArray(versions.key, [...keys])),
     staleManifests: async (of) =>
-      await page(and(ne(versions.state, "purged"), sql`${versions.manifestState} <> ${versions.state}`), of),
-    async setManifestState(id, state) {
-      await db.update(versions).set({ manifestState: state }).where(eq(versions.id, id));
+      await page(and(ne(versions.state, "purged"), sql`${versions.manifestRevision} <> ${versions.revision}`), of),
+    async manifestWritten(id, { revision, before }) {
+      const known = sql`case when ${versions.manifestRevision} = ${before}::int then ${revision}::int else least(${versions.manifestRevision}, ${revision}::int) end`;
+      await db.update(versions).set({ manifestRevision: known }).where(eq(versions.id, id));
     },
     async liveBytes() {
       const rows = await db
@@ -155,15 +164,14 @@ export function versionRepository(db: Executor): VersionRepository {
       await db.update(versions).set({ verifyingUntil: until }).where(eq(versions.id, id));
     },
     async recordVerification(id, now, result) {
-      await db
-        .update(versions)
-        .set({ ...result, verifiedAt: now, verifyingUntil: null })
-        .where(eq(versions.id, id));
+      await change(eq(versions.id, id), result);
+      await db.update(versions).set({ verifiedAt: now, verifyingUntil: null }).where(eq(versions.id, id));
     },
     async dropVerification(id) {
       await db.update(versions).set({ verifyingUntil: null }).where(eq(versions.id, id));
     },
     async markPurged(id, now) {
+      // No revision: there is no manifest any more that could say it.
       const rows = await db
         .update(versions)
         .set({ state: "purged", purgedAt: now })

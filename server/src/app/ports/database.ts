@@ -1,7 +1,7 @@
-import type { CiphertextFormat } from "@strongroom/framing";
 import type { VersionSummary } from "../../domain/health.ts";
 import type { ObjectGrant } from "../../domain/objects.ts";
 import type { RateLimit, Taken } from "../../domain/rate-limit.ts";
+import type { ContentEncoding, Version } from "../../domain/version.ts";
 
 /** The counters of a collection or an organization, in bytes; always equal to the sums over the rows. */
 export interface UsageCounters {
@@ -27,9 +27,6 @@ export interface CollectionRow extends UsageCounters {
 
 /** States of an upload; see `proto/strongroom/v1/resources.proto`. */
 export type UploadState = "open" | "committing" | "committed" | "aborted" | "expired";
-
-/** How the client transformed a dump before encryption. */
-export type ContentEncoding = "none" | "zstd";
 
 /** A version being received. */
 export interface UploadRow {
@@ -86,49 +83,8 @@ export interface SegmentRow {
   readonly framingOut: Uint8Array | null;
 }
 
-/** A stored backup. */
-export interface VersionRow {
-  /** The id of the upload it was. */
-  readonly id: string;
-  readonly collectionId: string;
-  readonly collectionName: string;
-  readonly organization: string;
-  readonly storage: string;
-  readonly key: string;
-  readonly number: bigint;
-  readonly filename: string;
-  readonly size: bigint;
-  readonly segmentSize: bigint;
-  readonly segmentCount: number;
-  readonly compositeSha256: Uint8Array;
-  readonly contentEncoding: ContentEncoding;
-  readonly encryptionFormat: CiphertextFormat;
-  readonly armored: boolean;
-  readonly begunAt: Date;
-  readonly committedAt: Date;
-  readonly userName: string;
-  readonly accessKey: string;
-  readonly sessionId: string;
-  readonly labels: Record<string, string>;
-  readonly clientMetadata: Record<string, string>;
-  readonly aboveSoftLimit: boolean;
-  readonly state: "live" | "removed" | "purged";
-  readonly held: boolean;
-  readonly holdReason: string;
-  readonly protectedUntil: Date | null;
-  readonly removedAt: Date | null;
-  /** The version id it was rotated out for, or `user:<name>`; empty while it is live. */
-  readonly removedBy: string;
-  readonly purgeAfter: Date | null;
-  /** The state that the manifest in the store tells of; the sweeper writes it again when it is another one. */
-  readonly manifestState: string;
-  /** When its object was last read back and compared; null while that was only done on arrival. */
-  readonly verifiedAt: Date | null;
-  /** What was wrong at the last verification; empty for nothing. */
-  readonly damage: string;
-  /** The first segment that differed; null when there is none, or when the object is missing or has another size. */
-  readonly damagedSegment: number | null;
-}
+/** The row of a version. */
+export type VersionRow = Version;
 
 /** How the verification of a version ended. */
 export type Verification = Pick<VersionRow, "damage" | "damagedSegment">;
@@ -246,7 +202,7 @@ export interface SegmentRepository {
   deleteAll(uploadId: string): Promise<void>;
 }
 
-/** Access to versions. */
+/** Access to versions. What changes a field that the manifest says raises `revision` in the same step. */
 export interface VersionRepository {
   insert(row: VersionRow, segmentDigests: Uint8Array): Promise<void>;
   /** Whatever its state. */
@@ -269,10 +225,15 @@ export interface VersionRepository {
   purgeable(now: Date, exceptCollectionIds: readonly string[], page: Page): Promise<VersionRow[]>;
   /** The versions of these keys, whatever their state. */
   byKeys(keys: readonly string[]): Promise<VersionRow[]>;
-  /** Versions with an object whose manifest tells of another state than theirs. */
+  /** Versions with an object whose manifest says another revision than theirs. */
   staleManifests(page: Page): Promise<VersionRow[]>;
-  /** Notes which state the manifest tells of now. */
-  setManifestState(id: string, state: string): Promise<void>;
+  /**
+   * Notes that a manifest was written. Where another one was noted since the row was read, either may be the one in the store; then it counts as the lower of
+   * both revisions, so that it is written again.
+   * @param manifest.revision what was written; 0 for one that is no revision's.
+   * @param manifest.before `manifestRevision` of the row it was written from.
+   */
+  manifestWritten(id: string, manifest: { readonly revision: number; readonly before: number }): Promise<void>;
   /** Bytes of all live versions. */
   liveBytes(): Promise<bigint>;
   /**

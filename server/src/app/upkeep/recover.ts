@@ -140,12 +140,17 @@ async function* collectionsIn(
   if (current !== undefined) yield finish();
 }
 
-/** A number that was given out twice, by a database that had been rolled back, stays with the version published last. */
+/**
+ * A number that was given out twice, by a database that had been rolled back, stays with the version published last; of two manifests of one version, the higher
+ * revision counts.
+ */
 function withoutDuplicates(manifests: readonly Found[], skipped: RecoveryProblem[]) {
   const byNumber = new Map<bigint, Found>();
   let lastNumber = 0n;
   const time = ({ manifest }: Found) => manifest.version.committedAt.getTime();
-  for (const found of [...manifests].sort((a, b) => time(b) - time(a))) {
+  const revision = ({ manifest }: Found) => manifest.version.revision;
+  const newestFirst = (a: Found, b: Found) => time(b) - time(a) || revision(b) - revision(a);
+  for (const found of [...manifests].sort(newestFirst)) {
     const { number } = found.manifest.version;
     if (number > lastNumber) lastNumber = number;
     const other = byNumber.get(number);
@@ -177,7 +182,9 @@ async function restorable(
         ? "the object is missing in the store"
         : `the object has ${size} bytes; ${version.size} were acknowledged`;
     report.damaged.push({ key: version.key, why: `version ${version.number}: ${damage}` });
-    kept.push({ ...manifest, version: { ...version, damage, verifiedAt: now } });
+    // The manifest does not say so yet, unless it is known for longer.
+    const revision = version.damage === damage ? version.revision : version.revision + 1;
+    kept.push({ ...manifest, version: { ...version, damage, damagedSegment: null, revision, verifiedAt: now } });
   }
   return kept;
 }

@@ -25,7 +25,7 @@ export interface SweepReport {
   readonly cleaned: number;
   /** Further unfinished objects of ended uploads, deleted. */
   readonly unfinished: number;
-  /** Manifests that were written again, since their version was removed. */
+  /** Manifests that were written again, since their version had changed. */
   readonly manifests: number;
   /** Removed versions whose objects were deleted. */
   readonly purged: number;
@@ -67,7 +67,7 @@ const BATCH = 500;
 
 /**
  * One round of the sweeper, by the rules of the protocol: gives back what lapsed uploads hold, expires uploads, finishes commits that died half-way, frees the
- * store of uploads that ended without a version, writes the manifests of removed versions, and deletes their objects after their time. Safe to run
+ * store of uploads that ended without a version, writes the manifests of changed versions, and deletes their objects after their time. Safe to run
  * twice and on several servers at once. Deleted are only unfinished objects of ended uploads and objects of removed versions; an object that nobody
  * knows is reported.
  * @param mayDelete false while deletions are paused; everything else is still done.
@@ -219,13 +219,16 @@ async function clean(deps: SweepDeps, upload: UploadRow, strays: readonly Pendin
   await deps.database.transaction(async (tx) => await tx.uploads.markCleaned(upload.id, tx.now));
 }
 
-/** Makes the manifest tell that the version was removed, so that a rebuild from the store does not bring it back as live. */
+/** Makes the manifest say what the row says, so that a rebuild from the store does not bring a removed version back as live. */
 async function rewriteManifest(deps: SweepDeps, version: VersionRow): Promise<void> {
   const digests = await deps.database.transaction(
     async (tx) => await tx.versions.segmentDigests(version.id, 0, version.segmentCount),
   );
   await deps.store.put(manifestKey(version.key), encodeManifest(version, splitDigests(digests)));
-  await deps.database.transaction(async (tx) => await tx.versions.setManifestState(version.id, version.state));
+  await deps.database.transaction(
+    async (tx) =>
+      await tx.versions.manifestWritten(version.id, { revision: version.revision, before: version.manifestRevision }),
+  );
 }
 
 /** Returns false when its collection's object was taken out of the configuration meanwhile. */

@@ -6,6 +6,7 @@ import { versionFilename } from "../../domain/filename.ts";
 import { manifestKey } from "../../domain/object-keys.ts";
 import type { CollectionSpec } from "../../domain/objects.ts";
 import { bytesEqual } from "../../domain/segments.ts";
+import { PUBLISHED } from "../../domain/version.ts";
 import { requireOwnUpload, requireUploadAccess, requireUploadAccessIfConfigured, uploadNotOpen } from "../guards.ts";
 import { pinned } from "../ports/config-source.ts";
 import type { SegmentRow, Transaction, UploadRow, VersionRow } from "../ports/database.ts";
@@ -180,6 +181,8 @@ export async function finishCommit(deps: CommitDeps, upload: UploadRow): Promise
       const version = await tx.versions.findById(upload.id);
       // An operator gave the commit up meanwhile.
       if (version === undefined) throw uploadNotOpen(current);
+      // What was written here may have replaced the manifest of the version that was published.
+      if (draft !== undefined) await tx.versions.manifestWritten(version.id, { revision: 0, before: 0 });
       return { version, removedNumbers: await removedNumbers(tx, version.id) };
     }
     return await publish(tx, deps, current, draft, segments);
@@ -226,17 +229,8 @@ function draftVersion(
     labels: upload.labels,
     clientMetadata: upload.clientMetadata,
     aboveSoftLimit: spec !== undefined && size > spec.maxOneVersionSize,
-    state: "live",
-    held: false,
-    holdReason: "",
     protectedUntil: spec?.minRetentionMs === undefined ? null : new Date(now.getTime() + spec.minRetentionMs),
-    removedAt: null,
-    removedBy: "",
-    purgeAfter: null,
-    manifestState: "live",
-    verifiedAt: null,
-    damage: "",
-    damagedSegment: null,
+    ...PUBLISHED,
   };
 }
 

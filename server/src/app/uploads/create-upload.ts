@@ -5,10 +5,11 @@ import { objectKey } from "../../domain/object-keys.ts";
 import type { CollectionSpec } from "../../domain/objects.ts";
 import { maxUploadSize } from "../../domain/quota.ts";
 import { chooseSegmentSize } from "../../domain/segments.ts";
+import type { ContentEncoding } from "../../domain/version.ts";
 import { nextWindowStart, openWindow } from "../../domain/window.ts";
 import { requireAction, requireWritable } from "../guards.ts";
 import { pinned } from "../ports/config-source.ts";
-import type { ContentEncoding, Transaction, UploadRow } from "../ports/database.ts";
+import type { Transaction, UploadRow } from "../ports/database.ts";
 import { endUpload, leaseFrom, lockCollection, quotaExceeded, requirePlace, roomFor } from "./reservations.ts";
 import type { UploadDeps, UploadView } from "./upload-deps.ts";
 

@@ -1,23 +1,12 @@
 import type { CollectionSpec } from "../../domain/objects.ts";
-import { planFifo, type RotatableVersion } from "../../domain/rotation.ts";
+import { planFifo } from "../../domain/rotation.ts";
+import { withProtection } from "../../domain/version.ts";
 import type { Transaction, UsageChange, VersionRow } from "../ports/database.ts";
 import type { UploadSettings } from "../settings.ts";
 
-/** A version row as rotation sees it. */
-export function rotatable(row: VersionRow): RotatableVersion & Omit<VersionRow, "protectedUntil"> {
-  return { ...row, protectedUntil: row.protectedUntil ?? undefined };
-}
-
-/** A version row with the protection in force: what it was published with, or longer where the configuration has become longer since. */
-export function withProtection(row: VersionRow, spec: Pick<CollectionSpec, "minRetentionMs"> | undefined): VersionRow {
-  if (spec?.minRetentionMs === undefined) return row;
-  const configured = new Date(row.committedAt.getTime() + spec.minRetentionMs);
-  return row.protectedUntil !== null && row.protectedUntil >= configured ? row : { ...row, protectedUntil: configured };
-}
-
 /** What stays and what goes of these live versions when one more is published now, with the protection in force. */
 export function planRotation(live: readonly VersionRow[], spec: CollectionSpec, now: Date) {
-  const versions = live.map((version) => rotatable(withProtection(version, spec)));
+  const versions = live.map((version) => withProtection(version, spec));
   return planFifo(versions, spec.maxBackupsCount, now);
 }
 

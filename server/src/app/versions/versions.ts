@@ -3,12 +3,13 @@ import { hasSystemRole, type Principal } from "../../domain/access.ts";
 import { DomainError } from "../../domain/errors.ts";
 import type { CollectionSpec } from "../../domain/objects.ts";
 import { isRemovalBlocked } from "../../domain/rotation.ts";
+import { withProtection } from "../../domain/version.ts";
 import { type ReadableCollection, requireAction, requireReadable, requireWritable } from "../guards.ts";
 import { BlobNotFoundError, type BlobStore } from "../ports/blob-store.ts";
 import type { ConfigSource } from "../ports/config-source.ts";
 import type { Database, Transaction, VersionRow } from "../ports/database.ts";
 import type { UploadSettings } from "../settings.ts";
-import { planRotation, removeVersion, rotatable, withProtection } from "./removal.ts";
+import { planRotation, removeVersion } from "./removal.ts";
 
 /** What the use cases of versions need. */
 export interface VersionDeps {
@@ -159,7 +160,7 @@ export async function deleteVersion(deps: VersionDeps, principal: Principal, nam
     await tx.collections.lockById(found.collectionId);
     const version = withProtection((await tx.versions.findById(found.id))!, spec);
     if (version.state !== "live") return version;
-    if (isRemovalBlocked(rotatable(version), tx.now)) throw versionProtected(version);
+    if (isRemovalBlocked(version, tx.now)) throw versionProtected(version);
     await requireRoomForCommits(tx, spec, version);
     const removedBy = `user:${principal.user.name}`;
     await removeVersion(tx, deps.settings, version, removedBy);

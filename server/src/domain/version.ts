@@ -1,0 +1,131 @@
+import type { CiphertextFormat } from "@strongroom/framing";
+import { count, digest, flag, type JsonCodec, oneOf, orNull, text, texts, time, whole } from "./json-codecs.ts";
+import type { CollectionSpec } from "./objects.ts";
+
+/** How the client transformed a dump before encryption. */
+export type ContentEncoding = "none" | "zstd";
+
+/** A field that the manifest says: a change of it raises the version's revision, and reaches the manifest. */
+interface Stated<T> {
+  /** Its name in the manifest. */
+  readonly name: string;
+  readonly codec: JsonCodec<T>;
+  /** The format of manifests that has it first, and what older ones mean by being silent. */
+  readonly since: number;
+  readonly before: T | undefined;
+}
+
+/** A field that only the row has. */
+interface Recorded<T> {
+  readonly name: undefined;
+  /** Keeps the type. */
+  readonly sample?: T;
+}
+
+const stated = <T>(name: string, codec: JsonCodec<T>): Stated<T> => ({ name, codec, since: 1, before: undefined });
+const statedSince = <T>(since: number, name: string, codec: JsonCodec<T>, before: T): Stated<T> => ({
+  name,
+  codec,
+  since,
+  before,
+});
+const recorded = <T>(): Recorded<T> => ({ name: undefined });
+
+const uuid = text("a UUID", /^[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$/);
+const notEmpty = text("a text that is not empty", /./);
+
+/**
+ * The fields of a version, in the order in which its manifest has them. Its type, its manifest and what raises its revision follow from this table. A new field
+ * is written here; the compiler then asks for its column (`adapters/postgres/schema.ts`), where it comes from (`app/uploads/commit-upload.ts`) and whether
+ * the message says it (`transport/messages.ts`). A field of an old manifest is never removed from it.
+ */
+export const VERSION_FIELDS = {
+  /** The id of the upload it was. */
+  id: stated("version_id", uuid),
+  /** How often what the manifest says has changed, from 1. */
+  revision: statedSince(3, "revision", whole(1), 1),
+  collectionName: stated("collection", notEmpty),
+  collectionId: stated("collection_id", uuid),
+  organization: stated("organization", text()),
+  number: stated("number", count()),
+  /** A purged one has no object any more, and no manifest. */
+  state: statedSince(2, "state", oneOf("live", "removed", "purged"), "live"),
+  /** Key of the object in the store. */
+  key: stated("key", notEmpty),
+  filename: stated("filename", notEmpty),
+  /** Bytes. */
+  size: stated("size", count()),
+  compositeSha256: stated("composite_sha256", digest()),
+  /** Bytes of every segment but the last. */
+  segmentSize: stated("segment_size", count()),
+  contentEncoding: stated("content_encoding", oneOf("none", "zstd") satisfies JsonCodec<ContentEncoding>),
+  encryptionFormat: stated("encryption_format", oneOf("openpgp", "age") satisfies JsonCodec<CiphertextFormat>),
+  armored: stated("armored", flag()),
+  begunAt: stated("begun_at", time()),
+  committedAt: stated("committed_at", time()),
+  userName: stated("uploaded_by", text()),
+  accessKey: stated("access_key", text()),
+  sessionId: stated("session_id", text()),
+  labels: stated("labels", texts()),
+  clientMetadata: stated("client_metadata", texts()),
+  aboveSoftLimit: stated("above_soft_limit", flag()),
+  held: stated("held", flag()),
+  holdReason: stated("hold_reason", text()),
+  protectedUntil: stated("protected_until", orNull(time())),
+  removedAt: stated("removed_at", orNull(time())),
+  /** The version id it was rotated out for, or `user:<name>`; empty while it is live. */
+  removedBy: statedSince(2, "removed_by", text(), ""),
+  purgeAfter: stated("purge_after", orNull(time())),
+  /** What was wrong at the last verification; empty for nothing. */
+  damage: statedSince(3, "damage", text(), ""),
+  /** The first segment that differed; null when there is none, or when the object is missing or has another size. */
+  damagedSegment: statedSince(3, "damaged_segment", orNull(whole(0)), null),
+  /** Name of the storage the object is in. */
+  storage: recorded<string>(),
+  /** How many digests of segments the manifest lists. */
+  segmentCount: recorded<number>(),
+  /** The revision that the manifest in the store says; the sweeper writes it again when it is another one. 0 when it may say anything. */
+  manifestRevision: recorded<number>(),
+  /** When its object was last read back and compared; null while that was only done on arrival. */
+  verifiedAt: recorded<Date | null>(),
+};
+
+type Fields = typeof VERSION_FIELDS;
+
+/** A stored backup. */
+export type Version = {
+  readonly [F in keyof Fields]: Fields[F] extends Stated<infer T> ? T : Fields[F] extends Recorded<infer T> ? T : never;
+};
+
+/** Names of the fields that a manifest says. */
+export type StatedField = {
+  [F in keyof Fields]: Fields[F] extends { readonly name: string } ? F : never;
+}[keyof Fields];
+
+/** The fields that a manifest says, with how it says them. */
+export const STATED_FIELDS = Object.entries(VERSION_FIELDS).filter(
+  ([, { name }]) => name !== undefined,
+) as unknown as readonly (readonly [StatedField, Stated<unknown>])[];
+
+/** The state of a version that has just been published. */
+export const PUBLISHED = {
+  revision: 1,
+  manifestRevision: 1,
+  state: "live",
+  held: false,
+  holdReason: "",
+  removedAt: null,
+  removedBy: "",
+  purgeAfter: null,
+  verifiedAt: null,
+  damage: "",
+  damagedSegment: null,
+} as const satisfies Partial<Version>;
+
+/** A version with the protection in force: what it was published with, or longer where the configuration has become longer since. */
+export function withProtection(version: Version, spec: Pick<CollectionSpec, "minRetentionMs"> | undefined): Version {
+  if (spec?.minRetentionMs === undefined) return version;
+  const configured = new Date(version.committedAt.getTime() + spec.minRetentionMs);
+  const { protectedUntil } = version;
+  return protectedUntil !== null && protectedUntil >= configured ? version : { ...version, protectedUntil: configured };
+}
