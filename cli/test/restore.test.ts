@@ -129,10 +129,17 @@ test("a command that fails after everything was verified is a failure too", asyn
   t.true(stderr.text.includes("the command exited with 3"));
 });
 
-test("a command that knows its end before the input does may stop reading; the rest is verified all the same", async (t) => {
-  const { run, state, stderr } = await prepared(t, { chunks: Array.from({ length: 50 }, () => "x".repeat(1 << 16)) });
-  t.is(await run("restore", "pg-main", "-c", "head -c 10 >/dev/null"), 0, stderr.text);
-  t.is(state.sent, 50);
+test("a command that stops reading is a failure, though it exits with 0; one that reads the rest is none", async (t) => {
+  const chunks = Array.from({ length: 50 }, () => "x".repeat(1 << 16));
+  for (const command of ["head -c 10 >/dev/null", "exec <&-; sleep 0.2", "true"]) {
+    const { run, state, stderr } = await prepared(t, { chunks });
+    t.is(await run("restore", "pg-main", "-c", command), 7, command);
+    t.regex(stderr.text, /the command exited with 0, but stopped reading: it was given .*, and more was to come/);
+    t.false(stderr.text.includes("verified"), stderr.text);
+    t.false(state.resolved);
+  }
+  const { run, state, stderr } = await prepared(t, { chunks });
+  t.is(await run("restore", "pg-main", "-c", "head -c 10 >/dev/null; cat >/dev/null"), 0, stderr.text);
   t.true(state.resolved);
 });
 
@@ -191,6 +198,22 @@ test("a file that fails its verification leaves nothing, and the old one stays",
   t.is(await run("restore", "pg-main", "--force", "--output", join(dir, "app.sql")), 6);
   t.deepEqual(await readdir(dir), ["app.sql"]);
   t.is(await readFile(join(dir, "app.sql"), "utf8"), "old");
+});
+
+test.serial("a process that ends in a hurry leaves no partial file behind, unless it is another's", async (t) => {
+  const dir = await temporaryFolder(t);
+  const destination = new FileDestination(join(dir, "out"), false);
+  await destination.open(version());
+  await destination.write(Buffer.from("half"));
+  t.deepEqual(await readdir(dir), ["out.partial"]);
+  // What Node calls when the process exits; serial, so that it is the last that was added.
+  const [listener] = process.listeners("exit").slice(-1);
+  (listener as () => void)();
+  t.deepEqual(await readdir(dir), []);
+  await writeFile(join(dir, "out.partial"), "another's");
+  (listener as () => void)();
+  await destination.discard().catch(() => undefined);
+  t.is(await readFile(join(dir, "out.partial"), "utf8"), "another's");
 });
 
 test("existing files are not overwritten without --force; with it, links keep pointing", async (t) => {

@@ -1,3 +1,4 @@
+import { rmSync, type Stats, statSync } from "node:fs";
 import { type FileHandle, open, realpath, rename, rm, stat } from "node:fs/promises";
 import { basename, dirname, join } from "node:path";
 import type { Version } from "@strongroom/client-sdk";
@@ -14,6 +15,12 @@ export class FileDestination implements Destination {
   #target = "";
   #partial = "";
   #file: FileHandle | undefined;
+  /** What the partial file was when it was made, to tell it from another's of the same name. */
+  #made: Stats | undefined;
+  /** A process that ends in a hurry, by a second Ctrl-C, leaves nothing that stands in the next one's way. */
+  readonly #onExit = (): void => {
+    if (this.#isOwn(statSync(this.#partial, { throwIfNoEntry: false }))) rmSync(this.#partial, { force: true });
+  };
 
   /** @param path the file, or how its name follows from the version. */
   constructor(path: string | ((version: Version) => string), force: boolean) {
@@ -44,6 +51,8 @@ export class FileDestination implements Destination {
       });
     }
     this.#partial = partial;
+    this.#made = await this.#file.stat();
+    process.on("exit", this.#onExit);
   }
 
   async write(bytes: Uint8Array): Promise<void> {
@@ -55,8 +64,7 @@ export class FileDestination implements Destination {
 
   async finish(): Promise<void> {
     await this.#file!.sync();
-    const [own, named] = [await this.#file!.stat(), await stat(this.#partial).catch(() => undefined)];
-    if (named?.ino !== own.ino || named.dev !== own.dev) {
+    if (!this.#isOwn(await stat(this.#partial).catch(() => undefined))) {
       const partial = this.#partial;
       this.#partial = ""; // what has the name now is somebody else's
       throw new CommandFailedError(`${partial} was replaced meanwhile, by another restore with --force or by hand`);
@@ -64,13 +72,21 @@ export class FileDestination implements Destination {
     await this.#close();
     await usable(this.#target, this.#force);
     await rename(this.#partial, this.#target);
+    process.off("exit", this.#onExit);
     this.#partial = "";
     await syncFolder(dirname(this.#target));
   }
 
   async discard(): Promise<void> {
     await this.#close();
-    if (this.#partial !== "") await rm(this.#partial, { force: true });
+    process.off("exit", this.#onExit);
+    const partial = this.#partial;
+    this.#partial = "";
+    if (partial !== "" && this.#isOwn(await stat(partial).catch(() => undefined))) await rm(partial, { force: true });
+  }
+
+  #isOwn(named: Stats | undefined): boolean {
+    return named !== undefined && named.ino === this.#made?.ino && named.dev === this.#made.dev;
   }
 
   async #close(): Promise<void> {

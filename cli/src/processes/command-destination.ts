@@ -1,6 +1,7 @@
 import type { Context } from "../context.ts";
 import { type Destination, writeAll } from "../destination.ts";
 import { CommandFailedError } from "../errors.ts";
+import { formatBytes } from "../terminal/format.ts";
 import { describeExit, ProcessGroup, succeeded } from "./process-group.ts";
 import { untilAborted } from "./signals.ts";
 
@@ -24,6 +25,8 @@ export class CommandDestination implements Destination {
   readonly #options: CommandDestinationOptions;
   #group: ProcessGroup | undefined;
   #discarded = false;
+  /** Bytes that were put into the pipe to it; what of them it read, nobody knows. */
+  #given = 0n;
 
   constructor(command: string, options: CommandDestinationOptions) {
     this.#command = command;
@@ -37,14 +40,19 @@ export class CommandDestination implements Destination {
     if (group.status === undefined) {
       try {
         await writeAll(group.stdin, bytes, this.#options.signal);
+        this.#given += BigInt(bytes.length);
         return;
       } catch (error) {
         const { code } = error as NodeJS.ErrnoException;
         if (code !== "EPIPE" && code !== "ERR_STREAM_DESTROYED" && code !== "ECONNRESET") throw error;
       }
     }
-    // It reads no more. With exit code 0 it knows its end without being told (tar, for example): the rest is fetched all the same, to be verified.
+    // It reads no more. Why it failed says more than that it did; with exit code 0 it has dealt with a part only, and took that for the whole.
     await this.#succeeded(group);
+    throw new CommandFailedError(
+      `the command exited with 0, but stopped reading: it was given ${formatBytes(this.#given)}, and more was to come`,
+      { hint: "when it knows the end by itself, let it read the rest: -c 'COMMAND; cat > /dev/null'" },
+    );
   }
 
   async finish(): Promise<void> {
