@@ -123,6 +123,7 @@ export function sdkExitCode(error: StrongroomError, sdk: Sdk): ExitCode {
     [sdk.QuotaExceededError, refused],
     [sdk.PolicyRefusedError, refused],
     [sdk.MinSizeError, refused],
+    [sdk.DumpMismatchError, refused],
     [sdk.InvalidRequestError, EXIT.usage],
     [sdk.EncryptionError, EXIT.usage],
     [sdk.UnavailableError, EXIT.network],
@@ -161,6 +162,8 @@ function hintFor(error: StrongroomError, sdk: Sdk, url: string | undefined): str
     return error.reason === "ERROR_REASON_CREDENTIALS_INVALID" ? undefined : loginHint(url);
   }
   if (error instanceof sdk.MinSizeError) return "nothing was stored; look at what makes the dump";
+  if (error instanceof sdk.InvalidRequestError && error.metadata.missing?.includes("trustSourceEnd") === true)
+    return "give --expect-size BYTES or --expect-sha256 DIGEST, or --trust-end";
   if (error instanceof sdk.NotFoundError) return "`strongroom ls` shows what this session may see";
   if (error instanceof sdk.EncryptionError) return "look at the keys given with --public-key or --recipient";
   if (error instanceof sdk.DecryptionError)

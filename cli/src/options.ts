@@ -58,6 +58,16 @@ export const OPTIONS = {
     "refuse a dump with fewer bytes than this, such as 10M; an empty one is always refused",
     parseMinSize,
   ),
+  expectSize: parsed("--expect-size <bytes>", "refuse a dump that does not have exactly this many bytes", parseSize),
+  expectSha256: parsed(
+    "--expect-sha256 <digest>",
+    "refuse a dump that does not have this SHA-256, in hexadecimal",
+    parseSha256,
+  ),
+  trustEnd: flag(
+    "--trust-end",
+    "with --encryption none from standard input: take a binary age file without --expect-size or --expect-sha256, though it looks whole wherever it is cut",
+  ),
   parallel: parsed("--parallel <count>", "segments sent at once, 1 to 16 (default: 2)", parseParallel),
   memory: parsed(
     "--memory <size>",
@@ -149,6 +159,11 @@ function parseLimit(given: string): number {
   const size = parseSize(given);
   if (size > BigInt(Number.MAX_SAFE_INTEGER)) throw new Error(`expects a size of at most 8P, came "${given}"`);
   return Number(size);
+}
+
+function parseSha256(given: string): Uint8Array {
+  if (!/^[0-9a-f]{64}$/i.test(given)) throw new Error(`expects 64 hexadecimal digits, got "${given}"`);
+  return Buffer.from(given, "hex");
 }
 
 function parseParallel(given: string): number {

@@ -296,6 +296,19 @@ test("options reach the upload", async (t) => {
   t.regex(fake.options?.clientMetadata?.program ?? "", /^strongroom-cli\/\d/);
 });
 
+test("--expect-size, --expect-sha256 and --trust-end reach the upload; the end of a command's output is known", async (t) => {
+  const { run, fake } = await prepared(t, { stdin: Readable.from([Buffer.from("x")]) as never });
+  const digest = "ab".repeat(32);
+  t.is(await run("backup", "pg-main", ...NONE, "--expect-size", "4096", "--expect-sha256", digest), 0);
+  t.like(fake.options, { expectedSourceSize: 4096n, trustSourceEnd: false });
+  t.is(Buffer.from(fake.options!.expectedSourceSha256!).toString("hex"), digest);
+  t.is(await run("backup", "pg-main", ...NONE, "-c", "echo x"), 0);
+  t.like(fake.options, { expectedSourceSize: undefined, trustSourceEnd: true });
+  t.is(await run("backup", "pg-main", ...NONE, "--trust-end", "-c", "echo x"), 0);
+  t.true(fake.options!.trustSourceEnd);
+  t.is(await run("backup", "pg-main", ...NONE, "--expect-sha256", "abc", "-c", "echo x"), 2);
+});
+
 test("a passphrase from a file does not end with the line's end", async (t) => {
   const { run, fake, dir } = await prepared(t);
   await writeFile(join(dir, "pass"), "correct horse \r\n");

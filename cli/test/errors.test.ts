@@ -22,6 +22,7 @@ test("every error of the SDK has an exit code", (t) => {
     [new sdk.QuotaExceededError("x"), 4],
     [new sdk.PolicyRefusedError("x"), 4],
     [new sdk.MinSizeError(1n, 2n), 4],
+    [new sdk.DumpMismatchError("another size"), 4],
     [new sdk.InvalidRequestError("x"), 2],
     [new sdk.EncryptionError("x"), 2],
     [new sdk.UnavailableError("x"), 5],

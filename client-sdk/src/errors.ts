@@ -102,6 +102,13 @@ export class DecryptionError extends StrongroomError {
   }
 }
 
+/** The source is not what was declared: another size, or another SHA-256. Nothing was published. */
+export class DumpMismatchError extends StrongroomError {
+  constructor(message: string, details: StrongroomErrorDetails = {}) {
+    super(message, { code: "failed_precondition", ...details });
+  }
+}
+
 /** The source ended with fewer bytes than `minSize`. Nothing was published. */
 export class MinSizeError extends StrongroomError {
   /** Bytes the source had. */

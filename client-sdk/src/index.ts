@@ -53,6 +53,7 @@ export {
   AccessDeniedError,
   AuthenticationError,
   DecryptionError,
+  DumpMismatchError,
   EncryptionError,
   IntegrityError,
   InvalidRequestError,

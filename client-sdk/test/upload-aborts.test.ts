@@ -1,5 +1,8 @@
+import { createHash } from "node:crypto";
 import { Readable } from "node:stream";
 import { Code } from "@connectrpc/connect";
+import { FramingMachine } from "@strongroom/framing";
+import { armor, Encrypter } from "age-encryption";
 import test from "ava";
 import { generateAgeKey } from "../src/encryption/age.ts";
 import type { Encryption } from "../src/encryption/options.ts";
@@ -176,5 +179,68 @@ test("a callback that throws ends the upload", async (t) => {
   t.is(server.aborted.length, 1);
   await t.throwsAsync(clientOf(server).upload(ask(chunked(ciphertext(100)), { parallel: 0 })), {
     name: "InvalidRequestError",
+  });
+});
+
+test("a source that is not as declared never makes a version; size and digest are of the bytes before encryption", async (t) => {
+  const server = await serve(t);
+  const { recipient } = await generateAgeKey();
+  const bytes = noise(500_000);
+  const sha256 = createHash("sha256").update(bytes).digest();
+  const size = BigInt(bytes.length);
+  const encryption: Encryption = { kind: "age", recipients: [recipient], program: "library" };
+  const wrong = createHash("sha256").digest();
+  for (const declared of [
+    { expectedSourceSize: size - 1n },
+    { expectedSourceSize: size + 1n },
+    { expectedSourceSha256: wrong },
+    { expectedSourceSize: size, expectedSourceSha256: wrong },
+  ]) {
+    await t.throwsAsync(clientOf(server).upload(ask(chunked(bytes), { encryption, ...declared })), {
+      name: "DumpMismatchError",
+      message: /got .*, so nothing was stored/,
+    });
+  }
+  t.is(server.versions.length, 0);
+  t.is(server.count("CommitUpload"), 0);
+  await clientOf(server).upload(
+    ask(chunked(bytes), { encryption, expectedSourceSize: size, expectedSourceSha256: sha256 }),
+  );
+  t.is(server.versions.length, 1);
+});
+
+test("a binary age file of another program is taken with its size, its digest, or at the caller's risk", async (t) => {
+  const server = await serve(t);
+  const { recipient } = await generateAgeKey();
+  const encrypter = new Encrypter();
+  encrypter.addRecipient(recipient);
+  const whole = Buffer.from(await encrypter.encrypt(noise(200_000)));
+  const cut = whole.subarray(0, 100_001);
+  const machine = new FramingMachine({ formats: ["age"] });
+  machine.push(cut);
+  t.true(machine.complete, "the cut cannot be seen from outside");
+  for (const size of [whole.length, 10, 1]) {
+    await t.throwsAsync(clientOf(server).upload(ask(chunked(cut, size))), {
+      name: "InvalidRequestError",
+      message: /looks whole wherever it is cut/,
+    });
+  }
+  t.is(server.count("CreateUpload"), 0, "it is said before anything is begun");
+  const declared = {
+    expectedSourceSize: BigInt(whole.length),
+    expectedSourceSha256: createHash("sha256").update(whole).digest(),
+  };
+  for (const [key, value] of Object.entries(declared)) {
+    await t.throwsAsync(clientOf(server).upload(ask(chunked(cut), { [key]: value })), { name: "DumpMismatchError" });
+    await clientOf(server).upload(ask(chunked(whole), { [key]: value }));
+  }
+  await clientOf(server).upload(ask(chunked(whole), { trustSourceEnd: true }));
+  // Armor and OpenPGP show their ends.
+  const armored = Buffer.from(armor.encode(whole));
+  await clientOf(server).upload(ask(chunked(armored)));
+  await clientOf(server).upload(ask(chunked(ciphertext(100_000))));
+  t.is(server.versions.length, 5);
+  await t.throwsAsync(clientOf(server).upload(ask(chunked(armored.subarray(0, 100_000)))), {
+    name: "PolicyRefusedError",
   });
 });

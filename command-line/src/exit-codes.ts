@@ -35,7 +35,10 @@ export const EXIT_TABLE: ReadonlyArray<readonly [code: string, meaning: string]>
   ["1", "unexpected: a fault of the program, the server or this machine"],
   ["2", "usage: wrong arguments, options, key files, or a request the server calls invalid"],
   ["3", "authentication: no session, an expired one, or a wrong password"],
-  ["4", "refused: quota, window, policy, access denied, not found, protected version, dump below --min-size"],
+  [
+    "4",
+    "refused: quota, window, policy, access denied, not found, protected version, dump below --min-size or not as expected",
+  ],
   ["5", "network: server not reachable or not available, or --timeout ran out"],
   ["6", "integrity: a digest differs, a version is damaged, or decryption failed"],
   ["7", "command failed: the command of -c, or the other end of a pipe"],

@@ -78,7 +78,7 @@ export class FramingMachine {
     return writer.finish();
   }
 
-  /** Whether the message could end here. An age file cut at the boundary of a payload chunk looks complete. */
+  /** Whether the message could end here. A binary age file looks complete wherever its payload is cut, but for the first 16 bytes of a chunk. */
   get complete(): boolean {
     if (this.#failure !== undefined || this.#walker === undefined) return false;
     return this.#armor === undefined ? this.#walker.complete : this.#armor.complete;

@@ -36,6 +36,9 @@ export const backup: CommandSpec = {
     OPTIONS.filename,
     OPTIONS.label,
     OPTIONS.minSize,
+    OPTIONS.expectSize,
+    OPTIONS.expectSha256,
+    OPTIONS.trustEnd,
     OPTIONS.parallel,
     OPTIONS.memory,
     OPTIONS.spool,
@@ -123,12 +126,16 @@ async function run(invocation: Invocation): Promise<ExitCode> {
           labels,
           clientMetadata: { program: programName(), host: context.hostname },
           minSize,
+          // Of a command the exit status says whether it came to its end.
+          trustSourceEnd: values.get(OPTIONS.trustEnd) || dump !== undefined,
           signal,
           onProgress: (now) => {
             state = now;
             progress.resumed(now.resumes);
           },
           ...optional("filename", values.get(OPTIONS.filename)),
+          ...optional("expectedSourceSize", values.get(OPTIONS.expectSize)),
+          ...optional("expectedSourceSha256", values.get(OPTIONS.expectSha256)),
           ...optional("parallel", values.get(OPTIONS.parallel)),
           ...optional("memoryLimit", values.get(OPTIONS.memory)),
           ...optional("spoolLimit", values.get(OPTIONS.spool)),

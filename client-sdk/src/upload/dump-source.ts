@@ -1,11 +1,16 @@
 /** The caller's source, counted and watched. */
+import { createHash, type Hash } from "node:crypto";
 import { orAborted } from "../abort.ts";
-import { MinSizeError, SourceError } from "../errors.ts";
+import { DumpMismatchError, MinSizeError, SourceError } from "../errors.ts";
 
 /** What is asked of a source. */
 export interface DumpSourceOptions {
   /** Fewest bytes it must have. */
   minSize: bigint;
+  /** Bytes it must have. */
+  expectedSize?: bigint | undefined;
+  /** SHA-256 it must have, 32 bytes. */
+  expectedSha256?: Uint8Array | undefined;
   /** Ends the reading, also while the source is silent. */
   signal: AbortSignal;
   /** Told after every chunk. */
@@ -24,10 +29,12 @@ export class DumpSource implements AsyncIterable<Uint8Array> {
   #iterator: AsyncIterator<Uint8Array> | undefined;
   #ended = false;
   #bytes = 0;
+  readonly #hash: Hash | undefined;
 
   constructor(source: AsyncIterable<Uint8Array>, options: DumpSourceOptions) {
     this.#source = source;
     this.#options = options;
+    this.#hash = options.expectedSha256 === undefined ? undefined : createHash("sha256");
   }
 
   /** Bytes read so far. */
@@ -38,10 +45,11 @@ export class DumpSource implements AsyncIterable<Uint8Array> {
   /**
    * @throws SourceError when the source fails
    * @throws MinSizeError when it ends too early
+   * @throws DumpMismatchError when it is not what was declared
    * @throws the signal's reason when it is aborted
    */
   async *[Symbol.asyncIterator](): AsyncGenerator<Uint8Array> {
-    const { signal, minSize, onRead } = this.#options;
+    const { signal, minSize, expectedSize, onRead } = this.#options;
     signal.throwIfAborted();
     try {
       this.#iterator = this.#source[Symbol.asyncIterator]();
@@ -52,10 +60,31 @@ export class DumpSource implements AsyncIterable<Uint8Array> {
       const result = await this.#next(this.#iterator);
       if (result.done === true) break;
       this.#bytes += result.value.length;
+      this.#hash?.update(result.value);
+      if (expectedSize !== undefined && this.bytes > expectedSize) throw this.#mismatch("more");
       onRead();
       yield result.value;
     }
     if (this.bytes < minSize) throw new MinSizeError(this.bytes, minSize);
+    if (expectedSize !== undefined && this.bytes !== expectedSize) throw this.#mismatch(`${this.bytes}`);
+    this.#requireDigest();
+  }
+
+  #mismatch(found: string): DumpMismatchError {
+    return new DumpMismatchError(
+      `Expected a dump of exactly ${this.#options.expectedSize} bytes, got ${found}, so nothing was stored. Look at the program that makes it.`,
+    );
+  }
+
+  #requireDigest(): void {
+    const { expectedSha256 } = this.#options;
+    if (this.#hash === undefined || expectedSha256 === undefined) return;
+    const found = this.#hash.digest("hex");
+    const expected = Buffer.from(expectedSha256).toString("hex");
+    if (found === expected) return;
+    throw new DumpMismatchError(
+      `Expected a dump with the SHA-256 ${expected}, got ${found} (${this.#bytes} bytes), so nothing was stored. Look at the program that makes it.`,
+    );
   }
 
   /**

@@ -68,6 +68,16 @@ export interface UploadOptions {
   requestId?: string;
   /** Fewest bytes the source must have, before compression and encryption; default 1, which refuses an empty dump. */
   minSize?: bigint;
+  /** Bytes the source must have, no more and no fewer, before compression and encryption. */
+  expectedSourceSize?: bigint;
+  /** SHA-256 of the whole source, 32 bytes, before compression and encryption. */
+  expectedSourceSha256?: Uint8Array;
+  /**
+   * Takes a binary age file with encryption `none` although neither size nor digest is declared. Such a file looks whole wherever it is cut, so a program that
+   * dies while it writes it would leave a version that does not open. Set it where the end is known from elsewhere, such as an exit status that `beforeCommit`
+   * looks at; OpenPGP messages and armored age files show their end themselves. Default false.
+   */
+  trustSourceEnd?: boolean;
   /** Segments under way at once; default 2, at most 64. */
   parallel?: number;
   /** The most memory for segments, in bytes: at least two segments are held whatever it says. Default 64 MiB, or `parallel + 1` segments if that is more. */
@@ -104,6 +114,9 @@ export interface UploadResult {
   /** Whether the dump was compressed. */
   compressed: boolean;
 }
+
+/** How a binary age file begins. */
+const BINARY_AGE = Buffer.from("age-encryption.org/v1\n");
 
 /** The most segments under way at once. */
 const MAX_PARALLEL = 64;
@@ -162,6 +175,8 @@ class UploadRun {
     this.#ending = ending;
     this.#source = new DumpSource(options.source, {
       minSize: options.minSize ?? 1n,
+      expectedSize: options.expectedSourceSize,
+      expectedSha256: options.expectedSourceSha256,
       signal: ending.signal,
       onRead: () => this.#reportNowAndThen(),
     });
@@ -248,9 +263,21 @@ class UploadRun {
     const { encryption, compression = "auto" } = this.#options;
     const auto = compression === "auto" && encryption.kind !== "none";
     // Also without a choice to make: a source that is empty or fails at once leaves no trace on the server.
-    const { head, stream } = await peek(this.#source, auto ? COMPRESSION_SAMPLE_BYTES : 1);
+    const { head, stream } = await peek(this.#source, auto ? COMPRESSION_SAMPLE_BYTES : BINARY_AGE.length);
+    if (encryption.kind === "none") this.#requireKnownEnd(Buffer.concat(head));
     const compress = auto ? await compressionPays(head) : compression === "zstd" && encryption.kind !== "none";
     return { plain: stream, compress };
+  }
+
+  /** @throws InvalidRequestError for a source whose end proves nothing, where nothing else does */
+  #requireKnownEnd(head: Uint8Array): void {
+    const { expectedSourceSize, expectedSourceSha256, trustSourceEnd = false } = this.#options;
+    if (expectedSourceSize !== undefined || expectedSourceSha256 !== undefined || trustSourceEnd) return;
+    if (!BINARY_AGE.equals(head.subarray(0, BINARY_AGE.length))) return;
+    throw new InvalidRequestError(
+      "The dump is a binary age file that another program encrypts, and such a file looks whole wherever it is cut: if that program dies, the version would not open. Declare its size or its SHA-256, make it with armor (age -a), let it be encrypted here, or accept the risk.",
+      { code: "invalid_argument", metadata: { missing: "expectedSourceSize, expectedSourceSha256 or trustSourceEnd" } },
+    );
   }
 
   async #create(compress: boolean): Promise<OpenUpload> {

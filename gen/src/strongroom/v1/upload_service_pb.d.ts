@@ -582,7 +582,7 @@ export declare const UploadService: GenService<{
    *
    * Under retry: idempotent; the same commit again returns the same version, also while or after another server finishes the first. Refused without effect
    * when segments are missing (SEGMENTS_INCOMPLETE), nothing was sent (UPLOAD_EMPTY), or size or digest differ (COMMIT_MISMATCH). A message that ends
-   * too early is refused and the upload aborted (CIPHERTEXT_REFUSED). STORE_UNAVAILABLE after this point means: repeat the commit.
+   * too early is refused and the upload aborted (CIPHERTEXT_REFUSED); of a binary age file the end cannot be told, so commit only what is known to be whole. STORE_UNAVAILABLE after this point means: repeat the commit.
    *
    * @generated from rpc strongroom.v1.UploadService.CommitUpload
    */
