@@ -28,6 +28,7 @@ import { type VerificationPlan, Verifier } from "./app/upkeep/verifier.ts";
 import { SegmentAttempts } from "./app/uploads/segment-attempts.ts";
 import { Metrics } from "./calls/metrics.ts";
 import { AddressSet } from "./domain/addresses.ts";
+import type { ConnectionLimits } from "./domain/connection-limits.ts";
 import type { RateLimits } from "./domain/rate-limit.ts";
 import { formatProblem } from "./objects/problem.ts";
 import { openStore } from "./open-store.ts";
@@ -71,6 +72,8 @@ export interface NetworkOptions {
   readonly tls?: TlsFiles | undefined;
   /** Addresses and ranges of proxies whose `X-Forwarded-For` is believed; default none. */
   readonly trustedProxies?: readonly string[];
+  /** How many connections are taken; any number when left out, for tests. */
+  readonly connectionLimits?: ConnectionLimits | undefined;
 }
 
 /** Puts the parts together and listens. The server owns store and database and closes them when it stops. */
@@ -78,7 +81,7 @@ export async function startServer(
   parts: ServerParts,
   host: string,
   port: number,
-  { tls, trustedProxies = [] }: NetworkOptions = {},
+  { tls, trustedProxies = [], connectionLimits }: NetworkOptions = {},
 ): Promise<RunningServer> {
   const monitoring = monitored(parts, randomUUID);
   const state = new ServingState(async () => await monitoring.database.ping());
@@ -88,15 +91,22 @@ export async function startServer(
   const shared = { ...parts, ...monitoring, attempts, logins, newId: randomUUID, sha256 };
   const sweeper = new Sweeper(shared, parts.sweepMs, monitoring.metrics?.swept);
   const verifier = parts.verification === undefined ? undefined : new Verifier(shared, parts.verification);
+  const proxies = new AddressSet(trustedProxies);
   const handler = requestHandler({
     ...shared,
     state,
     refuseWhileStopping: state.refuseWhileStopping,
     onEnded: () => sweeper.request(),
     shutdownSignal: shutdown.signal,
-    trustedProxies: new AddressSet(trustedProxies),
+    trustedProxies: proxies,
   });
-  const listener = await listen(handler, host, port, { tls: tls?.current });
+  const listener = await listen(handler, host, port, {
+    tls: tls?.current,
+    limits: connectionLimits,
+    trustedProxies: proxies,
+    onPressure: ({ open, closed, refused }) =>
+      parts.log.warn({ open, closed, refused }, "connections are at their limit: idle ones without a login are closed"),
+  });
   if (tls !== undefined) keepRenewed(tls, listener, parts.log);
   sweeper.start();
   verifier?.start();

@@ -45,6 +45,8 @@ test("the defaults", (t) => {
     port: 8080,
     tls: undefined,
     trustedProxies: [],
+    maxConnections: undefined,
+    maxConnectionsPerAddress: undefined,
     sessionMs: 6 * 3_600_000,
     tokenSecretFile: undefined,
     segmentSize: 16n * 1024n * 1024n,
@@ -170,6 +172,20 @@ const VALUES: Readonly<
     values: [
       ["10.0.0.1", ["10.0.0.1"]],
       [" 10.0.0.0/8, ::1 ,2001:db8::/32,", ["10.0.0.0/8", "::1", "2001:db8::/32"]],
+    ],
+  },
+  "max-connections": {
+    read: (o) => o.maxConnections,
+    values: [
+      ["300", 300],
+      ["1", 1],
+    ],
+  },
+  "max-connections-per-address": {
+    read: (o) => o.maxConnectionsPerAddress,
+    values: [
+      ["30", 30],
+      ["1", 1],
     ],
   },
   "session-duration": {
@@ -336,6 +352,9 @@ const bad: [option: string, value: string][] = [
   ["trusted-proxies", "10.0.0.1 10.0.0.2"],
   ["trusted-proxies", "10.0.0.0/33"],
   ["trusted-proxies", "fe80::1%eth0"],
+  ["max-connections", "0"],
+  ["max-connections", "off"],
+  ["max-connections-per-address", "-1"],
   ["log-level", "verbose"],
   ["log-level", "INFO"],
 ];

@@ -79,12 +79,19 @@ export interface ServerProcess {
   end(signal: NodeJS.Signals): Promise<number | null>;
 }
 
-/** Starts a server on a free port and waits until it listens. Throws with its messages when it ends before. */
+/**
+ * Starts a server on a free port and waits until it listens. Throws with its messages when it ends before.
+ * @param openFiles how many files the process may have open, as `ulimit -n` sets it; the shell's own limit when left out.
+ */
 export async function startServerProcess(
   args: readonly string[],
   env: Readonly<Record<string, string>> = {},
+  openFiles?: number,
 ): Promise<ServerProcess> {
-  const child = spawn(STRONGROOM, ["serve", "--listen", "127.0.0.1:0", ...args], {
+  const serve = [STRONGROOM, "serve", "--listen", "127.0.0.1:0", ...args];
+  const [program = "", ...rest] =
+    openFiles === undefined ? serve : ["sh", "-c", `ulimit -n ${openFiles}; exec "$@"`, "sh", ...serve];
+  const child = spawn(program, rest, {
     env: { ...cleanEnvironment(), ...env },
     stdio: ["ignore", "pipe", "pipe"],
   });

@@ -88,6 +88,16 @@ export const OPTION_DECLARATIONS = [
     value: "LIST",
     help: "addresses and ranges of proxies whose X-Forwarded-For says who calls, divided by commas",
   },
+  {
+    name: "max-connections",
+    value: "COUNT",
+    help: "connections that may be open at once, when not given half of the files that the process may have open, at most 10000; at the limit the idlest one without a login is closed for a new one",
+  },
+  {
+    name: "max-connections-per-address",
+    value: "COUNT",
+    help: "the same for one IPv4 address or IPv6 /64, when not given a quarter of --max-connections; proxies of --trusted-proxies have no such limit",
+  },
   { name: "session-duration", value: "TIME", fallback: "6h", help: "how long a session is valid" },
   {
     name: "token-secret-file",
@@ -197,6 +207,7 @@ export function parseOptions(
     }
   };
 
+  const count = (name: string) => (text(name) === undefined ? undefined : value(name, "", parseCount));
   const everyMs = value("verify-every", "30d", parseVerifyEvery);
   const bytesPerSecond = value("verify-rate", "32M", parseRate);
   const data = resolve(text("data") ?? "strongroom-data");
@@ -243,6 +254,8 @@ export function parseOptions(
     port,
     tls,
     trustedProxies: value("trusted-proxies", "", parseAddressList),
+    maxConnections: count("max-connections"),
+    maxConnectionsPerAddress: count("max-connections-per-address"),
     sessionMs: value("session-duration", "6h", durationBetween(60_000, 366 * DAY_MS)),
     tokenSecretFile: text("token-secret-file"),
     segmentSize: value("segment-size", "16M", parseSegmentSize),
@@ -324,6 +337,13 @@ function parseConnections(text: string): number {
   if (!/^\d{1,4}$/.test(text) || connections < 1 || connections > 1000)
     throw new RangeError(`expected a number of connections from 1 to 1000, got "${text}"`);
   return connections;
+}
+
+function parseCount(text: string): number {
+  const count = Number(text);
+  if (!/^\d{1,7}$/.test(text) || count < 1)
+    throw new RangeError(`expected a number of connections from 1 to 9999999, got "${text}"`);
+  return count;
 }
 
 function parseSegmentSize(text: string): bigint {

@@ -1,5 +1,7 @@
 import { destination, pino } from "pino";
+import { fileLimit } from "../adapters/process/file-limit.ts";
 import { TlsFiles } from "../adapters/tls-files/tls-files.ts";
+import { connectionLimits } from "../domain/connection-limits.ts";
 import { openParts, type RunningServer, startServer } from "../main.ts";
 import type { ServerOptions } from "../server-options.ts";
 import { parseOptions, serveHelp, UsageError } from "./options.ts";
@@ -30,12 +32,19 @@ export async function serve(
   let reload = () => {};
   process.on("SIGHUP", () => reload());
   try {
+    const files = fileLimit();
+    const limits = connectionLimits(files, options.maxConnections, options.maxConnectionsPerAddress);
+    log.info(
+      { files: files ?? "unlimited", connections: limits.total, per_address: limits.perHolder },
+      "connections are limited",
+    );
     const tls = options.tls === undefined ? undefined : await TlsFiles.open(options.tls);
     const parts = await openParts(options, log);
     parts.config.watch({ pollMs: options.configPollMs, log });
     reload = () => void parts.config.reload(true);
     try {
-      server = await startServer(parts, options.host, options.port, { tls, trustedProxies: options.trustedProxies });
+      const { host, port, trustedProxies } = options;
+      server = await startServer(parts, host, port, { tls, trustedProxies, connectionLimits: limits });
     } catch (error) {
       await parts.config.close();
       await parts.store.close();

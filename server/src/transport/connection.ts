@@ -1,5 +1,6 @@
 import type http from "node:http";
 import type http2 from "node:http2";
+import type { Socket } from "node:net";
 import { normalizeAddress } from "../domain/addresses.ts";
 import { budgetHolder } from "../domain/rate-limit.ts";
 
@@ -22,16 +23,32 @@ export const KNOWN_CALLER: SessionBounds = {
   streams: 256,
 };
 
+/** Is notified of what happens to a connection. */
+interface ConnectionEvents {
+  /** A call began or ended. */
+  active(connection: Connection): void;
+  /** Its first call was authenticated. */
+  known(connection: Connection): void;
+}
+
 /** A connection from its first byte to its last. It knows who holds it, and whether its caller is known. */
 export class Connection {
-  /** Who counts as its holder: the IPv4 address at the other end of the socket, or the /64 of its IPv6 address. A proxy's for what comes by a proxy. */
+  /** Address at the other end of the socket; a proxy's for what comes by a proxy. */
+  readonly address: string;
+  /** Who counts as its holder: the IPv4 address, or the /64 of the IPv6 address. */
   readonly holder: string;
+  readonly #socket: Socket;
+  readonly #events: ConnectionEvents | undefined;
   #session: http2.ServerHttp2Session | undefined;
+  #running = 0;
   #isKnown = false;
 
-  /** @param address - of the socket, as Node.js gives it. */
-  constructor(address: string) {
-    this.holder = budgetHolder(normalizeAddress(address));
+  /** @param socket - the TCP connection itself, below TLS. */
+  constructor(socket: Socket, events?: ConnectionEvents) {
+    this.address = normalizeAddress(socket.remoteAddress ?? "");
+    this.holder = budgetHolder(this.address);
+    this.#socket = socket;
+    this.#events = events;
   }
 
   /** Whether a call on it was authenticated. */
@@ -39,29 +56,47 @@ export class Connection {
     return this.#isKnown;
   }
 
+  /** Whether a call is under way. */
+  get isBusy(): boolean {
+    return this.#running > 0;
+  }
+
   /** Takes note that the connection speaks HTTP/2. */
   speaksHttp2(session: http2.ServerHttp2Session): void {
     this.#session = session;
+  }
+
+  /** Takes note of a request that came by this connection. */
+  carries(req: IncomingRequest, res: http.ServerResponse | http2.Http2ServerResponse): void {
+    byRequest.set(req, this);
+    this.#running++;
+    this.#events?.active(this);
+    res.once("close", () => {
+      this.#running--;
+      this.#events?.active(this);
+    });
   }
 
   /** A call on it was authenticated: whoever calls may send faster, and more at once. For doors, at each such call. */
   authenticated(): void {
     if (this.#isKnown) return;
     this.#isKnown = true;
+    this.#events?.known(this);
     const session = this.#session;
     if (session === undefined || session.destroyed) return;
     // Raises the windows of running streams too (RFC 9113, section 6.9.2), so the call that was authenticated gains from it.
     session.settings({ initialWindowSize: KNOWN_CALLER.streamWindow, maxConcurrentStreams: KNOWN_CALLER.streams });
     session.setLocalWindowSize(KNOWN_CALLER.sessionWindow);
   }
+
+  /** Cuts it off, so that its file is free at once. */
+  cut(): void {
+    this.#session?.destroy();
+    this.#socket.destroy();
+  }
 }
 
 const byRequest = new WeakMap<IncomingRequest, Connection>();
-
-/** Remembers by which connection a request came. For the listener. */
-export function cameBy(req: IncomingRequest, connection: Connection): void {
-  byRequest.set(req, connection);
-}
 
 /** The connection a request came by. @throws Error for a request that no listener of ours took. */
 export function connectionOf(req: IncomingRequest): Connection {

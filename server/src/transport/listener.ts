@@ -3,7 +3,8 @@ import http2 from "node:http2";
 import { createServer, type Socket } from "node:net";
 import { setTimeout as sleep } from "node:timers/promises";
 import tls from "node:tls";
-import { Connection, cameBy, KNOWN_CALLER } from "./connection.ts";
+import { type Connection, KNOWN_CALLER } from "./connection.ts";
+import { ConnectionTable, type ConnectionTableOptions } from "./connection-table.ts";
 import { continueWhenRead, endCleanly } from "./end-request.ts";
 
 /** Handles requests of both protocols. */
@@ -26,7 +27,7 @@ export interface TlsCredentials {
 }
 
 /** How to listen. */
-export interface ListenOptions {
+export interface ListenOptions extends ConnectionTableOptions {
   /** Without it the port speaks plain HTTP, with it TLS alone. */
   readonly tls?: TlsCredentials | undefined;
   /** Limits for tests, in milliseconds; by default {@link FIRST_BYTES_MS}, {@link HANDSHAKE_MS} and {@link PING_EVERY_MS}. */
@@ -74,7 +75,7 @@ export async function listen(
   port: number,
   options: ListenOptions = {},
 ): Promise<Listener> {
-  const sockets = new Set<Socket>();
+  const table = new ConnectionTable(options);
   const sessions = new Set<http2.ServerHttp2Session>();
   /** By socket or session, whichever requests lead to. */
   const connections = new WeakMap<object, Connection>();
@@ -82,8 +83,7 @@ export async function listen(
   const counted: RequestHandler = (req, res) => {
     running++;
     res.once("close", () => running--);
-    const connection = connections.get("stream" in req ? req.stream.session! : req.socket);
-    if (connection !== undefined) cameBy(req, connection);
+    connections.get("stream" in req ? req.stream.session! : req.socket)?.carries(req, res);
     mendAuthority(req.headers);
     endCleanly(req, res);
     try {
@@ -149,11 +149,10 @@ export async function listen(
     else hand(socket, connection, socket.alpnProtocol === "h2" ? "http2" : "http1");
   });
   const server = createServer((socket) => {
-    sockets.add(socket);
-    const connection = new Connection(socket.remoteAddress ?? "");
-    socket.once("close", () => sockets.delete(socket));
     // Cut connections are told to whoever reads from them; without a listener they would end the process.
     socket.on("error", () => {});
+    const connection = table.admit(socket);
+    if (connection === undefined) return;
     look(socket, firstBytesMs, (protocol) => {
       // To TLS on a plain port Node answers in plain text, which clients tell as "wrong version number".
       if (tlsServer === undefined) return hand(socket, connection, protocol === "tls" ? "http1" : protocol);
@@ -178,7 +177,7 @@ export async function listen(
     address: bound.address,
     port: bound.port,
     get connections() {
-      return sockets.size;
+      return table.size;
     },
     renewTls: (credentials) => tlsServer?.setSecureContext(contextOf(credentials)),
     async stop(graceMs, beforeCut) {
@@ -189,8 +188,7 @@ export async function listen(
       for (const deadline = performance.now() + graceMs; running > 0 && performance.now() < deadline; ) await sleep(25);
       beforeCut();
       for (const deadline = performance.now() + 1000; running > 0 && performance.now() < deadline; ) await sleep(25);
-      for (const session of sessions) session.destroy();
-      for (const socket of sockets) socket.destroy();
+      table.cutAll();
       await closed;
     },
   };
