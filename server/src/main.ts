@@ -201,7 +201,11 @@ export async function openParts(
 const DATABASE_WAIT_MS = 30_000;
 
 async function openDatabase(database: DatabaseLocation, log: Logger): Promise<Database> {
-  if (database.kind === "pglite") return await openPglite({ directory: database.directory });
+  if (database.kind === "pglite")
+    return await openPglite({
+      directory: database.directory,
+      onEnded: (reason) => log.error({}, `${reason}. It is started again when it is needed`),
+    });
   let told = false;
   return await openPostgres({
     ...database,

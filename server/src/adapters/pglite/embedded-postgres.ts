@@ -1,0 +1,114 @@
+import { PGlite } from "@electric-sql/pglite";
+import { DataDirectory, NoDatabaseError } from "./data-directory.ts";
+
+/** Status of the exception by which PGlite goes on after an ordinary error of a query. */
+const QUERY_FAILED = 100;
+
+/** PGlite's own parameters turn fsync off (-F). The rest are PostgreSQL's defaults, which no file in an old data directory may change. */
+const START_PARAMETERS = [
+  ...PGlite.defaultStartParams.filter((parameter) => parameter !== "-F"),
+  ...["fsync=on", "wal_sync_method=fsync", "full_page_writes=on", "synchronous_commit=on"].flatMap((setting) => [
+    "-c",
+    setting,
+  ]),
+];
+
+/** The embedded database ended by itself, as PostgreSQL does when it cannot write or sync its log. Nothing more can be asked of it. */
+export class DatabaseEndedError extends Error {
+  override name = "DatabaseEndedError";
+}
+
+/**
+ * PGlite that syncs. Also, when PostgreSQL ends inside it (a PANIC, out of memory), every call fails from then on: PGlite itself (0.5.16) swallows what was
+ * thrown, and asks what is dead again and again, in a loop that never gives the process back.
+ */
+export class EmbeddedPostgres extends PGlite {
+  readonly #directory: DataDirectory | undefined;
+  readonly #lastWords: { text: string };
+  #ended: DatabaseEndedError | undefined;
+  #guarded = false;
+
+  private constructor(directory: DataDirectory | undefined, lastWords: { text: string }) {
+    super({
+      ...(directory === undefined ? {} : { fs: directory, startParams: START_PARAMETERS }),
+      onStderr: (text) => {
+        if (/\b(PANIC|FATAL):/.test(text)) lastWords.text = text.replace(/^.*?(?=(PANIC|FATAL):)/, "");
+        return false;
+      },
+    });
+    this.#directory = directory;
+    this.#lastWords = lastWords;
+  }
+
+  /**
+   * Starts PostgreSQL on the data directory, which is made when it is missing; undefined for memory, where nothing is synced.
+   * @throws NoDatabaseError
+   * @throws DatabaseEndedError when it cannot start on what is there
+   */
+  static async start(directory: string | undefined): Promise<EmbeddedPostgres> {
+    const lastWords = { text: "" };
+    let files: DataDirectory | undefined;
+    try {
+      files = directory === undefined ? undefined : new DataDirectory(directory);
+      const database = new EmbeddedPostgres(files, lastWords);
+      await database.waitReady;
+      return database;
+    } catch (error) {
+      if (error instanceof NoDatabaseError) throw error;
+      files?.abandon();
+      const reason = lastWords.text === "" ? String(error) : lastWords.text;
+      throw new DatabaseEndedError(`the embedded database does not start: ${reason}`, { cause: error });
+    }
+  }
+
+  /** Why it ended by itself; undefined while it lives. */
+  get ended(): DatabaseEndedError | undefined {
+    return this.#ended;
+  }
+
+  override execProtocolRawSync(message: Uint8Array): Uint8Array {
+    if (this.#ended !== undefined) throw this.#ended;
+    this.#guard();
+    let answer: Uint8Array;
+    try {
+      answer = super.execProtocolRawSync(message);
+    } catch (error) {
+      throw this.#ended ?? error;
+    }
+    // Set while it ran.
+    const { ended } = this;
+    if (ended !== undefined) throw ended;
+    return answer;
+  }
+
+  override async close(): Promise<void> {
+    // Its own way of closing would write a checkpoint.
+    if (this.#ended === undefined) await super.close();
+    else this.#directory?.abandon();
+  }
+
+  /** Notices what ends PostgreSQL, and breaks PGlite's loop there: after anything thrown it calls `stackRestore`, outside any `try`. */
+  #guard(): void {
+    if (this.#guarded) return;
+    this.#guarded = true;
+    const module = this.Module;
+    const { _PostgresMainLoopOnce: runOnce, stackRestore } = module;
+    module._PostgresMainLoopOnce = () => {
+      try {
+        runOnce();
+      } catch (error) {
+        if ((error as { status?: unknown }).status !== QUERY_FAILED) this.#end(error);
+        throw error;
+      }
+    };
+    module.stackRestore = (pointer) => {
+      if (this.#ended !== undefined) throw this.#ended;
+      return stackRestore(pointer);
+    };
+  }
+
+  #end(cause: unknown): void {
+    const reason = this.#lastWords.text === "" ? String(cause) : this.#lastWords.text;
+    this.#ended ??= new DatabaseEndedError(`the embedded database ended: ${reason}`, { cause });
+  }
+}
