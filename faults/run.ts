@@ -1,5 +1,6 @@
 /** The fault suite: `npm run test:faults -- --help`. */
 import { parseArgs } from "node:util";
+import { cutPower } from "./power/power.ts";
 import { runProcesses } from "./processes/processes.ts";
 import { Report } from "./report.ts";
 import { simulate } from "./simulation/simulation.ts";
@@ -8,17 +9,19 @@ const HELP = `Usage: npm run test:faults -- [options]
 
   --scenarios <count>   simulated scenarios (default 500)
   --processes <count>   scenarios with real processes (default 30)
-  --seed <text>         seed of both (default 1); the same seed plays the same scenarios
+  --power <count>       power cuts under the embedded database (default 60)
+  --seed <text>         seed of all; the same seed plays the same scenarios (default 1)
   --from <number>       number of the first scenario (default 0)
-  --only <half>         simulation or processes
+  --only <part>         simulation, processes or power; --scenarios then counts that part
 
-One scenario alone (--scenarios 1 or --processes 1) shows its steps when it fails.
+One scenario alone (--scenarios 1 or --processes 1) shows its steps when it fails, and a power cut keeps what the disk held.
 `;
 
 const { values } = parseArgs({
   options: {
-    scenarios: { type: "string", default: "500" },
-    processes: { type: "string", default: "30" },
+    scenarios: { type: "string" },
+    processes: { type: "string" },
+    power: { type: "string" },
     seed: { type: "string", default: "1" },
     from: { type: "string", default: "0" },
     only: { type: "string" },
@@ -26,25 +29,31 @@ const { values } = parseArgs({
   },
 });
 
-const whole = (name: "scenarios" | "processes" | "from"): number => {
-  const number = Number(values[name]);
+const PARTS = ["simulation", "processes", "power"] as const;
+const whole = (name: "scenarios" | "processes" | "power" | "from", byDefault: number): number => {
+  const number = Number(values[name] ?? byDefault);
   if (!Number.isSafeInteger(number) || number < 0)
-    throw new Error(`--${name}: expected a whole number, came ${values[name]}`);
+    throw new Error(`--${name}: expected a whole number, got ${values[name]}`);
   return number;
 };
 
 if (values.help) {
   process.stdout.write(HELP);
-} else if (!["simulation", "processes", undefined].includes(values.only)) {
-  process.stderr.write(`--only: expected simulation or processes, came ${values.only}\n`);
+} else if (values.only !== undefined && !PARTS.some((part) => part === values.only)) {
+  process.stderr.write(`--only: expected ${PARTS.join(", ")}, got ${values.only}\n`);
   process.exitCode = 2;
 } else if (!/^[0-9a-z]{1,20}$/.test(values.seed)) {
-  process.stderr.write(`--seed: expected up to 20 letters and digits, came ${values.seed}\n`);
+  process.stderr.write(`--seed: expected up to 20 letters and digits, got ${values.seed}\n`);
   process.exitCode = 2;
 } else {
   const report = new Report();
-  if (values.only !== "processes") await simulate(report, values.seed, whole("from"), whole("scenarios"));
-  if (values.only !== "simulation") await runProcesses(report, values.seed, whole("from"), whole("processes"));
+  const { seed, only } = values;
+  const from = whole("from", 0);
+  const alone = only === undefined ? undefined : values.scenarios;
+  const plays = (part: (typeof PARTS)[number]) => only === undefined || only === part;
+  if (plays("simulation")) await simulate(report, seed, from, whole("scenarios", 500));
+  if (plays("processes")) await runProcesses(report, seed, from, Number(alone ?? whole("processes", 30)));
+  if (plays("power")) await cutPower(report, seed, from, Number(alone ?? whole("power", 60)));
   report.say(`${report.passed} scenarios passed, ${report.failed} failed`);
   process.exitCode = report.failed === 0 ? 0 : 1;
 }
