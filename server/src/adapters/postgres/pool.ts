@@ -14,7 +14,13 @@ interface Waiter {
   readonly fail: (error: unknown) => void;
 }
 
-/** Sessions that are kept for the next work; at most `max` at a time. Opened when they are needed. */
+/**
+ * Sessions that are kept for the next work; at most `max` at a time. Opened when they are needed.
+ *
+ * Not the driver's own pool: postgres.js (3.4.9) opens a lost connection again behind the back of the transaction that was on it, whose later queries then run
+ * outside any transaction, or writes to the socket that is gone, which ends the process. Here a session is one connection, lent to one piece of work, and
+ * never used again once it is lost. `server/test/postgres-lost-connection.test.ts` holds it.
+ */
 export class ConnectionPool {
   readonly #open: () => Promise<PgConnection>;
   readonly #max: number;
