@@ -35,7 +35,7 @@ async function once(): Promise<bigint> {
         encryption: { kind: "none" },
         ...(parallel === undefined ? {} : { parallel }),
       });
-      return version.size;
+      return version.sizeBytes;
     }
     const { outputBytes } = await client.download({ collection, sink: () => {} });
     return outputBytes;

@@ -208,7 +208,9 @@ async function sendPlaintext(url: string, password: string): Promise<string> {
     const uploadId = upload!.uploadId;
     await client.uploads.writeSegment(
       (async function* () {
-        yield { frame: { case: "header" as const, value: { uploadId, index: 0, size: BigInt(bytes.length), sha256 } } };
+        yield {
+          frame: { case: "header" as const, value: { uploadId, index: 0, sizeBytes: BigInt(bytes.length), sha256 } },
+        };
         yield { frame: { case: "chunk" as const, value: bytes } };
       })(),
     );

@@ -115,7 +115,7 @@ function explainSdk(error: StrongroomError, sdk: Sdk, url: string | undefined): 
 export function sdkExitCode(error: StrongroomError, sdk: Sdk): ExitCode {
   const { refused, integrity } = EXIT;
   // The SDK counts a fault of the server among what may pass; for whoever watches a cron job it is no network trouble.
-  if (error.reason === "ERROR_REASON_INTERNAL") return EXIT.unexpected;
+  if (error.reason === "INTERNAL") return EXIT.unexpected;
   const table: ReadonlyArray<readonly [abstract new (...args: never[]) => StrongroomError, ExitCode]> = [
     [sdk.AuthenticationError, EXIT.authentication],
     [sdk.AccessDeniedError, refused],
@@ -159,7 +159,7 @@ const QUOTA_FACTS = [
 
 function hintFor(error: StrongroomError, sdk: Sdk, url: string | undefined): string | undefined {
   if (error instanceof sdk.AuthenticationError) {
-    return error.reason === "ERROR_REASON_CREDENTIALS_INVALID" ? undefined : loginHint(url);
+    return error.reason === "CREDENTIALS_INVALID" ? undefined : loginHint(url);
   }
   if (error instanceof sdk.MinSizeError) return "nothing was stored; look at what makes the dump";
   if (error instanceof sdk.InvalidRequestError && error.metadata.missing?.includes("trustSourceEnd") === true)
@@ -170,7 +170,7 @@ function hintFor(error: StrongroomError, sdk: Sdk, url: string | undefined): str
     return "is it the right private key and passphrase? `strongroom download` fetches the ciphertext itself";
   if (error instanceof sdk.IntegrityError)
     return "the bytes that were received must not be used; tell the operator of the server";
-  if (error.reason === "ERROR_REASON_COLLECTION_BUSY")
+  if (error.reason === "COLLECTION_BUSY")
     return "`strongroom uploads COLLECTION` shows what holds the places; --abort ID frees that of a backup that died";
   if (error instanceof sdk.UnavailableError && error.uploadId !== "")
     return (

@@ -23,8 +23,8 @@ export type Target =
 /** What to fetch, how to open it, and where to put it. */
 export interface FetchRequest {
   readonly collection: string;
-  /** 0 for the newest. */
-  readonly number: bigint;
+  /** Its number, or `newest`. */
+  readonly number: bigint | "newest";
   readonly decryption: Decryption;
   readonly target: Target;
   /** `Restored`, `Downloaded`. */
@@ -144,8 +144,8 @@ function report(output: Invocation["output"], { request, sdk, result, destinatio
     request.decryption.kind === "none" ? "" : ` (${formatBytes(outputBytes)} ${decodedWords(version, sdk)})`;
   const again = resumes === 0 ? "" : `; resumed ${resumes === 1 ? "once" : `${resumes} times`}`;
   output.note(
-    `${request.verb} version ${version.number} of ${version.collection} to ${destination.name}: ${formatBytes(version.size)}${decoded} in ${formatDuration(ms)}, ` +
-      `${formatRate(version.size, ms)}; verified${again}`,
+    `${request.verb} version ${version.number} of ${version.collection} to ${destination.name}: ${formatBytes(version.sizeBytes)}${decoded} in ${formatDuration(ms)}, ` +
+      `${formatRate(version.sizeBytes, ms)}; verified${again}`,
   );
 }
 

@@ -174,11 +174,11 @@ function parseParallel(given: string): number {
 
 /**
  * Reads `latest`, `7` or `v7`.
- * @returns the number; 0 for the newest.
+ * @returns the number, or `newest`.
  * @throws {Error} whose message begins with "expects".
  */
-export function parseVersion(given: string): bigint {
-  if (given === "latest") return 0n;
+export function parseVersion(given: string): bigint | "newest" {
+  if (given === "latest") return "newest";
   const number = /^v?(\d{1,18})$/.exec(given)?.[1];
   if (number === undefined || BigInt(number) === 0n)
     throw new Error(`expects a version number such as 7 or v7, or latest; came "${given}"`);

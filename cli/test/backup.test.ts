@@ -29,7 +29,7 @@ class FakeUpload {
         acknowledgedBytes: size,
         sentBytes: size,
         spooledBytes: 0n,
-        remaining: 0n,
+        remainingBytes: 0n,
         uploadId: "u",
         resumes: 0,
       });
@@ -43,7 +43,7 @@ class FakeUpload {
     }
     this.committed = true;
     return {
-      version: version({ size: 2048n }),
+      version: version({ sizeBytes: 2048n }),
       removedNumbers: [5n],
       sourceBytes: 4096n,
       sentBytes: 2048n,
@@ -115,7 +115,7 @@ test("an upload that fails first ends the command and does not blame it", async 
         break;
       }
       throw new QuotaExceededError("The upload does not fit.", {
-        reason: "ERROR_REASON_QUOTA_EXCEEDED",
+        reason: "QUOTA_EXCEEDED",
         metadata: { remaining_bytes: "0" },
       });
     },

@@ -1,7 +1,7 @@
 import { mkdir, readFile, stat, writeFile } from "node:fs/promises";
 import { join } from "node:path";
 import { Readable } from "node:stream";
-import { AuthenticationError, HealthStatus, NotFoundError, UnavailableError } from "@strongroom/client-sdk";
+import { AuthenticationError, HealthStatus, NotFoundError, Role, UnavailableError } from "@strongroom/client-sdk";
 import test from "ava";
 import { CredentialStore } from "../src/files/credentials.ts";
 import { testContext } from "./support/context.ts";
@@ -108,7 +108,7 @@ const STORED = { token: "x", user: "alice", expiresAt: "2026-01-01T06:00:00Z", s
 test("logout ends the session and forgets it, also when the server cannot be told", async (t) => {
   for (const [failure, code, words] of [
     [undefined, 0, "Logged out"],
-    [new AuthenticationError("revoked", { reason: "ERROR_REASON_SESSION_INVALID" }), 0, "had ended already"],
+    [new AuthenticationError("revoked", { reason: "SESSION_INVALID" }), 0, "had ended already"],
     [new UnavailableError("no route"), 5, "no route"],
   ] as const) {
     const { load } = fakeSdk({
@@ -148,7 +148,7 @@ test("whoami", async (t) => {
   const whoAmI = async () => ({
     session: session({ accessKey: "cron" }),
     email: "a@example.org",
-    roles: ["systemAdmin"],
+    roles: [Role.SYSTEM_ADMIN],
   });
   const { load } = fakeSdk({ sessions: { whoAmI } });
   const text = await testContext(t, { sdk: load, env: LOGGED_IN });
@@ -215,7 +215,13 @@ test("ls: collections, and versions through all pages", async (t) => {
           ? { versions: [version({ held: true, aboveSoftLimit: true, accessKey: "cron" })], nextPageToken: "p2" }
           : {
               versions: [
-                version({ number: 11n, size: 10n, filename: "evil\u001b[2J", contentEncoding: 1, damage: "gone" }),
+                version({
+                  number: 11n,
+                  sizeBytes: 10n,
+                  filename: "evil\u001b[2J",
+                  contentEncoding: 1,
+                  damage: { $typeName: "strongroom.v1.Damage", reason: 1, message: "gone" },
+                }),
               ],
               nextPageToken: "",
             },
@@ -250,7 +256,7 @@ test("ls: collections, and versions through all pages", async (t) => {
 
 test("a collection that is not there or not to be seen: exit code 4", async (t) => {
   const listVersions = async () => {
-    throw new NotFoundError("There is no collection pg-x.", { reason: "ERROR_REASON_COLLECTION_NOT_FOUND" });
+    throw new NotFoundError("There is no collection pg-x.", { reason: "COLLECTION_NOT_FOUND" });
   };
   const { run, stderr } = await testContext(t, { sdk: fakeSdk({ versions: { listVersions } }).load, env: LOGGED_IN });
   t.is(await run("ls", "pg-x"), 4);

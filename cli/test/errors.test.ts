@@ -29,7 +29,7 @@ test("every error of the SDK has an exit code", (t) => {
     [new sdk.IntegrityError("x"), 6],
     [new sdk.DecryptionError("x"), 6],
     [new sdk.SourceError("x"), 7],
-    [new sdk.UnavailableError("x", { reason: "ERROR_REASON_INTERNAL" }), 1],
+    [new sdk.UnavailableError("x", { reason: "INTERNAL" }), 1],
     [new sdk.SpoolError("/tmp", new Error("x")), 1],
     [new sdk.StrongroomError("x"), 1],
   ];
@@ -63,16 +63,16 @@ test("a quota is told in sizes to read", async (t) => {
     remaining_bytes: "6291456",
   };
   const { message, reason } = await words(
-    new sdk.QuotaExceededError("The upload does not fit.", { reason: "ERROR_REASON_QUOTA_EXCEEDED", metadata }),
+    new sdk.QuotaExceededError("The upload does not fit.", { reason: "QUOTA_EXCEEDED", metadata }),
   );
   t.is(message, "The upload does not fit. (limit 10 MiB, received 0 B, requested 20 MiB, left 6 MiB)");
-  t.is(reason, "ERROR_REASON_QUOTA_EXCEEDED");
+  t.is(reason, "QUOTA_EXCEEDED");
 });
 
 test("hints say what to do", async (t) => {
   const hint = async (error: unknown) => (await words(error)).hint ?? "";
   t.regex(await hint(new sdk.AuthenticationError("x")), /strongroom login --url http:\/\/127\.0\.0\.1:8080/);
-  t.is(await hint(new sdk.AuthenticationError("x", { reason: "ERROR_REASON_CREDENTIALS_INVALID" })), "");
+  t.is(await hint(new sdk.AuthenticationError("x", { reason: "CREDENTIALS_INVALID" })), "");
   t.regex(
     await hint(new sdk.PolicyRefusedError("x", { metadata: { next_window_at: "2026-01-01T02:00:00.000Z" } })),
     /opens at 2026-01-01 02:00 UTC/,

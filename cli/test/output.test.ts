@@ -73,7 +73,7 @@ test("JSON: bigints as numbers where that is exact", (t) => {
 
 test("the line about a stored version", (t) => {
   const result = {
-    version: version({ size: 1_288_490_189n }),
+    version: version({ sizeBytes: 1_288_490_189n }),
     removedNumbers: [5n],
     sourceBytes: 3_650_722_202n,
     sentBytes: 1_288_490_189n,
@@ -87,7 +87,7 @@ test("the line about a stored version", (t) => {
   );
   t.is(
     storedLine(
-      { ...result, version: version({ size: 512n }), compressed: false, removedNumbers: [], resumes: 2 },
+      { ...result, version: version({ sizeBytes: 512n }), compressed: false, removedNumbers: [], resumes: 2 },
       1000,
     ),
     "Stored version 12 of pg-main: 512 B in 1 s, 512 B/s; resumed 2 times",

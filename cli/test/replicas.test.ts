@@ -70,8 +70,8 @@ test("replicas start together, finish what another began, and lose nothing with 
   // Begun on one replica, sent to another, committed on the first, which dies in the middle: the store was away when it was asked to complete.
   const message = openpgpMessage(12 * MIB);
   const { upload } = await onA.uploads.createUpload({ collection: "db" }, bearer(token));
-  const { uploadId, segmentSize } = upload!;
-  const segments = cutSegments(message, Number(segmentSize));
+  const { uploadId, segmentSizeBytes } = upload!;
+  const segments = cutSegments(message, Number(segmentSizeBytes));
   t.is(segments.length, 3);
   for (const segment of segments) {
     const chunks = (async function* () {
@@ -83,7 +83,7 @@ test("replicas start together, finish what another began, and lose nothing with 
     await [onA, onB][segment.index % 2]!.uploads.writeSegment(chunks, bearer(token));
   }
   await s3.stop("kill");
-  const commit = { uploadId, size: BigInt(message.length), compositeSha256: compositeOf(segments) };
+  const commit = { uploadId, sizeBytes: BigInt(message.length), compositeSha256: compositeOf(segments) };
   const failed = await t.throwsAsync(onA.uploads.commitUpload(commit, bearer(token)));
   t.is(ConnectError.from(failed).code, Code.Unavailable);
   t.is(await query(database, `select state from uploads where id = '${uploadId}'`), "committing");
@@ -119,7 +119,10 @@ test("replicas start together, finish what another began, and lose nothing with 
   const onD = clientsOf(d.url);
   const again = bearer((await onD.sessions.login({ username: "admin", password })).token);
   const bytes: Uint8Array[] = [];
-  for await (const { frame } of onD.versions.readVersion({ collection: "db" }, again))
+  for await (const { frame } of onD.versions.readVersion(
+    { collection: "db", which: { case: "newest", value: true } },
+    again,
+  ))
     if (frame.case === "chunk") bytes.push(frame.value);
   t.true(Buffer.concat(bytes).equals(message));
   t.is(await d.end("SIGTERM"), 0);

@@ -271,11 +271,11 @@ test("--version: 7, v7, latest, BM_VERSION", async (t) => {
   for (const [args, env, number] of [
     [["--version", "7"], {}, 7n],
     [["--version", "v7"], { BM_VERSION: "8" }, 7n],
-    [["--version", "latest"], {}, 0n],
+    [["--version", "latest"], {}, "newest"],
     [[], { BM_VERSION: "8" }, 8n],
     [[], { BM_VERSION: "8", STRONGROOM_VERSION: "9" }, 9n],
-    [[], {}, 0n],
-  ] as Array<[string[], Record<string, string>, bigint]>) {
+    [[], {}, "newest"],
+  ] as Array<[string[], Record<string, string>, bigint | "newest"]>) {
     const { run, state } = await prepared(t, {}, { env });
     t.is(await run("restore", "pg-main", ...args), 0);
     t.is(state.options?.number, number);

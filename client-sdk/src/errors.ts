@@ -9,7 +9,7 @@
 export interface StrongroomErrorDetails {
   /** Name of the Connect code, for example `resource_exhausted`. Errors that arose on the client have the code that fits best. */
   code?: string;
-  /** `ErrorInfo.reason`, for example `ERROR_REASON_QUOTA_EXCEEDED`; empty when the error did not come from a Strongroom server. */
+  /** `ErrorInfo.reason`, for example `QUOTA_EXCEEDED`; empty when the error did not come from a Strongroom server. */
   reason?: string;
   /** `ErrorInfo.metadata`: facts in text form, for example `remaining_bytes`. */
   metadata?: Readonly<Record<string, string>>;

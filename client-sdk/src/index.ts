@@ -23,7 +23,11 @@ export {
   type CollectionLimits,
   type CollectionUsage,
   ContentEncoding,
+  type Damage,
+  DamageReason,
   EncryptionFormat,
+  Role,
+  RotationStrategy,
   type Segment,
   type Upload,
   UploadState,
@@ -31,7 +35,12 @@ export {
   type Version,
   VersionState,
 } from "@strongroom/gen/strongroom/v1/resources_pb";
-export type { ScopeElement, Session, WhoAmIResponse } from "@strongroom/gen/strongroom/v1/session_service_pb";
+export {
+  ObjectType,
+  type ScopeElement,
+  type Session,
+  type WhoAmIResponse,
+} from "@strongroom/gen/strongroom/v1/session_service_pb";
 export {
   type ClientOptions,
   type LoginOptions,

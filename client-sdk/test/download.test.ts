@@ -237,7 +237,7 @@ test("bytes after the end, another version and a list that does not fit are refu
     other.versions[0]!.version = { ...version, versionId: "another" };
   };
   await t.throwsAsync(clientOf(other).download(ask(new Sink(), { onVersion })), { name: "IntegrityError" });
-  other.versions[0]!.version.segmentSize = 7n;
+  other.versions[0]!.version.segmentSizeBytes = 7n;
   await t.throwsAsync(clientOf(other).download(ask(new Sink())), { name: "IntegrityError", message: /cannot be/ });
 });
 

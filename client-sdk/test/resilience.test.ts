@@ -102,7 +102,7 @@ for (const seed of [1, 2]) {
       },
     });
     await assertStored(t, result.version.number, bytes);
-    const resent = Number(result.sentBytes - result.version.size);
+    const resent = Number(result.sentBytes - result.version.sizeBytes);
     t.true(cuts() >= 2);
     t.true(resent <= cuts() * PARALLEL * SEGMENT, `${resent} bytes resent for ${cuts()} cuts`);
     t.log(`${cuts()} cuts, ${(resent / cuts() / MIB).toFixed(1)} MiB resent for each`);
@@ -144,7 +144,7 @@ test.serial("a server killed and restarted; the source goes on meanwhile, into a
   const result = await uploading;
   t.true(result.mostSpooledBytes > 0n);
   await assertStored(t, result.version.number, bytes);
-  t.true(Number(result.sentBytes - result.version.size) <= 2 * PARALLEL * SEGMENT);
+  t.true(Number(result.sentBytes - result.version.sizeBytes) <= 2 * PARALLEL * SEGMENT);
 });
 
 /** The file is open, deleted, and of mode 0600. */
@@ -245,7 +245,7 @@ test.serial("a slow line is not taken for a dead one", async (t) => {
     encryption: none,
   });
   t.is(result.resumes, 0);
-  t.is(result.sentBytes, result.version.size);
+  t.is(result.sentBytes, result.version.sizeBytes);
   await assertStored(t, result.version.number, bytes);
 });
 
@@ -296,7 +296,7 @@ test.serial("answers lost after the effect: one upload, no segment twice, one ve
   t.is(result.version.number, numberBefore + 1n);
   t.is(await newest(), numberBefore + 1n);
   t.is((await uploadsOf()).length, 0);
-  t.is(result.sentBytes, result.version.size, "nothing that had arrived was sent again");
+  t.is(result.sentBytes, result.version.sizeBytes, "nothing that had arrived was sent again");
   await assertStored(t, result.version.number, bytes);
 });
 

@@ -105,9 +105,9 @@ test("plaintext and cut messages are refused, as the server would", async (t) =>
     name: "PolicyRefusedError",
   });
   const { reason, metadata } = plain as unknown as { reason: string; metadata: Record<string, string> };
-  t.is(reason, "ERROR_REASON_CIPHERTEXT_REFUSED");
+  t.is(reason, "CIPHERTEXT_REFUSED");
   t.is(metadata.violation, "not-ciphertext");
-  t.regex(metadata.offset!, /^\d+$/);
+  t.regex(metadata.offset_bytes!, /^\d+$/);
   const bytes = ciphertext(500);
   await t.throwsAsync(cut(chunked(bytes.subarray(0, 400)), 100), {
     name: "PolicyRefusedError",

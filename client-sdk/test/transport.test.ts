@@ -65,7 +65,10 @@ function envelope(flags: number, content: Uint8Array): Buffer {
 }
 
 const STREAM = { ":status": 200, "content-type": "application/connect+proto" };
-const good = envelope(0, toBinary(WriteSegmentResponseSchema, create(WriteSegmentResponseSchema, { remaining: 7n })));
+const good = envelope(
+  0,
+  toBinary(WriteSegmentResponseSchema, create(WriteSegmentResponseSchema, { remainingBytes: 7n })),
+);
 const end = envelope(2, Buffer.from("{}"));
 
 test("the bytes on the wire are those of the Connect protocol", async (t) => {
@@ -80,7 +83,7 @@ test("the bytes on the wire are those of the Connect protocol", async (t) => {
     });
   });
   const bytes = noise(2_500_000);
-  t.is((await send(t, url, bytes)).remaining, 7n);
+  t.is((await send(t, url, bytes)).remainingBytes, 7n);
   t.is(request[":path"], "/strongroom.v1.UploadService/WriteSegment");
   t.is(request["content-type"], "application/connect+proto");
   t.is(request["connect-protocol-version"], "1");
@@ -101,7 +104,7 @@ test("the bytes on the wire are those of the Connect protocol", async (t) => {
     create(SegmentHeaderSchema, {
       uploadId: "u",
       index: 3,
-      size: 2_500_000n,
+      sizeBytes: 2_500_000n,
       sha256: new Uint8Array(sha256(bytes)),
       framingIn: new Uint8Array([1]),
     }),

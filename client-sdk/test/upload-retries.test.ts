@@ -111,7 +111,7 @@ test("a segment damaged under way is sent again, but not for ever", async (t) =>
   const error = await t.throwsAsync(clientOf(server).upload(ask(chunked(ciphertext(5000)))), {
     name: "InvalidRequestError",
   });
-  t.is((error as UnavailableError).reason, "ERROR_REASON_SEGMENT_DIGEST_MISMATCH");
+  t.is((error as UnavailableError).reason, "SEGMENT_DIGEST_MISMATCH");
 });
 
 test("while the source is silent the lease is renewed", async (t) => {
@@ -172,7 +172,7 @@ test("an open upload is given up when nothing succeeds for long, and its id is n
   const [uploadId] = [...server.uploads.keys()];
   t.is((error as UnavailableError).uploadId, uploadId!);
   t.true(error!.message.includes(uploadId!));
-  t.is((error as UnavailableError).reason, "ERROR_REASON_STORE_UNAVAILABLE");
+  t.is((error as UnavailableError).reason, "STORE_UNAVAILABLE");
   t.true(server.count("WriteSegment") >= 2);
   assertAborted(t, server, /not tried any longer/);
 });

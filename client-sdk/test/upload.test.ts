@@ -42,7 +42,7 @@ test("a dump goes through compression and encryption into segments, and becomes 
   const last = seen.at(-1)!;
   t.is(last.acknowledgedBytes, BigInt(stored.bytes.length));
   t.is(last.sourceBytes, BigInt(dump.length));
-  t.is(last.remaining, 1000n);
+  t.is(last.remainingBytes, 1000n);
   t.is(last.uploadId, stored.version.versionId);
   t.is(server.aborted.length, 0);
 });

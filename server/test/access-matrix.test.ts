@@ -5,6 +5,8 @@
 import { createHash } from "node:crypto";
 import { ConnectError } from "@connectrpc/connect";
 import { ErrorInfoSchema } from "@strongroom/gen/google/rpc/error_details_pb";
+import { Role as RoleMessage } from "@strongroom/gen/strongroom/v1/resources_pb";
+import { ObjectType } from "@strongroom/gen/strongroom/v1/session_service_pb";
 import { chunked, compositeOf, cutSegments, openpgpMessage } from "@strongroom/testkit/ciphertext";
 import test from "ava";
 import { commitUpload } from "../src/app/uploads/commit-upload.ts";
@@ -238,7 +240,10 @@ const uploadCalls: Record<UploadRpc, (world: World, uploadId: string, options: O
   },
   RenewUpload: ({ live }, uploadId, options) => live.clients.uploads.renewUpload({ uploadId }, options),
   GetUpload: ({ live }, uploadId, options) => live.clients.uploads.getUpload({ uploadId }, options),
-  CommitUpload: ({ live }, uploadId, options) => live.clients.uploads.commitUpload({ uploadId, ...COMMIT }, options),
+  CommitUpload: ({ live }, uploadId, options) => {
+    const { size: sizeBytes, compositeSha256 } = COMMIT;
+    return live.clients.uploads.commitUpload({ uploadId, sizeBytes, compositeSha256 }, options);
+  },
   AbortUpload: ({ live }, uploadId, options) => live.clients.uploads.abortUpload({ uploadId }, options),
 };
 const usualUpload = (of: Owned): Record<UploadRpc, string> => ({
@@ -296,7 +301,10 @@ async function create(live: LiveServer, caller: Caller, name: string, options: O
 
 async function read(live: LiveServer, name: string, number: bigint, options: Options): Promise<string> {
   let bytes = 0;
-  for await (const { frame } of live.clients.versions.readVersion({ collection: name, number }, options)) {
+  for await (const { frame } of live.clients.versions.readVersion(
+    { collection: name, which: { case: "number", value: number } },
+    options,
+  )) {
     if (frame.case === "chunk") bytes += frame.value.length;
   }
   return bytes === MESSAGE.length ? "ok" : `${bytes} bytes`;
@@ -365,14 +373,24 @@ const cases: readonly Case[] = [
     title: "of the vault",
     expected: seesVault,
     call: ({ live }, caller, options) =>
-      done(live.clients.versions.getVersion({ collection: vaultOf(caller), number: 2n }, options)),
+      done(
+        live.clients.versions.getVersion(
+          { collection: vaultOf(caller), which: { case: "number", value: 2n } },
+          options,
+        ),
+      ),
   },
   {
     rpc: "strongroom.v1.VersionService/ListSegmentDigests",
     title: "of the vault",
     expected: seesVault,
     call: ({ live }, caller, options) =>
-      done(live.clients.versions.listSegmentDigests({ collection: vaultOf(caller), number: 2n }, options)),
+      done(
+        live.clients.versions.listSegmentDigests(
+          { collection: vaultOf(caller), which: { case: "number", value: 2n } },
+          options,
+        ),
+      ),
   },
   {
     rpc: "strongroom.v1.VersionService/ReadVersion",
@@ -460,7 +478,14 @@ const cases: readonly Case[] = [
     expected: ({ key, who, userName }) => `ok ${key} ${JSON.stringify(grants(userName, who.scope))}`,
     call: async ({ live }, _caller, options) => {
       const { session } = await live.clients.sessions.refreshSession({}, options);
-      const scope = session!.scope.map(({ type, name, roles }) => ({ type, name, roles }));
+      const scope = session!.scope.map(({ type, name, roles }) => ({
+        type: ObjectType[type].toLowerCase(),
+        name,
+        // As configuration files write them: backupUploader.
+        roles: roles.map((role) =>
+          RoleMessage[role].toLowerCase().replace(/_(.)/g, (_, letter) => letter.toUpperCase()),
+        ),
+      }));
       return `ok ${session!.accessKey} ${JSON.stringify(scope)}`;
     },
   },
@@ -622,7 +647,7 @@ async function answerOf(call: Promise<string>): Promise<Answer> {
     const [info] = error.findDetails(ErrorInfoSchema);
     const names = /\b(vault-of-[\w-]+|shut-of-[\w-]+|other|unknown)\b|[0-9a-f]{8}-[0-9a-f-]{27}/g;
     const told = JSON.stringify([error.code, error.rawMessage, info?.metadata]).replace(names, "#");
-    return { answer: info?.reason.replace("ERROR_REASON_", "") ?? `${error.message}`, told };
+    return { answer: info?.reason ?? `${error.message}`, told };
   }
 }
 

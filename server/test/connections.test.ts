@@ -295,17 +295,21 @@ test("500 idle connections under `ulimit -n 400`: /health, /ready, a login and a
   const uploads = createClient(UploadService, transport);
   const { upload } = await uploads.createUpload({ collection: "db" }, { headers });
   const message = openpgpMessage(3 * MIB);
-  const segments = cutSegments(message, Number(upload!.segmentSize));
+  const segments = cutSegments(message, Number(upload!.segmentSizeBytes));
   for (const { index, size, sha256, framingIn, bytes } of segments) {
     async function* frames() {
-      const value = { uploadId: upload!.uploadId, index, size, sha256, framingIn };
+      const value = { uploadId: upload!.uploadId, index, sizeBytes: size, sha256, framingIn };
       yield { frame: { case: "header" as const, value } };
       for (let at = 0; at < bytes.length; at += MIB)
         yield { frame: { case: "chunk" as const, value: bytes.subarray(at, at + MIB) } };
     }
     await uploads.writeSegment(frames(), { headers });
   }
-  const commit = { uploadId: upload!.uploadId, size: BigInt(message.length), compositeSha256: compositeOf(segments) };
+  const commit = {
+    uploadId: upload!.uploadId,
+    sizeBytes: BigInt(message.length),
+    compositeSha256: compositeOf(segments),
+  };
   t.is((await uploads.commitUpload(commit, { headers })).version!.number, 1n);
   const other = createClient(SessionService, createConnectTransport({ baseUrl: server.url, httpVersion: "1.1" }));
   t.truthy((await other.login({ username: "admin", password })).token);

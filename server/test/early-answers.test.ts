@@ -83,7 +83,7 @@ async function framesOf(folder: string, name: string, uploadId: string, segment:
   const { index, size, sha256, framingIn, bytes } = segment;
   const encode = (frame: MessageInitShape<typeof WriteSegmentRequestSchema>["frame"]) =>
     toBinary(WriteSegmentRequestSchema, create(WriteSegmentRequestSchema, { frame }));
-  const messages = [encode({ case: "header", value: { uploadId, index, size, sha256, framingIn } })];
+  const messages = [encode({ case: "header", value: { uploadId, index, sizeBytes: size, sha256, framingIn } })];
   for (let at = 0; at < bytes.length; at += MIB)
     messages.push(encode({ case: "chunk", value: bytes.subarray(at, at + MIB) }));
   const lengthOf = (message: Uint8Array) => {
@@ -115,7 +115,7 @@ function isWhole(t: ExecutionContext<Context>, situation: Situation, ended: Ende
   if (situation === "repeated") {
     t.is(ended.code, "", ended.message);
     const { segment } = fromBinary(WriteSegmentResponseSchema, ended.response);
-    t.is(segment?.size, BigInt(SIZE));
+    t.is(segment?.sizeBytes, BigInt(SIZE));
   } else {
     t.is(ended.code, "notfound", ended.message);
     t.regex(ended.message, /upload/);

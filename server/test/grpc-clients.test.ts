@@ -146,15 +146,15 @@ for (const kind of ["plaintext", "TLS"] as const) {
       const header = {
         upload_id: upload.uploadId,
         index: 0,
-        size: dump.length,
+        size_bytes: dump.length,
         sha256: sha256(dump).toString("base64"),
       };
       const chunks = [dump.subarray(0, 100_000), dump.subarray(100_000)].map((c) => ({ chunk: c.toString("base64") }));
       await grpcurl.call(t, "UploadService/WriteSegment", { header }, ...chunks);
       const composite = sha256(sha256(dump)).toString("base64");
-      const commit = { upload_id: upload.uploadId, size: dump.length, composite_sha256: composite };
+      const commit = { upload_id: upload.uploadId, size_bytes: dump.length, composite_sha256: composite };
       const { version } = await grpcurl.call(t, "UploadService/CommitUpload", commit);
-      t.is(version.size, String(dump.length));
+      t.is(version.sizeBytes, String(dump.length));
       const { versions } = await grpcurl.call(t, "VersionService/ListVersions", { collection: "db" });
       t.true(versions.some((each: { number: string }) => each.number === version.number));
       const health = await grpcurl.call(t, "CollectionService/GetCollectionHealth", { collection: "db" });
@@ -162,18 +162,18 @@ for (const kind of ["plaintext", "TLS"] as const) {
 
       const quota = await grpcurl.refused(t, "UploadService/CreateUpload", {
         collection: "db",
-        expected_size: "1125899906842624",
+        expected_size_bytes: "1125899906842624",
       });
       t.is(quota.code, 8);
       t.is(quota.QuotaFailure.violations[0].subject, "collection");
-      t.is(quota.ErrorInfo.reason, "ERROR_REASON_QUOTA_EXCEEDED");
+      t.is(quota.ErrorInfo.reason, "QUOTA_EXCEEDED");
       t.is(quota.ErrorInfo.metadata.limit, "collection");
       const field = await grpcurl.refused(t, "UploadService/CreateUpload", { collection: "" });
       t.is(field.BadRequest.fieldViolations[0].field, "collection");
       t.truthy(field.RequestInfo.requestId);
       await grpcurl.call(t, "UploadService/CreateUpload", { collection: "busy" });
       const busy = await grpcurl.refused(t, "UploadService/CreateUpload", { collection: "busy" });
-      t.is(busy.ErrorInfo.reason, "ERROR_REASON_COLLECTION_BUSY");
+      t.is(busy.ErrorInfo.reason, "COLLECTION_BUSY");
       t.regex(busy.RetryInfo.retryDelay, /^\d+(\.\d+)?s$/);
     },
   );
@@ -200,7 +200,7 @@ for (const kind of ["plaintext", "TLS"] as const) {
     t.is(outcome.code, 0, outcome.stderr);
     const { same, quota } = JSON.parse(outcome.stdout.toString());
     t.true(same);
-    t.deepEqual(quota, { code: "RESOURCE_EXHAUSTED", reason: "ERROR_REASON_QUOTA_EXCEEDED", subject: "collection" });
+    t.deepEqual(quota, { code: "RESOURCE_EXHAUSTED", reason: "QUOTA_EXCEEDED", subject: "collection" });
   });
 }
 

@@ -42,7 +42,8 @@ async function health(h: Harness, name: string) {
   return checks.find((check) => check.name === "integrity")!;
 }
 
-const see = (h: Harness, name: string, number = 0n) => getVersion(h.deps, h.admin, { collection: name, number });
+const see = (h: Harness, name: string, number: bigint | "newest" = "newest") =>
+  getVersion(h.deps, h.admin, { collection: name, number });
 
 test("a version is due after half the period, and then whole", async (t) => {
   const { h } = t.context;
@@ -85,7 +86,7 @@ test("one flipped bit in any segment is found, named, kept, told by health, and 
     h.clock.advance(16 * DAY);
     while (await verifyNext(h.deps, PLAN, never, atOnce));
     const seen = await see(h, spec.name);
-    t.is(seen.damagedSegment, index);
+    t.deepEqual([seen.damageReason, seen.damagedSegment], ["bytes-differ", index]);
     t.is(seen.state, "live", "the version stays");
     const check = await health(h, spec.name);
     t.is(check.status, "failed");
@@ -113,9 +114,13 @@ test("a missing object and one of another size are damage", async (t) => {
   const spec = h.add();
   const { version } = await h.upload(spec.name, openpgpMessage(5000));
   await damage(h, version, (bytes) => bytes.subarray(1));
-  t.regex((await verifyVersion(h.deps, version, { signal: never })).damage, /has 4999 bytes; 5000 were/);
+  const short = await verifyVersion(h.deps, version, { signal: never });
+  t.regex(short.damage, /has 4999 bytes; 5000 were/);
+  t.is(short.damageReason, "size-differs");
   await h.deps.store.delete(version.key);
-  t.regex((await verifyVersion(h.deps, version, { signal: never })).damage, /missing/);
+  const gone = await verifyVersion(h.deps, version, { signal: never });
+  t.regex(gone.damage, /missing/);
+  t.is(gone.damageReason, "object-missing");
 });
 
 test("a store that is another one, or does not answer, is no damage", async (t) => {
@@ -135,7 +140,7 @@ test("a store that is another one, or does not answer, is no damage", async (t) 
     await t.throwsAsync(verify(store), { instanceOf: BlobStoreError });
     store.assertAllFired(t);
   }
-  t.deepEqual(await verify(new FaultyBlobStore(h.deps.store)), { damage: "", damagedSegment: null });
+  t.deepEqual(await verify(new FaultyBlobStore(h.deps.store)), { damage: "", damageReason: "", damagedSegment: null });
   t.is((await health(h, spec.name)).status, "ok");
 });
 
@@ -195,7 +200,7 @@ test("a version removed while it is read is not marked", async (t) => {
   const spec = h.add();
   const { version } = await h.upload(spec.name, openpgpMessage(1000));
   await deleteVersion(h.deps, h.admin, { collection: spec.name, number: 1n });
-  await recordVerification(h.deps, version, { damage: "too late", damagedSegment: null });
+  await recordVerification(h.deps, version, { damage: "too late", damageReason: "bytes-differ", damagedSegment: null });
   const row = await h.deps.database.transaction(async (tx) => await tx.versions.findById(version.id));
   t.is(row!.damage, "");
 });

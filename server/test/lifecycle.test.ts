@@ -531,14 +531,14 @@ test("uploads under way are seen and ended by whoever began them, and by manager
   h.clock.advance(1000);
   const second = await h.begin(spec.name);
   const [a, b] = [first.upload.id, second.upload.id];
-  const ids = async (by = una!) => (await list(by)).uploads.map(({ id }) => id);
+  const ids = async (by = una!) => (await list(by)).uploads.map(({ upload }) => upload.id);
   t.deepEqual(await ids(una), [a]);
   t.deepEqual(await ids(max), [b, a], "the newest first");
   t.deepEqual(await ids(h.admin), [b, a]);
   t.deepEqual(await ids(dora), []);
   await refused(t, "COLLECTION_NOT_FOUND", list(stranger));
   const page = await list(max, 0, 1);
-  t.deepEqual([page.uploads.map(({ id }) => id), page.next], [[b], 1]);
+  t.deepEqual([page.uploads.map(({ upload }) => upload.id), page.next], [[b], 1]);
   t.is((await list(max, 1, 1)).next, undefined);
   const narrowed = principal(user("max"), {
     scope: [{ type: "collection", name: "other", roles: ["collectionManager"] }],
@@ -546,7 +546,7 @@ test("uploads under way are seen and ended by whoever began them, and by manager
   for (const by of [una!, dora!, stranger!, narrowed]) {
     await refused(t, "UPLOAD_NOT_FOUND", abortUpload(h.deps, by, { uploadId: b, reason: "" }));
   }
-  const ended = await abortUpload(h.deps, max!, { uploadId: a, reason: "killed" });
+  const { upload: ended } = await abortUpload(h.deps, max!, { uploadId: a, reason: "killed" });
   t.deepEqual([ended.state, ended.abortReason], ["aborted", "killed"]);
   t.deepEqual(await ids(max), [b]);
   await abortUpload(h.deps, h.admin, { uploadId: b, reason: "" });

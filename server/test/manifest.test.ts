@@ -9,15 +9,15 @@ import { encodeManifest, ManifestError, parseManifest } from "../src/app/version
 import { recordVerification } from "../src/app/versions/verify-version.ts";
 import { deleteVersion } from "../src/app/versions/versions.ts";
 import { manifestKey } from "../src/domain/object-keys.ts";
-import { PUBLISHED, STATED_FIELDS, VERSION_FIELDS, type Version } from "../src/domain/version.ts";
+import { DAMAGE_REASONS, PUBLISHED, STATED_FIELDS, VERSION_FIELDS, type Version } from "../src/domain/version.ts";
 import { FaultyBlobStore } from "./support/faulty-blob-store.ts";
 import { type Harness, harnessTest, MIB } from "./support/harness.ts";
 
 const test = anyTest as TestFn;
 const each = harnessTest(anyTest as TestFn<{ h: Harness }>, { fresh: true });
 const HOUR = 3_600_000;
-const DAMAGE = { damage: "segment 0 has other bytes", damagedSegment: 0 };
-const WHOLE = { damage: "", damagedSegment: null };
+const DAMAGE = { damage: "segment 0 has other bytes", damageReason: "bytes-differ", damagedSegment: 0 } as const;
+const WHOLE = { damage: "", damageReason: "", damagedSegment: null } as const;
 
 async function rowOf(h: Harness, id: string): Promise<Version> {
   return (await h.deps.database.transaction(async (tx) => await tx.versions.findById(id)))!;
@@ -180,6 +180,7 @@ const versions = fc
     protectedUntil: fc.option(instant),
     removedBy: words,
     damage: words,
+    damageReason: fc.constantFrom(...DAMAGE_REASONS),
     damagedSegment: fc.option(fc.integer({ min: 0, max: 1_000_000 })),
     storage: fc.constant("default"),
     verifiedAt: fc.constant(null),

@@ -222,9 +222,9 @@ test("a metrics scrape shows what happened", async (t) => {
   const uploads = createClient(UploadService, transport);
   const { upload } = await uploads.createUpload({ collection: "db" }, auth);
   const message = openpgpMessage(MIB + 5);
-  const segments = cutSegments(message, Number(upload!.segmentSize));
+  const segments = cutSegments(message, Number(upload!.segmentSizeBytes));
   for (const { index, size, sha256, framingIn, bytes } of segments) {
-    const header = { uploadId: upload!.uploadId, index, size, sha256, framingIn };
+    const header = { uploadId: upload!.uploadId, index, sizeBytes: size, sha256, framingIn };
     await uploads.writeSegment(
       (async function* () {
         yield { frame: { case: "header" as const, value: header } };
@@ -233,10 +233,13 @@ test("a metrics scrape shows what happened", async (t) => {
       auth,
     );
   }
-  const size = BigInt(message.length);
-  await uploads.commitUpload({ uploadId: upload!.uploadId, size, compositeSha256: compositeOf(segments) }, auth);
+  const sizeBytes = BigInt(message.length);
+  await uploads.commitUpload({ uploadId: upload!.uploadId, sizeBytes, compositeSha256: compositeOf(segments) }, auth);
   let read = 0;
-  for await (const { frame } of createClient(VersionService, transport).readVersion({ collection: "db" }, auth))
+  for await (const { frame } of createClient(VersionService, transport).readVersion(
+    { collection: "db", which: { case: "newest", value: true } },
+    auth,
+  ))
     if (frame.case === "chunk") read += frame.value.length;
   t.is(read, message.length);
   const error = await t.throwsAsync(uploads.createUpload({ collection: "none" }, auth), { instanceOf: ConnectError });

@@ -1,9 +1,12 @@
+import { Role, RoleSchema } from "@strongroom/gen/strongroom/v1/resources_pb";
+import { ObjectType } from "@strongroom/gen/strongroom/v1/session_service_pb";
 import { PAGE } from "@strongroom/protocol/limits";
 import test from "ava";
 import fc from "fast-check";
 import { DomainError } from "../src/domain/errors.ts";
 import { ROLES } from "../src/domain/objects.ts";
 import {
+  byteCountOf,
   collectionNameOf,
   filenameOf,
   mapOf,
@@ -155,32 +158,34 @@ test("mapOf: bounds of entries, keys and values", (t) => {
   );
 });
 
-test("scopeOf: roles of collections, in both spellings", (t) => {
+test("scopeOf: every role of the contract, in collections", (t) => {
   t.deepEqual(scopeOf([]), []);
-  const elements = [{ type: "collection", name: "db", roles: [...ROLES, "usersManager"] }];
-  t.deepEqual(scopeOf(elements), [{ type: "collection", name: "db", roles: [...ROLES, "userManager"] }]);
-  t.deepEqual(scopeOf([{ type: "collection", name: "db", roles: [] }]), [
+  const roles = RoleSchema.values.map(({ number }) => number).filter((number) => number !== Role.UNSPECIFIED);
+  t.deepEqual(scopeOf([{ type: ObjectType.COLLECTION, name: "db", roles }]), [
+    { type: "collection", name: "db", roles: [...ROLES] },
+  ]);
+  t.deepEqual(scopeOf([{ type: ObjectType.COLLECTION, name: "db", roles: [] }]), [
     { type: "collection", name: "db", roles: [] },
   ]);
 });
 
-const scopes: [title: string, elements: { type: string; name: string; roles: string[] }[], field: string][] = [
-  ["another type", [{ type: "user", name: "db", roles: [] }], "scope[0].type"],
-  ["no type", [{ type: "", name: "db", roles: [] }], "scope[0].type"],
-  ["a long name", [{ type: "collection", name: "x".repeat(254), roles: [] }], "scope[0].name"],
-  ["a control character", [{ type: "collection", name: "a\0", roles: [] }], "scope[0].name"],
-  ["an unknown role", [{ type: "collection", name: "db", roles: ["backupUploader", "root"] }], "scope[0].roles"],
-  ["a role in another case", [{ type: "collection", name: "db", roles: ["SYSTEMADMIN"] }], "scope[0].roles"],
-  ["a name that every object has", [{ type: "collection", name: "db", roles: ["constructor"] }], "scope[0].roles"],
+const COLLECTION = ObjectType.COLLECTION;
+const scopes: [title: string, elements: { type: ObjectType; name: string; roles: Role[] }[], field: string][] = [
+  ["another type", [{ type: 99 as ObjectType, name: "db", roles: [] }], "scope[0].type"],
+  ["no type", [{ type: ObjectType.UNSPECIFIED, name: "db", roles: [] }], "scope[0].type"],
+  ["a long name", [{ type: COLLECTION, name: "x".repeat(254), roles: [] }], "scope[0].name"],
+  ["a control character", [{ type: COLLECTION, name: "a\0", roles: [] }], "scope[0].name"],
+  ["an unknown role", [{ type: COLLECTION, name: "db", roles: [Role.BACKUP_UPLOADER, 99 as Role] }], "scope[0].roles"],
+  ["no role", [{ type: COLLECTION, name: "db", roles: [Role.UNSPECIFIED] }], "scope[0].roles"],
   [
     "the second element",
     [
-      { type: "collection", name: "db", roles: [] },
-      { type: "x", name: "db", roles: [] },
+      { type: COLLECTION, name: "db", roles: [] },
+      { type: 2 as ObjectType, name: "db", roles: [] },
     ],
     "scope[1].type",
   ],
-  ["101 elements", Array.from({ length: 101 }, () => ({ type: "collection", name: "db", roles: [] })), "scope"],
+  ["101 elements", Array.from({ length: 101 }, () => ({ type: COLLECTION, name: "db", roles: [] })), "scope"],
 ];
 
 for (const [title, elements, field] of scopes) {
@@ -197,7 +202,20 @@ test("pageSizeOf: 0 is the usual, and no more than the most is given", (t) => {
   t.is(pageSizeOf(1, PAGE), 1);
   t.is(pageSizeOf(1000, PAGE), 1000);
   t.is(pageSizeOf(1001, PAGE), 1000);
-  t.is(pageSizeOf(2 ** 32 - 1, PAGE), 1000);
+  t.is(pageSizeOf(2 ** 31 - 1, PAGE), 1000);
+  t.is(
+    refused(() => pageSizeOf(-1, PAGE)),
+    "page_size",
+  );
+});
+
+test("byteCountOf: 0 and more", (t) => {
+  t.is(byteCountOf("offset_bytes", 0n), 0n);
+  t.is(byteCountOf("offset_bytes", 2n ** 63n - 1n), 2n ** 63n - 1n);
+  t.is(
+    refused(() => byteCountOf("offset_bytes", -1n)),
+    "offset_bytes",
+  );
 });
 
 test("whatever comes, a check takes it or refuses it with a field", (t) => {
@@ -207,7 +225,7 @@ test("whatever comes, a check takes it or refuses it with a field", (t) => {
       for (const check of [uploadIdOf, collectionNameOf, filenameOf, (v: string) => textOf("text", v, 100)]) {
         refused(() => t.is(check(value), value));
       }
-      refused(() => scopeOf([{ type: value, name: value, roles: [value] }]));
+      refused(() => scopeOf([{ type: COLLECTION, name: value, roles: [Role.BACKUP_UPLOADER] }]));
       refused(() => mapOf("labels", { [value]: value }, 100));
     }),
     { numRuns: 300 },

@@ -81,7 +81,7 @@ const auth = (t: ExecutionContext<Context>) => ({ headers: { authorization: `Bea
 
 async function* frames(uploadId: string, segment: TestSegment, chunkSize = 200_000) {
   const { index, size, sha256, framingIn } = segment;
-  yield { frame: { case: "header" as const, value: { uploadId, index, size, sha256, framingIn } } };
+  yield { frame: { case: "header" as const, value: { uploadId, index, sizeBytes: size, sha256, framingIn } } };
   for (let at = 0; at < segment.bytes.length; at += chunkSize) {
     yield { frame: { case: "chunk" as const, value: segment.bytes.subarray(at, at + chunkSize) } };
   }
@@ -92,7 +92,7 @@ type Frame = MessageInitShape<typeof WriteSegmentRequestSchema>;
 async function failing(t: ExecutionContext, code: Code, reason: string, call: Promise<unknown>): Promise<ConnectError> {
   const error = (await t.throwsAsync(call, { instanceOf: ConnectError })) as ConnectError;
   t.is(Code[error.code], Code[code], error.message);
-  t.is(error.findDetails(ErrorInfoSchema)[0]?.reason, `ERROR_REASON_${reason}`, error.message);
+  t.is(error.findDetails(ErrorInfoSchema)[0]?.reason, reason, error.message);
   t.is(error.findDetails(ErrorInfoSchema)[0]?.domain, "strongroom");
   t.truthy(error.findDetails(RequestInfoSchema)[0]?.requestId);
   return error;
@@ -106,17 +106,24 @@ for (const [name, make] of TRANSPORTS) {
     const versions = createClient(VersionService, transport);
     const { upload } = await uploads.createUpload({ collection: spec.name }, auth(t));
     const message = openpgpMessage(MIB + 70_000);
-    const segments = cutSegments(message, Number(upload!.segmentSize));
+    const segments = cutSegments(message, Number(upload!.segmentSizeBytes));
     for (const segment of segments) await uploads.writeSegment(frames(upload!.uploadId, segment), auth(t));
-    const commit = { uploadId: upload!.uploadId, size: BigInt(message.length), compositeSha256: compositeOf(segments) };
+    const commit = {
+      uploadId: upload!.uploadId,
+      sizeBytes: BigInt(message.length),
+      compositeSha256: compositeOf(segments),
+    };
     const { version } = await uploads.commitUpload(commit, auth(t));
     t.is(version!.number, 1n);
     t.is((await versions.listVersions({ collection: spec.name }, auth(t))).versions.length, 1);
 
     const hash = createHash("sha256");
     let length: bigint | undefined;
-    for await (const { frame } of versions.readVersion({ collection: spec.name, offset: 5n }, auth(t))) {
-      if (frame.case === "header") length = frame.value.length;
+    for await (const { frame } of versions.readVersion(
+      { collection: spec.name, which: { case: "newest", value: true }, offsetBytes: 5n },
+      auth(t),
+    )) {
+      if (frame.case === "header") length = frame.value.lengthBytes;
       else if (frame.case === "chunk") hash.update(frame.value);
     }
     t.is(length, BigInt(message.length - 5));
@@ -142,9 +149,9 @@ for (const [name, make] of TRANSPORTS) {
       t,
       Code.NotFound,
       "VERSION_NOT_FOUND",
-      drain(versions.readVersion({ collection: spec.name, number: 9n }, auth(t))),
+      drain(versions.readVersion({ collection: spec.name, which: { case: "number", value: 9n } }, auth(t))),
     );
-    const tooMuch = uploads.createUpload({ collection: spec.name, expectedSize: 2n ** 50n }, auth(t));
+    const tooMuch = uploads.createUpload({ collection: spec.name, expectedSizeBytes: 2n ** 50n }, auth(t));
     const quota = await failing(t, Code.ResourceExhausted, "QUOTA_EXCEEDED", tooMuch);
     t.is(quota.findDetails(QuotaFailureSchema)[0]?.violations[0]?.subject, "collection");
     await uploads.createUpload({ collection: spec.name }, auth(t));

@@ -37,7 +37,12 @@ test("a dump of several segments becomes a version and is read back byte for byt
   t.is(version.segmentCount, 4);
   t.is(version.filename, `${spec.name}-1.tar.gpg`);
   t.deepEqual(removedNumbers, []);
-  const read = await readVersion(h.deps, h.admin, { collection: spec.name, number: 0n, offset: 0n, limit: 0n }, never);
+  const read = await readVersion(
+    h.deps,
+    h.admin,
+    { collection: spec.name, number: "newest", offset: 0n, limit: 0n },
+    never,
+  );
   t.true((await bytesOf(read.body)).equals(message));
   const range = await readVersion(
     h.deps,
@@ -352,10 +357,13 @@ test("one upload at a time; an abort frees the place, and its reason is kept", a
   const { upload } = await h.begin(spec.name);
   const busy = await refused(t, "COLLECTION_BUSY", h.begin(spec.name));
   t.true(busy.retryAfterMs! > 0);
-  const ended = await abortUpload(h.deps, h.admin, { uploadId: upload.id, reason: "dump command exited with 1" });
+  const { upload: ended } = await abortUpload(h.deps, h.admin, {
+    uploadId: upload.id,
+    reason: "dump command exited with 1",
+  });
   t.is(ended.abortReason, "dump command exited with 1");
   t.is(
-    (await abortUpload(h.deps, h.admin, { uploadId: upload.id, reason: "again" })).abortReason,
+    (await abortUpload(h.deps, h.admin, { uploadId: upload.id, reason: "again" })).upload.abortReason,
     "dump command exited with 1",
   );
   await h.begin(spec.name);

@@ -81,11 +81,11 @@ async function run(invocation: Invocation): Promise<ExitCode> {
   const encryption = await encryptionFor(values, context);
   const minSize = values.get(OPTIONS.minSize) ?? 1n;
   const meter = new RateMeter(context.now);
-  let state = { sourceBytes: 0n, acknowledgedBytes: 0n, spooledBytes: 0n, remaining: 0n };
+  let state = { sourceBytes: 0n, acknowledgedBytes: 0n, spooledBytes: 0n, remainingBytes: 0n };
   const progress = new Progress(output, context.now, () => {
-    const { sourceBytes, acknowledgedBytes, spooledBytes, remaining } = state;
+    const { sourceBytes, acknowledgedBytes, spooledBytes, remainingBytes } = state;
     const rate = meter.rate(acknowledgedBytes);
-    const quota = acknowledgedBytes === 0n ? "" : `, ${formatBytes(remaining)} of quota left`;
+    const quota = acknowledgedBytes === 0n ? "" : `, ${formatBytes(remainingBytes)} of quota left`;
     const waiting = spooledBytes === 0n ? "" : `, ${formatBytes(spooledBytes)} in the temporary file`;
     return `${collection}: ${formatBytes(sourceBytes)} read, ${formatBytes(acknowledgedBytes)} stored${waiting}${rate && `, ${rate}`}${quota}`;
   });
@@ -202,7 +202,7 @@ export function storedLine(
   const rotated = removedNumbers.length === 0 ? "" : `; rotated out: ${removedNumbers.join(", ")}`;
   const again = resumes === 0 ? "" : `; resumed ${resumes === 1 ? "once" : `${resumes} times`}`;
   return (
-    `Stored version ${version.number} of ${version.collection}: ${formatBytes(version.size)}${before} in ${formatDuration(ms)}, ` +
-    `${formatRate(version.size, ms)}${rotated}${again}`
+    `Stored version ${version.number} of ${version.collection}: ${formatBytes(version.sizeBytes)}${before} in ${formatDuration(ms)}, ` +
+    `${formatRate(version.sizeBytes, ms)}${rotated}${again}`
   );
 }

@@ -54,7 +54,7 @@ export const download: CommandSpec = {
     const decryption = (await decryptionFor(values, context)) ?? { kind: "none" as const };
     return await fetchVersion(invocation, {
       collection,
-      number: values.get(OPTIONS.version) ?? 0n,
+      number: values.get(OPTIONS.version) ?? "newest",
       decryption,
       target,
       verb: "Downloaded",

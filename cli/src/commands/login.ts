@@ -45,7 +45,7 @@ export const login: CommandSpec = {
 
 async function run({ values, output, context }: Invocation): Promise<ExitCode> {
   const username = values.get(OPTIONS.username) ?? (await askUsername(context));
-  return await withClient(context, values, { anonymous: true }, async ({ client, url }) => {
+  return await withClient(context, values, { anonymous: true }, async ({ client, sdk, url }) => {
     // Before the password is typed.
     if (isUnprotected(url)) output.note(`Warning: ${url} is not encrypted; the password can be read on its way.`);
     const password = await givenPassword(values, context, { question: `Password of ${username} at ${url}: ` });
@@ -58,7 +58,7 @@ async function run({ values, output, context }: Invocation): Promise<ExitCode> {
     } else {
       await writePrivateFile(path, `${token}\n`);
     }
-    if (output.isJson) output.json({ url, ...sessionReport(session), tokenFile: path });
+    if (output.isJson) output.json({ url, ...sessionReport(session, sdk), tokenFile: path });
     else {
       const where = path === undefined ? "" : `; the token is in ${path}`;
       output.note(

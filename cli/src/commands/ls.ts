@@ -63,8 +63,8 @@ export function collectionsTable(collections: readonly Collection[], sdk: Sdk): 
   const rows = collections.map((collection) => [
     collection.name,
     String(collection.limits?.maxVersions ?? "-"),
-    limitText(collection.limits?.maxVersionSize),
-    limitText(collection.limits?.maxCollectionSize),
+    limitText(collection.limits?.maxVersionSizeBytes),
+    limitText(collection.limits?.maxCollectionSizeBytes),
     collection.frozen
       ? "-"
       : collection.encryptionFormats.map((format) => enumWord(sdk.EncryptionFormat, format)).join(", "),
@@ -100,7 +100,7 @@ function uploadsText(collection: Collection): string {
 export function versionsTable(versions: readonly Version[], sdk: Sdk, now: number): string {
   const rows = versions.map((version) => [
     String(version.number),
-    formatBytes(version.size),
+    formatBytes(version.sizeBytes),
     formatAge(version.begunAt, now),
     version.verifiedAt === undefined ? "-" : formatAge(version.verifiedAt, now),
     enumWord(sdk.EncryptionFormat, version.encryptionFormat),
@@ -125,7 +125,7 @@ export function versionsTable(versions: readonly Version[], sdk: Sdk, now: numbe
 
 function flags(version: Version, sdk: Sdk, now: number): string {
   const found: string[] = [];
-  if (version.damage !== "") found.push("DAMAGED");
+  if (version.damage !== undefined) found.push("DAMAGED");
   if (enumWord(sdk.ContentEncoding, version.contentEncoding) === "zstd") found.push("zstd");
   if (version.armored) found.push("armored");
   if (version.held) found.push("held");

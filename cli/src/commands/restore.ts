@@ -58,7 +58,7 @@ export const restore: CommandSpec = {
     try {
       return await fetchVersion(invocation, {
         collection,
-        number: values.get(OPTIONS.version) ?? 0n,
+        number: values.get(OPTIONS.version) ?? "newest",
         decryption: given ?? keyringDecryption(values),
         target,
         verb: "Restored",

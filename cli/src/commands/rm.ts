@@ -33,8 +33,12 @@ async function run({ args, values, output, context }: Invocation): Promise<ExitC
     throw new UsageError("There is no terminal to ask on.", { hint: "give --yes to remove without asking" });
   return await withClient(context, values, {}, async ({ client }) => {
     if (ask) {
-      const { version } = await client.versions.getVersion({ collection, number }, CALL);
-      const facts = version === undefined ? "" : ` (${formatBytes(version.size)}, of ${formatTime(version.begunAt)})`;
+      const { version } = await client.versions.getVersion(
+        { collection, which: { case: "number", value: number } },
+        CALL,
+      );
+      const facts =
+        version === undefined ? "" : ` (${formatBytes(version.sizeBytes)}, of ${formatTime(version.begunAt)})`;
       if (!(await confirm(context, `Remove version ${number} of ${collection}${facts}?`))) {
         output.note("Nothing was removed.");
         return EXIT.ok;
@@ -59,12 +63,13 @@ async function run({ args, values, output, context }: Invocation): Promise<ExitC
 
 /** `latest` is refused: by the time the call arrives it may be another version. */
 function versionNumber(given: string): bigint {
-  let number = 0n;
+  let number: bigint | "newest" = "newest";
   try {
     number = parseVersion(given);
   } catch {
     // told below
   }
-  if (number === 0n) throw new UsageError(`rm expects the number of a version, such as 7 or v7; came "${given}".`);
+  if (number === "newest")
+    throw new UsageError(`rm expects the number of a version, such as 7 or v7; came "${given}".`);
   return number;
 }

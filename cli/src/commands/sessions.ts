@@ -32,7 +32,7 @@ export const sessions: CommandSpec = {
 async function run({ values, output, context }: Invocation): Promise<ExitCode> {
   const revoke = values.get(OPTIONS.revoke);
   const user = values.get(OPTIONS.user) ?? "";
-  return await withClient(context, values, {}, async ({ client }) => {
+  return await withClient(context, values, {}, async ({ client, sdk }) => {
     if (revoke !== undefined) {
       const sessionId = await fullId(client, user, revoke);
       await client.sessions.revokeSession({ sessionId }, CALL);
@@ -42,7 +42,7 @@ async function run({ values, output, context }: Invocation): Promise<ExitCode> {
     }
     const found = await listSessions(client, user);
     if (output.isJson) {
-      output.json({ sessions: found.map(sessionReport) });
+      output.json({ sessions: found.map((session) => sessionReport(session, sdk)) });
       return EXIT.ok;
     }
     const own = (await client.sessions.whoAmI({}, CALL)).session?.sessionId;
@@ -52,7 +52,7 @@ async function run({ values, output, context }: Invocation): Promise<ExitCode> {
       formatAge(session.createdAt, context.now()),
       formatTime(session.expiresAt),
       session.address,
-      [session.description, scopeText(session)].filter((text) => text !== "").join("; "),
+      [session.description, scopeText(session, sdk)].filter((text) => text !== "").join("; "),
     ]);
     const columns = [
       { title: "SESSION" },

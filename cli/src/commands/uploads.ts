@@ -54,7 +54,7 @@ async function run({ args, values, output, context }: Invocation): Promise<ExitC
       principal(upload.user, upload.accessKey),
       upload.clientMetadata.host ?? "",
       formatAge(upload.begunAt, context.now()),
-      formatBytes(upload.received),
+      formatBytes(upload.storedBytes),
       upload.lapsed ? "lapsed" : enumWord(sdk.UploadState, upload.state),
       formatTime(upload.leaseExpiresAt),
     ]);
@@ -99,7 +99,8 @@ function uploadReport(upload: Upload, sdk: Connection["sdk"]): Record<string, un
     lapsed: upload.lapsed,
     user: upload.user,
     accessKey: upload.accessKey || undefined,
-    receivedBytes: upload.received,
+    storedBytes: upload.storedBytes,
+    reservedBytes: upload.reservedBytes,
     begunAt: toIso(upload.begunAt),
     leaseExpiresAt: toIso(upload.leaseExpiresAt),
     expiresAt: toIso(upload.expiresAt),

@@ -1,11 +1,12 @@
 import type { Session } from "@strongroom/client-sdk";
 import { EXIT, type ExitCode } from "@strongroom/command-line/exit-codes";
 import type { CommandSpec, Invocation } from "../command.ts";
+import type { Sdk } from "../context.ts";
 import { CONNECTION_OPTIONS, OUTPUT_OPTIONS, SECRETS } from "../options.ts";
 import { CALL, withClient } from "../session/session.ts";
 import { formatTime } from "../terminal/format.ts";
 import { pairs } from "../terminal/output.ts";
-import { principal, sessionReport } from "../terminal/reports.ts";
+import { principal, roleNames, scopeReport, sessionReport } from "../terminal/reports.ts";
 
 /** `strongroom whoami`. */
 export const whoami: CommandSpec = {
@@ -21,10 +22,16 @@ export const whoami: CommandSpec = {
 };
 
 async function run({ values, output, context }: Invocation): Promise<ExitCode> {
-  return await withClient(context, values, {}, async ({ client, url }) => {
+  return await withClient(context, values, {}, async ({ client, sdk, url }) => {
     const { session, email, roles } = await client.sessions.whoAmI({}, CALL);
+    const names = roleNames(roles, sdk);
     if (output.isJson) {
-      output.json({ url, ...(session === undefined ? {} : sessionReport(session)), email: email || undefined, roles });
+      output.json({
+        url,
+        ...(session === undefined ? {} : sessionReport(session, sdk)),
+        email: email || undefined,
+        roles: names,
+      });
       return EXIT.ok;
     }
     output.line(
@@ -32,8 +39,8 @@ async function run({ values, output, context }: Invocation): Promise<ExitCode> {
         ["User", session && principal(session.user, session.accessKey)],
         ["E-mail", email],
         ["Server", url],
-        ["Roles", roles.join(", ") || "none system-wide"],
-        ["Narrowed to", session && scopeText(session)],
+        ["Roles", names.join(", ") || "none system-wide"],
+        ["Narrowed to", session && scopeText(session, sdk)],
         ["Session", session?.sessionId.slice(0, 12)],
         ["Ends", formatTime(session?.expiresAt)],
       ]),
@@ -43,6 +50,8 @@ async function run({ values, output, context }: Invocation): Promise<ExitCode> {
 }
 
 /** `collection pg-main (backupUploader)`, several after each other. */
-export function scopeText(session: Session): string {
-  return session.scope.map(({ type, name, roles }) => `${type} ${name} (${roles.join(", ")})`).join("; ");
+export function scopeText(session: Session, sdk: Sdk): string {
+  return scopeReport(session, sdk)
+    .map(({ type, name, roles }) => `${type} ${name} (${roles.join(", ")})`)
+    .join("; ");
 }

@@ -1,4 +1,4 @@
-import type { Collection, Session, Version } from "@strongroom/client-sdk";
+import type { Collection, Role, Session, Version } from "@strongroom/client-sdk";
 import type { Sdk } from "../context.ts";
 import { toIso } from "./format.ts";
 
@@ -15,7 +15,7 @@ export function versionReport(version: Version, sdk: Sdk) {
     version: version.number,
     versionId: version.versionId,
     filename: version.filename,
-    size: version.size,
+    size: version.sizeBytes,
     compositeSha256: Buffer.from(version.compositeSha256).toString("hex"),
     encryption: enumWord(sdk.EncryptionFormat, version.encryptionFormat),
     contentEncoding: enumWord(sdk.ContentEncoding, version.contentEncoding),
@@ -29,8 +29,9 @@ export function versionReport(version: Version, sdk: Sdk) {
     protectedUntil: toIso(version.protectedUntil),
     aboveSoftLimit: version.aboveSoftLimit,
     verifiedAt: toIso(version.verifiedAt),
-    damage: version.damage || undefined,
-    damagedSegment: version.damagedSegment,
+    damage: version.damage?.message,
+    damageReason: version.damage && enumWord(sdk.DamageReason, version.damage.reason),
+    damagedSegment: version.damage?.segment,
     labels: version.labels,
     clientMetadata: version.clientMetadata,
   };
@@ -46,26 +47,40 @@ export function collectionReport(collection: Collection, sdk: Sdk) {
     organization: collection.organization || undefined,
     limits: limits && {
       maxVersions: limits.maxVersions,
-      maxVersionSize: limits.maxVersionSize,
-      maxCollectionSize: limits.maxCollectionSize,
-      extraSpace: limits.extraSpace,
+      maxVersionSize: limits.maxVersionSizeBytes,
+      maxCollectionSize: limits.maxCollectionSizeBytes,
+      extraSpace: limits.extraSpaceBytes,
       maxParallelUploads: limits.maxParallelUploads,
     },
     encryption: collection.encryptionFormats.map((format) => enumWord(sdk.EncryptionFormat, format)),
-    rotation: collection.rotationStrategy || undefined,
+    rotation: collection.frozen ? undefined : enumWord(sdk.RotationStrategy, collection.rotationStrategy),
     acceptsUploadsNow: collection.acceptsUploadsNow,
     nextWindowAt: toIso(collection.nextWindowAt),
     frozen: collection.frozen,
   };
 }
 
+/** The names of roles as configuration files write them: `backupUploader`. */
+export function roleNames(roles: readonly Role[], sdk: Sdk): string[] {
+  return roles.map((role) => enumWord(sdk.Role, role).replace(/-(.)/g, (_, letter: string) => letter.toUpperCase()));
+}
+
+/** What a session is narrowed to. */
+export function scopeReport(session: Session, sdk: Sdk) {
+  return session.scope.map(({ type, name, roles }) => ({
+    type: enumWord(sdk.ObjectType, type),
+    name,
+    roles: roleNames(roles, sdk),
+  }));
+}
+
 /** A session as `--json` prints it; it has no token. */
-export function sessionReport(session: Session) {
+export function sessionReport(session: Session, sdk: Sdk) {
   return {
     sessionId: session.sessionId,
     user: session.user,
     accessKey: session.accessKey || undefined,
-    scope: session.scope.map(({ type, name, roles }) => ({ type, name, roles })),
+    scope: scopeReport(session, sdk),
     description: session.description || undefined,
     address: session.address,
     createdAt: toIso(session.createdAt),

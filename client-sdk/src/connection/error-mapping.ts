@@ -88,12 +88,12 @@ type ErrorClass = new (message: string, details: StrongroomErrorDetails) => Stro
 
 /** Reasons whose class does not follow from the Connect code. */
 const BY_REASON: Readonly<Record<string, ErrorClass>> = {
-  ERROR_REASON_QUOTA_EXCEEDED: QuotaExceededError,
-  ERROR_REASON_CIPHERTEXT_REFUSED: PolicyRefusedError,
-  ERROR_REASON_COLLECTION_BUSY: PolicyRefusedError,
-  ERROR_REASON_LOGIN_BUSY: UnavailableError,
-  ERROR_REASON_RATE_LIMITED: UnavailableError,
-  ERROR_REASON_VERSION_DAMAGED: IntegrityError,
+  QUOTA_EXCEEDED: QuotaExceededError,
+  CIPHERTEXT_REFUSED: PolicyRefusedError,
+  COLLECTION_BUSY: PolicyRefusedError,
+  LOGIN_BUSY: UnavailableError,
+  RATE_LIMITED: UnavailableError,
+  VERSION_DAMAGED: IntegrityError,
 };
 
 const BY_CODE: Readonly<Record<Code, ErrorClass>> = {

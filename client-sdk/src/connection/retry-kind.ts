@@ -10,20 +10,20 @@ import { connectFailure, serverReason } from "./error-mapping.ts";
 export type RetryKind = "no" | "few" | "session" | "connect" | "patient";
 
 const RETRY_BY_REASON: Readonly<Record<string, RetryKind>> = {
-  ERROR_REASON_STORE_UNAVAILABLE: "patient",
-  ERROR_REASON_DATABASE_UNAVAILABLE: "patient",
-  ERROR_REASON_SHUTTING_DOWN: "patient",
-  ERROR_REASON_LOGIN_BUSY: "patient",
-  ERROR_REASON_RATE_LIMITED: "patient",
-  ERROR_REASON_SEGMENT_IDLE: "patient",
+  STORE_UNAVAILABLE: "patient",
+  DATABASE_UNAVAILABLE: "patient",
+  SHUTTING_DOWN: "patient",
+  LOGIN_BUSY: "patient",
+  RATE_LIMITED: "patient",
+  SEGMENT_IDLE: "patient",
   // Bytes changed or lost under way; another try is cheap, but a fault of this machine would never end.
-  ERROR_REASON_SEGMENT_DIGEST_MISMATCH: "few",
-  ERROR_REASON_SEGMENT_SIZE_MISMATCH: "few",
-  ERROR_REASON_SEGMENT_FRAMES_INVALID: "few",
-  ERROR_REASON_SEGMENT_SUPERSEDED: "few",
-  ERROR_REASON_INTERNAL: "few",
-  ERROR_REASON_SESSION_INVALID: "session",
-  ERROR_REASON_AUTHENTICATION_REQUIRED: "session",
+  SEGMENT_DIGEST_MISMATCH: "few",
+  SEGMENT_SIZE_MISMATCH: "few",
+  SEGMENT_FRAMES_INVALID: "few",
+  SEGMENT_SUPERSEDED: "few",
+  INTERNAL: "few",
+  SESSION_INVALID: "session",
+  AUTHENTICATION_REQUIRED: "session",
 };
 
 /** Codes with which a proxy refuses for good, when no Strongroom server said anything. */
@@ -57,7 +57,7 @@ export function retryKind(error: unknown): RetryKind {
 }
 
 /** Reasons that are about the caller, not about the server that gave them: another server would say the same. */
-const SAME_ELSEWHERE: ReadonlySet<string> = new Set(["ERROR_REASON_LOGIN_BUSY", "ERROR_REASON_SEGMENT_IDLE"]);
+const SAME_ELSEWHERE: ReadonlySet<string> = new Set(["LOGIN_BUSY", "SEGMENT_IDLE"]);
 
 /** Whether a failure speaks against the server, or the way to it, so that another address may do better. */
 export function leavesServer(error: unknown): boolean {

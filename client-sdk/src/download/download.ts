@@ -37,8 +37,8 @@ export interface DownloadProgress {
 export interface DownloadOptions {
   /** Name of the collection. */
   collection: string;
-  /** Number of the version; 0 or absent for the newest. */
-  number?: bigint;
+  /** Number of the version; default `newest`. */
+  number?: bigint | "newest";
   /**
    * How to decrypt it; default `none`, which gives the ciphertext as it is stored. Otherwise compression is undone, too, as recorded. A passphrase alone, given
    * for OpenPGP, also opens an age file that was made with one.
@@ -100,7 +100,11 @@ async function run(
   decryptionStage(options.decryption ?? { kind: "none" });
   signal.throwIfAborted();
   const client = createClient(VersionService, connection.transport);
-  const version = await resolveVersion({ client, retrier, timings, signal }, options.collection, options.number ?? 0n);
+  const version = await resolveVersion(
+    { client, retrier, timings, signal },
+    options.collection,
+    options.number ?? "newest",
+  );
   const decryption = fitting(options.decryption ?? { kind: "none" }, version);
   const decrypt = decryptionStage(decryption);
   const unpack = decryption.kind !== "none" && isCompressed(version);
@@ -114,7 +118,7 @@ async function run(
     reportedAt = performance.now();
     onProgress?.({
       receivedBytes: verifier.offset,
-      totalBytes: version.size,
+      totalBytes: version.sizeBytes,
       outputBytes: BigInt(outputBytes),
       resumes,
     });

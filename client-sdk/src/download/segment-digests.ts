@@ -33,7 +33,7 @@ export async function loadDigests(
   let count = 0;
   let pageToken = "";
   do {
-    const request = { collection, number, pageToken };
+    const request = { collection, which: { case: "number" as const, value: number }, pageToken };
     const page = await retrier.run("ListSegmentDigests", signal, () =>
       client.listSegmentDigests(request, { signal, timeoutMs: timings.unaryTimeoutMs }),
     );
@@ -80,9 +80,9 @@ export class SegmentVerifier {
   constructor(version: Version, digests: Uint8Array) {
     this.#version = version;
     this.#digests = digests;
-    this.#segmentSize = Number(version.segmentSize);
-    const { size, segmentSize, segmentCount } = version;
-    if (size === 0n || segmentSize === 0n || (size + segmentSize - 1n) / segmentSize !== BigInt(segmentCount)) {
+    this.#segmentSize = Number(version.segmentSizeBytes);
+    const { sizeBytes: size, segmentSizeBytes: segmentSize, segmentCount } = version;
+    if (size <= 0n || segmentSize <= 0n || (size + segmentSize - 1n) / segmentSize !== BigInt(segmentCount)) {
       throw new IntegrityError(
         `${nameOf(version)} is described as ${size} bytes in ${segmentCount} segments of ${segmentSize}, which cannot be.`,
       );
@@ -97,7 +97,7 @@ export class SegmentVerifier {
 
   /** Whether every byte came and every segment was right. */
   get complete(): boolean {
-    return this.offset === this.#version.size;
+    return this.offset === this.#version.sizeBytes;
   }
 
   /** Bytes from here to the end of the segment; 0 at a boundary. */
@@ -113,7 +113,9 @@ export class SegmentVerifier {
     let rest = chunk;
     while (rest.length > 0) {
       if (this.complete) {
-        throw new IntegrityError(`${nameOf(this.#version)} has ${this.#version.size} bytes, but the server sent more.`);
+        throw new IntegrityError(
+          `${nameOf(this.#version)} has ${this.#version.sizeBytes} bytes, but the server sent more.`,
+        );
       }
       const part = rest.subarray(0, this.#missing);
       this.#hash.update(part);
@@ -140,7 +142,7 @@ export class SegmentVerifier {
   }
 
   #sizeOf(index: number): number {
-    return Math.min(this.#segmentSize, Number(this.#version.size) - index * this.#segmentSize);
+    return Math.min(this.#segmentSize, Number(this.#version.sizeBytes) - index * this.#segmentSize);
   }
 }
 

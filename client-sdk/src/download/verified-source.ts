@@ -1,7 +1,7 @@
 /** The ciphertext of a version: read by number, resumed where it broke off, verified as it comes. */
 import { type Client, Code, ConnectError } from "@connectrpc/connect";
 import type { Version } from "@strongroom/gen/strongroom/v1/resources_pb";
-import type { VersionService } from "@strongroom/gen/strongroom/v1/version_service_pb";
+import type { ReadHeader, VersionService } from "@strongroom/gen/strongroom/v1/version_service_pb";
 import { LinkedController, Watchdog } from "../abort.ts";
 import { toStrongroomError } from "../connection/error-mapping.ts";
 import type { Retrier } from "../connection/retry.ts";
@@ -112,7 +112,7 @@ export class VerifiedSource implements AsyncIterable<Uint8Array> {
         cuts += 1;
         if (cuts >= CUT_LIMIT) {
           throw new IntegrityError(
-            `${nameOf(this.#version)} has ${this.#version.size} bytes, but the server ended the download ${cuts} times at byte ${before}. Tell the operator of the server.`,
+            `${nameOf(this.#version)} has ${this.#version.sizeBytes} bytes, but the server ended the download ${cuts} times at byte ${before}. Tell the operator of the server.`,
           );
         }
         onResume();
@@ -140,7 +140,11 @@ class Attempt {
     this.#controller = new LinkedController(context.signal);
     this.#watchdog = new Watchdog(this.#controller);
     const { collection, number } = version;
-    const frames = context.client.readVersion({ collection, number, offset }, { signal: this.#controller.signal });
+    const which = { case: "number" as const, value: number };
+    const frames = context.client.readVersion(
+      { collection, which, offsetBytes: offset },
+      { signal: this.#controller.signal },
+    );
     this.#frames = frames[Symbol.asyncIterator]();
   }
 
@@ -153,7 +157,7 @@ class Attempt {
         const result = await this.#frames.next();
         if (result.done === true) return undefined;
         const { frame } = result.value;
-        if (frame.case === "header") this.#check(frame.value as { version?: Version; offset: bigint });
+        if (frame.case === "header") this.#check(frame.value as ReadHeader);
         else if (frame.case === "chunk" && this.#begun) {
           if ((frame.value as Uint8Array).length > 0) return frame.value as Uint8Array;
         } else
@@ -171,12 +175,16 @@ class Attempt {
     this.#controller.unlink();
   }
 
-  #check(header: { version?: Version; offset: bigint }): void {
+  #check(header: ReadHeader): void {
     this.#begun = true;
-    const { versionId, size } = this.#version;
-    if (header.version?.versionId !== versionId || header.version.size !== size || header.offset !== this.#offset) {
+    const { versionId, sizeBytes } = this.#version;
+    if (
+      header.version?.versionId !== versionId ||
+      header.version.sizeBytes !== sizeBytes ||
+      header.offsetBytes !== this.#offset
+    ) {
       throw new IntegrityError(
-        `${nameOf(this.#version)}: expected its bytes from ${this.#offset} on, but the server sends version ${header.version?.number} from byte ${header.offset} on.`,
+        `${nameOf(this.#version)}: expected its bytes from ${this.#offset} on, but the server sends version ${header.version?.number} from byte ${header.offsetBytes} on.`,
       );
     }
   }
@@ -186,11 +194,13 @@ class Attempt {
 export async function resolveVersion(
   context: Pick<ReadContext, "client" | "retrier" | "timings" | "signal">,
   collection: string,
-  number: bigint,
+  number: bigint | "newest",
 ): Promise<Version> {
   const { client, retrier, timings, signal } = context;
+  const which =
+    number === "newest" ? { case: "newest" as const, value: true } : { case: "number" as const, value: number };
   const { version } = await retrier.run("GetVersion", signal, () =>
-    client.getVersion({ collection, number }, { signal, timeoutMs: timings.unaryTimeoutMs }),
+    client.getVersion({ collection, which }, { signal, timeoutMs: timings.unaryTimeoutMs }),
   );
   if (version === undefined || version.number === 0n) {
     throw toStrongroomError(new ConnectError("expected a version, but the answer has none", Code.Unknown));

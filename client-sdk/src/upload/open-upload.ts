@@ -59,7 +59,12 @@ export class OpenUpload {
       client.createUpload(message, { signal, timeoutMs: timings.unaryTimeoutMs }),
     );
     const upload = response.upload;
-    if (upload === undefined || upload.uploadId === "" || upload.segmentSize <= 0n || upload.maxChunkSize <= 0n) {
+    if (
+      upload === undefined ||
+      upload.uploadId === "" ||
+      upload.segmentSizeBytes <= 0n ||
+      upload.maxChunkSizeBytes <= 0n
+    ) {
       throw new UnavailableError(
         `Expected an upload with id, segment size and chunk size from ${connection.url}, but the answer lacks them; check the server's version.`,
       );
@@ -113,7 +118,7 @@ export class OpenUpload {
     const target = {
       client: this.#client,
       uploadId: this.upload.uploadId,
-      maxChunkSize: Number(this.upload.maxChunkSize),
+      maxChunkSize: Number(this.upload.maxChunkSizeBytes),
       timings,
       onSent,
     };
@@ -123,7 +128,7 @@ export class OpenUpload {
         const known = await this.#remainingIfStored(segment);
         if (known !== undefined) return known;
       }
-      return (await writeSegment(target, segment, this.#signal)).remaining;
+      return (await writeSegment(target, segment, this.#signal)).remainingBytes;
     });
     retrier.progress();
     this.#lease?.extended();
@@ -138,7 +143,7 @@ export class OpenUpload {
       { signal: this.#signal, timeoutMs: this.#context.timings.unaryTimeoutMs },
     );
     const isStored = segments.some((stored) => stored.index === index && Buffer.from(stored.sha256).equals(sha256));
-    return isStored ? (upload?.remaining ?? 0n) : undefined;
+    return isStored ? (upload?.remainingBytes ?? 0n) : undefined;
   }
 
   /** Publishes the upload. A repeated commit returns the same version, so an unknown outcome is cleared up by asking again. */
@@ -150,7 +155,7 @@ export class OpenUpload {
     this.commitSent = true;
     return retrier.run("CommitUpload", this.#signal, () =>
       this.#client.commitUpload(
-        { uploadId, size, compositeSha256 },
+        { uploadId, sizeBytes: size, compositeSha256 },
         { signal: this.#signal, timeoutMs: timings.commitTimeoutMs },
       ),
     );

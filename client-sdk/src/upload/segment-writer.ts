@@ -48,7 +48,7 @@ export async function writeSegment(
     const header = create(SegmentHeaderSchema, {
       uploadId: target.uploadId,
       index,
-      size: BigInt(size),
+      sizeBytes: BigInt(size),
       sha256,
       framingIn,
     });

@@ -223,8 +223,8 @@ function checked(step: () => void): void {
     if (!(error instanceof FramingError)) throw error;
     throw new PolicyRefusedError(error.message, {
       code: "invalid_argument",
-      reason: "ERROR_REASON_CIPHERTEXT_REFUSED",
-      metadata: { violation: error.violation, offset: String(error.offset) },
+      reason: "CIPHERTEXT_REFUSED",
+      metadata: { violation: error.violation, offset_bytes: String(error.offset) },
       cause: error,
     });
   }

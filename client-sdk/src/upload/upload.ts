@@ -38,7 +38,7 @@ export interface UploadProgress {
   /** Bytes of ciphertext in the temporary file at this moment. */
   spooledBytes: bigint;
   /** Bytes that the quota would let in on top of what is reserved, as the server last said. */
-  remaining: bigint;
+  remainingBytes: bigint;
   /** The upload's id; empty until it is created. */
   uploadId: string;
   /** How often sending a segment had to be begun again. */
@@ -204,7 +204,7 @@ class UploadRun {
     if (spoolLimit > 0) await (await Spool.open(spoolDirectory, 1, 1)).close();
     const upload = await this.#create(compress);
     const ciphertext = encrypt(compress ? compressed(plain) : plain, signal);
-    const segmentSize = Number(upload.upload.segmentSize);
+    const segmentSize = Number(upload.upload.segmentSizeBytes);
     const buffers = new SegmentBuffers(bufferCount(memoryLimit, segmentSize, parallel), segmentSize, signal);
     if (spoolLimit > 0) {
       this.#spool = await Spool.open(spoolDirectory, segmentSize, Math.max(1, Math.floor(spoolLimit / segmentSize)));
@@ -287,7 +287,7 @@ class UploadRun {
       {
         collection,
         requestId,
-        expectedSize: 0n,
+        expectedSizeBytes: 0n,
         filename,
         contentEncoding: compress ? ContentEncoding.ZSTD : ContentEncoding.NONE,
         labels,
@@ -296,7 +296,7 @@ class UploadRun {
       this.#ending.signal,
     );
     this.#upload = upload;
-    this.#remaining = upload.upload.remaining;
+    this.#remaining = upload.upload.remainingBytes;
     upload.keepLease((error) => this.#ending.abort(error));
     this.#report();
     return upload;
@@ -332,7 +332,7 @@ class UploadRun {
       acknowledgedBytes: this.#acknowledged,
       sentBytes: this.#sent,
       spooledBytes: BigInt(this.#queue?.spooledBytes ?? 0),
-      remaining: this.#remaining,
+      remainingBytes: this.#remaining,
       uploadId: this.#upload?.upload.uploadId ?? "",
       resumes: this.#resumes,
     });

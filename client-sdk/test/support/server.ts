@@ -18,6 +18,7 @@ import {
 } from "@strongroom/gen/strongroom/v1/resources_pb";
 import { SessionService } from "@strongroom/gen/strongroom/v1/session_service_pb";
 import {
+  type CommitUploadRequest,
   type CreateUploadRequest,
   type SegmentHeader,
   UploadService,
@@ -36,7 +37,7 @@ export function refusal(
   const { message = `refused with ${reason}`, metadata = {}, retryAfterMs } = details;
   const error = new ConnectError(message, code);
   error.details.push(
-    { desc: ErrorInfoSchema, value: { reason: `ERROR_REASON_${reason}`, domain: "strongroom", metadata } },
+    { desc: ErrorInfoSchema, value: { reason, domain: "strongroom", metadata } },
     { desc: RequestInfoSchema, value: { requestId: "req-1" } },
   );
   if (retryAfterMs !== undefined) {
@@ -163,8 +164,8 @@ export class FakeServer {
       collection: "pg",
       number: BigInt(this.versions.length + 1),
       filename: "pg.gpg",
-      size: BigInt(bytes.length),
-      segmentSize: BigInt(segmentSize),
+      sizeBytes: BigInt(bytes.length),
+      segmentSizeBytes: BigInt(segmentSize),
       segmentCount: digests.length,
       compositeSha256: sha256(Buffer.concat(digests)),
       state: VersionState.LIVE,
@@ -212,9 +213,9 @@ export class FakeServer {
           uploadId: randomUUID(),
           collection: request.collection,
           state: UploadState.OPEN,
-          segmentSize: BigInt(this.#segmentSize),
-          maxChunkSize: BigInt(this.options.maxChunkSize ?? MIB),
-          remaining: 1n << 40n,
+          segmentSizeBytes: BigInt(this.#segmentSize),
+          maxChunkSizeBytes: BigInt(this.options.maxChunkSize ?? MIB),
+          remainingBytes: 1n << 40n,
           begunAt: timestampFromMs(Date.now()),
           ...this.#lease(),
         });
@@ -244,7 +245,7 @@ export class FakeServer {
           upload,
           segments: stored
             .slice(0, pageSize || 1000)
-            .map(([index, { bytes, sha256 }]) => ({ index, size: BigInt(bytes.length), sha256 })),
+            .map(([index, { bytes, sha256 }]) => ({ index, sizeBytes: BigInt(bytes.length), sha256 })),
         };
       },
       commitUpload: async (request, context) => {
@@ -260,13 +261,13 @@ export class FakeServer {
       },
     });
     router.service(VersionService, {
-      getVersion: async ({ number }, context) => {
+      getVersion: async ({ which }, context) => {
         await this.#call("GetVersion", context);
-        return { version: this.#version(number).version };
+        return { version: this.#version(which).version };
       },
-      listSegmentDigests: async ({ number, pageToken }, context) => {
+      listSegmentDigests: async ({ which, pageToken }, context) => {
         await this.#call("ListSegmentDigests", context);
-        const { digests } = this.#version(number);
+        const { digests } = this.#version(which);
         const first = Number(pageToken || "0");
         const next = first + 2;
         return {
@@ -321,7 +322,7 @@ export class FakeServer {
     }
     if (header === undefined) throw refusal(Code.InvalidArgument, "SEGMENT_FRAMES_INVALID");
     const bytes = Buffer.concat(chunks);
-    if (BigInt(bytes.length) !== header.size) throw refusal(Code.InvalidArgument, "SEGMENT_SIZE_MISMATCH");
+    if (BigInt(bytes.length) !== header.sizeBytes) throw refusal(Code.InvalidArgument, "SEGMENT_SIZE_MISMATCH");
     if (!Buffer.from(sha256(bytes)).equals(header.sha256)) {
       throw refusal(Code.InvalidArgument, "SEGMENT_DIGEST_MISMATCH");
     }
@@ -340,11 +341,15 @@ export class FakeServer {
   }
 
   #acknowledge(header: SegmentHeader) {
-    const { index, size, sha256 } = header;
-    return { segment: { index, size, sha256 }, remaining: 1000n, leaseExpiresAt: this.#lease().leaseExpiresAt };
+    const { index, sizeBytes, sha256 } = header;
+    return {
+      segment: { index, sizeBytes, sha256 },
+      remainingBytes: 1000n,
+      leaseExpiresAt: this.#lease().leaseExpiresAt,
+    };
   }
 
-  async #commit({ uploadId, size, compositeSha256 }: { uploadId: string; size: bigint; compositeSha256: Uint8Array }) {
+  async #commit({ uploadId, sizeBytes, compositeSha256 }: CommitUploadRequest) {
     const { upload, request, segments } = this.#open(uploadId);
     const known = this.versions.find(({ version }) => version.versionId === uploadId);
     if (known === undefined) {
@@ -359,7 +364,7 @@ export class FakeServer {
       }
       const bytes = Buffer.concat(ordered.map((segment) => segment.bytes));
       const composite = sha256(Buffer.concat(ordered.map((segment) => segment.sha256)));
-      if (BigInt(bytes.length) !== size || !Buffer.from(composite).equals(compositeSha256)) {
+      if (BigInt(bytes.length) !== sizeBytes || !Buffer.from(composite).equals(compositeSha256)) {
         throw refusal(Code.InvalidArgument, "COMMIT_MISMATCH");
       }
       upload.state = UploadState.COMMITTED;
@@ -371,18 +376,26 @@ export class FakeServer {
     return { version, removedNumbers: [1n] };
   }
 
-  #version(number: bigint) {
-    const found = number === 0n ? this.versions.at(-1) : this.versions.find(({ version }) => version.number === number);
+  #version(which: ReadVersionRequest["which"]) {
+    const found =
+      which.case === "newest"
+        ? this.versions.at(-1)
+        : this.versions.find(({ version }) => version.number === which.value);
     if (found === undefined) throw refusal(Code.NotFound, "VERSION_NOT_FOUND");
     return found;
   }
 
-  async *#read({ number, offset }: ReadVersionRequest, context: HandlerContext) {
+  async *#read({ which, offsetBytes: offset }: ReadVersionRequest, context: HandlerContext) {
     await this.#call("ReadVersion", context);
     const attempt = ++this.#reads;
-    const { version, bytes } = this.#version(number);
-    if (offset > version.size) throw refusal(Code.OutOfRange, "RANGE_INVALID");
-    yield { frame: { case: "header" as const, value: { version, offset, length: version.size - offset } } };
+    const { version, bytes } = this.#version(which);
+    if (offset > version.sizeBytes) throw refusal(Code.OutOfRange, "RANGE_INVALID");
+    yield {
+      frame: {
+        case: "header" as const,
+        value: { version, offsetBytes: offset, lengthBytes: version.sizeBytes - offset },
+      },
+    };
     for (let at = Number(offset); at < bytes.length; at += 100_000) {
       const chunk = bytes.subarray(at, at + 100_000);
       const other = await this.options.onRead?.({ offset: at, attempt, chunk });

@@ -5,6 +5,12 @@ import type { CollectionSpec } from "./objects.ts";
 /** How the client transformed a dump before encryption. */
 export type ContentEncoding = "none" | "zstd";
 
+/** Kinds of damage, as the contract explains them; empty for none, and for damage that was found before reasons were kept. */
+export const DAMAGE_REASONS = ["", "object-missing", "size-differs", "bytes-differ", "record-inconsistent"] as const;
+
+/** One of {@link DAMAGE_REASONS}. */
+export type DamageReason = (typeof DAMAGE_REASONS)[number];
+
 /** A field that the manifest says: a change of it raises the version's revision, and reaches the manifest. */
 interface Stated<T> {
   /** Its name in the manifest. */
@@ -78,6 +84,8 @@ export const VERSION_FIELDS = {
   purgeAfter: stated("purge_after", orNull(time())),
   /** What was wrong at the last verification; empty for nothing. */
   damage: statedSince(3, "damage", text(), ""),
+  /** Why it is damaged. */
+  damageReason: statedSince(3, "damage_reason", oneOf(...DAMAGE_REASONS) satisfies JsonCodec<DamageReason>, ""),
   /** The first segment that differed; null when there is none, or when the object is missing or has another size. */
   damagedSegment: statedSince(3, "damaged_segment", orNull(whole(0)), null),
   /** Name of the storage the object is in. */
@@ -119,6 +127,7 @@ export const PUBLISHED = {
   purgeAfter: null,
   verifiedAt: null,
   damage: "",
+  damageReason: "",
   damagedSegment: null,
 } as const satisfies Partial<Version>;
 

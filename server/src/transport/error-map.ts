@@ -46,13 +46,13 @@ export function toConnectError(error: unknown, requestId: string): ConnectError 
   if (!(error instanceof DomainError)) {
     const code = codeOf(error);
     if (code !== undefined) return new ConnectError((error as Error).message, connectCode(code), headers);
-    const info = detail(ErrorInfoSchema, { reason: "ERROR_REASON_INTERNAL", domain: ERROR_DOMAIN });
+    const info = detail(ErrorInfoSchema, { reason: "INTERNAL", domain: ERROR_DOMAIN });
     const message = `a fault of the server; its log has it under request id ${requestId}`;
     return new ConnectError(message, Code.Internal, headers, [info, requestInfo]);
   }
   const details: Detail[] = [
     detail(ErrorInfoSchema, {
-      reason: `ERROR_REASON_${error.reason}`,
+      reason: error.reason,
       domain: ERROR_DOMAIN,
       metadata: { ...error.metadata },
     }),

@@ -1,12 +1,14 @@
 import { create } from "@bufbuild/protobuf";
-import { type Timestamp, timestampFromDate } from "@bufbuild/protobuf/wkt";
+import { durationFromMs, type Timestamp, timestampFromDate } from "@bufbuild/protobuf/wkt";
 import type { CiphertextFormat } from "@strongroom/framing";
 import * as pb from "@strongroom/gen/strongroom/v1/resources_pb";
-import { type Session, SessionSchema } from "@strongroom/gen/strongroom/v1/session_service_pb";
+import { ObjectType, type Session, SessionSchema } from "@strongroom/gen/strongroom/v1/session_service_pb";
 import type { CollectionDetails, CollectionView } from "../app/collections/collections.ts";
-import type { SegmentRow, SessionRow, UploadRow, VersionRow } from "../app/ports/database.ts";
+import type { SegmentRow, SessionRow, VersionRow } from "../app/ports/database.ts";
+import type { UploadView } from "../app/uploads/upload-deps.ts";
+import type { CollectionSpec, Role } from "../domain/objects.ts";
 import { extraSpace } from "../domain/quota.ts";
-import type { ContentEncoding } from "../domain/version.ts";
+import type { ContentEncoding, DamageReason } from "../domain/version.ts";
 
 /*
  * Rows and views of the use cases as messages of the contract.
@@ -22,13 +24,44 @@ const FORMATS: Readonly<Record<CiphertextFormat, pb.EncryptionFormat>> = {
   age: pb.EncryptionFormat.AGE,
 };
 
-const UPLOAD_STATES: Readonly<Record<UploadRow["state"], pb.UploadState>> = {
+const UPLOAD_STATES: Readonly<Record<UploadView["upload"]["state"], pb.UploadState>> = {
   open: pb.UploadState.OPEN,
   committing: pb.UploadState.COMMITTING,
   committed: pb.UploadState.COMMITTED,
   aborted: pb.UploadState.ABORTED,
   expired: pb.UploadState.EXPIRED,
 };
+
+const ROLES: Readonly<Record<Role, pb.Role>> = {
+  systemAdmin: pb.Role.SYSTEM_ADMIN,
+  userManager: pb.Role.USER_MANAGER,
+  collectionManager: pb.Role.COLLECTION_MANAGER,
+  backupUploader: pb.Role.BACKUP_UPLOADER,
+  backupDownloader: pb.Role.BACKUP_DOWNLOADER,
+  uploadsAnytime: pb.Role.UPLOADS_ANYTIME,
+};
+
+const STRATEGIES: Readonly<Record<CollectionSpec["strategy"], pb.RotationStrategy>> = {
+  fifo: pb.RotationStrategy.FIFO,
+};
+
+const DAMAGE_REASONS: Readonly<Record<DamageReason, pb.DamageReason>> = {
+  "": pb.DamageReason.UNSPECIFIED,
+  "object-missing": pb.DamageReason.OBJECT_MISSING,
+  "size-differs": pb.DamageReason.SIZE_DIFFERS,
+  "bytes-differ": pb.DamageReason.BYTES_DIFFER,
+  "record-inconsistent": pb.DamageReason.RECORD_INCONSISTENT,
+};
+
+/** Roles as messages. */
+export function roleMessages(roles: readonly Role[]): pb.Role[] {
+  return roles.map((role) => ROLES[role]);
+}
+
+/** A role of a request; undefined for a number that is none. */
+export function roleOf(value: pb.Role): Role | undefined {
+  return (Object.keys(ROLES) as Role[]).find((role) => ROLES[role] === value);
+}
 
 const encodingMessage = (encoding: ContentEncoding) =>
   encoding === "zstd" ? pb.ContentEncoding.ZSTD : pb.ContentEncoding.NONE;
@@ -40,8 +73,8 @@ export function versionMessage(row: VersionRow): pb.Version {
     collection: row.collectionName,
     number: row.number,
     filename: row.filename,
-    size: row.size,
-    segmentSize: row.segmentSize,
+    sizeBytes: row.size,
+    segmentSizeBytes: row.segmentSize,
     segmentCount: row.segmentCount,
     compositeSha256: row.compositeSha256,
     contentEncoding: encodingMessage(row.contentEncoding),
@@ -62,22 +95,30 @@ export function versionMessage(row: VersionRow): pb.Version {
     removedAt: time(row.removedAt),
     purgeAfter: time(row.purgeAfter),
     verifiedAt: time(row.verifiedAt),
-    damage: row.damage,
-    ...(row.damagedSegment === null ? {} : { damagedSegment: row.damagedSegment }),
+    damage: damageMessage(row),
   });
 }
 
+/** What is wrong with a version; undefined for nothing. */
+function damageMessage({ damage, damageReason, damagedSegment }: VersionRow) {
+  if (damage === "") return undefined;
+  const segment = damagedSegment === null ? {} : { segment: damagedSegment };
+  return { reason: DAMAGE_REASONS[damageReason], message: damage, ...segment };
+}
+
 /** An upload. */
-export function uploadMessage(row: UploadRow, remaining: bigint, maxChunkSize: number): pb.Upload {
+export function uploadMessage(view: UploadView, maxChunkSize: number): pb.Upload {
+  const { upload: row, remaining, storedBytes } = view;
   return create(pb.UploadSchema, {
     uploadId: row.id,
     collection: row.collectionName,
     state: UPLOAD_STATES[row.state],
-    segmentSize: row.segmentSize,
-    maxChunkSize: BigInt(maxChunkSize),
-    maxSize: row.maxSize,
-    remaining,
-    received: row.reservedBytes,
+    segmentSizeBytes: row.segmentSize,
+    maxChunkSizeBytes: BigInt(maxChunkSize),
+    maxSizeBytes: row.maxSize,
+    remainingBytes: remaining,
+    storedBytes,
+    reservedBytes: row.reservedBytes,
     leaseExpiresAt: time(row.leaseExpiresAt),
     expiresAt: time(row.expiresAt),
     begunAt: time(row.begunAt),
@@ -92,7 +133,7 @@ export function uploadMessage(row: UploadRow, remaining: bigint, maxChunkSize: n
 
 /** A segment. */
 export function segmentMessage(row: Pick<SegmentRow, "index" | "size" | "sha256">): pb.Segment {
-  return create(pb.SegmentSchema, { index: row.index, size: row.size, sha256: row.sha256 });
+  return create(pb.SegmentSchema, { index: row.index, sizeBytes: row.size, sha256: row.sha256 });
 }
 
 /** A session without its token. */
@@ -101,7 +142,11 @@ export function sessionMessage(row: SessionRow): Session {
     sessionId: row.id,
     user: row.userName,
     accessKey: row.accessKey,
-    scope: row.scope.map((grant) => ({ type: grant.type, name: grant.name, roles: [...grant.roles] })),
+    scope: row.scope.map((grant) => ({
+      type: ObjectType.COLLECTION,
+      name: grant.name,
+      roles: roleMessages(grant.roles),
+    })),
     description: row.description,
     address: row.address,
     createdAt: time(row.createdAt),
@@ -111,7 +156,8 @@ export function sessionMessage(row: SessionRow): Session {
 
 /** A collection; with usage where it was computed, without limits while it is frozen. */
 export function collectionMessage(view: CollectionView & Partial<CollectionDetails>): pb.Collection {
-  const { spec, usage } = view;
+  const { spec } = view;
+  const usage = view.usage && { ...view.usage, nextUploadAllowanceBytes: view.usage.nextUploadAllowance };
   if (spec === undefined)
     return create(pb.CollectionSchema, { name: view.name, collectionId: view.id, usage, frozen: true });
   return create(pb.CollectionSchema, {
@@ -121,17 +167,17 @@ export function collectionMessage(view: CollectionView & Partial<CollectionDetai
     organization: spec.organization,
     limits: {
       maxVersions: spec.maxBackupsCount,
-      maxVersionSize: spec.maxOneVersionSize,
-      maxCollectionSize: spec.maxCollectionSize,
-      extraSpace: extraSpace(spec),
+      maxVersionSizeBytes: spec.maxOneVersionSize,
+      maxCollectionSizeBytes: spec.maxCollectionSize,
+      extraSpaceBytes: extraSpace(spec),
       maxParallelUploads: spec.maxParallelUploads,
     },
     usage,
-    windows: spec.windows.map((w) => ({ from: w.from, durationSeconds: BigInt(Math.round(w.durationMs / 1000)) })),
+    windows: spec.windows.map((w) => ({ from: w.from, duration: durationFromMs(w.durationMs) })),
     timezone: spec.timezone,
     acceptsUploadsNow: view.acceptsUploadsNow,
     nextWindowAt: time(view.nextWindowAt),
     encryptionFormats: spec.encryptionFormats.map((format) => FORMATS[format]),
-    rotationStrategy: spec.strategy,
+    rotationStrategy: STRATEGIES[spec.strategy],
   });
 }

@@ -1,3 +1,6 @@
+import type { DescEnum } from "@bufbuild/protobuf";
+import { RoleSchema } from "@strongroom/gen/strongroom/v1/resources_pb";
+import { ObjectType, ObjectTypeSchema, type ScopeElement } from "@strongroom/gen/strongroom/v1/session_service_pb";
 import { SHA256_BYTES } from "@strongroom/protocol/digests";
 import {
   MAX_FILENAME_BYTES,
@@ -8,7 +11,8 @@ import {
   type PageLimit,
 } from "@strongroom/protocol/limits";
 import { DomainError, invalidField } from "../domain/errors.ts";
-import { type ObjectGrant, ROLES, type Role } from "../domain/objects.ts";
+import type { ObjectGrant } from "../domain/objects.ts";
+import { roleOf } from "./messages.ts";
 
 /*
  * Shape checks of requests, in one place: what a field may look like, before any use case sees it.
@@ -77,26 +81,44 @@ export function mapOf(field: string, value: Record<string, string>, mostValue: n
 }
 
 /** The scope of a session. */
-export function scopeOf(elements: readonly { type: string; name: string; roles: string[] }[]): ObjectGrant[] {
+export function scopeOf(elements: readonly Pick<ScopeElement, "type" | "name" | "roles">[]): ObjectGrant[] {
   if (elements.length > MAX_SCOPE_ELEMENTS)
     throw invalidField("scope", `expected at most ${MAX_SCOPE_ELEMENTS} elements, got ${elements.length}`);
   return elements.map((element, i) => {
     const field = `scope[${i}]`;
-    if (element.type !== "collection") throw invalidField(`${field}.type`, 'expected "collection"');
+    if (element.type !== ObjectType.COLLECTION)
+      throw invalidField(
+        `${field}.type`,
+        `expected OBJECT_TYPE_COLLECTION, got ${enumName(ObjectTypeSchema, element.type)}`,
+      );
     textOf(`${field}.name`, element.name, MAX_NAME_LENGTH);
-    const roles = element.roles.map((role): Role => {
-      const name = role === "usersManager" ? "userManager" : role;
-      if (!(ROLES as readonly string[]).includes(name)) {
-        throw invalidField(`${field}.roles`, `expected roles out of ${ROLES.join(", ")}`);
-      }
-      return name as Role;
+    const roles = element.roles.map((value) => {
+      const role = roleOf(value);
+      if (role === undefined)
+        throw invalidField(
+          `${field}.roles`,
+          `expected roles such as ROLE_BACKUP_UPLOADER, got ${enumName(RoleSchema, value)}`,
+        );
+      return role;
     });
-    return { type: element.type, name: element.name, roles };
+    return { type: "collection", name: element.name, roles };
   });
+}
+
+/** A count of bytes, at least 0. */
+export function byteCountOf(field: string, value: bigint): bigint {
+  if (value < 0n) throw invalidField(field, `expected a count of bytes, at least 0, got ${value}`);
+  return value;
+}
+
+/** The name of a value of an enumeration, or its number when the contract has none. */
+function enumName(schema: DescEnum, value: number): string {
+  return schema.value[value]?.name ?? String(value);
 }
 
 /** How many items a page may have. */
 export function pageSizeOf(asked: number, { usual, most }: PageLimit): number {
+  if (asked < 0) throw invalidField("page_size", `expected at least 0 (0 means ${usual}), got ${asked}`);
   return asked === 0 ? usual : Math.min(asked, most);
 }
 

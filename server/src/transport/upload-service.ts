@@ -20,6 +20,7 @@ import { DomainError, invalidField } from "../domain/errors.ts";
 import { addressOf, callerOf } from "./connect-calls.ts";
 import { segmentMessage, time, uploadMessage, versionMessage } from "./messages.ts";
 import {
+  byteCountOf,
   collectionNameOf,
   filenameOf,
   mapOf,
@@ -45,16 +46,16 @@ export function uploadService(deps: UploadServiceDeps): ServiceImpl<typeof Uploa
   return {
     async createUpload(req, context) {
       deps.refuseWhileStopping();
-      const { upload, remaining } = await createUpload(deps, callerOf(context.values), {
+      const view = await createUpload(deps, callerOf(context.values), {
         collection: collectionNameOf(req.collection),
         requestId: textOf("request_id", req.requestId, MAX_REQUEST_ID_LENGTH),
-        expectedSize: req.expectedSize,
+        expectedSize: byteCountOf("expected_size_bytes", req.expectedSizeBytes),
         filename: filenameOf(req.filename),
         contentEncoding: contentEncodingOf(req.contentEncoding),
         labels: mapOf("labels", req.labels, MAX_LABEL_VALUE_LENGTH),
         clientMetadata: mapOf("client_metadata", req.clientMetadata, MAX_METADATA_VALUE_LENGTH),
       });
-      return { upload: uploadMessage(upload, remaining, most) };
+      return { upload: uploadMessage(view, most) };
     },
 
     async writeSegment(requests, context) {
@@ -68,7 +69,7 @@ export function uploadService(deps: UploadServiceDeps): ServiceImpl<typeof Uploa
           {
             uploadId: uploadIdOf(header.uploadId),
             index: indexOf("index", header.index),
-            size: sizeOf(header.size),
+            size: sizeOf(header.sizeBytes),
             sha256: sha256Of("sha256", header.sha256),
             framingIn: header.framingIn,
           },
@@ -78,7 +79,7 @@ export function uploadService(deps: UploadServiceDeps): ServiceImpl<typeof Uploa
           context.signal,
         );
         const leaseExpiresAt = time(accepted.leaseExpiresAt);
-        return { segment: segmentMessage(accepted), remaining: accepted.remaining, leaseExpiresAt };
+        return { segment: segmentMessage(accepted), remainingBytes: accepted.remaining, leaseExpiresAt };
       } catch (error) {
         if (error instanceof DomainError && error.reason === "CIPHERTEXT_REFUSED") deps.onEnded();
         throw error;
@@ -100,7 +101,7 @@ export function uploadService(deps: UploadServiceDeps): ServiceImpl<typeof Uploa
         pageSize: pageSizeOf(req.pageSize, SEGMENTS_PAGE),
       });
       return {
-        upload: uploadMessage(status.upload, status.remaining, most),
+        upload: uploadMessage(status, most),
         segments: status.segments.map(segmentMessage),
         nextPageToken: pageToken("segments", status.nextIndex?.toString()),
       };
@@ -114,7 +115,7 @@ export function uploadService(deps: UploadServiceDeps): ServiceImpl<typeof Uploa
         pageSize: pageSizeOf(req.pageSize, PAGE),
       });
       return {
-        uploads: uploads.map((upload) => uploadMessage(upload, 0n, most)),
+        uploads: uploads.map((view) => uploadMessage(view, most)),
         nextPageToken: pageToken("uploads", next?.toString()),
       };
     },
@@ -122,14 +123,14 @@ export function uploadService(deps: UploadServiceDeps): ServiceImpl<typeof Uploa
     async commitUpload(req, context) {
       const outcome = await commitUpload(deps, callerOf(context.values), {
         uploadId: uploadIdOf(req.uploadId),
-        size: req.size,
+        size: byteCountOf("size_bytes", req.sizeBytes),
         compositeSha256: sha256Of("composite_sha256", req.compositeSha256),
       });
       return { version: versionMessage(outcome.version), removedNumbers: [...outcome.removedNumbers] };
     },
 
     async abortUpload(req, context) {
-      const upload = await abortUpload(deps, callerOf(context.values), {
+      const view = await abortUpload(deps, callerOf(context.values), {
         uploadId: uploadIdOf(req.uploadId),
         reason: textOf(
           "reason",
@@ -141,7 +142,7 @@ export function uploadService(deps: UploadServiceDeps): ServiceImpl<typeof Uploa
         ),
       });
       deps.onEnded();
-      return { upload: uploadMessage(upload, 0n, most) };
+      return { upload: uploadMessage(view, most) };
     },
   };
 }
@@ -153,12 +154,13 @@ function contentEncodingOf(value: ContentEncoding): "none" | "zstd" {
 }
 
 function indexOf(field: string, value: number): number {
-  if (value > MAX_SEGMENTS) throw invalidField(field, `expected at most ${MAX_SEGMENTS}, got ${value}`);
+  if (value < 0 || value > MAX_SEGMENTS) throw invalidField(field, `expected 0 to ${MAX_SEGMENTS}, got ${value}`);
   return value;
 }
 
 function sizeOf(value: bigint): bigint {
-  if (value === 0n) throw invalidField("size", "expected the size of the segment in bytes, at least 1");
+  if (value <= 0n)
+    throw invalidField("size_bytes", `expected the size of the segment in bytes, at least 1, got ${value}`);
   return value;
 }
 

@@ -1,5 +1,5 @@
 import type { ServiceImpl } from "@connectrpc/connect";
-import type { VersionService } from "@strongroom/gen/strongroom/v1/version_service_pb";
+import type { GetVersionRequest, VersionService } from "@strongroom/gen/strongroom/v1/version_service_pb";
 import { DIGESTS_PAGE, PAGE } from "@strongroom/protocol/limits";
 import { stillStanding } from "../app/sessions/sessions.ts";
 import {
@@ -14,7 +14,7 @@ import {
 import { invalidField } from "../domain/errors.ts";
 import { addressOf, callerOf } from "./connect-calls.ts";
 import { versionMessage } from "./messages.ts";
-import { collectionNameOf, pagePosition, pageSizeOf, pageToken } from "./shapes.ts";
+import { byteCountOf, collectionNameOf, pagePosition, pageSizeOf, pageToken } from "./shapes.ts";
 
 /** VersionService of the contract. */
 export function versionService(deps: VersionDeps): ServiceImpl<typeof VersionService> {
@@ -30,7 +30,7 @@ export function versionService(deps: VersionDeps): ServiceImpl<typeof VersionSer
     },
 
     async getVersion(req, context) {
-      const name = { collection: collectionNameOf(req.collection), number: numberOf(req.number) };
+      const name = { collection: collectionNameOf(req.collection), number: whichOf(req.which) };
       return { version: versionMessage(await getVersion(deps, callerOf(context.values), name)) };
     },
 
@@ -39,7 +39,7 @@ export function versionService(deps: VersionDeps): ServiceImpl<typeof VersionSer
       const first = from === undefined ? 0 : Number(from);
       const { digests, nextFirst } = await listSegmentDigests(deps, callerOf(context.values), {
         collection: collectionNameOf(req.collection),
-        number: numberOf(req.number),
+        number: whichOf(req.which),
         first,
         pageSize: pageSizeOf(req.pageSize, DIGESTS_PAGE),
       });
@@ -49,31 +49,37 @@ export function versionService(deps: VersionDeps): ServiceImpl<typeof VersionSer
     async *readVersion(req, context) {
       const input = {
         collection: collectionNameOf(req.collection),
-        number: numberOf(req.number),
-        offset: req.offset,
-        limit: req.limit,
+        number: whichOf(req.which),
+        offset: byteCountOf("offset_bytes", req.offsetBytes),
+        limit: byteCountOf("limit_bytes", req.limitBytes),
       };
       const read = await readVersion(deps, callerOf(context.values), input, context.signal);
-      const header = { version: versionMessage(read.version), offset: read.offset, length: read.length };
+      const header = { version: versionMessage(read.version), offsetBytes: read.offset, lengthBytes: read.length };
       yield { frame: { case: "header" as const, value: header } };
       for await (const chunk of read.body) {
         const caller = stillStanding(deps.config, callerOf(context.values), addressOf(context.values));
         requireDownload(deps.config, caller, input.collection);
-        yield { frame: { case: "chunk" as const, value: chunk } };
+        if (chunk.length > 0) yield { frame: { case: "chunk" as const, value: chunk } };
       }
     },
 
     async deleteVersion(req, context) {
-      if (req.number === 0n)
-        throw invalidField("number", "expected the number of the version; 0 for the newest is not taken here");
       const name = { collection: collectionNameOf(req.collection), number: numberOf(req.number) };
       return { version: versionMessage(await deleteVersion(deps, callerOf(context.values), name)) };
     },
   };
 }
 
-/** A version number; more than the database can hold cannot exist and is refused rather than passed on. */
+/** Which version is meant: a number, or the newest. */
+function whichOf(which: GetVersionRequest["which"]): bigint | "newest" {
+  if (which.case === "number") return numberOf(which.value);
+  if (which.case === "newest" && which.value) return "newest";
+  const got = which.case === "newest" ? "newest: false" : "neither";
+  throw invalidField("which", `expected the number of a version, from 1, or newest: true; got ${got}`);
+}
+
+/** The number of a version. */
 function numberOf(value: bigint): bigint {
-  if (value > 2n ** 63n - 1n) throw invalidField("number", "expected a version number");
+  if (value <= 0n) throw invalidField("number", `expected the number of a version, from 1, got ${value}`);
   return value;
 }

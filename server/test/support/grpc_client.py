@@ -68,20 +68,20 @@ digests = b""
 
 def frames(index, segment):
     header = upload.SegmentHeader(
-        upload_id=begun.upload_id, index=index, size=len(segment), sha256=hashlib.sha256(segment).digest()
+        upload_id=begun.upload_id, index=index, size_bytes=len(segment), sha256=hashlib.sha256(segment).digest()
     )
     yield upload.WriteSegmentRequest(header=header)
-    for at in range(0, len(segment), begun.max_chunk_size):
-        yield upload.WriteSegmentRequest(chunk=segment[at : at + begun.max_chunk_size])
+    for at in range(0, len(segment), begun.max_chunk_size_bytes):
+        yield upload.WriteSegmentRequest(chunk=segment[at : at + begun.max_chunk_size_bytes])
 
 
-for index, at in enumerate(range(0, len(dump), begun.segment_size)):
-    segment = dump[at : at + begun.segment_size]
+for index, at in enumerate(range(0, len(dump), begun.segment_size_bytes)):
+    segment = dump[at : at + begun.segment_size_bytes]
     uploads.WriteSegment(frames(index, segment), metadata=auth)
     digests += hashlib.sha256(segment).digest()
 committed = uploads.CommitUpload(
     upload.CommitUploadRequest(
-        upload_id=begun.upload_id, size=len(dump), composite_sha256=hashlib.sha256(digests).digest()
+        upload_id=begun.upload_id, size_bytes=len(dump), composite_sha256=hashlib.sha256(digests).digest()
     ),
     metadata=auth,
 ).version
@@ -92,7 +92,7 @@ for answer in versions.ReadVersion(version.ReadVersionRequest(collection="db", n
 
 quota = None
 try:
-    uploads.CreateUpload(upload.CreateUploadRequest(collection="db", expected_size=1 << 50), metadata=auth)
+    uploads.CreateUpload(upload.CreateUploadRequest(collection="db", expected_size_bytes=1 << 50), metadata=auth)
 except grpc.RpcError as error:
     found = details_of(error)
     quota = {

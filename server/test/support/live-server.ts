@@ -235,11 +235,11 @@ export const bearer = (token: string) => ({ headers: { authorization: `Bearer ${
 /** The frames of a segment. */
 export async function* framesOf(uploadId: string, segment: TestSegment) {
   const { index, size, sha256, framingIn } = segment;
-  yield { frame: { case: "header" as const, value: { uploadId, index, size, sha256, framingIn } } };
+  yield { frame: { case: "header" as const, value: { uploadId, index, sizeBytes: size, sha256, framingIn } } };
   yield { frame: { case: "chunk" as const, value: segment.bytes } };
 }
 
-/** The reason a call was refused for, without its prefix; "ok" for none. Other failures are thrown. */
+/** The reason a call was refused for; "ok" for none. Other failures are thrown. */
 export async function reasonOf(call: Promise<unknown>): Promise<string> {
   try {
     await call;
@@ -247,6 +247,6 @@ export async function reasonOf(call: Promise<unknown>): Promise<string> {
   } catch (error) {
     const reason = error instanceof ConnectError ? error.findDetails(ErrorInfoSchema)[0]?.reason : undefined;
     if (reason === undefined) throw error;
-    return reason.replace("ERROR_REASON_", "");
+    return reason;
   }
 }

@@ -23,7 +23,7 @@ export declare type ListCollectionsRequest = Message<"strongroom.v1.ListCollecti
   /**
    * Collections in one answer; 0 means 100, more than 1000 means 1000.
    *
-   * @generated from field: uint32 page_size = 1;
+   * @generated from field: int32 page_size = 1;
    */
   pageSize: number;
 
@@ -135,7 +135,8 @@ export declare const GetCollectionHealthRequestSchema: GenMessage<GetCollectionH
  */
 export declare type HealthCheck = Message<"strongroom.v1.HealthCheck"> & {
   /**
-   * Stable name: `window`, `age`, `size`, `sum`, `integrity`, `frozen`.
+   * What was checked: `window`, `age`, `size`, `sum`, `integrity`, `frozen`. Names are stable, and the set is open: servers to come have more checks, and a
+   * check that does not apply to the collection is left out. Go by `status` for those you do not know.
    *
    * @generated from field: string name = 1;
    */
@@ -149,7 +150,7 @@ export declare type HealthCheck = Message<"strongroom.v1.HealthCheck"> & {
   status: HealthStatus;
 
   /**
-   * What was expected and what was found.
+   * What was expected and what was found, for people.
    *
    * @generated from field: string message = 3;
    */
@@ -190,7 +191,7 @@ export declare type FailedUpload = Message<"strongroom.v1.FailedUpload"> & {
   endedAt?: Timestamp | undefined;
 
   /**
-   * Why.
+   * Why, for people: what AbortUpload said, or the server's own words.
    *
    * @generated from field: string reason = 4;
    */
@@ -224,16 +225,16 @@ export declare type GetCollectionHealthResponse = Message<"strongroom.v1.GetColl
   checks: HealthCheck[];
 
   /**
-   * When the newest version was begun; unset when there is none.
+   * When the newest live version was begun; unset when there is none.
    *
    * @generated from field: google.protobuf.Timestamp newest_version_at = 3;
    */
   newestVersionAt?: Timestamp | undefined;
 
   /**
-   * Number of the newest version; 0 when there is none.
+   * Number of the newest live version; 0 when there is none.
    *
-   * @generated from field: uint64 newest_version_number = 4;
+   * @generated from field: int64 newest_version_number = 4;
    */
   newestVersionNumber: bigint;
 

@@ -4,8 +4,9 @@
 // @generated from file strongroom/v1/session_service.proto (package strongroom.v1, syntax proto3)
 /* eslint-disable */
 
-import type { GenFile, GenMessage, GenService } from "@bufbuild/protobuf/codegenv2";
+import type { GenEnum, GenFile, GenMessage, GenService } from "@bufbuild/protobuf/codegenv2";
 import type { Message } from "@bufbuild/protobuf";
+import type { Role } from "./resources_pb.js";
 import type { Timestamp } from "@bufbuild/protobuf/wkt";
 
 /**
@@ -20,11 +21,11 @@ export declare const file_strongroom_v1_session_service: GenFile;
  */
 export declare type ScopeElement = Message<"strongroom.v1.ScopeElement"> & {
   /**
-   * Kind of object: `collection`.
+   * Kind of object; must be given.
    *
-   * @generated from field: string type = 1;
+   * @generated from field: strongroom.v1.ObjectType type = 4;
    */
-  type: string;
+  type: ObjectType;
 
   /**
    * Name of the object.
@@ -34,11 +35,11 @@ export declare type ScopeElement = Message<"strongroom.v1.ScopeElement"> & {
   name: string;
 
   /**
-   * Roles the session may use there; they only ever narrow what the user has.
+   * Roles the session may use there; they only ever narrow what the user has. None: the session may do nothing there.
    *
-   * @generated from field: repeated string roles = 3;
+   * @generated from field: repeated strongroom.v1.Role roles = 5;
    */
-  roles: string[];
+  roles: Role[];
 };
 
 /**
@@ -144,7 +145,7 @@ export declare type LoginRequest = Message<"strongroom.v1.LoginRequest"> & {
   description: string;
 
   /**
-   * What to narrow the session to; empty for everything.
+   * What to narrow the session to, at most 100 elements; empty for everything the user may do. A narrowed session has no system-wide role.
    *
    * @generated from field: repeated strongroom.v1.ScopeElement scope = 4;
    */
@@ -262,9 +263,9 @@ export declare type WhoAmIResponse = Message<"strongroom.v1.WhoAmIResponse"> & {
   /**
    * System-wide roles of the user.
    *
-   * @generated from field: repeated string roles = 3;
+   * @generated from field: repeated strongroom.v1.Role roles = 4;
    */
-  roles: string[];
+  roles: Role[];
 };
 
 /**
@@ -289,7 +290,7 @@ export declare type ListSessionsRequest = Message<"strongroom.v1.ListSessionsReq
   /**
    * Sessions in one answer; 0 means 100, more than 1000 means 1000.
    *
-   * @generated from field: uint32 page_size = 2;
+   * @generated from field: int32 page_size = 2;
    */
   pageSize: number;
 
@@ -375,6 +376,32 @@ export declare type RevokeSessionResponse = Message<"strongroom.v1.RevokeSession
 export declare const RevokeSessionResponseSchema: GenMessage<RevokeSessionResponse>;
 
 /**
+ * Kinds of objects that a session can be narrowed to.
+ *
+ * @generated from enum strongroom.v1.ObjectType
+ */
+export enum ObjectType {
+  /**
+   * Refused in requests, never sent by the server.
+   *
+   * @generated from enum value: OBJECT_TYPE_UNSPECIFIED = 0;
+   */
+  UNSPECIFIED = 0,
+
+  /**
+   * A collection.
+   *
+   * @generated from enum value: OBJECT_TYPE_COLLECTION = 1;
+   */
+  COLLECTION = 1,
+}
+
+/**
+ * Describes the enum strongroom.v1.ObjectType.
+ */
+export declare const ObjectTypeSchema: GenEnum<ObjectType>;
+
+/**
  * Sessions. A session is one issued JSON Web Token, sent as `Authorization: Bearer <token>` with every call; the server keeps only its hash.
  *
  * @generated from service strongroom.v1.SessionService
@@ -382,6 +409,7 @@ export declare const RevokeSessionResponseSchema: GenMessage<RevokeSessionRespon
 export declare const SessionService: GenService<{
   /**
    * Checks a password and issues a token. The one call without a token. Every failure has the same answer (CREDENTIALS_INVALID).
+   * Under retry: every call issues another session. One whose answer is lost ends by itself; it is listed by ListSessions.
    *
    * @generated from rpc strongroom.v1.SessionService.Login
    */
@@ -392,6 +420,7 @@ export declare const SessionService: GenService<{
   },
   /**
    * Issues a new token with the same access key, scope and description. The old one stays valid until it expires or is revoked.
+   * Under retry: every call issues another session.
    *
    * @generated from rpc strongroom.v1.SessionService.RefreshSession
    */

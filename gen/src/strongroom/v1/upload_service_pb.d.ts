@@ -35,11 +35,11 @@ export declare type CreateUploadRequest = Message<"strongroom.v1.CreateUploadReq
   requestId: string;
 
   /**
-   * Size of the ciphertext in bytes if it is known, to be refused early; 0 when it is not. Only a hint.
+   * Size of the ciphertext if it is known, to be refused early; 0 when it is not. Only a hint: nothing is reserved for it.
    *
-   * @generated from field: uint64 expected_size = 3;
+   * @generated from field: int64 expected_size_bytes = 3;
    */
-  expectedSize: bigint;
+  expectedSizeBytes: bigint;
 
   /**
    * File name of the version; at most 240 bytes, no slash, no control character, no dot at its beginning. Empty: made from the collection's template.
@@ -117,7 +117,7 @@ export declare type WriteSegmentRequest = Message<"strongroom.v1.WriteSegmentReq
     case: "header";
   } | {
     /**
-     * The next bytes of the segment; not empty, at most max_chunk_size.
+     * The next bytes of the segment; not empty, at most max_chunk_size_bytes of the upload.
      *
      * @generated from field: bytes chunk = 2;
      */
@@ -148,16 +148,16 @@ export declare type SegmentHeader = Message<"strongroom.v1.SegmentHeader"> & {
   /**
    * Position in the upload, from 0.
    *
-   * @generated from field: uint32 index = 2;
+   * @generated from field: int32 index = 2;
    */
   index: number;
 
   /**
-   * Exact size in bytes: the upload's segment_size, or less for the last segment. Never 0.
+   * Exact size: the upload's segment_size_bytes, or less for the last segment. Never 0.
    *
-   * @generated from field: uint64 size = 3;
+   * @generated from field: int64 size_bytes = 3;
    */
-  size: bigint;
+  sizeBytes: bigint;
 
   /**
    * SHA-256 of the bytes (32 bytes).
@@ -197,9 +197,9 @@ export declare type WriteSegmentResponse = Message<"strongroom.v1.WriteSegmentRe
   /**
    * Bytes that would be accepted at this moment on top of what is reserved already.
    *
-   * @generated from field: uint64 remaining = 2;
+   * @generated from field: int64 remaining_bytes = 2;
    */
-  remaining: bigint;
+  remainingBytes: bigint;
 
   /**
    * The new end of the lease.
@@ -276,9 +276,9 @@ export declare type GetUploadRequest = Message<"strongroom.v1.GetUploadRequest">
   uploadId: string;
 
   /**
-   * Segments in one answer; 0 or more than 1000 means 1000.
+   * Segments looked at for one answer; 0 or more than 1000 means 1000. Segments under way are looked at too and left out, so a page may have fewer.
    *
-   * @generated from field: uint32 page_size = 2;
+   * @generated from field: int32 page_size = 2;
    */
   pageSize: number;
 
@@ -290,9 +290,9 @@ export declare type GetUploadRequest = Message<"strongroom.v1.GetUploadRequest">
   pageToken: string;
 
   /**
-   * The first segment of the first page, by its index: for a client that only asks about the segments it still holds.
+   * The first segment of the first page, by its index: for a client that only asks about the segments it still holds. Not looked at with a page_token.
    *
-   * @generated from field: uint32 first_index = 4;
+   * @generated from field: int32 first_index = 4;
    */
   firstIndex: number;
 };
@@ -317,7 +317,7 @@ export declare type GetUploadResponse = Message<"strongroom.v1.GetUploadResponse
   upload?: Upload | undefined;
 
   /**
-   * Accepted segments by index.
+   * Acknowledged segments by index; none once the upload was committed, or its bytes were deleted.
    *
    * @generated from field: repeated strongroom.v1.Segment segments = 2;
    */
@@ -353,7 +353,7 @@ export declare type ListUploadsRequest = Message<"strongroom.v1.ListUploadsReque
   /**
    * Uploads in one answer; 0 means 100, more than 1000 means 1000.
    *
-   * @generated from field: uint32 page_size = 2;
+   * @generated from field: int32 page_size = 2;
    */
   pageSize: number;
 
@@ -412,11 +412,11 @@ export declare type CommitUploadRequest = Message<"strongroom.v1.CommitUploadReq
   uploadId: string;
 
   /**
-   * Size in bytes of everything sent.
+   * Size of everything sent.
    *
-   * @generated from field: uint64 size = 2;
+   * @generated from field: int64 size_bytes = 2;
    */
-  size: bigint;
+  sizeBytes: bigint;
 
   /**
    * SHA-256 over the SHA-256 digests of all segments in order (32 bytes).
@@ -448,7 +448,7 @@ export declare type CommitUploadResponse = Message<"strongroom.v1.CommitUploadRe
   /**
    * Numbers of the versions that rotation removed for it.
    *
-   * @generated from field: repeated uint64 removed_numbers = 2;
+   * @generated from field: repeated int64 removed_numbers = 2;
    */
   removedNumbers: bigint[];
 };
@@ -473,7 +473,7 @@ export declare type AbortUploadRequest = Message<"strongroom.v1.AbortUploadReque
   uploadId: string;
 
   /**
-   * Why, for people; at most 1000 characters are kept.
+   * Why, for people; at most 1000 characters are kept. Empty: "aborted by the client".
    *
    * @generated from field: string reason = 2;
    */
@@ -512,6 +512,9 @@ export declare const AbortUploadResponseSchema: GenMessage<AbortUploadResponse>;
  *
  * An upload belongs to the user and access key that created it; any valid session of theirs continues it.
  *
+ * A call that is cancelled, runs out of its deadline or loses its connection may or may not have taken effect: repeat it, or ask GetUpload. Nothing here is
+ * made worse by a repetition.
+ *
  * @generated from service strongroom.v1.UploadService
  */
 export declare const UploadService: GenService<{
@@ -520,7 +523,7 @@ export declare const UploadService: GenService<{
    *
    * Under retry: give a request_id, and the same call within 7 days returns the same upload; with another content it is refused
    * (REQUEST_ID_REUSED). Refused before anything is stored when the caller may not upload, no window is open (WINDOW_CLOSED), every place is taken
-   * (COLLECTION_BUSY), or expected_size does not fit (QUOTA_EXCEEDED).
+   * (COLLECTION_BUSY), or expected_size_bytes does not fit (QUOTA_EXCEEDED).
    *
    * @generated from rpc strongroom.v1.UploadService.CreateUpload
    */
@@ -530,14 +533,21 @@ export declare const UploadService: GenService<{
     output: typeof CreateUploadResponseSchema;
   },
   /**
-   * Writes one segment: first a frame with the header, then frames with chunks until exactly header.size bytes were sent, then the end of the stream.
+   * Writes one segment: first a frame with the header, then frames with chunks until exactly header.size_bytes bytes were sent, then the end of the stream.
    * The answer comes when the segment is stored for good; until then the client keeps its copy.
    *
    * Space is reserved for the declared size before a byte is read (QUOTA_EXCEEDED). Bytes are counted, checked to be ciphertext
    * (CIPHERTEXT_REFUSED, which aborts the upload) and compared with header.sha256 (SEGMENT_DIGEST_MISMATCH) while they flow.
    *
+   * Early answers: a refusal, and the acknowledgement of a segment that was acknowledged before, do not wait for the bytes. The client stops sending then, takes the
+   * answer, and need not end its stream; what it sent is dropped. Over HTTP/1.1 the connection is closed after such an answer.
+   *
    * Under retry: an acknowledged segment is answered at once without reading. Otherwise the newest attempt takes over, and the older one fails with
    * SEGMENT_SUPERSEDED. Another size, digest or framing_in under the same index is refused (SEGMENT_CONFLICT).
+   *
+   * Cancelled attempts: one that is cancelled, breaks off, or sends nothing for too long (60 s unless the operator has set another time; SEGMENT_IDLE) stores nothing, and its index
+   * keeps its announced size, digest and reservation: the next attempt must announce the same. Only an attempt of which every byte arrived may be stored
+   * although its answer is lost; to send it again shows that.
    *
    * @generated from rpc strongroom.v1.UploadService.WriteSegment
    */
@@ -568,7 +578,8 @@ export declare const UploadService: GenService<{
     output: typeof GetUploadResponseSchema;
   },
   /**
-   * Lists uploads that are open or being committed, the newest first: one's own, and with the right to manage the collection those of everybody.
+   * Lists uploads that are open (lapsed ones too) or being committed, the newest first: one's own, and with the right to manage the collection those of
+   * everybody.
    *
    * @generated from rpc strongroom.v1.UploadService.ListUploads
    */
@@ -578,11 +589,13 @@ export declare const UploadService: GenService<{
     output: typeof ListUploadsResponseSchema;
   },
   /**
-   * Turns the upload into a version. size and composite_sha256 must be those of everything sent.
+   * Turns the upload into a version. size_bytes and composite_sha256 must be those of everything sent.
    *
    * Under retry: idempotent; the same commit again returns the same version, also while or after another server finishes the first. Refused without effect
    * when segments are missing (SEGMENTS_INCOMPLETE), nothing was sent (UPLOAD_EMPTY), or size or digest differ (COMMIT_MISMATCH). A message that ends
-   * too early is refused and the upload aborted (CIPHERTEXT_REFUSED); of a binary age file the end cannot be told, so commit only what is known to be whole. STORE_UNAVAILABLE after this point means: repeat the commit.
+   * too early is refused and the upload aborted (CIPHERTEXT_REFUSED); of a binary age file the end cannot be told, so commit only what is known to be
+   * whole. STORE_UNAVAILABLE after this point means: repeat the commit. A commit that is cancelled after it passed its checks is finished by the server
+   * all the same.
    *
    * @generated from rpc strongroom.v1.UploadService.CommitUpload
    */

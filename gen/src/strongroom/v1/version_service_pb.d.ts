@@ -29,7 +29,7 @@ export declare type ListVersionsRequest = Message<"strongroom.v1.ListVersionsReq
   /**
    * Versions in one answer; 0 means 100, more than 1000 means 1000.
    *
-   * @generated from field: uint32 page_size = 2;
+   * @generated from field: int32 page_size = 2;
    */
   pageSize: number;
 
@@ -88,11 +88,27 @@ export declare type GetVersionRequest = Message<"strongroom.v1.GetVersionRequest
   collection: string;
 
   /**
-   * Its number; 0 for the newest.
+   * Which version; one of the two must be given.
    *
-   * @generated from field: uint64 number = 2;
+   * @generated from oneof strongroom.v1.GetVersionRequest.which
    */
-  number: bigint;
+  which: {
+    /**
+     * The one with this number, from 1.
+     *
+     * @generated from field: int64 number = 2;
+     */
+    value: bigint;
+    case: "number";
+  } | {
+    /**
+     * The newest live one; must be true.
+     *
+     * @generated from field: bool newest = 3;
+     */
+    value: boolean;
+    case: "newest";
+  } | { case: undefined; value?: undefined };
 };
 
 /**
@@ -135,16 +151,32 @@ export declare type ListSegmentDigestsRequest = Message<"strongroom.v1.ListSegme
   collection: string;
 
   /**
-   * Number of the version; 0 for the newest.
+   * Which version; one of the two must be given.
    *
-   * @generated from field: uint64 number = 2;
+   * @generated from oneof strongroom.v1.ListSegmentDigestsRequest.which
    */
-  number: bigint;
+  which: {
+    /**
+     * The one with this number, from 1.
+     *
+     * @generated from field: int64 number = 2;
+     */
+    value: bigint;
+    case: "number";
+  } | {
+    /**
+     * The newest live one; must be true.
+     *
+     * @generated from field: bool newest = 5;
+     */
+    value: boolean;
+    case: "newest";
+  } | { case: undefined; value?: undefined };
 
   /**
    * Digests in one answer; 0 or more than 10000 means 10000.
    *
-   * @generated from field: uint32 page_size = 3;
+   * @generated from field: int32 page_size = 3;
    */
   pageSize: number;
 
@@ -171,7 +203,7 @@ export declare type ListSegmentDigestsResponse = Message<"strongroom.v1.ListSegm
   /**
    * Index of the first digest in this answer.
    *
-   * @generated from field: uint32 first_index = 1;
+   * @generated from field: int32 first_index = 1;
    */
   firstIndex: number;
 
@@ -210,25 +242,41 @@ export declare type ReadVersionRequest = Message<"strongroom.v1.ReadVersionReque
   collection: string;
 
   /**
-   * Number of the version; 0 for the newest.
+   * Which version; one of the two must be given.
    *
-   * @generated from field: uint64 number = 2;
+   * @generated from oneof strongroom.v1.ReadVersionRequest.which
    */
-  number: bigint;
+  which: {
+    /**
+     * The one with this number, from 1.
+     *
+     * @generated from field: int64 number = 2;
+     */
+    value: bigint;
+    case: "number";
+  } | {
+    /**
+     * The newest live one; must be true.
+     *
+     * @generated from field: bool newest = 5;
+     */
+    value: boolean;
+    case: "newest";
+  } | { case: undefined; value?: undefined };
 
   /**
-   * First byte to send.
+   * First byte to send, from 0.
    *
-   * @generated from field: uint64 offset = 3;
+   * @generated from field: int64 offset_bytes = 3;
    */
-  offset: bigint;
+  offsetBytes: bigint;
 
   /**
-   * Most bytes to send; 0 for all.
+   * Most bytes to send; 0 for all that follow the offset.
    *
-   * @generated from field: uint64 limit = 4;
+   * @generated from field: int64 limit_bytes = 4;
    */
-  limit: bigint;
+  limitBytes: bigint;
 };
 
 /**
@@ -258,7 +306,7 @@ export declare type ReadVersionResponse = Message<"strongroom.v1.ReadVersionResp
     case: "header";
   } | {
     /**
-     * The next bytes.
+     * The next bytes; never empty.
      *
      * @generated from field: bytes chunk = 2;
      */
@@ -289,16 +337,16 @@ export declare type ReadHeader = Message<"strongroom.v1.ReadHeader"> & {
   /**
    * First byte that follows.
    *
-   * @generated from field: uint64 offset = 2;
+   * @generated from field: int64 offset_bytes = 2;
    */
-  offset: bigint;
+  offsetBytes: bigint;
 
   /**
-   * Number of bytes that follow.
+   * Number of bytes that follow; 0 when the offset was the version's size.
    *
-   * @generated from field: uint64 length = 3;
+   * @generated from field: int64 length_bytes = 3;
    */
-  length: bigint;
+  lengthBytes: bigint;
 };
 
 /**
@@ -321,9 +369,9 @@ export declare type DeleteVersionRequest = Message<"strongroom.v1.DeleteVersionR
   collection: string;
 
   /**
-   * Number of the version; must be given, 0 is refused.
+   * Number of the version, from 1; must be given.
    *
-   * @generated from field: uint64 number = 2;
+   * @generated from field: int64 number = 2;
    */
   number: bigint;
 };
@@ -362,7 +410,7 @@ export declare const DeleteVersionResponseSchema: GenMessage<DeleteVersionRespon
  */
 export declare const VersionService: GenService<{
   /**
-   * Lists live versions, newest first.
+   * Lists live versions, highest number first. Versions published while pages are read are not in later pages.
    *
    * @generated from rpc strongroom.v1.VersionService.ListVersions
    */
@@ -372,7 +420,7 @@ export declare const VersionService: GenService<{
     output: typeof ListVersionsResponseSchema;
   },
   /**
-   * Describes one version.
+   * Describes one live version.
    *
    * @generated from rpc strongroom.v1.VersionService.GetVersion
    */
@@ -382,7 +430,8 @@ export declare const VersionService: GenService<{
     output: typeof GetVersionResponseSchema;
   },
   /**
-   * Lists the SHA-256 of every segment, so that a download, whole or by range, can be verified segment by segment.
+   * Lists the SHA-256 of every segment, so that a download, whole or by range, can be verified segment by segment. Give the number from the second page on:
+   * the newest may be another version by then. By its number a removed version can be asked for as long as it can be read.
    *
    * @generated from rpc strongroom.v1.VersionService.ListSegmentDigests
    */
@@ -392,9 +441,13 @@ export declare const VersionService: GenService<{
     output: typeof ListSegmentDigestsResponseSchema;
   },
   /**
-   * Streams the ciphertext: first a frame with the header, then chunks. A broken download goes on with the number from the header
-   * (never with 0, which may mean another version by then) and the offset reached. A version removed meanwhile stays readable for at least 24 hours
-   * to a download that began before.
+   * Streams the ciphertext: first a frame with the header, then chunks of 1 byte to 1 MiB until exactly header.length_bytes bytes came, then the end. A
+   * broken download goes on with the number from the header (never with `newest`, which may be another version by then) and the offset reached. A version
+   * removed meanwhile stays readable by its number for at least 24 hours.
+   *
+   * Empty reads: offset_bytes equal to the version's size gives the header with length_bytes 0 and no chunk. An offset beyond it is refused (RANGE_INVALID); a
+   * limit that reaches beyond the end is lowered. The rights are checked again while bytes flow, so a stream may end with ACCESS_DENIED or
+   * SESSION_INVALID; one that ends with STORE_UNAVAILABLE goes on as a broken one does. Whoever needs no more cancels the call.
    *
    * @generated from rpc strongroom.v1.VersionService.ReadVersion
    */

@@ -279,5 +279,14 @@ export function segmentRepository(db: Executor): SegmentRepository {
     async deleteAll(uploadId) {
       await db.delete(segments).where(eq(segments.uploadId, uploadId));
     },
+    async storedBytes(uploadIds) {
+      if (uploadIds.length === 0) return new Map();
+      const rows = await db
+        .select({ id: segments.uploadId, bytes: sql<string>`sum(${segments.size})::text` })
+        .from(segments)
+        .where(and(inArray(segments.uploadId, [...uploadIds]), eq(segments.state, "stored")))
+        .groupBy(segments.uploadId);
+      return new Map(rows.map((row) => [row.id, BigInt(row.bytes)]));
+    },
   };
 }

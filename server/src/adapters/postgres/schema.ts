@@ -16,6 +16,7 @@ import {
   unique,
   uuid,
 } from "drizzle-orm/pg-core";
+import { DAMAGE_REASONS } from "../../domain/version.ts";
 import { bytea, byteCount, instant } from "./columns.ts";
 
 /** One row: which installation this database and its bucket belong to. */
@@ -164,6 +165,11 @@ export const versions = pgTable(
     verifyingUntil: instant("verifying_until"),
     damage: text().notNull().default(""),
     damagedSegment: integer("damaged_segment"),
+    damageReason: text("damage_reason", {
+      enum: DAMAGE_REASONS,
+    })
+      .notNull()
+      .default(""),
   },
   (t) => [
     unique("versions_number").on(t.collectionId, t.number),

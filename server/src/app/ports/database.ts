@@ -87,7 +87,7 @@ export interface SegmentRow {
 export type VersionRow = Version;
 
 /** How the verification of a version ended. */
-export type Verification = Pick<VersionRow, "damage" | "damagedSegment">;
+export type Verification = Pick<VersionRow, "damage" | "damageReason" | "damagedSegment">;
 
 /** An issued token. */
 export interface SessionRow {
@@ -200,6 +200,8 @@ export interface SegmentRepository {
     segmentSize: bigint,
   ): Promise<{ bytes: bigint; lastIndex: number; shortIndex: number | undefined }>;
   deleteAll(uploadId: string): Promise<void>;
+  /** Sum of the sizes of stored segments, by the upload's id; none for uploads without. */
+  storedBytes(uploadIds: readonly string[]): Promise<Map<string, bigint>>;
 }
 
 /** Access to versions. What changes a field that the manifest says raises `revision` in the same step. */

@@ -181,10 +181,14 @@ async function restorable(
       size === undefined
         ? "the object is missing in the store"
         : `the object has ${size} bytes; ${version.size} were acknowledged`;
+    const damageReason = size === undefined ? "object-missing" : "size-differs";
     report.damaged.push({ key: version.key, why: `version ${version.number}: ${damage}` });
     // The manifest does not say so yet, unless it is known for longer.
     const revision = version.damage === damage ? version.revision : version.revision + 1;
-    kept.push({ ...manifest, version: { ...version, damage, damagedSegment: null, revision, verifiedAt: now } });
+    kept.push({
+      ...manifest,
+      version: { ...version, damage, damageReason, damagedSegment: null, revision, verifiedAt: now },
+    });
   }
   return kept;
 }

@@ -137,7 +137,7 @@ function requireSame(existing: SegmentRow, input: SegmentInput, framingIn: Uint8
 async function requirePlacement(tx: Transaction, upload: UploadRow, input: SegmentInput): Promise<void> {
   const refuse = (message: string) =>
     new DomainError("SEGMENT_SIZE_MISMATCH", message, {
-      metadata: { declared_bytes: String(input.size), segment_size: String(upload.segmentSize) },
+      metadata: { declared_bytes: String(input.size), segment_size_bytes: String(upload.segmentSize) },
     });
   if (input.size > upload.segmentSize) {
     throw refuse(

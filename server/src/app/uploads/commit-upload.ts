@@ -146,7 +146,7 @@ function commitMismatch(field: "size" | "digest", received: string, stated: stri
   return new DomainError(
     "COMMIT_MISMATCH",
     `the commit states another ${field} than what was received (received: ${received}, stated: ${stated}); compare with GetUpload, or create a new upload`,
-    { metadata: { field, received, stated } },
+    { metadata: { field: field === "size" ? "size_bytes" : "composite_sha256", received, stated } },
   );
 }
 
@@ -156,7 +156,7 @@ function truncated(end: ReturnType<typeof inspectFramingState>, size: bigint): D
   return new DomainError(
     "CIPHERTEXT_REFUSED",
     `the ${what} is cut off after ${size} bytes: its end is missing. The dump or the encryption ended too early; make a new backup`,
-    { metadata: { violation: "truncated", offset: String(size) } },
+    { metadata: { violation: "truncated", offset_bytes: String(size) } },
   );
 }
 

@@ -10,7 +10,15 @@ import { nextWindowStart, openWindow } from "../../domain/window.ts";
 import { requireAction, requireWritable } from "../guards.ts";
 import { pinned } from "../ports/config-source.ts";
 import type { Transaction, UploadRow } from "../ports/database.ts";
-import { endUpload, leaseFrom, lockCollection, quotaExceeded, requirePlace, roomFor } from "./reservations.ts";
+import {
+  endUpload,
+  leaseFrom,
+  lockCollection,
+  quotaExceeded,
+  requirePlace,
+  roomFor,
+  storedBytesOf,
+} from "./reservations.ts";
 import type { UploadDeps, UploadView } from "./upload-deps.ts";
 
 /** What a client asks for; shapes are checked by transport. */
@@ -69,8 +77,10 @@ async function register(
           `request id "${input.requestId}" was used for another upload to "${spec.name}"; give every backup an id of its own`,
         );
       }
+      const storedBytes = await storedBytesOf(tx, known);
+      if (known.state !== "open") return { upload: known, remaining: 0n, storedBytes };
       const room = await roomFor(tx, deps.config, spec, collection, known.id);
-      return { upload: known, remaining: atLeastZero(room.total - known.reservedBytes) };
+      return { upload: known, remaining: atLeastZero(room.total - known.reservedBytes), storedBytes };
     }
   }
   requireOpenWindow(spec, principal, tx.now);
@@ -109,7 +119,7 @@ async function register(
     cleanedAt: null,
   };
   await tx.uploads.insert(upload);
-  return { upload, remaining: room.total };
+  return { upload, remaining: room.total, storedBytes: 0n };
 }
 
 function requireOpenWindow(spec: CollectionSpec, principal: Principal, now: Date): void {

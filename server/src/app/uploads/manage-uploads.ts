@@ -12,7 +12,7 @@ import {
 import { pinned } from "../ports/config-source.ts";
 import type { SegmentRow, UploadRow } from "../ports/database.ts";
 import { atLeastZero } from "./create-upload.ts";
-import { endUpload, lockCollection, renewLease, roomFor, uploadIn } from "./reservations.ts";
+import { endUpload, lockCollection, renewLease, roomFor, storedBytesOf, uploadIn } from "./reservations.ts";
 import type { SegmentAttempts } from "./segment-attempts.ts";
 import type { UploadDeps, UploadView } from "./upload-deps.ts";
 
@@ -36,10 +36,12 @@ export async function getUpload(
     const page = await tx.segments.list(upload.id, input.fromIndex, input.pageSize + 1);
     const nextIndex = page.length > input.pageSize ? page[input.pageSize]!.index : undefined;
     const segments = page.slice(0, input.pageSize).filter((s) => s.state === "stored");
-    if (upload.state !== "open") return { upload, remaining: 0n, segments, nextIndex };
+    const storedBytes = await storedBytesOf(tx, upload);
+    if (upload.state !== "open") return { upload, remaining: 0n, storedBytes, segments, nextIndex };
     const collection = await lockCollection(tx, { id: upload.collectionId });
     const room = await roomFor(tx, config, spec, collection, upload.id);
-    return { upload, remaining: atLeastZero(room.total - upload.reservedBytes), segments, nextIndex };
+    const remaining = atLeastZero(room.total - upload.reservedBytes);
+    return { upload, remaining, storedBytes, segments, nextIndex };
   });
 }
 
@@ -51,7 +53,7 @@ export async function listUploads(
   deps: UploadDeps,
   principal: Principal,
   input: { collection: string; from: number; pageSize: number },
-): Promise<{ uploads: UploadRow[]; next: number | undefined }> {
+): Promise<{ uploads: UploadView[]; next: number | undefined }> {
   const spec = requireVisible(deps.config, principal, input.collection);
   const all = mayDo(principal, spec, "manage");
   return await deps.database.read(async (tx) => {
@@ -61,7 +63,10 @@ export async function listUploads(
       .filter((row) => all || isOwn(principal, row))
       .sort((a, b) => b.begunAt.getTime() - a.begunAt.getTime() || (a.id < b.id ? -1 : 1));
     const end = input.from + input.pageSize;
-    return { uploads: seen.slice(input.from, end), next: end < seen.length ? end : undefined };
+    const page = seen.slice(input.from, end);
+    const stored = await tx.segments.storedBytes(page.map((row) => row.id));
+    const uploads = page.map((upload) => ({ upload, remaining: 0n, storedBytes: stored.get(upload.id) ?? 0n }));
+    return { uploads, next: end < seen.length ? end : undefined };
   });
 }
 
@@ -73,7 +78,7 @@ export async function abortUpload(
   deps: UploadDeps & { readonly attempts: SegmentAttempts },
   principal: Principal,
   input: { uploadId: string; reason: string },
-): Promise<UploadRow> {
+): Promise<UploadView> {
   const ended = await deps.database.transaction(async (tx) => {
     const found = await requireOwnOrManagedUpload(tx, deps.config, principal, input.uploadId);
     if (isOwn(principal, found)) requireUploadAccessIfConfigured(deps.config, principal, found);
@@ -88,7 +93,7 @@ export async function abortUpload(
     ended.id,
     new DomainError("UPLOAD_NOT_OPEN", "the upload was aborted", { metadata: { state: "aborted" } }),
   );
-  return ended;
+  return { upload: ended, remaining: 0n, storedBytes: 0n };
 }
 
 /** Extends the lease of one's own upload; one that lapsed takes its place and space again. */

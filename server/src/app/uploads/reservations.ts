@@ -182,6 +182,12 @@ export async function renewLease(
   return { upload: renewed, room };
 }
 
+/** Bytes of an upload's acknowledged segments; 0 once it has ended, though the store may still have them. */
+export async function storedBytesOf(tx: Transaction, { id, state }: UploadRow): Promise<bigint> {
+  if (state !== "open" && state !== "committing") return 0n;
+  return (await tx.segments.storedBytes([id])).get(id) ?? 0n;
+}
+
 /** Ends an open upload without a version: its space and place are free, the sweeper frees the store. */
 export async function endUpload(
   tx: Transaction,

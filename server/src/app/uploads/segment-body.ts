@@ -88,7 +88,7 @@ function chunkSizeInvalid(size: number, most: number): DomainError {
     size === 0
       ? "a chunk is empty; send at least one byte in each"
       : `a chunk has ${size} bytes; send at most ${most} in one frame`,
-    { metadata: { max_chunk_size: String(most) } },
+    { metadata: { max_chunk_size_bytes: String(most) } },
   );
 }
 

@@ -16,6 +16,8 @@ export interface UploadDeps {
 /** An upload with what is derived from other rows. */
 export interface UploadView {
   readonly upload: UploadRow;
-  /** Bytes that would be accepted now on top of what is reserved. */
+  /** Bytes that would be accepted now on top of what is reserved; 0 unless it is open. */
   readonly remaining: bigint;
+  /** Bytes of its acknowledged segments; 0 once it has ended. */
+  readonly storedBytes: bigint;
 }

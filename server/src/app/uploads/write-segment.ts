@@ -107,7 +107,7 @@ async function afterFailure(
   if (error instanceof FramingError) {
     await refuseUpload(deps, admitted.upload.id, `the ciphertext was refused: ${error.message}`);
     return new DomainError("CIPHERTEXT_REFUSED", error.message, {
-      metadata: { violation: error.violation, offset: String(error.offset) },
+      metadata: { violation: error.violation, offset_bytes: String(error.offset) },
       cause: error,
     });
   }

@@ -21,7 +21,7 @@ export interface VerifyOptions {
   readonly onBytes?: (bytes: number) => Promise<void> | void;
 }
 
-const WHOLE: Verification = { damage: "", damagedSegment: null };
+const WHOLE: Verification = { damage: "", damageReason: "", damagedSegment: null };
 
 /** Digests read from the database at once. */
 const PAGE = 1000;
@@ -42,6 +42,7 @@ export async function verifyVersion(
   if (stat.size !== version.size) {
     return {
       damage: `the object has ${stat.size} bytes; ${version.size} were acknowledged`,
+      damageReason: "size-differs",
       damagedSegment: null,
     };
   }
@@ -54,7 +55,8 @@ export async function verifyVersion(
     digests.push(...page);
   }
   if (!bytesEqual(compositeSha256(digests), version.compositeSha256)) {
-    return { damage: "its record in the database contradicts itself (composite digest)", damagedSegment: null };
+    const damage = "its record in the database contradicts itself (composite digest)";
+    return { damage, damageReason: "record-inconsistent", damagedSegment: null };
   }
   for (const [index, expected] of digests.entries()) {
     try {
@@ -67,6 +69,7 @@ export async function verifyVersion(
     }
     return {
       damage: `segment ${index} (from byte ${BigInt(index) * version.segmentSize}) has other bytes than were acknowledged`,
+      damageReason: "bytes-differ",
       damagedSegment: index,
     };
   }
@@ -76,7 +79,7 @@ export async function verifyVersion(
 /** The object is missing, or the whole store is another one: a disk that is not mounted is no damage. */
 async function missing(deps: VerifyDeps): Promise<Verification> {
   if (await isSameInstallation(deps.database, deps.store)) {
-    return { damage: "the object is missing in the store", damagedSegment: null };
+    return { damage: "the object is missing in the store", damageReason: "object-missing", damagedSegment: null };
   }
   throw new BlobStoreError("the store does not carry the installation id of the database; is another one mounted?");
 }

@@ -19,10 +19,10 @@ export interface VersionDeps {
   readonly settings: UploadSettings;
 }
 
-/** Names a version; number 0 is the newest live one. */
+/** Names a version by its number, or the newest live one. */
 export interface VersionName {
   readonly collection: string;
-  readonly number: bigint;
+  readonly number: bigint | "newest";
 }
 
 /** Lists live versions, highest number first, below `beforeNumber`. */
@@ -90,9 +90,9 @@ export async function readVersion(
   if (input.offset > version.size) {
     throw new DomainError(
       "RANGE_INVALID",
-      `offset ${input.offset} is behind the end of version ${version.number}, which has ${version.size} bytes`,
+      `offset ${input.offset} is beyond the end of version ${version.number}, which has ${version.size} bytes`,
       {
-        metadata: { size: String(version.size) },
+        metadata: { size_bytes: String(version.size) },
       },
     );
   }
@@ -151,7 +151,11 @@ async function isOtherSize(store: BlobStore, version: VersionRow): Promise<boole
 }
 
 /** Removes a version. One that is removed already is returned as it is. COLLECTION_BUSY while a commit counts on its place. */
-export async function deleteVersion(deps: VersionDeps, principal: Principal, name: VersionName): Promise<VersionRow> {
+export async function deleteVersion(
+  deps: VersionDeps,
+  principal: Principal,
+  name: VersionName & { number: bigint },
+): Promise<VersionRow> {
   await requireWritable(deps, principal, name.collection, "manage");
   return await deps.database.transaction(async (tx) => {
     // Again: the protection may have changed while this waited for its turn.
@@ -222,16 +226,19 @@ async function requireVersion(
   const version =
     collection === undefined
       ? undefined
-      : name.number === 0n
+      : name.number === "newest"
         ? (await tx.versions.listLive(collection.id, undefined, 1))[0]
         : await tx.versions.findByNumber(collection.id, name.number);
   if (version === undefined || !accept(version)) {
-    const what = name.number === 0n ? "has no version yet" : `has no version ${name.number}, or it was removed`;
+    const what = name.number === "newest" ? "has no version yet" : `has no version ${name.number}, or it was removed`;
     throw new DomainError(
       "VERSION_NOT_FOUND",
       `collection "${spec.name}" ${what}; list the versions to see what there is`,
       {
-        metadata: { collection: spec.name, number: String(name.number) },
+        metadata: {
+          collection: spec.name,
+          ...(name.number === "newest" ? {} : { number: String(name.number) }),
+        },
       },
     );
   }
