@@ -6,9 +6,10 @@ import { DirectoryBlobStore } from "@strongroom/server/adapters/filesystem/direc
 import { openPglite } from "@strongroom/server/adapters/pglite/pglite";
 import { openPostgres } from "@strongroom/server/adapters/postgres/postgres";
 import { openS3Store } from "@strongroom/server/adapters/s3/open-s3-store";
+import type { S3Location } from "@strongroom/server/adapters/s3/s3-location";
+import { parseStorage } from "@strongroom/server/adapters/stores";
 import type { BlobStore } from "@strongroom/server/app/ports/blob-store";
 import { parsePostgresUrl } from "@strongroom/server/domain/postgres-url";
-import { parseStorage, type S3Location } from "@strongroom/server/storage-url";
 import { startPostgres } from "@strongroom/testkit/peers/postgres";
 import { findPeer, requirePeer } from "@strongroom/testkit/peers/programs";
 import { type S3PeerName, startS3 } from "@strongroom/testkit/peers/s3";

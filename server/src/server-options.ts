@@ -1,6 +1,6 @@
+import type { StorageLocation } from "./adapters/stores.ts";
 import type { PostgresLocation } from "./domain/postgres-url.ts";
 import type { RateLimits } from "./domain/rate-limit.ts";
-import type { StorageLocation } from "./storage-url.ts";
 
 /** Options of the server, read once and handed on by main. */
 export interface ServerOptions {

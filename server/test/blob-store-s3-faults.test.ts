@@ -2,13 +2,13 @@ import { hasPeers } from "@strongroom/testkit/peers/programs";
 import { type S3Peer, startS3 } from "@strongroom/testkit/peers/s3";
 import { type S3Fault, type S3FaultProxy, startS3FaultProxy } from "@strongroom/testkit/s3-fault-proxy";
 import test, { type ExecutionContext } from "ava";
+import type { S3Location } from "../src/adapters/s3/s3-location.ts";
 import {
   BlobNotFoundError,
   type BlobStore,
   BlobStoreError,
   BlobStoreUnavailableError,
 } from "../src/app/ports/blob-store.ts";
-import type { S3Location } from "../src/storage-url.ts";
 import {
   begin,
   body,

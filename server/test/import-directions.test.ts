@@ -17,7 +17,8 @@ const SOURCES = ["protocol/src", "framing/src", "server/src", "client-sdk/src", 
 function partOf(file: string): string {
   const [workspace, , folder, adapter, ...rest] = file.split("/");
   if (workspace !== "server") return workspace ?? "";
-  if (folder === "server-options.ts" || folder === "storage-url.ts") return "options";
+  if (folder === "server-options.ts") return "options";
+  if (folder === "adapters" && adapter === "stores.ts") return "stores";
   if (adapter === undefined) return "main";
   return folder === "adapters" && rest.length > 0 ? `adapters/${adapter}` : (folder ?? "");
 }
@@ -44,9 +45,10 @@ const PARTS: Readonly<Record<string, readonly string[]>> = {
   adapters: ["app", "objects", "domain", "protocol", "framing", "node:"],
   calls: ["app", "domain", "protocol", "node:"],
   transport: ["calls", "app", "domain", "protocol", "framing", "gen", "node:"],
-  options: ["domain", "protocol", "node:"],
-  main: ["options", "transport", "calls", "adapters", "app", "objects", "domain", "protocol", "node:"],
-  commands: ["main", "options", "adapters", "app", "objects", "domain", "command-line", "protocol", "node:"],
+  stores: ["adapters", "app", "domain", "node:"],
+  options: ["stores", "domain", "protocol", "node:"],
+  main: ["options", "stores", "transport", "calls", "adapters", "app", "objects", "domain", "protocol", "node:"],
+  commands: ["main", "options", "stores", "adapters", "app", "objects", "domain", "command-line", "protocol", "node:"],
   "client-sdk": ["protocol", "framing", "gen", "node:"],
   "command-line": ["protocol", "node:"],
   cli: ["client-sdk", "command-line", "protocol", "node:"],

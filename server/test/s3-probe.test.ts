@@ -6,8 +6,9 @@ import { S3_PEERS, type S3Peer, type S3PeerName, startS3 } from "@strongroom/tes
 import test from "ava";
 import { listUploads } from "../src/adapters/s3/bucket.ts";
 import { openS3Store } from "../src/adapters/s3/open-s3-store.ts";
+import type { S3Location } from "../src/adapters/s3/s3-location.ts";
+import { parseStorage } from "../src/adapters/stores.ts";
 import { BlobStoreError } from "../src/app/ports/blob-store.ts";
-import { parseStorage, type S3Location } from "../src/storage-url.ts";
 import { collect } from "./support/blob-store-tools.ts";
 import { locationIn, openS3, selfSigned, useCredentials } from "./support/s3-tools.ts";
 

@@ -1,9 +1,8 @@
 import { formatSize } from "@strongroom/protocol/sizes";
+import { openStore, parseStorage, type StorageLocation } from "../adapters/stores.ts";
 import { InstallationMismatchError } from "../app/installation.ts";
 import { type BlobStore, BlobStoreError } from "../app/ports/blob-store.ts";
 import { type CopiedObject, CopyRefusedError, copyStorage } from "../app/upkeep/copy-storage.ts";
-import { openStore } from "../open-store.ts";
-import { parseStorage, type StorageLocation } from "../storage-url.ts";
 import type { CommandIo } from "./configuration.ts";
 
 /** What the command is told. */

@@ -2,11 +2,12 @@ import { resolve } from "node:path";
 import { pathToFileURL } from "node:url";
 import { parseArgs } from "node:util";
 import { formatDuration, formatSize, parseDuration, parseSize } from "@strongroom/protocol/sizes";
+import { parseStorage } from "../adapters/stores.ts";
 import { parseAddressRange } from "../domain/addresses.ts";
+import { describeUrl } from "../domain/describe-url.ts";
 import { isPostgresUrl, type PostgresLocation, parsePostgresUrl } from "../domain/postgres-url.ts";
 import { parseRateLimit } from "../domain/rate-limit.ts";
 import type { DatabaseLocation, ServerOptions, TlsPaths } from "../server-options.ts";
-import { describeUrl, parseStorage } from "../storage-url.ts";
 
 /** An option as it is declared: the one source of parsing, help and documentation. */
 export interface OptionDeclaration {

@@ -3,9 +3,9 @@
  */
 
 import { formatSize } from "@strongroom/protocol/sizes";
+import { openStore } from "../adapters/stores.ts";
 import { recover } from "../app/upkeep/recover.ts";
 import { openStorage } from "../main.ts";
-import { openStore } from "../open-store.ts";
 import type { CommandIo } from "./configuration.ts";
 import { DATA_EXIT, jsonLine, requireStorage, runDataCommand } from "./open-data.ts";
 import type { DataCommand } from "./options.ts";

@@ -8,8 +8,9 @@ import { hasPeers } from "@strongroom/testkit/peers/programs";
 import { type S3Peer, type S3PeerName, startS3, type TlsFiles } from "@strongroom/testkit/peers/s3";
 import type { ExecutionContext, TestFn } from "ava";
 import { openS3Store } from "../../src/adapters/s3/open-s3-store.ts";
+import type { S3Location } from "../../src/adapters/s3/s3-location.ts";
+import { parseStorage } from "../../src/adapters/stores.ts";
 import type { BlobStore } from "../../src/app/ports/blob-store.ts";
-import { parseStorage, type S3Location } from "../../src/storage-url.ts";
 import { blobStoreSuite } from "./blob-store-suite.ts";
 
 /** Makes the test servers' credentials those of this process, as the SDK's default chain reads them. */

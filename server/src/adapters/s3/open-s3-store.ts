@@ -4,22 +4,10 @@ import type { Bucket } from "./bucket.ts";
 import { describeAbilities, probe, type S3Abilities } from "./probe.ts";
 import { S3BlobStore } from "./s3-blob-store.ts";
 import { createS3Client } from "./s3-client.ts";
+import type { S3Location } from "./s3-location.ts";
 
-/** A bucket, or a part of one. */
-export interface S3StoreOptions {
-  readonly bucket: string;
-  /** Empty, or the beginning of every key; ends in a slash. */
-  readonly prefix: string;
-  /** With scheme; undefined for AWS itself. */
-  readonly endpoint: string | undefined;
-  /** Undefined: as the environment says. */
-  readonly region: string | undefined;
-  readonly pathStyle: boolean;
-  /** File in PEM with certificates that are trusted beside the usual ones. */
-  readonly caFile: string | undefined;
-  /** Least size in bytes of every part but the last. */
-  readonly minPartSize: bigint;
-  readonly maxParts: number;
+/** Where the bucket is, and how patient to be. */
+export interface S3StoreOptions extends S3Location {
   /** Give up a part when the store takes and says nothing for this long, in milliseconds; a minute by default. */
   readonly silenceMs?: number;
 }

@@ -1,11 +1,6 @@
-import { isAbsolute, resolve } from "node:path";
+import { isAbsolute } from "node:path";
 import { formatSize, parseSize } from "@strongroom/protocol/sizes";
-
-/** Where objects are kept, as the storage URL says. */
-export type StorageLocation =
-  | { readonly kind: "memory"; readonly discard: boolean }
-  | { readonly kind: "directory"; readonly path: string }
-  | S3Location;
+import { MIB } from "../../domain/segments.ts";
 
 /** A bucket, or a part of one, of a store that speaks S3. Credentials are not part of it. */
 export interface S3Location {
@@ -26,7 +21,6 @@ export interface S3Location {
   readonly maxParts: number;
 }
 
-const MIB = 1024n * 1024n;
 /** Limits of S3 itself (Amazon S3 User Guide, "Multipart upload limits"). */
 const S3_MIN_PART = 5n * MIB;
 const S3_MAX_PART = 5n * 1024n * MIB;
@@ -48,25 +42,10 @@ const S3_OPTIONS = [
 type S3Option = (typeof S3_OPTIONS)[number];
 
 /**
- * Reads a storage URL: `s3://BUCKET/PREFIX?...`, `file:///DIR`, `mem://`.
+ * Reads `s3://BUCKET/PREFIX?...`.
  * @throws RangeError that repeats nothing of the URL that could be secret.
  */
-export function parseStorage(text: string): StorageLocation {
-  if (text === "mem://") return { kind: "memory", discard: false };
-  if (text === "mem://discard") return { kind: "memory", discard: true };
-  if (text.startsWith("s3:")) return parseS3(text);
-  const match = /^file:(?:\/\/)?(\/[^/].*|\.{1,2}\/.+)$/.exec(text);
-  if (match === null)
-    throw new RangeError(`expected s3://BUCKET/PREFIX, file:///DIR or mem://, got ${describeUrl(text)}`);
-  return { kind: "directory", path: resolve(decodeURIComponent(match[1]!)) };
-}
-
-/** A URL for a message: only its scheme, since the rest may hold a password. */
-export function describeUrl(text: string): string {
-  return `"${/^[a-z0-9+.-]{1,20}:/i.exec(text)?.[0] ?? ""}..."`;
-}
-
-function parseS3(text: string): S3Location {
+export function parseS3(text: string): S3Location {
   const [place = "", query = ""] = splitOnce(text.slice("s3:".length), "?");
   if (/[@#]/.test(place) || place.split("/")[2]?.includes(":")) throw credentialsInUrl();
   const match = /^\/\/([A-Za-z0-9][A-Za-z0-9._-]{1,61}[A-Za-z0-9])(?:\/(.*))?$/.exec(place);

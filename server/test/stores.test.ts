@@ -1,5 +1,45 @@
+import { readFile } from "node:fs/promises";
+import { resolve } from "node:path";
 import test from "ava";
-import { parseStorage } from "../src/storage-url.ts";
+import { openStore, parseStorage } from "../src/adapters/stores.ts";
+import { importedFile, importsOf } from "./support/imports.ts";
+
+const ROOT = new URL("../../", import.meta.url);
+
+test("reading URLs loads no package of others and no store, opening one loads only that one", async (t) => {
+  const loaded = new Set<string>();
+  const waiting = ["server/src/adapters/stores.ts"];
+  const later: string[] = [];
+  for (let file = waiting.pop(); file !== undefined; file = waiting.pop()) {
+    loaded.add(file);
+    for (const { specifier, kind } of importsOf(await readFile(new URL(file, ROOT), "utf8"))) {
+      const path = importedFile(file, specifier);
+      t.true(path !== undefined || specifier.startsWith("node:"), `${file} imports ${specifier}`);
+      if (kind === "dynamic") later.push(path!);
+      if (kind === "static" && path !== undefined && !loaded.has(path)) waiting.push(path);
+    }
+  }
+  t.true(loaded.has("server/src/adapters/s3/s3-location.ts"));
+  t.false(
+    [...loaded].some((file) => /blob-store\.ts$|open-/.test(file)),
+    [...loaded].join(),
+  );
+  t.deepEqual(later.map((file) => file.replace("server/src/adapters/", "")).sort(), [
+    "filesystem/directory-blob-store.ts",
+    "memory/memory-blob-store.ts",
+    "s3/open-s3-store.ts",
+  ]);
+});
+
+test("a directory and memory", async (t) => {
+  t.deepEqual(parseStorage("file:///srv/backups"), { kind: "directory", path: "/srv/backups" });
+  t.deepEqual(parseStorage("file:/srv/a%20b"), { kind: "directory", path: "/srv/a b" });
+  t.deepEqual(parseStorage("file:./x"), { kind: "directory", path: resolve("x") });
+  t.deepEqual(parseStorage("mem://"), { kind: "memory", discard: false });
+  t.deepEqual(parseStorage("mem://discard"), { kind: "memory", discard: true });
+  const store = await openStore(parseStorage("mem://discard"), { info: () => t.fail("it has nothing to say") });
+  t.is(store.capabilities.name, "memory");
+});
 
 const DEFAULTS = {
   kind: "s3",
@@ -65,6 +105,10 @@ const REFUSED: readonly (readonly [url: string, message: RegExp])[] = [
   ["s3://backups?minPart=6G", /minPart/],
   ["s3://backups?maxParts=10001", /maxParts/],
   ["s3://backups?maxParts=0", /maxParts/],
+  ["file://host/backups", /expected file:\/\/\/DIR/],
+  ["file:", /expected file:\/\/\/DIR/],
+  ["mem://x", /expected mem:\/\/ and nothing after it/],
+  ["backups", /expected s3:\/\/BUCKET\/PREFIX, file:\/\/\/DIR or mem:\/\/, got "\.\.\."/],
   ["gs://backups", /expected s3:\/\/BUCKET\/PREFIX, file:\/\/\/DIR or mem:\/\/, got "gs:\.\.\."/],
 ];
 
