@@ -152,10 +152,19 @@ for (const armor of [false, true]) {
     succeeded(t, await run("age-keygen", ["-o", join(place.dir, "age.key")]));
     const recipient = /age1[0-9a-z]+/.exec(await readFile(join(place.dir, "age.key"), "utf8"))![0];
     const message = await run("age", ["-r", recipient, ...(armor ? ["--armor"] : [])], { input: dump });
-    succeeded(
-      t,
-      await strongroom(place, ["backup", "any", "--encryption", "none"], { input: succeeded(t, message).stdout }),
-    );
+    const input = succeeded(t, message).stdout;
+    const upload = ["backup", "any", "--encryption", "none"];
+    if (!armor) {
+      // Half of it looks whole.
+      const cut = await strongroom(place, upload, { input: input.subarray(0, input.length >> 1) });
+      t.is(cut.code, 2, cut.stderr);
+      t.regex(cut.stderr, /looks whole wherever it is cut.*--expect-size BYTES/s);
+      const declared = [...upload, "--expect-size", String(input.length)];
+      const refused = await strongroom(place, declared, { input: input.subarray(0, input.length >> 1) });
+      t.is(refused.code, 4, refused.stderr);
+      upload.push("--expect-size", String(input.length));
+    }
+    succeeded(t, await strongroom(place, upload, { input }));
     for (const program of ["age", "library"]) {
       const restored = await strongroom(place, ["restore", "any", "--identity", "age.key", "--program", program]);
       t.true(succeeded(t, restored).stdout.equals(dump));
