@@ -1,26 +1,10 @@
 import { showByte } from "./ascii.ts";
+import type { FramingViolation } from "./errors.ts";
+import { armorBehindText, recognize } from "./recognize.ts";
 
 /** What to do about a stream that is not encrypted; the end of many messages. */
 export const ENCRYPT_HINT =
   "Encrypt the dump before it is uploaded, for example with `gpg --encrypt --recipient KEY`, `age -r RECIPIENT` or `strongroom backup`";
-
-/** First bytes of what people upload by mistake. */
-const LOOKS_LIKE: ReadonlyMap<number, string> = new Map([
-  [0x04, "an lz4 file"],
-  [0x1f, "a gzip file"],
-  [0x28, "a zstd file"],
-  [0x2d, "an SQL dump or a PEM file"],
-  [0x37, "a 7z archive"],
-  [0x3c, "XML"],
-  [0x42, "a bzip2 file"],
-  [0x50, "a zip archive or a custom-format pg_dump"],
-  [0x5b, "JSON"],
-  [0x7b, "JSON"],
-  [0xef, "text in UTF-8 with a byte order mark"],
-  [0xfd, "an xz file"],
-  [0xfe, "text in UTF-16, as a Windows shell writes when it redirects"],
-  [0xff, "text in UTF-16, as a Windows shell writes when it redirects"],
-]);
 
 /** OpenPGP packets (RFC 9580 section 5) that begin messages which are not encrypted. */
 const PACKETS: ReadonlyMap<number, string> = new Map([
@@ -36,16 +20,40 @@ const PACKETS: ReadonlyMap<number, string> = new Map([
 
 /** Sentence for a stream whose first byte starts neither format. */
 export function describeStart(value: number): string {
-  const likely = LOOKS_LIKE.get(value);
-  return (
-    `An OpenPGP message or an age file was expected, and byte ${showByte(value)} came` +
-    `${likely === undefined ? "" : `, with which ${likely} begins`}. ${ENCRYPT_HINT}`
-  );
+  return `An OpenPGP message or an age file was expected, and byte ${showByte(value)} came. ${ENCRYPT_HINT}`;
 }
 
 /** Sentence for a stream that begins with an OpenPGP packet which no encrypted message begins with. */
 export function describePacketStart(tag: number, value: number): string {
   const packet = PACKETS.get(tag);
   if (packet === undefined) return describeStart(value);
-  return `An encrypted OpenPGP message was expected, and this looks like ${packet} (packet ${tag}), which is not encrypted. ${ENCRYPT_HINT}`;
+  return `An encrypted OpenPGP message was expected, and this begins like ${packet} (packet ${tag}), which is not encrypted. ${ENCRYPT_HINT}`;
+}
+
+/**
+ * Sentence for a refused stream whose first bytes are at hand: what it seems to be, and what to do.
+ * @param head the first bytes of the stream, as many as there are
+ * @returns undefined where they tell nothing
+ */
+export function describeForeign(head: Uint8Array, violation: FramingViolation): string | undefined {
+  const refusedAtOnce = violation === "not-ciphertext";
+  const before = refusedAtOnce ? armorBehindText(head) : undefined;
+  if (before !== undefined) {
+    return (
+      `An armored message was expected to begin with its line of dashes, and ${before} bytes come before it. ` +
+      "Upload the message alone, from its first line on"
+    );
+  }
+  if (isAccepted(head)) return undefined;
+  const found = recognize(head, refusedAtOnce);
+  if (found === undefined) return undefined;
+  const got = `An OpenPGP message or an age file was expected, and this is ${found.what}`;
+  if (!found.encrypted) return `${got}. ${ENCRYPT_HINT}`;
+  return `${got}: it may be encrypted, but this kind is not accepted. Encrypt the dump itself with \`gpg\`, \`age\` or \`strongroom backup\`, or this file once more`;
+}
+
+/** Whether a stream begins as one that is accepted, and went wrong later: its own error says more. */
+function isAccepted(head: Uint8Array): boolean {
+  const text = String.fromCharCode(...head.subarray(0, 1_100)).trimStart();
+  return /^(-----BEGIN PGP MESSAGE-----|-----BEGIN AGE ENCRYPTED FILE-----|age-encryption\.org\/v1\n)/.test(text);
 }

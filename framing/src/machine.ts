@@ -2,6 +2,7 @@ import { AgeWalker } from "./age.ts";
 import { ArmorReader } from "./armor.ts";
 import { AGE_LABEL, PGP_LABEL } from "./armor-label.ts";
 import { FramingError } from "./errors.ts";
+import { describeForeign } from "./hints.ts";
 import { STREAM_LIMIT } from "./limits.ts";
 import { OpenPgpWalker } from "./openpgp.ts";
 import { Acceptance, type CiphertextFormat, type FramingPolicy } from "./policy.ts";
@@ -20,7 +21,8 @@ const KIND_ARMORED_AGE = 4;
  * v1 file, binary or armored, in chunks of any size. It never keeps payload, and passes over packet bodies without looking at them.
  * Structure is all it sees: that the content is secret, whole or authentic it cannot tell.
  *
- * The verdict and the state depend on the bytes alone, not on how they were cut into chunks or segments.
+ * The verdict and the state depend on the bytes alone, not on how they were cut into chunks or segments. Only the words of a refusal may say more where the
+ * first chunk is longer.
  */
 export class FramingMachine {
   readonly #acceptance: Acceptance;
@@ -59,7 +61,7 @@ export class FramingMachine {
       }
       this.#take(chunk);
     } catch (error) {
-      throw this.#fail(error);
+      throw this.#fail(this.#named(error, chunk));
     }
     this.#offset += chunk.length;
   }
@@ -131,6 +133,13 @@ export class FramingMachine {
   #unfinished(): string {
     if (this.format === undefined) return "its first line, before it could be told whether it is encrypted";
     return `${this.armored ? "an armored" : "a binary"} ${this.format === "age" ? "age file" : "OpenPGP message"}`;
+  }
+
+  /** Says what a refused stream seems to be, when its first bytes are in the chunk: nothing of earlier ones is kept. */
+  #named(error: unknown, chunk: Uint8Array): unknown {
+    if (!(error instanceof FramingError) || this.#offset > 0) return error;
+    const words = describeForeign(chunk, error.violation);
+    return words === undefined ? error : new FramingError(error.violation, Number(error.offset), words);
   }
 
   #fail(error: unknown): unknown {

@@ -50,6 +50,11 @@ export function run(
   return { accepted: true, state: Buffer.from(machine.encodeState()).toString("hex") };
 }
 
+/** A verdict without its words, which may say more where the first chunk is longer. */
+export function wordless(verdict: Verdict): object {
+  return verdict.accepted ? verdict : { accepted: false, violation: verdict.violation, offset: verdict.offset };
+}
+
 /** Violation and offset of a refused stream as `malformed@12`, or `accepted`. */
 export function outcome(stream: Uint8Array, policy = ANY): string {
   const verdict = run(stream, undefined, 0, policy);

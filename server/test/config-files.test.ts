@@ -1,5 +1,5 @@
 import { execFile } from "node:child_process";
-import { mkdir, mkdtemp, rm, symlink, writeFile } from "node:fs/promises";
+import { mkdir, mkdtemp, readFile, rm, symlink, writeFile } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { dirname, join } from "node:path";
 import { fileURLToPath } from "node:url";
@@ -414,15 +414,25 @@ test("recipients: no private key, none that only signs, none that is revoked", a
   t.regex(await problem(key.privateKey.replaceAll("PRIVATE", "PUBLIC")), /came a private key|cannot be read/);
 
   const signing = await generateKey({ userIDs: [{ name: "b" }], subkeys: [{ sign: true }], format: "armored" });
-  const unusable = /expected a key that can encrypt, came [0-9a-f]{16}, which is revoked, signs only or is too weak$/;
-  t.regex(await problem(signing.publicKey), unusable);
+  const unusable = (why: string) => new RegExp(`expected a key that can encrypt, got [0-9a-f]{16}: ${why}$`);
+  t.regex(await problem(signing.publicKey), unusable("it can only sign"));
 
   const { publicKey: revoked } = await revokeKey({
     key: await readKey({ armoredKey: key.publicKey }),
     revocationCertificate: key.revocationCertificate,
     format: "armored",
   });
-  t.regex(await problem(revoked), unusable);
+  t.regex(await problem(revoked), unusable("it is revoked"));
+});
+
+test("recipients: old kinds of keys are pinned, and a curve that cannot be checked is named", async (t) => {
+  const fixture = async (name: string) => await readFile(new URL(`fixtures/${name}`, import.meta.url), "utf8");
+  const dsa = await load(t, { "c.yaml": recipients([await fixture("dsa.pub.asc")]), "u.yaml": user() });
+  t.deepEqual(lines(dsa), { problems: [], warnings: [] });
+  const ids = dsa.configuration.collections.get("db")!.recipientKeyIds!;
+  t.deepEqual(ids, await subkeyIds(await fixture("dsa.pub.asc")));
+  const brainpool = await load(t, { "c.yaml": recipients([await fixture("brainpool.pub.asc")]) });
+  t.regex(lines(brainpool).problems.join(), /: it uses the curve brainpoolP256r1, which cannot be checked here/);
 });
 
 test("fifo-plus-older loads as fifo, with a warning", async (t) => {

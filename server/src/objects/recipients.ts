@@ -1,15 +1,36 @@
 import { ValueError } from "@strongroom/protocol/sizes";
-import type { PublicKey } from "openpgp";
+import type { PublicKey, Subkey } from "openpgp";
 
 const EXPECTED =
   "expected an armored OpenPGP public key (-----BEGIN PGP PUBLIC KEY BLOCK-----, from `gpg --armor --export`)";
+
+/** Curves that the library does not have, so that it cannot check what a key says of itself. gpg can. */
+const MISSING_CURVES = /^(brainpool|secp256k1)/i;
+
+/** What a client encrypts to is its owner's choice: DSA, Elgamal and short keys are not refused here. */
+const LENIENT = { rejectPublicKeyAlgorithms: new Set<never>(), rejectCurves: new Set<never>(), minRSABits: 0 };
+
+/** Why no part of a key can encrypt. */
+function whyUnusable(key: PublicKey): string {
+  const parts: (PublicKey | Subkey)[] = [key, ...key.getSubkeys()];
+  const curve = parts
+    .map((part) => (part.getAlgorithmInfo() as { curve?: string }).curve)
+    .find((name) => name !== undefined && MISSING_CURVES.test(name));
+  if (curve !== undefined) return `it uses the curve ${curve}, which cannot be checked here; use another key`;
+  if (key.revocationSignatures.length > 0) return "it is revoked";
+  if (parts.some((part) => part !== key && part.revocationSignatures.length > 0))
+    return "its part that encrypts is revoked";
+  return "it can only sign";
+}
 
 /** Ids of the key's parts that may encrypt, by their flags. Expiry does not count: a dump made before it stays as good as it was. */
 async function encryptionKeyIds(key: PublicKey): Promise<string[]> {
   const ids: string[] = [];
   for (const part of key.getKeys()) {
     // With null for the date the library leaves expiry out, but refuses revoked keys and those without the flag or a valid binding.
-    const usable = await key.getEncryptionKey(part.getKeyID(), null).catch(() => undefined);
+    const usable = await key
+      .getEncryptionKey(part.getKeyID(), null, undefined, LENIENT as never)
+      .catch(() => undefined);
     if (usable) ids.push(usable.getKeyID().toHex());
   }
   return ids;
@@ -44,7 +65,7 @@ export async function parseRecipient(armored: string): Promise<string[]> {
     const own = await encryptionKeyIds(key);
     if (own.length === 0) {
       const id = key.getKeyID().toHex();
-      throw new ValueError(`expected a key that can encrypt, came ${id}, which is revoked, signs only or is too weak`);
+      throw new ValueError(`expected a key that can encrypt, got ${id}: ${whyUnusable(key)}`);
     }
     ids.push(...own);
   }
