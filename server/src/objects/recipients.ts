@@ -1,5 +1,5 @@
 import { ValueError } from "@strongroom/protocol/sizes";
-import type { PublicKey, Subkey } from "openpgp";
+import type { Config, PublicKey, Subkey } from "openpgp";
 
 const EXPECTED =
   "expected an armored OpenPGP public key (-----BEGIN PGP PUBLIC KEY BLOCK-----, from `gpg --armor --export`)";
@@ -24,13 +24,11 @@ function whyUnusable(key: PublicKey): string {
 }
 
 /** Ids of the key's parts that may encrypt, by their flags. Expiry does not count: a dump made before it stays as good as it was. */
-async function encryptionKeyIds(key: PublicKey): Promise<string[]> {
+async function encryptionKeyIds(key: PublicKey, config: Config): Promise<string[]> {
   const ids: string[] = [];
   for (const part of key.getKeys()) {
     // With null for the date the library leaves expiry out, but refuses revoked keys and those without the flag or a valid binding.
-    const usable = await key
-      .getEncryptionKey(part.getKeyID(), null, undefined, LENIENT as never)
-      .catch(() => undefined);
+    const usable = await key.getEncryptionKey(part.getKeyID(), null, undefined, config).catch(() => undefined);
     if (usable) ids.push(usable.getKeyID().toHex());
   }
   return ids;
@@ -51,7 +49,7 @@ export async function parseRecipient(armored: string): Promise<string[]> {
   const blocks = armored.match(/-----BEGIN PGP PUBLIC KEY BLOCK-----[\s\S]*?-----END PGP PUBLIC KEY BLOCK-----/g);
   if (!blocks) throw new ValueError(`${EXPECTED}, came something else`);
   // Loaded only here, since few configurations pin recipients and the library is large.
-  const { readKeys } = await import("openpgp");
+  const { config, readKeys } = await import("openpgp");
   const read = blocks.map((block) => readKeys({ armoredKeys: block }));
   const keys = await Promise.all(read).catch((error: unknown) => {
     const detail = error instanceof Error ? error.message : "unknown error";
@@ -62,7 +60,7 @@ export async function parseRecipient(armored: string): Promise<string[]> {
     if (key.isPrivate()) {
       throw new ValueError(`${EXPECTED}, came a private key; the server must never have it: take it out`);
     }
-    const own = await encryptionKeyIds(key);
+    const own = await encryptionKeyIds(key, { ...config, ...LENIENT });
     if (own.length === 0) {
       const id = key.getKeyID().toHex();
       throw new ValueError(`expected a key that can encrypt, got ${id}: ${whyUnusable(key)}`);
