@@ -4,6 +4,7 @@
  * (with certificates made by `openssl`), `--parallel N` (segments under way; the SDK's default), `--delay MS` (a line with this round trip between client
  * and server). The cases with PostgreSQL and S3 need the programs that `peers/install.sh` installs.
  */
+
 import { spawn } from "node:child_process";
 import { mkdtemp, readFile, rm, writeFile } from "node:fs/promises";
 import { cpus, tmpdir, totalmem } from "node:os";
@@ -13,10 +14,11 @@ import { setTimeout as sleep } from "node:timers/promises";
 import { fileURLToPath } from "node:url";
 import { parseArgs } from "node:util";
 import { StrongroomClient } from "@strongroom/client-sdk";
+import { collectionDocument, initConfiguration } from "@strongroom/testkit/installation";
 import { Authority } from "@strongroom/testkit/peers/certificates";
 import { startPostgres } from "@strongroom/testkit/peers/postgres";
 import { S3_PEERS, startS3 } from "@strongroom/testkit/peers/s3";
-import { run, type ServerProcess, STRONGROOM, startServerProcess } from "@strongroom/testkit/processes";
+import { type ServerProcess, startServerProcess } from "@strongroom/testkit/processes";
 import { startProxy } from "@strongroom/testkit/proxy";
 import { delay } from "@strongroom/testkit/proxy-behaviours";
 import type { ClientTask } from "./client.ts";
@@ -100,11 +102,10 @@ async function measure(subject: Subject, transfer: Transfer): Promise<Figures> {
   };
 }
 
-const collection = (name: string) => `apiVersion: backups.riotkit.org/v1alpha1
-kind: BackupCollection
-metadata: { name: ${name} }
-spec: { maxBackupsCount: 1, maxOneVersionSize: 8G, maxCollectionSize: 600G, maxParallelUploads: 64 }
-`;
+const COLLECTION = collectionDocument(
+  "bench",
+  "maxBackupsCount: 1, maxOneVersionSize: 8G, maxCollectionSize: 600G, maxParallelUploads: 64",
+);
 
 /** Where a case keeps its objects and its rows. */
 type StorageName = "discarding memory" | "memory" | "directory" | (typeof S3_PEERS)[number];
@@ -142,9 +143,8 @@ async function withServer(
   work: (subject: Subject) => Promise<void>,
 ): Promise<void> {
   const dir = await mkdtemp(join(tmpdir(), "strongroom-bench-"));
-  const init = await run(STRONGROOM, ["init", join(dir, "config")]);
-  const password = /password\s+(\S+)/.exec(init.stdout.toString())![1]!;
-  await writeFile(join(dir, "config", "bench.yaml"), collection("bench"));
+  const password = await initConfiguration(join(dir, "config"));
+  await writeFile(join(dir, "config", "bench.yaml"), COLLECTION);
   const opened: { remove(): Promise<unknown> }[] = [];
   try {
     const storage = await openStorage(storageName, dir);

@@ -3,6 +3,7 @@
  * refused, cuts the connection in the middle, restores and compares byte for byte. Exits non-zero when anything differs.
  * `npm run demo -- --keep` leaves the server running and prints the commands to try.
  */
+
 import { createHash } from "node:crypto";
 import { mkdir, mkdtemp, readdir, readFile, rm, writeFile } from "node:fs/promises";
 import { tmpdir } from "node:os";
@@ -11,6 +12,7 @@ import { pipeline } from "node:stream/promises";
 import { fileURLToPath } from "node:url";
 import { createZstdDecompress } from "node:zlib";
 import { findProgram, StrongroomClient, toStrongroomError } from "@strongroom/client-sdk";
+import { initConfiguration, LOGIN, personEnvironment } from "@strongroom/testkit/installation";
 import { type Outcome, run, type ServerProcess, STRONGROOM, startServerProcess } from "@strongroom/testkit/processes";
 import { startProxy } from "@strongroom/testkit/proxy";
 import { cutAfter } from "@strongroom/testkit/proxy-behaviours";
@@ -46,7 +48,7 @@ let failed = false;
 /** Runs the CLI against a URL with a home of its own, and shows what a person would see. */
 async function strongroom(url: string, args: readonly string[], input = ""): Promise<Outcome> {
   say(`$ strongroom ${args.map((a) => (/^[\w./:=-]+$/.test(a) ? a : `'${a}'`)).join(" ")}`);
-  const env = { XDG_CONFIG_HOME: home, HOME: home, STRONGROOM_URL: url };
+  const env = personEnvironment(home, url);
   const outcome = await run(STRONGROOM, args, { input, env, cwd: ROOT });
   for (const line of `${outcome.stdout}${outcome.stderr}`.trimEnd().split("\n")) say(`  ${line}`);
   return outcome;
@@ -74,14 +76,12 @@ for (const signal of ["SIGINT", "SIGTERM"] as const) {
 try {
   await mkdir(home, { mode: 0o700 });
   step("A server on the embedded default: PGlite and a directory");
-  const init = await run(STRONGROOM, ["init", configDir, "--collection", "files"]);
-  check(init.code === 0, `"strongroom init" failed: ${init.stderr}`);
-  const password = /password\s+(\S+)/.exec(init.stdout.toString())?.[1] ?? "";
+  const password = await initConfiguration(configDir, "files");
   await writeFile(join(configDir, "small.yaml"), SMALL_COLLECTION());
   server = await startServerProcess(["--data", join(temporary, "data")]);
   const { url } = server;
   say(`  listening on ${url}, everything below ${temporary}`);
-  await succeed(url, ["login", "--username", "admin", "--password-stdin"], password);
+  await succeed(url, LOGIN, password);
   await succeed(url, ["keygen", "--name", "demo", "--out-dir", temporary]);
   const publicKey = join(temporary, "demo.pub.asc");
   const privateKey = join(temporary, "demo.key.asc");
@@ -92,7 +92,7 @@ try {
   say(`  ${before.files} files, ${mib(before.bytes)}, from node_modules`);
   check(before.bytes > 100 * 1024 * 1024, "the directory should have at least 100 MiB");
   const proxy = await startProxy(url);
-  await succeed(proxy.url, ["login", "--username", "admin", "--password-stdin"], password);
+  await succeed(proxy.url, LOGIN, password);
   proxy.behave(cutAfter(CUT_AFTER_BYTES));
   const began = performance.now();
   const tar = `tar -cf - ${names.join(" ")}`;

@@ -1,9 +1,9 @@
 import { chmod, mkdir, readdir, readFile, stat, writeFile } from "node:fs/promises";
 import { dirname, join } from "node:path";
+import { temporaryFolder } from "@strongroom/testkit/temporary-folder";
 import test from "ava";
 import { UsageError } from "../src/errors.ts";
 import { CredentialStore, configDirectory, type StoredSession, writePrivateFile } from "../src/files/credentials.ts";
-import { temporaryFolder } from "./support/context.ts";
 
 const session = (user: string): StoredSession => ({
   token: `token-of-${user}`,

@@ -1,17 +1,18 @@
 /**
  * Commands on the server's data, with the real program on the embedded default: sweep, verify, recover; and a restore without the program.
  */
+
 import { spawn } from "node:child_process";
 import { randomBytes, randomUUID } from "node:crypto";
 import { once } from "node:events";
 import { copyFile, mkdir, mkdtemp, open, readdir, readFile, rename, rm, writeFile } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { dirname, join } from "node:path";
+import { initConfiguration, LOGIN, personEnvironment, succeeded } from "@strongroom/testkit/installation";
 import { findPeer, hasPeers } from "@strongroom/testkit/peers/programs";
 import { startS3 } from "@strongroom/testkit/peers/s3";
 import {
   cleanEnvironment,
-  type Outcome,
   run,
   type ServerProcess,
   STRONGROOM,
@@ -34,8 +35,7 @@ const test = anyTest as TestFn<{ place: Place; server: ServerProcess | undefined
 test.before(async (t) => {
   const dir = await mkdtemp(join(tmpdir(), "strongroom-data-"));
   const data = join(dir, "data");
-  const init = await run(STRONGROOM, ["init", join(data, "config"), "--collection", "db"]);
-  const password = /password\s+(\S+)/.exec(init.stdout.toString())![1]!;
+  const password = await initConfiguration(join(data, "config"), "db");
   await mkdir(join(dir, "home"), { mode: 0o700 });
   const compressible = Buffer.from("a line of a dump\n".repeat(200_000));
   const place = { dir, data, password, dumps: [randomBytes(3 * MIB + 5), compressible, randomBytes(1000)] };
@@ -58,8 +58,7 @@ async function serving(t: T, work: (server: ServerProcess) => Promise<void>): Pr
   const { place } = t.context;
   const server = await startServerProcess(["--data", place.data, "--segment-size", "1M", "--verify-every", "off"]);
   try {
-    const login = ["login", "--username", "admin", "--password-stdin"];
-    succeeded(t, await client(place, server, login, place.password));
+    succeeded(t, await client(place, server, LOGIN, place.password));
     await work(server);
   } finally {
     await server.end("SIGTERM");
@@ -68,17 +67,12 @@ async function serving(t: T, work: (server: ServerProcess) => Promise<void>): Pr
 
 async function client(place: Place, server: ServerProcess, args: readonly string[], input: string | Buffer = "") {
   const home = join(place.dir, "home");
-  const env = { HOME: home, XDG_CONFIG_HOME: home, STRONGROOM_URL: server.url };
+  const env = personEnvironment(home, server.url);
   return await run(STRONGROOM, args, { input, env, cwd: place.dir });
 }
 
 const onData = async ({ data }: Place, command: string, ...args: string[]) =>
   await run(STRONGROOM, [command, ...args, "--data", data]);
-
-function succeeded(t: ExecutionContext, outcome: Outcome): Outcome {
-  t.is(outcome.code, 0, `${outcome.stderr}${outcome.stdout.toString()}`);
-  return outcome;
-}
 
 /** Path of a version's object. */
 async function objectOf({ data }: Place, number: number): Promise<string> {
@@ -257,7 +251,7 @@ test.serial("a restore whose command fails leaves no private key behind", async 
   await mkdir(temporary);
   await serving(t, async (server) => {
     const home = join(place.dir, "home");
-    const env = { HOME: home, XDG_CONFIG_HOME: home, STRONGROOM_URL: server.url, TMPDIR: temporary };
+    const env = { ...personEnvironment(home, server.url), TMPDIR: temporary };
     const restore = ["restore", "db", "--version", "2", "--private-key", "test.key.asc", "-c", "exit 3"];
     const { code, stderr } = await run(STRONGROOM, restore, { env, cwd: place.dir });
     t.is(code, 7, stderr);

@@ -1,6 +1,7 @@
 /**
  * The real server process and the real CLI, on the embedded default.
  */
+
 import { spawn } from "node:child_process";
 import { randomBytes } from "node:crypto";
 import { mkdir, mkdtemp, readFile, rm, stat, writeFile } from "node:fs/promises";
@@ -8,6 +9,13 @@ import { connect } from "node:net";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { setTimeout as sleep } from "node:timers/promises";
+import {
+  collectionDocument,
+  initConfiguration,
+  LOGIN,
+  personEnvironment,
+  succeeded,
+} from "@strongroom/testkit/installation";
 import { hasPeers } from "@strongroom/testkit/peers/programs";
 import {
   cleanEnvironment,
@@ -19,7 +27,7 @@ import {
 } from "@strongroom/testkit/processes";
 import { startProxy } from "@strongroom/testkit/proxy";
 import { cutAfter } from "@strongroom/testkit/proxy-behaviours";
-import anyTest, { type ExecutionContext, type TestFn } from "ava";
+import anyTest, { type TestFn } from "ava";
 
 interface Place {
   readonly dir: string;
@@ -41,18 +49,16 @@ test.after.always(async (t) => {
 });
 
 /** A collection that takes both formats. */
-const ANY_COLLECTION = `apiVersion: backups.riotkit.org/v1alpha1
-kind: BackupCollection
-metadata: { name: any }
-spec: { maxBackupsCount: 20, maxOneVersionSize: 100M, maxCollectionSize: 3G, encryption: any-of }
-`;
+const ANY_COLLECTION = collectionDocument(
+  "any",
+  "maxBackupsCount: 20, maxOneVersionSize: 100M, maxCollectionSize: 3G, encryption: any-of",
+);
 
 /** A temporary directory with a configuration, a running server, a session and a key. */
 async function makePlace(): Promise<Place> {
   const dir = await mkdtemp(join(tmpdir(), "strongroom-e2e-"));
   const data = join(dir, "data");
-  const init = await run(STRONGROOM, ["init", join(data, "config"), "--collection", "db"]);
-  const password = /password\s+(\S+)/.exec(init.stdout.toString())![1]!;
+  const password = await initConfiguration(join(data, "config"), "db");
   await writeFile(join(data, "config", "any.yaml"), ANY_COLLECTION);
   const place = { dir, data, password, server: await startServerProcess(["--data", data]) };
   await mkdir(join(dir, "home"), { mode: 0o700 });
@@ -63,7 +69,7 @@ async function makePlace(): Promise<Place> {
 }
 
 const login = async (place: Place, url = place.server.url) =>
-  await strongroom(place, ["login", "--username", "admin", "--password-stdin"], { input: place.password, url });
+  await strongroom(place, LOGIN, { input: place.password, url });
 
 async function strongroom(
   place: Place,
@@ -73,14 +79,9 @@ async function strongroom(
   const home = join(place.dir, "home");
   return await run(STRONGROOM, args, {
     input,
-    env: { HOME: home, XDG_CONFIG_HOME: home, STRONGROOM_URL: url, ...env },
+    env: { ...personEnvironment(home, url), ...env },
     cwd: place.dir,
   });
-}
-
-function succeeded(t: ExecutionContext, outcome: Outcome): Outcome {
-  t.is(outcome.code, 0, outcome.stderr);
-  return outcome;
 }
 
 async function versionsOf(place: Place, collection = "db"): Promise<{ version: number; size: number }[]> {
@@ -248,10 +249,8 @@ test.serial("a backup that was killed holds its place until somebody frees it", 
     cwd: place.dir,
     env: {
       ...cleanEnvironment(),
-      HOME: join(place.dir, "home"),
-      XDG_CONFIG_HOME: join(place.dir, "home"),
       // The one address is dead, and the session of the other one serves both.
-      STRONGROOM_URL: `http://127.0.0.1:1,${place.server.url}`,
+      ...personEnvironment(join(place.dir, "home"), `http://127.0.0.1:1,${place.server.url}`),
     },
     stdio: ["pipe", "ignore", "ignore"],
   });

@@ -1,12 +1,12 @@
 import { writeFile } from "node:fs/promises";
 import { join } from "node:path";
+import { temporaryFolder } from "@strongroom/testkit/temporary-folder";
 import test, { type ExecutionContext } from "ava";
 import { DECRYPTION_OPTIONS, decryptionFor } from "../src/decryption-choice.ts";
 import { ENCRYPTION_OPTIONS, encryptionFor } from "../src/encryption-choice.ts";
 import { UsageError } from "../src/errors.ts";
 import { keyKind } from "../src/files/key-files.ts";
 import { OptionValues } from "../src/option-spec.ts";
-import { temporaryFolder } from "./support/context.ts";
 
 const ARMORED_PUBLIC = "-----BEGIN PGP PUBLIC KEY BLOCK-----\n\nxjM=\n-----END PGP PUBLIC KEY BLOCK-----\n";
 const ARMORED_PRIVATE = ARMORED_PUBLIC.replaceAll("PUBLIC", "PRIVATE");

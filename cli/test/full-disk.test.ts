@@ -1,19 +1,17 @@
 /** A disk that is really full: a small file system in memory under the directory store of a real server. */
+
 import { execFileSync } from "node:child_process";
 import { mkdir, mkdtemp, readdir, readFile, rm, statfs, writeFile } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { setTimeout as sleep } from "node:timers/promises";
 import { openpgpMessage } from "@strongroom/testkit/ciphertext";
+import { collectionDocument, initConfiguration, LOGIN, personEnvironment } from "@strongroom/testkit/installation";
 import { run, STRONGROOM, startServerProcess } from "@strongroom/testkit/processes";
 import test from "ava";
 
 const MIB = 1024 * 1024;
-const COLLECTION = `apiVersion: backups.riotkit.org/v1alpha1
-kind: BackupCollection
-metadata: { name: full }
-spec: { maxBackupsCount: 5, maxOneVersionSize: 100M, maxCollectionSize: 1G }
-`;
+const COLLECTION = collectionDocument("full", "maxBackupsCount: 5, maxOneVersionSize: 100M, maxCollectionSize: 1G");
 
 test("a full disk refuses clearly, loses nothing that was acknowledged, and takes the dump again when there is room", async (t) => {
   const dir = await mkdtemp(join(tmpdir(), "strongroom-full-disk-"));
@@ -37,17 +35,16 @@ test("a full disk refuses clearly, loses nothing that was acknowledged, and take
     await rm(dir, { recursive: true, force: true });
   });
   const config = join(dir, "config");
-  const init = await run(STRONGROOM, ["init", config]);
-  const password = /password\s+(\S+)/.exec(init.stdout.toString())![1]!;
+  const password = await initConfiguration(config);
   await writeFile(join(config, "full.yaml"), COLLECTION);
   const storage = join(disk, "storage");
   const args = ["--data", join(dir, "data"), "--config", config, "--storage", `file://${storage}`];
   const server = await startServerProcess([...args, "--segment-size", "1M", "--sweep-interval", "1s"]);
   t.teardown(async () => void (await server.end("SIGKILL")));
-  const env = { HOME: dir, XDG_CONFIG_HOME: dir, STRONGROOM_URL: server.url };
+  const env = personEnvironment(dir, server.url);
   const strongroom = async (args: readonly string[], input: string | Uint8Array = "") =>
     await run(STRONGROOM, args, { env, input, cwd: dir });
-  t.is((await strongroom(["login", "--username", "admin", "--password-stdin"], password)).code, 0);
+  t.is((await strongroom(LOGIN, password)).code, 0);
   const backup = ["backup", "full", "--encryption", "none", "--retry-for", "3s"];
   // The last piece of the first one, of 1 MiB at most, is larger than a page of the disk.
   const [first, second] = [openpgpMessage(5 * MIB - 100_000), openpgpMessage(10 * MIB)];

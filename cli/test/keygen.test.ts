@@ -1,9 +1,10 @@
 import { mkdir, readdir, readFile, stat, symlink, writeFile } from "node:fs/promises";
 import { join } from "node:path";
 import { hasPeers } from "@strongroom/testkit/peers/programs";
+import { temporaryFolder } from "@strongroom/testkit/temporary-folder";
 import test from "ava";
 import { keyKind } from "../src/files/key-files.ts";
-import { temporaryFolder, testContext } from "./support/context.ts";
+import { testContext } from "./support/context.ts";
 import { PROGRAM, runProcess } from "./support/process.ts";
 
 const mode = async (path: string) => (await stat(path)).mode & 0o777;

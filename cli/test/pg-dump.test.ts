@@ -2,13 +2,15 @@
  * The main job against the real world: pg_dump of a real database, through the real CLI, to a server on PostgreSQL and S3, and back; and the same
  * by hand, with nothing but the bucket and stock tools.
  */
+
 import { mkdir, mkdtemp, rm, stat } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { dirname, join } from "node:path";
+import { initConfiguration, personEnvironment, succeeded } from "@strongroom/testkit/installation";
 import { type PostgresPeer, startPostgres } from "@strongroom/testkit/peers/postgres";
 import { findPeer, hasPeers } from "@strongroom/testkit/peers/programs";
 import { type S3Peer, startS3 } from "@strongroom/testkit/peers/s3";
-import { type Outcome, run, STRONGROOM, startServerProcess } from "@strongroom/testkit/processes";
+import { run, STRONGROOM, startServerProcess } from "@strongroom/testkit/processes";
 import test, { type ExecutionContext } from "ava";
 
 const MIB = 1024 * 1024;
@@ -50,8 +52,7 @@ test("a database of more than 200 MiB comes back equal, through the CLI and by h
   const expected = await query(t, app, CHECKSUMS);
 
   const config = join(dir, "config");
-  const init = succeeded(t, await run(STRONGROOM, ["init", config, "--collection", "app"]));
-  const password = /password\s+(\S+)/.exec(init.stdout.toString())![1]!;
+  const password = await initConfiguration(config, "app");
   const server = await startServerProcess(["--config", config], {
     ...s3.env,
     STRONGROOM_DATABASE: await postgres.createDatabase("strongroom"),
@@ -61,9 +62,7 @@ test("a database of more than 200 MiB comes back equal, through the CLI and by h
   const home = join(dir, "home");
   await mkdir(home, { mode: 0o700 });
   const env = {
-    HOME: home,
-    XDG_CONFIG_HOME: home,
-    STRONGROOM_URL: server.url,
+    ...personEnvironment(home, server.url),
     PATH: `${folderOf("pg_dump")}:${process.env.PATH}`,
   };
   const strongroom = async (...args: string[]) =>
@@ -124,11 +123,6 @@ interface Manifest {
 }
 
 const folderOf = (program: string) => dirname(findPeer(program)!);
-
-function succeeded(t: ExecutionContext, outcome: Outcome): Outcome {
-  t.is(outcome.code, 0, `${outcome.stdout.subarray(0, 2000)}${outcome.stderr}`);
-  return outcome;
-}
 
 async function aws(t: ExecutionContext, s3: S3Peer, ...args: string[]): Promise<string> {
   const outcome = await run(findPeer("aws")!, ["--endpoint-url", s3.endpoint, ...args], { env: { ...s3.env } });

@@ -4,8 +4,9 @@ import { readFile } from "node:fs/promises";
 import { join } from "node:path";
 import { setTimeout as sleep } from "node:timers/promises";
 import { fileURLToPath } from "node:url";
+import { temporaryFolder } from "@strongroom/testkit/temporary-folder";
 import test from "ava";
-import { temporaryFolder, untilGone } from "./support/context.ts";
+import { untilGone } from "./support/context.ts";
 import { LOGGED_IN } from "./support/fake-sdk.ts";
 import { runProcess } from "./support/process.ts";
 

@@ -1,9 +1,11 @@
 /**
  * The real server process on a real PostgreSQL server that dies and comes back.
  */
+
 import { mkdtemp, rm, writeFile } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
+import { initConfiguration } from "@strongroom/testkit/installation";
 import { startPostgres } from "@strongroom/testkit/peers/postgres";
 import { hasPeers } from "@strongroom/testkit/peers/programs";
 import { run, STRONGROOM, startServerProcess } from "@strongroom/testkit/processes";
@@ -15,8 +17,7 @@ test("a server survives the end of its PostgreSQL: unavailable meanwhile, then i
   if (!hasPeers(t, ...PROGRAMS)) return;
   const peer = await startPostgres();
   const dir = await mkdtemp(join(tmpdir(), "strongroom-postgres-"));
-  const init = await run(STRONGROOM, ["init", join(dir, "config")]);
-  const password = /password\s+(\S+)/.exec(init.stdout.toString())![1]!;
+  const password = await initConfiguration(join(dir, "config"));
   // This server of PostgreSQL asks for no password; the secret must stay secret all the same.
   await writeFile(join(dir, "secret"), "hunter2\n", { mode: 0o600 });
   const server = await startServerProcess([

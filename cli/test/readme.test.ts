@@ -1,11 +1,13 @@
 /**
  * The tour of the README runs as it stands there.
  */
+
 import { mkdtemp, readFile, rm } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { fileURLToPath } from "node:url";
-import { run, STRONGROOM, startServerProcess } from "@strongroom/testkit/processes";
+import { initConfiguration } from "@strongroom/testkit/installation";
+import { run, startServerProcess } from "@strongroom/testkit/processes";
 import test from "ava";
 
 const ROOT = fileURLToPath(new URL("../..", import.meta.url));
@@ -18,8 +20,7 @@ test("the tour of the README", async (t) => {
     return;
   }
   const dir = await mkdtemp(join(tmpdir(), "strongroom-readme-"));
-  const init = await run(STRONGROOM, ["init", join(dir, "data", "config")]);
-  const password = /password\s+(\S+)/.exec(init.stdout.toString())![1]!;
+  const password = await initConfiguration(join(dir, "data", "config"));
   const server = await startServerProcess(["--data", join(dir, "data")]);
   try {
     const env = { STRONGROOM_URL: server.url, STRONGROOM_PASSWORD: password, XDG_CONFIG_HOME: join(dir, "home") };

@@ -1,11 +1,13 @@
 /**
  * Changes of the configuration under a running server process, seen through the real CLI and plain HTTP.
  */
-import { mkdir, mkdtemp, readFile, rename, rm, writeFile } from "node:fs/promises";
-import { tmpdir } from "node:os";
+
+import { mkdir, readFile, rename, rm, writeFile } from "node:fs/promises";
 import { join } from "node:path";
 import { setTimeout as sleep } from "node:timers/promises";
+import { initConfiguration, LOGIN, personEnvironment } from "@strongroom/testkit/installation";
 import { run, STRONGROOM, startServerProcess } from "@strongroom/testkit/processes";
+import { temporaryFolder } from "@strongroom/testkit/temporary-folder";
 import test from "ava";
 
 const SECRET = "for the monitoring";
@@ -16,11 +18,9 @@ async function until(condition: () => Promise<boolean>): Promise<void> {
 }
 
 test("collections freeze and come back, users go at once, mistakes change nothing", async (t) => {
-  const dir = await mkdtemp(join(tmpdir(), "strongroom-reload-"));
-  t.teardown(() => rm(dir, { recursive: true, force: true }));
+  const dir = await temporaryFolder(t);
   const config = join(dir, "config");
-  const init = await run(STRONGROOM, ["init", config, "--collection", "db"]);
-  const password = /password\s+(\S+)/.exec(init.stdout.toString())![1]!;
+  const password = await initConfiguration(config, "db");
   const folder = join(config, "strongroom/backups.riotkit.org/v1alpha1");
   const admin = await readFile(join(folder, "backupusers/admin.yaml"), "utf8");
   const bob = join(config, "bob.yaml");
@@ -37,11 +37,11 @@ test("collections freeze and come back, users go at once, mistakes change nothin
     async (args: readonly string[], input: string | Uint8Array = "") => {
       const home = join(dir, `home-${user}`);
       await mkdir(home, { recursive: true, mode: 0o700 });
-      const env = { HOME: home, XDG_CONFIG_HOME: home, STRONGROOM_URL: server.url };
+      const env = personEnvironment(home, server.url);
       return await run(STRONGROOM, args, { input, env, cwd: dir });
     };
   const [byAdmin, byBob] = [as("admin"), as("bob")];
-  t.is((await byAdmin(["login", "--username", "admin", "--password-stdin"], password)).code, 0);
+  t.is((await byAdmin(LOGIN, password)).code, 0);
   t.is((await byBob(["login", "--username", "bob", "--password-stdin"], password)).code, 0);
   t.is((await byAdmin(["keygen", "--name", "k", "--out-dir", dir])).code, 0);
   const backup = () => byAdmin(["backup", "db", "--public-key", join(dir, "k.pub.asc")], "a dump");

@@ -1,10 +1,12 @@
 /** Several real servers on one PostgreSQL and one bucket: starting together, one finishing what another began, and a database rebuilt from the bucket. */
+
 import { mkdtemp, readFile, rm, writeFile } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { setTimeout as sleep } from "node:timers/promises";
 import { Code, ConnectError } from "@connectrpc/connect";
 import { compositeOf, cutSegments, openpgpMessage } from "@strongroom/testkit/ciphertext";
+import { initConfiguration } from "@strongroom/testkit/installation";
 import { startPostgres } from "@strongroom/testkit/peers/postgres";
 import { findPeer, hasPeers } from "@strongroom/testkit/peers/programs";
 import { startS3 } from "@strongroom/testkit/peers/s3";
@@ -28,8 +30,7 @@ test("replicas start together, finish what another began, and lose nothing with 
     await rm(dir, { recursive: true, force: true });
   });
   const config = join(dir, "config");
-  const init = await run(STRONGROOM, ["init", config, "--collection", "db"]);
-  const password = /password\s+(\S+)/.exec(init.stdout.toString())![1]!;
+  const password = await initConfiguration(config, "db");
   const database = await postgres.createDatabase("strongroom");
   const environment = (url: string) => ({
     ...s3.env,

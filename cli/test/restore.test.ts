@@ -10,9 +10,10 @@ import {
   IntegrityError,
   type Version,
 } from "@strongroom/client-sdk";
+import { temporaryFolder } from "@strongroom/testkit/temporary-folder";
 import test, { type ExecutionContext } from "ava";
 import { FileDestination } from "../src/files/file-destination.ts";
-import { type Choices, temporaryFolder, testContext, untilGone } from "./support/context.ts";
+import { type Choices, testContext, untilGone } from "./support/context.ts";
 import { fakeSdk, LOGGED_IN, version } from "./support/fake-sdk.ts";
 
 interface Plan {

@@ -1,11 +1,13 @@
 /**
  * The real server on a real S3 server, the real CLI, and the bucket read by the tools that people have: `aws`, `s3cmd`, `gpg`.
  */
+
 import { randomBytes } from "node:crypto";
 import { mkdir, mkdtemp, readFile, rm, writeFile } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { setTimeout as sleep } from "node:timers/promises";
+import { initConfiguration, LOGIN, personEnvironment, succeeded } from "@strongroom/testkit/installation";
 import { findPeer, hasPeers } from "@strongroom/testkit/peers/programs";
 import { type S3Peer, startS3 } from "@strongroom/testkit/peers/s3";
 import { type Outcome, run, type ServerProcess, STRONGROOM, startServerProcess } from "@strongroom/testkit/processes";
@@ -24,13 +26,8 @@ interface Place {
 
 async function strongroom(place: Place, args: readonly string[], input: string | Uint8Array = ""): Promise<Outcome> {
   const home = join(place.dir, "home");
-  const env = { HOME: home, XDG_CONFIG_HOME: home, STRONGROOM_URL: place.server?.url ?? "", ...place.peer.env };
+  const env = { ...personEnvironment(home, place.server?.url ?? ""), ...place.peer.env };
   return await run(STRONGROOM, args, { input, env, cwd: place.dir });
-}
-
-function succeeded(t: ExecutionContext, outcome: Outcome): Outcome {
-  t.is(outcome.code, 0, outcome.stderr);
-  return outcome;
 }
 
 async function serve(place: Place, storage: string): Promise<ServerProcess> {
@@ -46,8 +43,7 @@ async function makePlace(t: ExecutionContext, storage: (place: Place) => string)
     await peer.remove();
     await rm(dir, { recursive: true, force: true });
   });
-  const init = await run(STRONGROOM, ["init", join(dir, "data", "config"), "--collection", "db"]);
-  place.password = /password\s+(\S+)/.exec(init.stdout.toString())![1]!;
+  place.password = await initConfiguration(join(dir, "data", "config"), "db");
   await mkdir(join(dir, "home"), { mode: 0o700 });
   place.server = await serve(place, storage(place));
   await login(t, place);
@@ -56,7 +52,7 @@ async function makePlace(t: ExecutionContext, storage: (place: Place) => string)
 }
 
 async function login(t: ExecutionContext, place: Place): Promise<void> {
-  succeeded(t, await strongroom(place, ["login", "--username", "admin", "--password-stdin"], place.password));
+  succeeded(t, await strongroom(place, LOGIN, place.password));
 }
 
 /** The keys of objects in the bucket that are versions, as `aws` lists them. */

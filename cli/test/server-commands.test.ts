@@ -1,7 +1,7 @@
 import { mkdir, readdir, writeFile } from "node:fs/promises";
 import { join } from "node:path";
+import { temporaryFolder } from "@strongroom/testkit/temporary-folder";
 import test from "ava";
-import { temporaryFolder } from "./support/context.ts";
 import { PROGRAM, runProcess } from "./support/process.ts";
 
 test.serial("init makes a configuration that check-config finds valid, in the place where serve looks", async (t) => {

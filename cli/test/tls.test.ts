@@ -1,23 +1,23 @@
 /** The real server and the real CLI over TLS. */
+
 import { once } from "node:events";
-import { copyFile, mkdtemp, readFile, rm, writeFile } from "node:fs/promises";
-import { tmpdir } from "node:os";
+import { copyFile, readFile, writeFile } from "node:fs/promises";
 import { join } from "node:path";
 import { setTimeout as sleep } from "node:timers/promises";
 import tls from "node:tls";
+import { initConfiguration, LOGIN, personEnvironment } from "@strongroom/testkit/installation";
 import { Authority, type CertificateFiles } from "@strongroom/testkit/peers/certificates";
 import { hasPeers } from "@strongroom/testkit/peers/programs";
 import { run, type ServerProcess, STRONGROOM, startServerProcess } from "@strongroom/testkit/processes";
+import { temporaryFolder } from "@strongroom/testkit/temporary-folder";
 import test, { type ExecutionContext } from "ava";
 
 /** Exit code for wrong usage, and for a server that cannot be reached. */
 const USAGE = 2;
 
 async function place(t: ExecutionContext) {
-  const folder = await mkdtemp(join(tmpdir(), "strongroom-cli-tls-"));
-  t.teardown(async () => await rm(folder, { recursive: true, force: true }));
-  const init = await run(STRONGROOM, ["init", join(folder, "config"), "--collection", "db"]);
-  const password = /password\s+(\S+)/.exec(init.stdout.toString())![1]!;
+  const folder = await temporaryFolder(t);
+  const password = await initConfiguration(join(folder, "config"), "db");
   const authority = await Authority.make(folder, "authority");
   const clients = await Authority.make(folder, "clients");
   const live: CertificateFiles = { certificate: join(folder, "live.pem"), key: join(folder, "live.key") };
@@ -34,10 +34,10 @@ async function place(t: ExecutionContext) {
     });
     return server;
   };
-  const strongroom = async (url: string, args: string[], env: Record<string, string> = {}, input = "") =>
+  const strongroom = async (url: string, args: readonly string[], env: Record<string, string> = {}, input = "") =>
     await run(STRONGROOM, args, {
       input,
-      env: { HOME: folder, XDG_CONFIG_HOME: folder, STRONGROOM_URL: url, ...env },
+      env: { ...personEnvironment(folder, url), ...env },
       cwd: folder,
     });
   return { folder, data, password, authority, clients, live, use, serve, strongroom };
@@ -56,24 +56,23 @@ test("login, backup and restore over TLS; a renewed certificate needs no restart
   const { authority, folder, password, live, use, serve, strongroom } = await place(t);
   const server = await serve();
   t.true(server.url.startsWith("https://127.0.0.1:"));
-  const login = ["login", "--username", "admin", "--password-stdin"];
   const ca = { STRONGROOM_TLS_CA: authority.certificate };
 
-  const unknown = await strongroom(server.url, login, {}, password);
+  const unknown = await strongroom(server.url, LOGIN, {}, password);
   t.not(unknown.code, 0);
   t.regex(unknown.stderr, /its certificate comes from an unknown CA; name the CA \(--tls-ca/);
-  const plain = await strongroom(server.url.replace("https", "http"), login, {}, password);
+  const plain = await strongroom(server.url.replace("https", "http"), LOGIN, {}, password);
   t.regex(plain.stderr, /the server speaks TLS there; the address should begin with https:\/\//);
-  const missing = await strongroom(server.url, [...login, "--tls-ca", "none.pem"], {}, password);
+  const missing = await strongroom(server.url, [...LOGIN, "--tls-ca", "none.pem"], {}, password);
   t.is(missing.code, USAGE);
   t.regex(missing.stderr, /--tls-ca: the file cannot be read/);
   await writeFile(join(folder, "empty.pem"), "no certificate\n");
-  t.regex((await strongroom(server.url, [...login, "--tls-ca", "empty.pem"], {}, password)).stderr, /expected PEM/);
-  const half = await strongroom(server.url, [...login, "--tls-cert", live.certificate], ca, password);
+  t.regex((await strongroom(server.url, [...LOGIN, "--tls-ca", "empty.pem"], {}, password)).stderr, /expected PEM/);
+  const half = await strongroom(server.url, [...LOGIN, "--tls-cert", live.certificate], ca, password);
   t.is(half.code, USAGE);
   t.regex(half.stderr, /--tls-cert and --tls-key belong together/);
 
-  const good = await strongroom(server.url, [...login, "--tls-ca", authority.certificate], {}, password);
+  const good = await strongroom(server.url, [...LOGIN, "--tls-ca", authority.certificate], {}, password);
   t.is(good.code, 0, good.stderr);
   t.false(good.stderr.includes("not encrypted"));
   t.is((await strongroom(server.url, ["keygen", "--name", "k"])).code, 0);
@@ -98,7 +97,7 @@ test("a server that takes only clients with a certificate", async (t) => {
   if (!hasPeers(t, "openssl")) return;
   const { authority, clients, password, serve, strongroom } = await place(t);
   const { url } = await serve("--tls-client-ca", clients.certificate);
-  const login = ["login", "--username", "admin", "--password-stdin", "--tls-ca", authority.certificate];
+  const login = [...LOGIN, "--tls-ca", authority.certificate];
   const none = await strongroom(url, login, {}, password);
   t.not(none.code, 0);
   t.regex(none.stderr, /the server takes only clients with a certificate; give one \(--tls-cert and --tls-key/);

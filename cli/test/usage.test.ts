@@ -1,7 +1,8 @@
 import { copyFile, mkdir, symlink, writeFile } from "node:fs/promises";
 import { join } from "node:path";
+import { temporaryFolder } from "@strongroom/testkit/temporary-folder";
 import test from "ava";
-import { temporaryFolder, testContext } from "./support/context.ts";
+import { testContext } from "./support/context.ts";
 import { PROGRAM, runProcess } from "./support/process.ts";
 
 const strongroom = (args: string[], options: Parameters<typeof runProcess>[2] = {}) =>

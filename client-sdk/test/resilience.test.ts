@@ -1,10 +1,12 @@
 /** Uploads and downloads through the SDK against a real server process, over a line that breaks in every way a line can break. */
+
 import { createHash } from "node:crypto";
 import { mkdir, mkdtemp, readdir, readlink, rm, stat, writeFile } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { setTimeout as sleep } from "node:timers/promises";
-import { run, type ServerProcess, STRONGROOM, startServerProcess } from "@strongroom/testkit/processes";
+import { collectionDocument, initConfiguration } from "@strongroom/testkit/installation";
+import { type ServerProcess, startServerProcess } from "@strongroom/testkit/processes";
 import { startProxy, type TcpProxy } from "@strongroom/testkit/proxy";
 import { cutAfter, loseAnswers, refuse, slow, stall, truncateAfter } from "@strongroom/testkit/proxy-behaviours";
 import { Random } from "@strongroom/testkit/random";
@@ -19,11 +21,10 @@ const SEGMENT = 16 * MIB;
 const PARALLEL = 2;
 const none = { kind: "none" } as const;
 
-const COLLECTION = `apiVersion: backups.riotkit.org/v1alpha1
-kind: BackupCollection
-metadata: { name: hard }
-spec: { maxBackupsCount: 3, maxOneVersionSize: 500M, maxCollectionSize: 3G, encryption: any-of, maxParallelUploads: 3 }
-`;
+const COLLECTION = collectionDocument(
+  "hard",
+  "maxBackupsCount: 3, maxOneVersionSize: 500M, maxCollectionSize: 3G, encryption: any-of, maxParallelUploads: 3",
+);
 
 interface Place {
   readonly dir: string;
@@ -36,8 +37,7 @@ const test = anyTest as TestFn<{ place: Place }>;
 test.before(async (t) => {
   const dir = await mkdtemp(join(tmpdir(), "strongroom-resilience-"));
   const config = join(dir, "data", "config");
-  const init = await run(STRONGROOM, ["init", config, "--collection", "db"]);
-  const password = /password\s+(\S+)/.exec(init.stdout.toString())![1]!;
+  const password = await initConfiguration(config, "db");
   await writeFile(join(config, "hard.yaml"), COLLECTION);
   const server = await startServerProcess(["--data", join(dir, "data")]);
   const client = new StrongroomClient({ url: server.url });

@@ -1,11 +1,12 @@
 /** The files of deploy/, as far as they can be tried without a container engine: linted, and the root of the image run for real. */
+
 import { readFileSync } from "node:fs";
-import { cp, mkdir, mkdtemp, readFile, rm } from "node:fs/promises";
-import { tmpdir } from "node:os";
+import { cp, mkdir, readFile } from "node:fs/promises";
 import { join } from "node:path";
 import { fileURLToPath } from "node:url";
 import { findPeer, hasPeers } from "@strongroom/testkit/peers/programs";
 import { type Outcome, run } from "@strongroom/testkit/processes";
+import { temporaryFolder } from "@strongroom/testkit/temporary-folder";
 import test from "ava";
 import { parseOptions } from "../../server/src/commands/options.ts";
 
@@ -70,8 +71,7 @@ test("the root of the image runs the server without a shell, as a user without r
     t.pass();
     return;
   }
-  const dir = await mkdtemp(join(tmpdir(), "strongroom-image-"));
-  t.teardown(async () => await rm(dir, { recursive: true, force: true }));
+  const dir = await temporaryFolder(t);
   const build = join(dir, "build");
   await mkdir(join(build, "deploy"), { recursive: true });
   for (const name of [...CONTEXT, ...WORKSPACES]) {

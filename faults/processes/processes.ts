@@ -1,6 +1,7 @@
 import { createHash } from "node:crypto";
 import { mkdtemp, rm, writeFile } from "node:fs/promises";
 import { join } from "node:path";
+import { collectionDocument, initConfiguration, LOGIN, personEnvironment } from "@strongroom/testkit/installation";
 import { run, STRONGROOM } from "@strongroom/testkit/processes";
 import { Random } from "@strongroom/testkit/random";
 import { temporaryRoot } from "../place.ts";
@@ -12,11 +13,10 @@ import { missingPeers, SETUPS, type SetupFactory } from "./setups.ts";
 /** Set-ups that play at the same time; scenarios of one play one after the other. */
 const AT_ONCE = 2;
 
-const CONFIGURATION = `apiVersion: backups.riotkit.org/v1alpha1
-kind: BackupCollection
-metadata: { name: faults }
-spec: { maxBackupsCount: 3, maxOneVersionSize: 512M, maxCollectionSize: 2G, maxParallelUploads: 1 }
-`;
+const CONFIGURATION = collectionDocument(
+  "faults",
+  "maxBackupsCount: 3, maxOneVersionSize: 512M, maxCollectionSize: 2G, maxParallelUploads: 1",
+);
 
 /** Plays `count` scenarios with real processes, dealt out to the set-ups in turn, beginning with number `from`. */
 export async function runProcesses(report: Report, seed: string, from: number, count: number): Promise<void> {
@@ -110,15 +110,14 @@ export async function runProcesses(report: Report, seed: string, from: number, c
 async function makePlace(factory: SetupFactory): Promise<Place & { close(): Promise<void> }> {
   const dir = await mkdtemp(join(temporaryRoot(), "strongroom-faults-"));
   const data = join(dir, "data");
-  const init = await run(STRONGROOM, ["init", join(data, "config")]);
-  const password = /password\s+(\S+)/.exec(init.stdout.toString())![1]!;
+  const password = await initConfiguration(join(data, "config"));
   await writeFile(join(data, "config", "faults.yaml"), CONFIGURATION);
   const setup = await factory.make(data, ["--sweep-interval", "1s"]);
   const lines = await RoughLines.open(setup.replicas);
   const server = await setup.start();
   lines.targets[0] = server.url;
-  const env = { HOME: dir, XDG_CONFIG_HOME: dir, STRONGROOM_URL: lines.url };
-  const login = await run(STRONGROOM, ["login", "--username", "admin", "--password-stdin"], { input: password, env });
+  const env = personEnvironment(dir, lines.url);
+  const login = await run(STRONGROOM, LOGIN, { input: password, env });
   if (login.code !== 0) throw new Error(login.stderr);
   await server.end("SIGTERM");
   return {

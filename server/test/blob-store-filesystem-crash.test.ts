@@ -5,6 +5,7 @@ import { join } from "node:path";
 import { createInterface } from "node:readline";
 import { setTimeout as delay } from "node:timers/promises";
 import { fileURLToPath } from "node:url";
+import { temporaryFolder } from "@strongroom/testkit/temporary-folder";
 import test, { type ExecutionContext } from "ava";
 import type { BlobStore, PendingBlob } from "../src/app/ports/blob-store.ts";
 import {
@@ -19,7 +20,7 @@ import {
   threeParts,
   write,
 } from "./support/blob-store-tools.ts";
-import { filesBelow, openDirectory, temporaryDirectory } from "./support/directory-store-tools.ts";
+import { filesBelow, openDirectory } from "./support/directory-store-tools.ts";
 import type { WriterEvent } from "./support/directory-store-writer.ts";
 
 const KEY = "dumps/a/1";
@@ -84,7 +85,7 @@ async function crash(
   t: ExecutionContext,
   make: (before: string, after: string, token: string) => Promise<void>,
 ): Promise<Crashed> {
-  const directory = await temporaryDirectory(t);
+  const directory = await temporaryFolder(t);
   const [root, after] = [join(directory, "before"), join(directory, "after")];
   const store = await openDirectory(t, root);
   const { data, pieces } = threeParts(store, "crash");
@@ -127,7 +128,7 @@ crashState("after the last step, before the answer", true, async (before, after)
 });
 
 test("death while an upload was begun or a small object was put leaves nothing", async (t) => {
-  const root = await temporaryDirectory(t);
+  const root = await temporaryFolder(t);
   await (await openDirectory(t, root)).close();
   await mkdir(join(root, LEFTOVER));
   await writeFile(join(root, LEFTOVER, "upload.json"), "{");
@@ -168,7 +169,7 @@ test("death while a part was being written: its marker is missing, and so is the
 
 for (let round = 1; round <= 3; round++) {
   test(`kill -9 at random moments loses nothing that was acknowledged and shows nothing partial, ${round}`, async (t) => {
-    const root = await temporaryDirectory(t);
+    const root = await temporaryFolder(t);
     const random = numbersFrom(`kill ${round}`);
     const finished = new Map<string, string>();
     for (let death = 1; death <= 6; death++) {

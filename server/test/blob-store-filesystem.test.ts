@@ -1,5 +1,6 @@
 import { mkdir, readdir, readlink, rename, rm, stat, symlink, truncate, writeFile } from "node:fs/promises";
 import { join } from "node:path";
+import { temporaryFolder } from "@strongroom/testkit/temporary-folder";
 import test from "ava";
 import { FileLockedError } from "../src/adapters/file-lock/file-lock.ts";
 import { DirectoryBlobStore } from "../src/adapters/filesystem/directory-blob-store.ts";
@@ -24,10 +25,10 @@ import {
   upload,
   write,
 } from "./support/blob-store-tools.ts";
-import { filesBelow, openDirectory, temporaryDirectory } from "./support/directory-store-tools.ts";
+import { filesBelow, openDirectory } from "./support/directory-store-tools.ts";
 
 blobStoreSuite(test, "directory", async (t) => {
-  const root = await temporaryDirectory(t);
+  const root = await temporaryFolder(t);
   let store = await openDirectory(t, root);
   const reopen = async () => {
     await store.close();
@@ -42,7 +43,7 @@ const onLinux = process.platform === "linux" ? test : test.skip;
 const EMPTY = ["meta/", "objects/", "pending/"];
 
 test("a directory serves one store at a time", async (t) => {
-  const root = await temporaryDirectory(t);
+  const root = await temporaryFolder(t);
   const store = await openDirectory(t, root);
   await t.throwsAsync(DirectoryBlobStore.open(root), { instanceOf: FileLockedError });
   await store.close();
@@ -58,7 +59,7 @@ test("a directory serves one store at a time", async (t) => {
 });
 
 test("only the user of the server may enter the directory", async (t) => {
-  const root = join(await temporaryDirectory(t), "made", "here");
+  const root = join(await temporaryFolder(t), "made", "here");
   const store = await openDirectory(t, root);
   await upload(store, "dumps/1", "upload-1", threeParts(store, t.title).pieces);
   for (const path of ["", "objects", "objects/dumps", "meta", "meta/dumps", "pending"]) {
@@ -69,7 +70,7 @@ test("only the user of the server may enter the directory", async (t) => {
 });
 
 test("nothing is left of what was aborted, deleted or replaced", async (t) => {
-  const root = await temporaryDirectory(t);
+  const root = await temporaryFolder(t);
   const store = await openDirectory(t, root);
   const { pieces } = threeParts(store, t.title);
   const blob = await begin(store, "a/b/aborted", "upload-1");
@@ -85,7 +86,7 @@ test("nothing is left of what was aborted, deleted or replaced", async (t) => {
 });
 
 test("a key below another one, or above it, is refused and harms nothing", async (t) => {
-  const root = await temporaryDirectory(t);
+  const root = await temporaryFolder(t);
   const store = await openDirectory(t, root);
   const { pieces } = threeParts(store, t.title);
   await store.put("a/b", Buffer.from("x"));
@@ -103,7 +104,7 @@ test("a key below another one, or above it, is refused and harms nothing", async
 });
 
 test("a token that this store never gave leads nowhere", async (t) => {
-  const outside = await temporaryDirectory(t);
+  const outside = await temporaryFolder(t);
   const store = await openDirectory(t, join(outside, "store"));
   const { pieces } = threeParts(store, t.title);
   const info = JSON.stringify({ key: "dumps/1", uploadId: "upload-1" });
@@ -122,7 +123,7 @@ test("a token that this store never gave leads nowhere", async (t) => {
 });
 
 test("bytes that a broken attempt left behind the end are cut off", async (t) => {
-  const store = await openDirectory(t, await temporaryDirectory(t));
+  const store = await openDirectory(t, await temporaryFolder(t));
   const { data, pieces } = threeParts(store, t.title);
   const blob = await begin(store, "dumps/1", "upload-1");
   for (const piece of pieces) await write(store, blob, piece);
@@ -135,7 +136,7 @@ test("bytes that a broken attempt left behind the end are cut off", async (t) =>
 });
 
 test("completing breaks off attempts under way, which cannot touch the object any more", async (t) => {
-  const store = await openDirectory(t, await temporaryDirectory(t));
+  const store = await openDirectory(t, await temporaryFolder(t));
   const { data, pieces } = threeParts(store, t.title);
   const blob = await begin(store, "dumps/1", "upload-1");
   for (const piece of pieces) await write(store, blob, piece);
@@ -151,7 +152,7 @@ test("completing breaks off attempts under way, which cannot touch the object an
 });
 
 test("of two uploads that are completed under one key at the same time, one wins whole", async (t) => {
-  const store = await openDirectory(t, await temporaryDirectory(t));
+  const store = await openDirectory(t, await temporaryFolder(t));
   for (let round = 0; round < 4; round++) {
     const key = `dumps/${round}`;
     const uploads = await Promise.all(
@@ -171,7 +172,7 @@ test("of two uploads that are completed under one key at the same time, one wins
 });
 
 test("a file finds its place even while its directory is being pruned away", async (t) => {
-  const root = await temporaryDirectory(t);
+  const root = await temporaryFolder(t);
   const directory = join(root, "base", "a", "b");
   await mkdir(directory, { recursive: true });
   let moving = true;
@@ -192,7 +193,7 @@ test("a file finds its place even while its directory is being pruned away", asy
 });
 
 test("closing breaks off attempts under way and then lets the directory go", async (t) => {
-  const root = await temporaryDirectory(t);
+  const root = await temporaryFolder(t);
   const store = await openDirectory(t, root);
   const { pieces } = threeParts(store, t.title);
   const blob = await begin(store, "dumps/1", "upload-1");
@@ -206,7 +207,7 @@ test("closing breaks off attempts under way and then lets the directory go", asy
 });
 
 test("parts that were placed with differing segment sizes make no object", async (t) => {
-  const store = await openDirectory(t, await temporaryDirectory(t));
+  const store = await openDirectory(t, await temporaryFolder(t));
   const [first, second] = cut(bytesOf(t.title, 2000), 1000n);
   const blob = await begin(store, "dumps/1", "upload-1");
   await store.writePart(blob, first!.part, { segmentSize: 1000n }, body(first!.bytes), never);
@@ -219,7 +220,7 @@ test("parts that were placed with differing segment sizes make no object", async
 });
 
 onLinux("a full disk leaves no part, says what to do, and is got over", async (t) => {
-  const root = await temporaryDirectory(t);
+  const root = await temporaryFolder(t);
   const store = await openDirectory(t, root);
   const { data, pieces } = threeParts(store, t.title);
   const blob = await begin(store, "dumps/1", "upload-1");
@@ -242,7 +243,7 @@ onLinux("a full disk leaves no part, says what to do, and is got over", async (t
 });
 
 test("damage from outside is noticed instead of published", async (t) => {
-  const root = await temporaryDirectory(t);
+  const root = await temporaryFolder(t);
   const store = await openDirectory(t, root);
   const { pieces } = threeParts(store, t.title);
   const damaged = await begin(store, "dumps/1", "upload-1");
@@ -263,7 +264,7 @@ test("damage from outside is noticed instead of published", async (t) => {
 });
 
 onLinux("no file stays open after calls that end in whatever way", async (t) => {
-  const root = await temporaryDirectory(t);
+  const root = await temporaryFolder(t);
   const store = await openDirectory(t, root);
   const { data, pieces } = threeParts(store, t.title);
   await upload(store, "dumps/1", "upload-1", pieces);

@@ -1,9 +1,9 @@
 import { execFile } from "node:child_process";
-import { mkdir, mkdtemp, readFile, rm, symlink, writeFile } from "node:fs/promises";
-import { tmpdir } from "node:os";
+import { mkdir, readFile, symlink, writeFile } from "node:fs/promises";
 import { dirname, join } from "node:path";
 import { fileURLToPath } from "node:url";
 import { promisify } from "node:util";
+import { temporaryFolder } from "@strongroom/testkit/temporary-folder";
 import argon2 from "argon2";
 import test, { type ExecutionContext } from "ava";
 import fc from "fast-check";
@@ -19,14 +19,8 @@ const PACKAGE_HASH = await argon2.hash("admin", { type: argon2.argon2id, memoryC
 /** The same in the usual order, as it is after loading. */
 const HASH = PACKAGE_HASH.replace("m=64,p=4,t=1", "m=64,t=1,p=4");
 
-async function temporaryDirectory(t: ExecutionContext): Promise<string> {
-  const dir = await mkdtemp(join(tmpdir(), "strongroom-config-"));
-  t.teardown(() => rm(dir, { recursive: true, force: true }));
-  return dir;
-}
-
 async function directoryOf(t: ExecutionContext, files: Record<string, string | Uint8Array>): Promise<string> {
-  const dir = await temporaryDirectory(t);
+  const dir = await temporaryFolder(t);
   for (const [file, content] of Object.entries(files)) {
     await mkdir(dirname(join(dir, file)), { recursive: true });
     await writeFile(join(dir, file), content);
@@ -943,7 +937,7 @@ test("a directory that is missing, a file, or empty", async (t) => {
   const missing = lines(await loadConfiguration(join(dir, "x"))).problems.join();
   t.regex(missing, /^the directory: expected a directory at .*\/x, came nothing there; `strongroom init` makes one$/);
   t.regex(lines(await loadConfiguration(join(dir, "f.yaml"))).problems.join(), /came a file; `strongroom init`/);
-  const empty = await loadConfiguration(await temporaryDirectory(t));
+  const empty = await loadConfiguration(await temporaryFolder(t));
   t.deepEqual(lines(empty).problems, []);
   t.regex(lines(empty).warnings.join(), /^the directory: no BackupUser, so nobody can log in/);
 });

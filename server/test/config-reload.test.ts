@@ -1,17 +1,11 @@
-import { mkdir, mkdtemp, readdir, rename, rm, symlink, writeFile } from "node:fs/promises";
-import { tmpdir } from "node:os";
+import { mkdir, readdir, rename, rm, symlink, writeFile } from "node:fs/promises";
 import { join } from "node:path";
 import { setTimeout as sleep } from "node:timers/promises";
+import { temporaryFolder } from "@strongroom/testkit/temporary-folder";
 import test, { type ExecutionContext } from "ava";
 import { ConfigFilesSource } from "../src/adapters/config-files/source.ts";
 import { pinned } from "../src/app/ports/config-source.ts";
 import type { Log } from "../src/app/settings.ts";
-
-async function directory(t: ExecutionContext): Promise<string> {
-  const dir = await mkdtemp(join(tmpdir(), "strongroom-reload-"));
-  t.teardown(() => rm(dir, { recursive: true, force: true }));
-  return dir;
-}
 
 const user = (name: string, spec = "roles: []") => `
 apiVersion: backups.riotkit.org/v1alpha1
@@ -51,7 +45,7 @@ async function until(condition: () => boolean): Promise<void> {
 }
 
 test("changes come into force as a whole, and the log names objects without values", async (t) => {
-  const dir = await directory(t);
+  const dir = await temporaryFolder(t);
   await writeFile(join(dir, "a.yaml"), [user("ann"), user("bob"), collection("db")].join("---"));
   const source = await ConfigFilesSource.open(dir, { settle: async () => {} });
   t.teardown(() => source.close());
@@ -84,7 +78,7 @@ test("changes come into force as a whole, and the log names objects without valu
 });
 
 test("an invalid state is told once, the last good one stays, and comes back with a correction", async (t) => {
-  const dir = await directory(t);
+  const dir = await temporaryFolder(t);
   await writeFile(join(dir, "a.yaml"), [user("ann"), collection("db")].join("---"));
   const { source, log } = await opened(t, dir);
   const good = source.current();
@@ -110,7 +104,7 @@ test("an invalid state is told once, the last good one stays, and comes back wit
 });
 
 test("a file that is being written is waited for, and a half-written one matters until it is whole", async (t) => {
-  const dir = await directory(t);
+  const dir = await temporaryFolder(t);
   await writeFile(join(dir, "a.yaml"), user("ann"));
   const whole = [user("ann"), user("bob"), user("cy")].join("---");
   const steps = [whole.slice(0, 180), whole.slice(0, 200), whole];
@@ -135,7 +129,7 @@ test("a file that is being written is waited for, and a half-written one matters
 });
 
 test("a directory that never comes to rest is left until the next look", async (t) => {
-  const dir = await directory(t);
+  const dir = await temporaryFolder(t);
   await writeFile(join(dir, "a.yaml"), user("ann"));
   let written = 0;
   const source = await ConfigFilesSource.open(dir, {
@@ -147,7 +141,7 @@ test("a directory that never comes to rest is left until the next look", async (
 });
 
 test("a directory that is gone or lost all its files locks nobody out", async (t) => {
-  const dir = await directory(t);
+  const dir = await temporaryFolder(t);
   await mkdir(join(dir, "config"));
   await writeFile(join(dir, "config/a.yaml"), user("ann"));
   const source = await ConfigFilesSource.open(join(dir, "config"), { settle: async () => {} });
@@ -161,7 +155,7 @@ test("a directory that is gone or lost all its files locks nobody out", async (t
 });
 
 test("a ConfigMap's switch of ..data, an editor's rename and a new folder are noticed without a poll", async (t) => {
-  const dir = await directory(t);
+  const dir = await temporaryFolder(t);
   await mkdir(join(dir, "..one"));
   await writeFile(join(dir, "..one/users.yaml"), user("ann"));
   await symlink("..one", join(dir, "..data"));
@@ -187,8 +181,8 @@ test("a ConfigMap's switch of ..data, an editor's rename and a new folder are no
 });
 
 test("the poll finds what the file system does not tell", async (t) => {
-  const dir = await directory(t);
-  const elsewhere = await directory(t);
+  const dir = await temporaryFolder(t);
+  const elsewhere = await temporaryFolder(t);
   // The directory of a link's target is not watched, as a network file system would not be.
   await writeFile(join(elsewhere, "real.yaml"), user("ann"));
   await symlink(join(elsewhere, "real.yaml"), join(dir, "users.yaml"));

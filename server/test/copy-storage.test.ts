@@ -2,6 +2,7 @@ import { createHash, randomUUID } from "node:crypto";
 import { join } from "node:path";
 import { hasPeers } from "@strongroom/testkit/peers/programs";
 import { startS3 } from "@strongroom/testkit/peers/s3";
+import { temporaryFolder } from "@strongroom/testkit/temporary-folder";
 import test, { type ExecutionContext } from "ava";
 import { MemoryBlobStore } from "../src/adapters/memory/memory-blob-store.ts";
 import type { BlobStore } from "../src/app/ports/blob-store.ts";
@@ -9,7 +10,7 @@ import { type CopiedObject, CopyRefusedError, copyStorage } from "../src/app/upk
 import { MANIFEST_FORMAT } from "../src/app/versions/manifest.ts";
 import { INSTALLATION_KEY, manifestKey } from "../src/domain/object-keys.ts";
 import { body, bytesOf, collect, never, read } from "./support/blob-store-tools.ts";
-import { openDirectory, temporaryDirectory } from "./support/directory-store-tools.ts";
+import { openDirectory } from "./support/directory-store-tools.ts";
 import { FaultyBlobStore } from "./support/faulty-blob-store.ts";
 import { locationIn, openS3, useCredentials } from "./support/s3-tools.ts";
 
@@ -51,7 +52,7 @@ async function copy(from: BlobStore, to: BlobStore, signal = never) {
 }
 
 async function sourceOf(t: ExecutionContext): Promise<{ source: BlobStore; data: Map<string, Uint8Array> }> {
-  const source = await openDirectory(t, join(await temporaryDirectory(t), "source"));
+  const source = await openDirectory(t, join(await temporaryFolder(t), "source"));
   await mark(source);
   const data = new Map<string, Uint8Array>();
   for (const [key, size] of [
@@ -88,7 +89,7 @@ test.serial("everything of an installation comes over to S3 and back, once", asy
 
   const again = await copy(source, bucket);
   t.like(again.report, { copied: 0, present: 6, failed: 0, bytes: 0n });
-  const back = await openDirectory(t, join(await temporaryDirectory(t), "back"));
+  const back = await openDirectory(t, join(await temporaryFolder(t), "back"));
   t.like((await copy(bucket, back)).report, { copied: 6, failed: 0 });
   await assertSame(t, source, back);
 });

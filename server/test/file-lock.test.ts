@@ -1,22 +1,16 @@
 import { type ChildProcess, spawn } from "node:child_process";
 import { once } from "node:events";
-import { access, mkdir, mkdtemp, readdir, rm, symlink, writeFile } from "node:fs/promises";
-import { tmpdir } from "node:os";
+import { access, mkdir, readdir, symlink, writeFile } from "node:fs/promises";
 import { dirname, join } from "node:path";
 import { createInterface } from "node:readline";
 import { setFlagsFromString } from "node:v8";
 import { runInNewContext } from "node:vm";
 import { Worker } from "node:worker_threads";
+import { temporaryFolder } from "@strongroom/testkit/temporary-folder";
 import test, { type ExecutionContext } from "ava";
 import { acquireFileLock, FileLockedError } from "../src/adapters/file-lock/file-lock.ts";
 
 const MODULE = new URL("../src/adapters/file-lock/file-lock.ts", import.meta.url).href;
-
-async function temporaryDirectory(t: ExecutionContext): Promise<string> {
-  const path = await mkdtemp(join(tmpdir(), "strongroom-lock-"));
-  t.teardown(() => rm(path, { recursive: true, force: true }));
-  return path;
-}
 
 /** Another process that tries to take the lock, says what came of it on a line, and then waits to be killed. */
 async function otherProcess(t: ExecutionContext, lock: string): Promise<{ child: ChildProcess; said: string }> {
@@ -44,7 +38,7 @@ async function otherProcess(t: ExecutionContext, lock: string): Promise<{ child:
 }
 
 test("a lock keeps other processes out until it is released", async (t) => {
-  const directory = await temporaryDirectory(t);
+  const directory = await temporaryFolder(t);
   const path = join(directory, ".lock");
   const lock = await acquireFileLock(path);
   const { said } = await otherProcess(t, path);
@@ -58,7 +52,7 @@ test("a lock keeps other processes out until it is released", async (t) => {
 });
 
 test("a lock goes with the process that holds it, however that ends", async (t) => {
-  const path = join(await temporaryDirectory(t), ".lock");
+  const path = join(await temporaryFolder(t), ".lock");
   for (let round = 0; round < 3; round++) {
     const { child, said } = await otherProcess(t, path);
     t.is(said, "locked");
@@ -71,7 +65,7 @@ test("a lock goes with the process that holds it, however that ends", async (t) 
 });
 
 test("a lock keeps the same process out too, by whatever path", async (t) => {
-  const directory = await temporaryDirectory(t);
+  const directory = await temporaryFolder(t);
   await mkdir(join(directory, "real"));
   await symlink(join(directory, "real"), join(directory, "link"));
   const lock = await acquireFileLock(join(directory, "real", ".lock"));
@@ -87,7 +81,7 @@ test("a lock keeps the same process out too, by whatever path", async (t) => {
 });
 
 test("a lock keeps other threads of the process out, which know nothing of it", async (t) => {
-  const path = join(await temporaryDirectory(t), ".lock");
+  const path = join(await temporaryFolder(t), ".lock");
   const lock = await acquireFileLock(path);
   const program = `
     const { parentPort, workerData } = require("node:worker_threads");
@@ -102,7 +96,7 @@ test("a lock keeps other threads of the process out, which know nothing of it", 
 });
 
 test("of many at once exactly one gets the lock", async (t) => {
-  const path = join(await temporaryDirectory(t), ".lock");
+  const path = join(await temporaryFolder(t), ".lock");
   const results = await Promise.allSettled(Array.from({ length: 10 }, () => acquireFileLock(path)));
   const got = results.filter((result) => result.status === "fulfilled");
   t.is(got.length, 1);
@@ -110,7 +104,7 @@ test("of many at once exactly one gets the lock", async (t) => {
 });
 
 test("releasing twice does not release what someone else acquired since", async (t) => {
-  const path = join(await temporaryDirectory(t), ".lock");
+  const path = join(await temporaryFolder(t), ".lock");
   const first = await acquireFileLock(path);
   await first.release();
   const second = await acquireFileLock(path);
@@ -120,7 +114,7 @@ test("releasing twice does not release what someone else acquired since", async 
 });
 
 test("a lock that nobody refers to any more still holds", async (t) => {
-  const path = join(await temporaryDirectory(t), ".lock");
+  const path = join(await temporaryFolder(t), ".lock");
   await acquireFileLock(path);
   setFlagsFromString("--expose-gc");
   const collectGarbage: () => void = runInNewContext("gc");
@@ -132,7 +126,7 @@ test("a lock that nobody refers to any more still holds", async (t) => {
 });
 
 test("what cannot be locked says why", async (t) => {
-  const directory = await temporaryDirectory(t);
+  const directory = await temporaryFolder(t);
   await t.throwsAsync(acquireFileLock(join(directory, "missing", ".lock")), {
     message: /does not exist or cannot be entered/,
   });

@@ -1,13 +1,15 @@
 /** Stock clients of others against the real server: grpcurl, buf curl and Python's grpcio, over plaintext and TLS. */
+
 import { execFileSync } from "node:child_process";
 import { createHash, randomBytes, randomUUID } from "node:crypto";
 import { mkdir, mkdtemp, readFile, rm, writeFile } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { fileURLToPath } from "node:url";
+import { collectionDocument, initConfiguration } from "@strongroom/testkit/installation";
 import { Authority } from "@strongroom/testkit/peers/certificates";
 import { findPeer, hasPeers, requirePeer } from "@strongroom/testkit/peers/programs";
-import { run, type ServerProcess, STRONGROOM, startServerProcess } from "@strongroom/testkit/processes";
+import { run, type ServerProcess, startServerProcess } from "@strongroom/testkit/processes";
 import anyTest, { type ExecutionContext, type TestFn } from "ava";
 
 interface Context {
@@ -22,18 +24,14 @@ interface Context {
 const test = anyTest as TestFn<Context>;
 const ROOT = fileURLToPath(new URL("../../", import.meta.url));
 
-const collection = (name: string) => `apiVersion: backups.riotkit.org/v1alpha1
-kind: BackupCollection
-metadata: { name: ${name} }
-spec: { maxBackupsCount: 5, maxOneVersionSize: 100M, maxCollectionSize: 1G }
-`;
+const collection = (name: string) =>
+  collectionDocument(name, "maxBackupsCount: 5, maxOneVersionSize: 100M, maxCollectionSize: 1G");
 
 test.before(async (t) => {
   if (!["grpcurl", "python3", "openssl"].some((name) => findPeer(name) !== undefined)) return;
   const folder = await mkdtemp(join(tmpdir(), "strongroom-clients-"));
   const config = join(folder, "config");
-  const init = await run(STRONGROOM, ["init", config, "--collection", "db"]);
-  const password = /password\s+(\S+)/.exec(init.stdout.toString())![1]!;
+  const password = await initConfiguration(config, "db");
   for (const name of ["default", "busy"]) await writeFile(join(config, `${name}.yaml`), collection(name));
   const args = ["--config", config, "--database", "pglite:memory", "--storage", "mem://"];
   const plain = await startServerProcess(args);

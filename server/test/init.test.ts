@@ -1,9 +1,9 @@
 import { randomBytes } from "node:crypto";
-import { mkdir, mkdtemp, readdir, readFile, rm, stat, writeFile } from "node:fs/promises";
-import { tmpdir } from "node:os";
+import { mkdir, readdir, readFile, stat, writeFile } from "node:fs/promises";
 import { dirname, join } from "node:path";
+import { temporaryFolder } from "@strongroom/testkit/temporary-folder";
 import argon2 from "argon2";
-import test, { type ExecutionContext } from "ava";
+import test from "ava";
 import {
   type InitConfigurationInput,
   InitRefusedError,
@@ -16,18 +16,12 @@ function hashPassword(password: string): Promise<string> {
   return argon2.hash(password, { type: argon2.argon2id, memoryCost: 8, timeCost: 1, parallelism: 1 });
 }
 
-async function temporaryDirectory(t: ExecutionContext): Promise<string> {
-  const dir = await mkdtemp(join(tmpdir(), "strongroom-init-"));
-  t.teardown(() => rm(dir, { recursive: true, force: true }));
-  return dir;
-}
-
 function init(dir: string, more: Partial<InitConfigurationInput> = {}) {
   return initConfiguration({ dir, hashPassword, randomBytes, ...more });
 }
 
 test("what init writes loads without a word, and the password opens it", async (t) => {
-  const dir = join(await temporaryDirectory(t), "a", "config");
+  const dir = join(await temporaryFolder(t), "a", "config");
   const { files, adminName, password, collectionName } = await init(dir);
   t.deepEqual(files, [
     "strongroom/backups.riotkit.org/v1alpha1/backupusers/admin.yaml",
@@ -65,7 +59,7 @@ test("what init writes loads without a word, and the password opens it", async (
 });
 
 test("names and limits are as given, also names that YAML would read as something else", async (t) => {
-  const dir = await temporaryDirectory(t);
+  const dir = await temporaryFolder(t);
   const limits = { maxBackupsCount: 3, maxOneVersionSize: "1.5G", maxCollectionSize: "5G" };
   await init(dir, { adminName: "true", collectionName: "12", limits });
   const { configuration, problems, warnings } = await loadConfiguration(dir);
@@ -85,7 +79,7 @@ test("names and limits are as given, also names that YAML would read as somethin
 });
 
 test("every option that is commented out loads when the comment sign is taken away", async (t) => {
-  const dir = await temporaryDirectory(t);
+  const dir = await temporaryFolder(t);
   const { files } = await init(dir);
   for (const file of files) {
     const path = join(dir, file);
@@ -111,7 +105,7 @@ test("every option that is commented out loads when the comment sign is taken aw
 });
 
 test("directories are for the owner alone, and so is the Secret", async (t) => {
-  const dir = join(await temporaryDirectory(t), "config");
+  const dir = join(await temporaryFolder(t), "config");
   const { files } = await init(dir);
   const mode = async (path: string) => ((await stat(path)).mode & 0o777).toString(8);
   t.is(await mode(dir), "700");
@@ -123,7 +117,7 @@ test("directories are for the owner alone, and so is the Secret", async (t) => {
 });
 
 test("the password is long, unambiguous, fairly drawn and written nowhere", async (t) => {
-  const dir = await temporaryDirectory(t);
+  const dir = await temporaryFolder(t);
   const { password, files } = await init(dir);
   t.regex(password, /^[abcdefghjkmnpqrstuvwxyz23456789]{26}$/);
   for (const file of files) t.false((await readFile(join(dir, file), "utf8")).includes(password));
@@ -138,7 +132,7 @@ test("the password is long, unambiguous, fairly drawn and written nowhere", asyn
 });
 
 test("a directory that is not empty, or a file, is left alone", async (t) => {
-  const dir = await temporaryDirectory(t);
+  const dir = await temporaryFolder(t);
   await writeFile(join(dir, "mine"), "x");
   const full = await t.throwsAsync(init(dir), { instanceOf: InitRefusedError });
   t.is(
@@ -154,7 +148,7 @@ test("a directory that is not empty, or a file, is left alone", async (t) => {
 });
 
 test("of two at once one wins, and its files stay", async (t) => {
-  const dir = join(await temporaryDirectory(t), "config");
+  const dir = join(await temporaryFolder(t), "config");
   const results = await Promise.allSettled([init(dir), init(dir)]);
   const [winner, ...others] = results.filter((result) => result.status === "fulfilled");
   t.is(others.length, 0);
@@ -164,7 +158,7 @@ test("of two at once one wins, and its files stay", async (t) => {
 });
 
 test("nothing is left when it cannot be finished", async (t) => {
-  const dir = await temporaryDirectory(t);
+  const dir = await temporaryFolder(t);
   await t.throwsAsync(init(dir, { hashPassword: () => Promise.reject(new Error("no memory")) }), {
     message: "no memory",
   });
@@ -189,7 +183,7 @@ const refused: [name: string, input: Partial<InitConfigurationInput>, message: R
 
 for (const [name, input, message] of refused) {
   test(`refused: ${name}`, async (t) => {
-    const dir = join(await temporaryDirectory(t), "config");
+    const dir = join(await temporaryFolder(t), "config");
     await t.throwsAsync(init(dir, input), { instanceOf: InitRefusedError, message });
     await t.throwsAsync(stat(dir), { code: "ENOENT" });
   });

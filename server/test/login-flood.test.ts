@@ -1,11 +1,13 @@
 /** Hundreds of logins at once against a real server process: bounded memory, and everybody else is served. */
-import { mkdtemp, readFile, rm } from "node:fs/promises";
-import { tmpdir } from "node:os";
+
+import { readFile } from "node:fs/promises";
 import { join } from "node:path";
 import { createClient } from "@connectrpc/connect";
 import { createConnectTransport } from "@connectrpc/connect-node";
 import { SessionService } from "@strongroom/gen/strongroom/v1/session_service_pb";
-import { run, STRONGROOM, startServerProcess } from "@strongroom/testkit/processes";
+import { initConfiguration } from "@strongroom/testkit/installation";
+import { startServerProcess } from "@strongroom/testkit/processes";
+import { temporaryFolder } from "@strongroom/testkit/temporary-folder";
 import test from "ava";
 import { bearer, reasonOf } from "./support/live-server.ts";
 
@@ -29,12 +31,8 @@ async function serverPid(child: number): Promise<number> {
   "a flood of logins neither takes the memory nor the other calls",
   async (t) => {
     t.timeout(120_000);
-    const dir = await mkdtemp(join(tmpdir(), "strongroom-flood-"));
-    t.teardown(async () => await rm(dir, { recursive: true, force: true }));
-    const init = await run(STRONGROOM, ["init", "--data", dir]);
-    t.is(init.code, 0, init.stderr);
-    const password = /^ +password +(\S+)$/m.exec(init.stdout.toString())?.[1] ?? "";
-    t.not(password, "", init.stdout.toString());
+    const dir = await temporaryFolder(t);
+    const password = await initConfiguration(join(dir, "config"));
     // Without a limit, so that the bound on hashing alone has to hold.
     const server = await startServerProcess(["--data", dir, "--rate-limit-login", "off"]);
     t.teardown(async () => await server.end("SIGTERM"));

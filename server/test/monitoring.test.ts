@@ -1,7 +1,6 @@
 import { createHash } from "node:crypto";
-import { mkdtemp, rm, writeFile } from "node:fs/promises";
+import { writeFile } from "node:fs/promises";
 import http2 from "node:http2";
-import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { Writable } from "node:stream";
 import { Code, ConnectError, createClient } from "@connectrpc/connect";
@@ -10,6 +9,7 @@ import { SessionService } from "@strongroom/gen/strongroom/v1/session_service_pb
 import { UploadService } from "@strongroom/gen/strongroom/v1/upload_service_pb";
 import { VersionService } from "@strongroom/gen/strongroom/v1/version_service_pb";
 import { compositeOf, cutSegments, openpgpMessage } from "@strongroom/testkit/ciphertext";
+import { temporaryFolder } from "@strongroom/testkit/temporary-folder";
 import test, { type ExecutionContext } from "ava";
 import { pino } from "pino";
 import { Argon2Hasher } from "../src/adapters/argon2/argon2-hasher.ts";
@@ -47,8 +47,7 @@ spec: {maxBackupsCount: 2, maxOneVersionSize: 2M, maxCollectionSize: 10M, maxAge
 `;
 
 async function start(t: ExecutionContext, secret: string | undefined, rateLimits?: RateLimits): Promise<Running> {
-  const dir = await mkdtemp(join(tmpdir(), "strongroom-monitoring-"));
-  t.teardown(() => rm(dir, { recursive: true, force: true }));
+  const dir = await temporaryFolder(t);
   const passwords = new Argon2Hasher();
   await writeFile(
     join(dir, "users.yaml"),

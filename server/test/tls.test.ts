@@ -1,16 +1,17 @@
 /** TLS of the listener with real certificates and handshakes. */
+
 import { execFileSync } from "node:child_process";
 import { once } from "node:events";
-import { chmod, copyFile, mkdtemp, readFile, rename, rm, writeFile } from "node:fs/promises";
+import { chmod, copyFile, readFile, rename, rm, writeFile } from "node:fs/promises";
 import http2 from "node:http2";
 import https from "node:https";
 import net from "node:net";
-import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { setTimeout as sleep } from "node:timers/promises";
 import tls from "node:tls";
 import { Authority, type CertificateFiles } from "@strongroom/testkit/peers/certificates";
 import { hasPeers, requirePeer } from "@strongroom/testkit/peers/programs";
+import { temporaryFolder } from "@strongroom/testkit/temporary-folder";
 import anyTest, { type ExecutionContext, type TestFn } from "ava";
 import { type CertificateFacts, type TlsEvents, TlsFileError, TlsFiles } from "../src/adapters/tls-files/tls-files.ts";
 import { type Listener, type ListenOptions, listen, type RequestHandler } from "../src/transport/listener.ts";
@@ -27,8 +28,7 @@ const test = anyTest as TestFn<Context>;
 function tlsTest(title: string, work: (t: ExecutionContext<Context>) => Promise<void>): void {
   test(title, async (t) => {
     if (!hasPeers(t, "openssl")) return;
-    t.context.folder = await mkdtemp(join(tmpdir(), "strongroom-tls-"));
-    t.teardown(async () => await rm(t.context.folder, { recursive: true, force: true }));
+    t.context.folder = await temporaryFolder(t);
     t.context.authority = await Authority.make(t.context.folder, "authority");
     t.context.server = await t.context.authority.issue("server");
     await work(t);

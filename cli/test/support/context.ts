@@ -1,9 +1,7 @@
 import { EventEmitter } from "node:events";
-import { mkdtemp, rm } from "node:fs/promises";
-import { tmpdir } from "node:os";
-import { join } from "node:path";
 import { Readable, Writable } from "node:stream";
 import { setTimeout as sleep } from "node:timers/promises";
+import { temporaryFolder } from "@strongroom/testkit/temporary-folder";
 import type { ExecutionContext } from "ava";
 import { type Context, type Input, type Screen, withoutSecrets } from "../../src/context.ts";
 import { run } from "../../src/program.ts";
@@ -50,13 +48,6 @@ export interface Choices {
   readonly sdk?: Context["sdk"];
   readonly now?: () => number;
   readonly platform?: NodeJS.Platform;
-}
-
-/** A folder that goes away with the test. */
-export async function temporaryFolder(t: ExecutionContext): Promise<string> {
-  const dir = await mkdtemp(join(tmpdir(), "strongroom-cli-"));
-  t.teardown(() => rm(dir, { recursive: true, force: true }));
-  return dir;
 }
 
 /** Makes the surroundings of a command: nothing of the developer's home, environment or terminal gets in. */

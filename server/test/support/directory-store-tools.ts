@@ -1,15 +1,7 @@
-import { mkdtemp, readdir, rm } from "node:fs/promises";
-import { tmpdir } from "node:os";
+import { readdir } from "node:fs/promises";
 import { join, relative } from "node:path";
 import type { ExecutionContext } from "ava";
 import { DirectoryBlobStore } from "../../src/adapters/filesystem/directory-blob-store.ts";
-
-/** A directory that goes with the test. */
-export async function temporaryDirectory(t: ExecutionContext): Promise<string> {
-  const path = await mkdtemp(join(tmpdir(), "strongroom-store-"));
-  t.teardown(() => rm(path, { recursive: true, force: true }));
-  return path;
-}
 
 /** A store that is closed at the end of the test. */
 export async function openDirectory(t: ExecutionContext, root: string): Promise<DirectoryBlobStore> {
