@@ -25,6 +25,7 @@ has ssh-keygen || packages+=(openssh-client)
 has s3cmd || packages+=(s3cmd)
 has zstd || packages+=(zstd)
 has openssl || packages+=(openssl)
+has strace || packages+=(strace)
 has jq || packages+=(jq)
 has initdb || compgen -G '/usr/lib/postgresql/*/bin/initdb' >/dev/null || packages+=(postgresql)
 if [ ${#packages[@]} -gt 0 ]; then
