@@ -1,6 +1,8 @@
+import type { EventEmitter } from "node:events";
 import type { IncomingMessage, ServerResponse } from "node:http";
 import { constants, type Http2ServerRequest, Http2ServerResponse, type ServerHttp2Stream } from "node:http2";
 import type { Socket } from "node:net";
+import type { Readable } from "node:stream";
 
 /*
  * A server may answer before a request's body has come to its end: a refusal, or a segment that is stored already. Then the client has to learn that its
@@ -16,10 +18,10 @@ export const MAX_DROPPED_BYTES = 1024 * 1024;
 export const MAX_DROPPING_MS = 1000;
 
 /**
- * A stream is not reset sooner after its answer, in milliseconds: clients that find both at once, as curl 7.88 does, take the reset for a failure. Most end
- * the stream themselves when they have the answer.
+ * Where more comes than is dropped, the stream or connection is cut this long after its answer, in milliseconds: clients that find both at once, as curl 7.88
+ * does, take the cut for a failure. Many end the stream themselves when they have the answer.
  */
-export const RESET_AFTER_MS = 250;
+export const CUT_AFTER_MS = 250;
 
 /**
  * Makes a request end cleanly also when its answer comes before its body was read. For every request, before anything reads from it or answers. Whoever reads
@@ -56,18 +58,7 @@ function endStreamCleanly(stream: ServerHttp2Stream): void {
     answered = true;
     // Whoever read the body is done with it.
     stream.removeAllListeners("data");
-    const answeredAt = performance.now();
-    const stopAfter = (ms: number) => setTimeout(() => stream.close(constants.NGHTTP2_NO_ERROR), ms);
-    let stop = stopAfter(MAX_DROPPING_MS);
-    stream.once("close", () => clearTimeout(stop));
-    let left = MAX_DROPPED_BYTES;
-    stream.on("data", (chunk: Buffer) => {
-      left -= chunk.length;
-      if (left > 0 || stream.isPaused()) return;
-      stream.pause();
-      clearTimeout(stop);
-      stop = stopAfter(Math.max(0, RESET_AFTER_MS - (performance.now() - answeredAt)));
-    });
+    dropRest(stream, () => stream.close(constants.NGHTTP2_NO_ERROR));
     stream.resume();
   };
   // The trailers are sent by another listener of the same event, and leave with this turn of the loop.
@@ -95,18 +86,25 @@ function endMessageCleanly(req: IncomingMessage, res: ServerResponse): void {
 }
 
 function closeInTwoSteps(req: IncomingMessage, socket: Socket): void {
-  socket.destroySoon = () => {
-    socket.end();
-    const late = setTimeout(() => socket.destroy(), MAX_DROPPING_MS);
-    socket.once("close", () => clearTimeout(late));
-  };
-  let left = MAX_DROPPED_BYTES;
+  socket.destroySoon = () => socket.end();
   req.removeAllListeners("data");
   req.removeAllListeners("readable");
-  req.on("data", (chunk: Buffer) => {
-    left -= chunk.length;
-    // What comes now stays in the kernel. Closing at once would reset the answer of a client that is slow to read it.
-    if (left <= 0) req.pause();
-  });
+  // What is more than dropped stays in the kernel until then. Closing at once would reset the answer of a client that is slow to read it.
+  dropRest(req, () => socket.destroy(), socket);
   req.resume();
+}
+
+/** Drops what comes within the bounds, then cuts: not sooner than the client can have read its answer, which has just left. */
+function dropRest(body: Readable, cut: () => void, carrier: EventEmitter = body): void {
+  const answeredAt = performance.now();
+  let timer = setTimeout(cut, MAX_DROPPING_MS);
+  carrier.once("close", () => clearTimeout(timer));
+  let left = MAX_DROPPED_BYTES;
+  body.on("data", (chunk: Buffer) => {
+    left -= chunk.length;
+    if (left > 0 || body.isPaused()) return;
+    body.pause();
+    clearTimeout(timer);
+    timer = setTimeout(cut, Math.max(0, answeredAt + CUT_AFTER_MS - performance.now()));
+  });
 }
