@@ -3,8 +3,8 @@
 //	clients-go CLIENT HOST:PORT METHOD FRAMES
 //
 // CLIENT is grpc-go, or connect, grpc or grpcweb of connect-go, each with the HTTP version after a slash: connect/1.1, connect/2. FRAMES is a file of messages
-// as they are, each after its length (four bytes, big-endian); the last one is sent again and again, REPEAT times in all. The token is in the
-// environment, as TOKEN. Messages are bytes here, so that this program needs no generated code and no change when the contract changes.
+// as they are, each after its length (four bytes, big-endian). The token is in the
+// environment, as TOKEN, and how many calls are made one after the other over one connection, as CALLS; the last one is printed. Messages are bytes here, so that this program needs no generated code and no change when the contract changes.
 package main
 
 import (
@@ -69,14 +69,24 @@ func main() {
 	if err != nil {
 		fail(err)
 	}
-	var ended outcome
+	var call func(frames [][]byte) (outcome, error)
 	if client == "grpc-go" {
-		ended, err = callGrpcGo(address, method, frames)
+		call, err = grpcGo(address, method)
 	} else {
-		ended, err = callConnectGo(client, address, method, frames)
+		call, err = connectGo(client, address, method)
 	}
 	if err != nil {
 		fail(err)
+	}
+	calls, err := strconv.Atoi(os.Getenv("CALLS"))
+	if err != nil {
+		fail(err)
+	}
+	var ended outcome
+	for range calls {
+		if ended, err = call(frames); err != nil {
+			fail(err)
+		}
 	}
 	json.NewEncoder(os.Stdout).Encode(ended)
 }
@@ -107,10 +117,6 @@ func readFrames(file string) ([][]byte, error) {
 		}
 		frames = append(frames, frame)
 	}
-	repeat, _ := strconv.Atoi(os.Getenv("REPEAT"))
-	for range repeat - 1 {
-		frames = append(frames, frames[len(frames)-1])
-	}
 	return frames, nil
 }
 
@@ -126,12 +132,15 @@ func sendAll(frames [][]byte, send func(*[]byte) error) (int, error) {
 	return len(frames), nil
 }
 
-func callGrpcGo(address, method string, frames [][]byte) (outcome, error) {
+func grpcGo(address, method string) (func([][]byte) (outcome, error), error) {
 	channel, err := grpc.NewClient("passthrough:///"+address, grpc.WithTransportCredentials(insecure.NewCredentials()))
 	if err != nil {
-		return outcome{}, err
+		return nil, err
 	}
-	defer channel.Close()
+	return func(frames [][]byte) (outcome, error) { return callGrpcGo(channel, method, frames) }, nil
+}
+
+func callGrpcGo(channel *grpc.ClientConn, method string, frames [][]byte) (outcome, error) {
 	ctx := metadata.AppendToOutgoingContext(context.Background(), "authorization", "Bearer "+os.Getenv("TOKEN"))
 	stream, err := channel.NewStream(ctx, &grpc.StreamDesc{ClientStreams: true}, "/"+method, grpc.ForceCodec(raw{}))
 	if err != nil {
@@ -168,7 +177,7 @@ func first(values metadata.MD, name string) string {
 	return ""
 }
 
-func callConnectGo(client, address, method string, frames [][]byte) (outcome, error) {
+func connectGo(client, address, method string) (func([][]byte) (outcome, error), error) {
 	protocol, version, _ := strings.Cut(client, "/")
 	transport := &http.Transport{Protocols: new(http.Protocols)}
 	switch version {
@@ -177,7 +186,7 @@ func callConnectGo(client, address, method string, frames [][]byte) (outcome, er
 	case "2":
 		transport.Protocols.SetUnencryptedHTTP2(true)
 	default:
-		return outcome{}, fmt.Errorf("expected HTTP version 1.1 or 2, got %q", version)
+		return nil, fmt.Errorf("expected HTTP version 1.1 or 2, got %q", version)
 	}
 	options := []connect.ClientOption{connect.WithCodec(raw{})}
 	switch protocol {
@@ -187,9 +196,13 @@ func callConnectGo(client, address, method string, frames [][]byte) (outcome, er
 	case "grpcweb":
 		options = append(options, connect.WithGRPCWeb())
 	default:
-		return outcome{}, fmt.Errorf("expected connect, grpc or grpcweb, got %q", protocol)
+		return nil, fmt.Errorf("expected connect, grpc or grpcweb, got %q", protocol)
 	}
 	caller := connect.NewClient[[]byte, []byte](&http.Client{Transport: transport}, "http://"+address+"/"+method, options...)
+	return func(frames [][]byte) (outcome, error) { return callConnectGo(caller, frames) }, nil
+}
+
+func callConnectGo(caller *connect.Client[[]byte, []byte], frames [][]byte) (outcome, error) {
 	stream := caller.CallClientStream(context.Background())
 	stream.RequestHeader().Set("Authorization", "Bearer "+os.Getenv("TOKEN"))
 	sent, err := sendAll(frames, stream.Send)
