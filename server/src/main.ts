@@ -74,6 +74,8 @@ export interface NetworkOptions {
   readonly trustedProxies?: readonly string[];
   /** How many connections are taken; any number when left out, for tests. */
   readonly connectionLimits?: ConnectionLimits | undefined;
+  /** Origins whose pages may call from a browser; default none. */
+  readonly corsOrigins?: readonly string[];
 }
 
 /** Puts the parts together and listens. The server owns store and database and closes them when it stops. */
@@ -81,7 +83,7 @@ export async function startServer(
   parts: ServerParts,
   host: string,
   port: number,
-  { tls, trustedProxies = [], connectionLimits }: NetworkOptions = {},
+  { tls, trustedProxies = [], corsOrigins = [], connectionLimits }: NetworkOptions = {},
 ): Promise<RunningServer> {
   const monitoring = monitored(parts, randomUUID);
   const state = new ServingState(async () => await monitoring.database.ping());
@@ -99,6 +101,7 @@ export async function startServer(
     onEnded: () => sweeper.request(),
     shutdownSignal: shutdown.signal,
     trustedProxies: proxies,
+    corsOrigins,
   });
   const listener = await listen(handler, host, port, {
     tls: tls?.current,
@@ -247,7 +250,7 @@ export interface ServerMonitoring {
   readonly store: BlobStore;
   readonly metrics: Metrics | undefined;
   readonly readiness: Readiness;
-  readonly monitoring: Omit<Monitoring, "stopping" | "take">;
+  readonly monitoring: Omit<Monitoring, "stopping">;
 }
 
 /** Puts measuring around store and database, if anybody can read what is measured. */
@@ -261,7 +264,7 @@ export function monitored(parts: MonitoredParts, newId: () => string): ServerMon
   const store = metrics === undefined ? parts.store : new MeasuredBlobStore(parts.store, metrics.stored);
   const readiness = new Readiness({ database, store, config, log, newId });
   const ready = async () => await readiness.check();
-  return { database, store, metrics, readiness, monitoring: { secretSha256, ready, metrics } };
+  return { database, store, metrics, readiness, monitoring: { hasSecret: secretSha256 !== undefined, ready, metrics } };
 }
 
 /** SHA-256 in hexadecimal of the secret in a file's text, without the end of its line. @throws Error when it is empty */

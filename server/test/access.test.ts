@@ -255,7 +255,7 @@ async function pass(method: string, headers: Record<string, string>, onLookup: (
   } as unknown as CallsDeps);
   const call = beginCall({ door: "connect", method, address: "192.0.2.1", requestId: undefined });
   try {
-    await calls.admit(call, (name) => headers[name]);
+    await calls.admit(call, { header: (name) => headers[name], query: "", bodyBytes: 0 });
     return "through";
   } catch (error) {
     if (error instanceof DomainError) return error.reason;

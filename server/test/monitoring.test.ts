@@ -18,10 +18,13 @@ import { JoseSigner } from "../src/adapters/jose/jose-signer.ts";
 import { MemoryBlobStore } from "../src/adapters/memory/memory-blob-store.ts";
 import { openPglite } from "../src/adapters/pglite/pglite.ts";
 import { BlobStoreError } from "../src/app/ports/blob-store.ts";
-import type { RateLimits } from "../src/domain/rate-limit.ts";
+import { processBudgets } from "../src/calls/budgets.ts";
+import { beginCall } from "../src/calls/call.ts";
+import { Calls, type CallsDeps } from "../src/calls/calls.ts";
+import { NO_LIMITS, type RateLimits } from "../src/domain/rate-limit.ts";
 import { type RunningServer, startServer } from "../src/main.ts";
-import { withHttpEndpoints } from "../src/transport/http-endpoints.ts";
-import { listen } from "../src/transport/listener.ts";
+import { httpDoor } from "../src/transport/http-endpoints.ts";
+import { listen, type RequestHandler } from "../src/transport/listener.ts";
 import { FaultyBlobStore } from "./support/faulty-blob-store.ts";
 import { MIB, SETTINGS } from "./support/harness.ts";
 import { parseMetrics } from "./support/prometheus-text.ts";
@@ -192,23 +195,19 @@ test("secrets are guessed within the budget of health checks, and liveness costs
 });
 
 test("a server that is stopping is not ready, and asks nobody", async (t) => {
-  const handler = withHttpEndpoints(
-    {
-      secretSha256: undefined,
-      stopping: () => true,
-      take: () => {},
-      ready: async () => await Promise.reject(new Error("asked")),
-      metrics: undefined,
-    },
-    (_req, res) => void res.end("passed on"),
-  );
+  const log = { info() {}, warn() {}, error() {} };
+  const calls = new Calls({ log, budgets: processBudgets(NO_LIMITS) } as unknown as CallsDeps);
+  const ready = async () => await Promise.reject(new Error("asked"));
+  const door = httpDoor({ hasSecret: false, stopping: () => true, ready, metrics: undefined }, calls);
+  const handler: RequestHandler = (req, res) => {
+    door(beginCall({ door: "http", method: "/ready", address: "127.0.0.1", requestId: undefined }), req, res);
+  };
   const listener = await listen(handler, "127.0.0.1", 0);
   t.teardown(() => listener.stop(0, () => {}));
   const url = `http://127.0.0.1:${listener.port}`;
-  const ready = await get(`${url}/ready`);
-  t.is(ready.status, 500);
-  t.is(JSON.parse(ready.text).error, "the server is stopping");
-  t.is((await get(`${url}/api`)).text, "passed on");
+  const answer = await get(`${url}/ready`);
+  t.is(answer.status, 500);
+  t.is(JSON.parse(answer.text).error, "the server is stopping");
 });
 
 test("a metrics scrape shows what happened", async (t) => {

@@ -1,11 +1,12 @@
 import type { Log } from "../app/settings.ts";
 import type { Call } from "./call.ts";
 import type { CodeName } from "./codes.ts";
+import { plainError, plainText } from "./plain-text.ts";
 
 /** How a call ended. */
 export interface Ending {
   readonly code: CodeName | "ok";
-  /** What was said to the caller; empty when the call was answered. */
+  /** What was said to the caller, whose own words may be in it; empty when the call was answered. */
   readonly message: string;
   /** What it failed by. */
   readonly error?: unknown;
@@ -13,7 +14,7 @@ export interface Ending {
   readonly isFault: boolean;
 }
 
-/** Writes one line for a call that ended. Neither messages nor headers are logged. */
+/** Writes one line for a call that ended. Neither messages nor headers are logged, and of what the caller sent no more than fits one short line. */
 export function logCall(log: Log, call: Call, { code, message, error, isFault }: Ending): void {
   const fields = {
     request_id: call.requestId,
@@ -25,7 +26,8 @@ export function logCall(log: Log, call: Call, { code, message, error, isFault }:
     code,
   };
   if (code === "ok") log.info(fields, "call");
-  else if (isFault) log.error({ ...fields, err: error }, "call failed by a fault of the server");
-  else if (code === "unavailable") log.warn({ ...fields, err: error }, `call: ${message}`);
-  else log.info(fields, `call: ${message}`);
+  else if (isFault) log.error({ ...fields, err: plainError(error) }, "call failed by a fault of the server");
+  else if (code === "unavailable" && error !== undefined)
+    log.warn({ ...fields, err: plainError(error) }, `call: ${plainText(message)}`);
+  else log.info(fields, `call: ${plainText(message)}`);
 }

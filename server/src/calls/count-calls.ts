@@ -2,6 +2,7 @@ import { DomainError } from "../domain/errors.ts";
 import type { Call } from "./call.ts";
 import type { Ending } from "./call-log.ts";
 import type { Metrics, UploadEvent } from "./metrics.ts";
+import { routeOf } from "./routes.ts";
 
 const PREFIX = "strongroom.v1.";
 
@@ -14,7 +15,8 @@ const UPLOAD_EVENTS: Readonly<Record<string, UploadEvent>> = {
 
 /** Counts a call that ended: it, its refusal, its segment, upload or login. */
 export function countCall(metrics: Metrics, call: Call, ending: Ending): void {
-  const method = call.method.replace(PREFIX, "");
+  // What nobody serves has one label, or strangers could make as many as they like.
+  const method = routeOf(call.method) === undefined ? "other" : call.method.replace(PREFIX, "");
   const answered = ending.code === "ok";
   metrics.called(method, ending.code, answered ? "" : reasonOf(ending), (performance.now() - call.startedAt) / 1000);
   const reason = ending.error instanceof DomainError ? ending.error.reason : undefined;

@@ -2,27 +2,44 @@
  * The route table: what is true of a call before its body. Default deny: a method without an entry is refused, and a test fails.
  */
 
-/** Who may call: anybody, somebody with a session, or somebody with either a session or a collection's health secret. */
-export type Admission = "anonymous" | "session" | "session or secret";
+/** Who may call: anybody; somebody with a session; with a session or a collection's health secret; with the monitoring secret, where there is one. */
+export type Admission = "anonymous" | "session" | "session or secret" | "monitoring";
 
-/** Which budget of the caller's address a call draws from. `login` is that of requests first, and then the one of failed logins. */
-export type RouteBudget = "requests" | "health" | "login";
+/**
+ * Which budget of the caller's address a call draws from. `login` is that of requests first, and then the one of failed logins. `none` is for what costs no
+ * more than its refusal would.
+ */
+export type RouteBudget = "requests" | "health" | "login" | "none";
 
-/** What a method asks of its caller before its use case decides. */
+/** What a method or path asks of its caller before its use case decides. */
 export interface Route {
   readonly who: Admission;
   readonly budget: RouteBudget;
+  /** Most bytes of a message of the body, unpacked; `chunk` is a chunk of ciphertext and what is around it. */
+  readonly message: number | "chunk";
+  /** How long the whole body may take, in milliseconds; undefined for streams of messages, whose silence is watched where they are read. */
+  readonly bodyMs: number | undefined;
+  /** Whether the body may be packed with gzip. */
+  readonly gzip: boolean;
+  /** Whether each message of its stream draws from the budget, not only the first: for streams that need nobody. */
+  readonly drawsPerMessage?: boolean;
 }
 
-const SESSION = { who: "session", budget: "requests" } as const satisfies Route;
-const HEALTH = { who: "anonymous", budget: "health" } as const satisfies Route;
+const KIB = 1024;
+const BODY_MS = 10_000;
+
+const ANYBODY = { who: "anonymous", message: 64 * KIB, bodyMs: BODY_MS, gzip: true } as const;
+const SESSION = { ...ANYBODY, who: "session", budget: "requests" } as const satisfies Route;
+const HEALTH = { ...ANYBODY, budget: "health" } as const satisfies Route;
+/** Streams of what does not get smaller, or of questions that nobody has to log in for. */
+const UNPACKED = { bodyMs: undefined, gzip: false } as const;
 /** The schema is public: it is in the checkout. */
-const SCHEMA = { who: "anonymous", budget: "requests" } as const satisfies Route;
+const SCHEMA = { ...ANYBODY, ...UNPACKED, budget: "requests", drawsPerMessage: true } as const satisfies Route;
 
 /** One entry for every method that is served. */
 export const ROUTES: Readonly<Record<string, Route>> = {
-  "strongroom.v1.UploadService/CreateUpload": SESSION,
-  "strongroom.v1.UploadService/WriteSegment": SESSION,
+  "strongroom.v1.UploadService/CreateUpload": { ...SESSION, message: 256 * KIB },
+  "strongroom.v1.UploadService/WriteSegment": { ...SESSION, ...UNPACKED, message: "chunk" },
   "strongroom.v1.UploadService/RenewUpload": SESSION,
   "strongroom.v1.UploadService/GetUpload": SESSION,
   "strongroom.v1.UploadService/ListUploads": SESSION,
@@ -31,24 +48,40 @@ export const ROUTES: Readonly<Record<string, Route>> = {
   "strongroom.v1.VersionService/ListVersions": SESSION,
   "strongroom.v1.VersionService/GetVersion": SESSION,
   "strongroom.v1.VersionService/ListSegmentDigests": SESSION,
-  "strongroom.v1.VersionService/ReadVersion": SESSION,
+  "strongroom.v1.VersionService/ReadVersion": { ...SESSION, gzip: false },
   "strongroom.v1.VersionService/DeleteVersion": SESSION,
   "strongroom.v1.CollectionService/ListCollections": SESSION,
   "strongroom.v1.CollectionService/GetCollection": SESSION,
-  "strongroom.v1.CollectionService/GetCollectionHealth": { who: "session or secret", budget: "health" },
-  "strongroom.v1.SessionService/Login": { who: "anonymous", budget: "login" },
+  "strongroom.v1.CollectionService/GetCollectionHealth": { ...HEALTH, who: "session or secret" },
+  "strongroom.v1.SessionService/Login": { ...ANYBODY, budget: "login", message: 16 * KIB },
   "strongroom.v1.SessionService/RefreshSession": SESSION,
   "strongroom.v1.SessionService/WhoAmI": SESSION,
   "strongroom.v1.SessionService/ListSessions": SESSION,
   "strongroom.v1.SessionService/RevokeSession": SESSION,
   "grpc.health.v1.Health/Check": HEALTH,
   "grpc.health.v1.Health/List": HEALTH,
-  "grpc.health.v1.Health/Watch": HEALTH,
+  "grpc.health.v1.Health/Watch": { ...HEALTH, drawsPerMessage: true },
   "grpc.reflection.v1.ServerReflection/ServerReflectionInfo": SCHEMA,
   "grpc.reflection.v1alpha.ServerReflection/ServerReflectionInfo": SCHEMA,
 };
 
-/** The entry of a method; undefined for one that nobody may call. */
+const NO_BODY = { message: 0, bodyMs: 0, gzip: false } as const;
+
+/** One entry for every path of plain HTTP. */
+export const HTTP_ROUTES: Readonly<Record<string, Route>> = {
+  // What keeps a process alive must not depend on who else asks.
+  "/health": { ...NO_BODY, who: "anonymous", budget: "none" },
+  "/ready": { ...NO_BODY, who: "monitoring", budget: "health" },
+  "/metrics": { ...NO_BODY, who: "monitoring", budget: "health" },
+};
+
+/** The entry of a method or path; undefined for one that nobody may call. */
 export function routeOf(method: string): Route | undefined {
-  return Object.hasOwn(ROUTES, method) ? ROUTES[method] : undefined;
+  if (Object.hasOwn(ROUTES, method)) return ROUTES[method];
+  return Object.hasOwn(HTTP_ROUTES, method) ? HTTP_ROUTES[method] : undefined;
+}
+
+/** Most bytes of a message of a route's body. A chunk in JSON is written in base64, which takes 4 bytes for 3. */
+export function largestMessage({ message }: Pick<Route, "message">, maxChunkSize: number, overhead: number): number {
+  return message === "chunk" ? Math.ceil((maxChunkSize * 4) / 3) + overhead : message;
 }

@@ -1,23 +1,40 @@
-import { Code, ConnectError, type ContextValues, createContextKey, type Interceptor } from "@connectrpc/connect";
+import { type ConnectRouterOptions, type ContextValues, createContextKey, type Interceptor } from "@connectrpc/connect";
 import { UploadService } from "@strongroom/gen/strongroom/v1/upload_service_pb";
 import { VersionService } from "@strongroom/gen/strongroom/v1/version_service_pb";
-import { REQUEST_ID_HEADER } from "@strongroom/protocol/headers";
 import { type Call, callerOf as callerOfCall } from "../calls/call.ts";
-import type { Ending } from "../calls/call-log.ts";
 import type { Calls } from "../calls/calls.ts";
 import { countChunks } from "../calls/count-calls.ts";
 import type { Metrics } from "../calls/metrics.ts";
+import { routeOf } from "../calls/routes.ts";
 import type { Principal } from "../domain/access.ts";
-import { codeName, isFault, toConnectError } from "./error-map.ts";
+import { refusePacked } from "./compression.ts";
+import { toConnectError } from "./error-map.ts";
+
+/** A call on its way through the Connect library. */
+export interface ConnectCall {
+  readonly call: Call;
+  /** Size of its body as announced; undefined when it was not, 0 when there is none. */
+  readonly bodyBytes: number | undefined;
+  /** Called when it was let in. */
+  readonly admitted: () => void;
+  /** Whether its route was asked; not for requests that are no call at all. */
+  wasAsked: boolean;
+  /** What it failed by, before that became an answer. */
+  error?: unknown;
+}
 
 /** Where the door leaves the call for the services. */
-export const CALL = createContextKey<Call | undefined>(undefined, { description: "call" });
+export const CALL = createContextKey<ConnectCall | undefined>(undefined, { description: "call" });
 
-/** The call that a message belongs to. */
-export function callOf(values: ContextValues): Call {
+function connectCallOf(values: ContextValues): ConnectCall {
   const call = values.get(CALL);
   if (call === undefined) throw new Error("expected a call that came through the door");
   return call;
+}
+
+/** The call that a message belongs to. */
+export function callOf(values: ContextValues): Call {
+  return connectCallOf(values).call;
 }
 
 /** The caller of a method that needs one. @throws DomainError AUTHENTICATION_REQUIRED */
@@ -30,51 +47,68 @@ export function addressOf(values: ContextValues): string {
   return callOf(values).address;
 }
 
-/** Lets calls in, turns errors into Connect errors, also those that surface while a stream is iterated, and ends calls. */
-export function callInterceptor(calls: Calls, metrics: Metrics | undefined): Interceptor {
-  return (next) => async (req) => {
-    const call = callOf(req.contextValues);
-    const finish = (error?: unknown) => calls.end(call, endingOf(error, call));
+/** Lets calls in before their body is read; a refusal is answered in the protocol that the caller speaks. */
+export function requestGate(calls: Calls): NonNullable<ConnectRouterOptions["requestGate"]> {
+  return async (context) => {
+    const connectCall = connectCallOf(context.values);
+    const { call, bodyBytes } = connectCall;
+    const header = (name: string) => context.requestHeader.get(name) ?? undefined;
+    connectCall.wasAsked = true;
     try {
-      await calls.admit(call, (name) => req.header.get(name) ?? undefined);
-      const received = metrics !== undefined && req.stream && req.method === UploadService.method.writeSegment;
-      const res = await next(
-        received ? ({ ...req, message: countChunks(req.message, (n) => metrics.received(n)) } as typeof req) : req,
-      );
-      res.header.set(REQUEST_ID_HEADER, call.requestId);
-      if (!res.stream) {
-        finish();
-        return res;
-      }
-      const sent = metrics !== undefined && req.method === VersionService.method.readVersion;
-      const message = sent ? countChunks(res.message, (n) => metrics.sent(n)) : res.message;
-      return { ...res, message: mapped(message, call, finish) };
+      await calls.admit(call, { header, query: "", bodyBytes });
+      connectCall.admitted();
+      refusePacked(header, routeOf(call.method)?.gzip === true);
     } catch (error) {
-      finish(error);
+      connectCall.error = error;
       throw toConnectError(error, call.requestId);
     }
   };
 }
 
-function endingOf(error: unknown, call: Call): Ending {
-  if (error === undefined) return { code: "ok", message: "", isFault: false };
-  const { code, rawMessage } = toConnectError(error, call.requestId);
-  return { code: codeName(code), message: rawMessage, error, isFault: isFault(error) };
+/** Turns errors of use cases into Connect errors, also those that surface while a stream is iterated; counts bytes, and draws for messages of streams. */
+export function callInterceptor(calls: Calls, metrics: Metrics | undefined): Interceptor {
+  return (next) => async (req) => {
+    const connectCall = connectCallOf(req.contextValues);
+    const { call } = connectCall;
+    const failed = (error: unknown) => {
+      connectCall.error = error;
+      return toConnectError(error, call.requestId);
+    };
+    const draws = routeOf(call.method)?.drawsPerMessage === true;
+    const asks = req.method.methodKind === "bidi_streaming";
+    const incoming = <T>(messages: AsyncIterable<T>): AsyncIterable<T> => {
+      if (metrics !== undefined && req.method === UploadService.method.writeSegment)
+        return countChunks(messages, (n) => metrics.received(n));
+      return draws && asks ? drawn(messages, calls, call) : messages;
+    };
+    const outgoing = <T>(messages: AsyncIterable<T>): AsyncIterable<T> => {
+      if (metrics !== undefined && req.method === VersionService.method.readVersion)
+        return countChunks(messages, (n) => metrics.sent(n));
+      return draws && !asks ? drawn(messages, calls, call) : messages;
+    };
+    try {
+      const res = await next(req.stream ? ({ ...req, message: incoming(req.message) } as typeof req) : req);
+      return res.stream ? { ...res, message: mapped(outgoing(res.message), failed) } : res;
+    } catch (error) {
+      throw failed(error);
+    }
+  };
 }
 
-async function* mapped<T>(
-  messages: AsyncIterable<T>,
-  call: Call,
-  finish: (error?: unknown) => void,
-): AsyncGenerator<T> {
-  let outcome: { error: unknown } | undefined = { error: new ConnectError("the client went away", Code.Canceled) };
+/** Draws from the caller's budget for each message but the first, which the call itself drew for. @throws DomainError RATE_LIMITED */
+async function* drawn<T>(messages: AsyncIterable<T>, calls: Calls, call: Call): AsyncGenerator<T> {
+  let isFirst = true;
+  for await (const message of messages) {
+    if (!isFirst) calls.draw(call);
+    isFirst = false;
+    yield message;
+  }
+}
+
+async function* mapped<T>(messages: AsyncIterable<T>, failed: (error: unknown) => unknown): AsyncGenerator<T> {
   try {
     yield* messages;
-    outcome = undefined;
   } catch (error) {
-    outcome = { error };
-    throw toConnectError(error, call.requestId);
-  } finally {
-    finish(outcome?.error);
+    throw failed(error);
   }
 }

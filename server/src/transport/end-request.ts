@@ -14,6 +14,9 @@ import type { Readable } from "node:stream";
 /** Bytes of an unwanted body that are read and dropped: those on their way when the answer came. */
 export const MAX_DROPPED_BYTES = 1024 * 1024;
 
+/** A body up to this size is waited for, so that its HTTP/1.1 connection can stay open, in bytes. */
+const SMALL_BODY_BYTES = 64 * 1024;
+
 /** How long an unwanted body is waited for, in milliseconds. */
 export const MAX_DROPPING_MS = 1000;
 
@@ -52,6 +55,8 @@ export function continueWhenRead(
 }
 
 function endStreamCleanly(stream: ServerHttp2Stream): void {
+  // A stream that nobody began to read Node.js resets by itself together with the answer's end, which curl takes for an error while it sends.
+  stream.read(0);
   let answered = false;
   const whenAnswered = () => {
     if (answered || stream.destroyed || stream.closed || stream.readableEnded) return;
@@ -74,15 +79,28 @@ function endStreamCleanly(stream: ServerHttp2Stream): void {
 function endMessageCleanly(req: IncomingMessage, res: ServerResponse): void {
   if (req.headers["transfer-encoding"] === undefined && !(Number(req.headers["content-length"]) > 0)) return;
   const writeHead = res.writeHead;
+  // What is left of a small body is read away, and the next request can follow: a refusal from headers is often faster than the body's packet. But who waits for
+  // 100 Continue may never send it.
+  const isSmall = Number(req.headers["content-length"]) <= SMALL_BODY_BYTES && req.headers.expect === undefined;
   res.writeHead = ((...args: Parameters<typeof writeHead>) => {
-    // A body that is in already does no harm: the next request can follow.
-    if (!req.complete) res.shouldKeepAlive = false;
+    // A body that is in already does no harm.
+    if (!req.complete && !isSmall) res.shouldKeepAlive = false;
     return writeHead.apply(res, args);
   }) as typeof writeHead;
   // Before Node's own listener, which would destroy the socket as soon as the answer is out.
   res.prependListener("finish", () => {
-    if (!req.complete && !req.destroyed) closeInTwoSteps(req, req.socket);
+    if (req.complete || req.destroyed) return;
+    if (isSmall && res.shouldKeepAlive) readAway(req, req.socket);
+    else closeInTwoSteps(req, req.socket);
   });
+}
+
+function readAway(req: IncomingMessage, socket: Socket): void {
+  const late = setTimeout(() => socket.destroy(), MAX_DROPPING_MS);
+  req.once("close", () => clearTimeout(late)).once("end", () => clearTimeout(late));
+  req.removeAllListeners("data");
+  req.removeAllListeners("readable");
+  req.resume();
 }
 
 function closeInTwoSteps(req: IncomingMessage, socket: Socket): void {

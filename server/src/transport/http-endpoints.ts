@@ -1,16 +1,21 @@
-import { createHash, timingSafeEqual } from "node:crypto";
+import { REQUEST_ID_HEADER } from "@strongroom/protocol/headers";
 import type { ReadinessCheck } from "../app/upkeep/readiness.ts";
+import type { Call } from "../calls/call.ts";
+import type { Calls } from "../calls/calls.ts";
+import { type CodeName, codeOf } from "../calls/codes.ts";
+import { HTTP_ROUTES } from "../calls/routes.ts";
 import { DomainError } from "../domain/errors.ts";
+import type { CallHandler } from "./connect-door.ts";
+import type { CrossOrigin } from "./cors.ts";
 import type { RequestHandler } from "./listener.ts";
+import { announcedBytes } from "./request-body.ts";
 
 /** What the endpoints for monitoring show. */
 export interface Monitoring {
-  /** SHA-256 of the secret in hexadecimal; undefined when there is none, and nothing is told then. */
-  readonly secretSha256: string | undefined;
+  /** Whether there is a secret; nothing but yes or no is told without one. */
+  readonly hasSecret: boolean;
   /** Whether the server is on its way out, and clients should go elsewhere. */
   readonly stopping: () => boolean;
-  /** Takes from the caller's budget of health checks, since a secret can be guessed. @throws DomainError RATE_LIMITED */
-  readonly take: (req: Parameters<RequestHandler>[0]) => void;
   /** The conditions of taking calls. */
   readonly ready: () => Promise<readonly ReadinessCheck[]>;
   /** Prometheus' metrics; undefined when they are not served. */
@@ -22,9 +27,12 @@ interface Answer {
   readonly status: number;
   readonly body: string;
   readonly headers?: Readonly<Record<string, string>>;
+  /** How the call ended. */
+  readonly code: CodeName | "ok";
+  readonly message: string;
+  /** What it failed by. */
+  readonly error?: unknown;
 }
-
-type Endpoint = (req: Parameters<RequestHandler>[0]) => Promise<Answer>;
 
 /** Names of the checks as the HTTP API of Backup Repository has them. */
 const CHECK_NAMES: Readonly<Record<ReadinessCheck["name"], string>> = {
@@ -33,74 +41,87 @@ const CHECK_NAMES: Readonly<Record<ReadinessCheck["name"], string>> = {
   configuration: "ConfigurationProviderValidator",
 };
 
-/** A header longer than this is no secret of ours. */
-const MAX_SECRET_LENGTH = 1024;
+const ENDPOINTS: Readonly<Record<string, (monitoring: Monitoring) => Promise<Answer>>> = {
+  "/health": async () => success({ msg: "The server is up and running. What it depends on is shown by /ready" }),
+  "/ready": ready,
+  "/metrics": metrics,
+};
 
-/**
- * Answers plain HTTP for monitoring (`/health`, `/ready`, `/metrics`) and hands every other request on. Addresses are never logged, since `?code=` is
- * a secret.
- */
-export function withHttpEndpoints(monitoring: Monitoring, next: RequestHandler): RequestHandler {
-  const endpoints = new Map<string, Endpoint>([
-    ["/health", async () => success({ msg: "The server is up and running. What it depends on is shown by /ready" })],
-    ["/ready", limited(monitoring, ready)],
-    ["/metrics", limited(monitoring, metrics)],
-  ]);
-  return (req, res) => {
-    const endpoint = endpoints.get((req.url ?? "").split("?", 1)[0]!);
-    if (endpoint === undefined) return next(req, res);
-    // A body nobody asked for must not keep the connection busy.
-    req.resume();
-    const isRead = req.method === "GET" || req.method === "HEAD";
-    const answer = isRead ? endpoint(req) : Promise.resolve(failure(405, "only GET and HEAD are answered here", ALLOW));
-    void answer
-      .catch(() => failure(500, "a fault of the server"))
-      .then(({ status, body, headers }) => {
-        const bytes = Buffer.from(body);
-        res.statusCode = status;
-        const all = {
-          ...JSON_HEADERS,
-          ...headers,
-          "content-length": String(bytes.length),
-          "cache-control": "no-store",
-        };
-        for (const [name, value] of Object.entries(all)) res.setHeader(name, value);
-        if (req.method === "HEAD") res.end();
-        else res.end(bytes);
-      })
-      // Nobody is there any more to be answered.
-      .catch(() => {});
-  };
+/** Whether a path is one of plain HTTP. */
+export function isHttpPath(path: string): boolean {
+  return Object.hasOwn(HTTP_ROUTES, path);
 }
 
-/** An endpoint that takes from the caller's budget first. `/health` does not: what keeps a process alive must not hang on who else asks. */
-function limited(
+/** Answers plain HTTP for monitoring: `/health`, `/ready`, `/metrics`. */
+export function httpDoor(monitoring: Monitoring, calls: Calls): CallHandler {
+  return (call, req, res) =>
+    void respond(calls, call, [req, res], async () => await answerOf(monitoring, calls, call, req));
+}
+
+/** Answers a preflight, before anybody is asked who calls. */
+export function preflightDoor(crossOrigin: CrossOrigin, calls: Calls): CallHandler {
+  return (call, req, res) =>
+    void respond(calls, call, [req, res], async () => {
+      calls.draw(call, "requests");
+      if (!crossOrigin.allow(req, res)) return failure(405, "only POST is answered here", { allow: "POST" });
+      crossOrigin.describe(req, res);
+      return { status: 204, body: "", code: "ok", message: "" };
+    });
+}
+
+async function answerOf(
   monitoring: Monitoring,
-  answer: (monitoring: Monitoring, req: Parameters<RequestHandler>[0]) => Promise<Answer>,
-): Endpoint {
-  return async (req) => {
-    try {
-      monitoring.take(req);
-    } catch (error) {
-      if (!(error instanceof DomainError)) throw error;
-      const seconds = Math.ceil((error.retryAfterMs ?? 1000) / 1000);
-      return failure(429, error.message, { "retry-after": String(seconds) });
-    }
-    return await answer(monitoring, req);
-  };
+  calls: Calls,
+  call: Call,
+  req: Parameters<RequestHandler>[0],
+): Promise<Answer> {
+  if (req.method !== "GET" && req.method !== "HEAD") {
+    calls.draw(call, "requests");
+    return failure(405, "only GET and HEAD are answered here", { allow: "GET, HEAD" });
+  }
+  if (call.method === "/metrics" && monitoring.metrics === undefined) {
+    calls.draw(call);
+    return failure(404, "not found");
+  }
+  await calls.admit(call, {
+    header: (name) => req.headers[name] as string | undefined,
+    query: (req.url ?? "").split("?").slice(1).join("?"),
+    bodyBytes: announcedBytes(req),
+  });
+  return await ENDPOINTS[call.method]!(monitoring);
+}
+
+/** Writes the answer, and ends the call. */
+async function respond(
+  calls: Calls,
+  call: Call,
+  [req, res]: Parameters<RequestHandler>,
+  answer: () => Promise<Answer>,
+): Promise<void> {
+  const { status, body, headers, code, message, error } = await answer().catch(refusal);
+  try {
+    const bytes = Buffer.from(body);
+    res.statusCode = status;
+    const type = body === "" ? {} : JSON_HEADERS;
+    const all = { ...type, ...headers, "content-length": String(bytes.length), "cache-control": "no-store" };
+    for (const [name, value] of Object.entries(all)) res.setHeader(name, value);
+    res.setHeader(REQUEST_ID_HEADER, call.requestId);
+    if (req.method === "HEAD") res.end();
+    else res.end(bytes);
+  } catch {
+    // Nobody is there any more to be answered.
+  }
+  calls.end(call, { code, message, error, isFault: error !== undefined && codeOf(error) === undefined });
 }
 
 const JSON_HEADERS = { "content-type": "application/json; charset=utf-8" } as const;
-const ALLOW = { allow: "GET, HEAD" } as const;
 
-async function ready(monitoring: Monitoring, req: Parameters<RequestHandler>[0]): Promise<Answer> {
-  if (monitoring.secretSha256 !== undefined && !hasSecret(monitoring.secretSha256, req)) return unauthorized();
+async function ready(monitoring: Monitoring): Promise<Answer> {
   if (monitoring.stopping()) return failure(500, "the server is stopping");
   const checks = await monitoring.ready();
   const isReady = checks.every((check) => check.ok);
   // Without a secret anybody may ask, and learns no more than a load balancer needs.
-  const health = monitoring.secretSha256 === undefined ? [] : checks.map(statusOf);
-  const data = monitoring.secretSha256 === undefined ? {} : { health };
+  const data = monitoring.hasSecret ? { health: checks.map(statusOf) } : {};
   return isReady ? success(data) : failure(500, "one of the checks failed", {}, data);
 }
 
@@ -108,35 +129,34 @@ function statusOf({ name, ok, message }: ReadinessCheck) {
   return { name: CHECK_NAMES[name], status: ok, statusText: `${CHECK_NAMES[name]}=${ok}`, message };
 }
 
-async function metrics({ metrics, secretSha256 }: Monitoring, req: Parameters<RequestHandler>[0]): Promise<Answer> {
-  if (metrics === undefined || secretSha256 === undefined) return failure(404, "not found");
-  if (!hasSecret(secretSha256, req)) return unauthorized();
-  return { status: 200, body: await metrics.scrape(), headers: { "content-type": metrics.contentType } };
+async function metrics({ metrics }: Monitoring): Promise<Answer> {
+  if (metrics === undefined) return failure(404, "not found");
+  const headers = { "content-type": metrics.contentType };
+  return { status: 200, body: await metrics.scrape(), headers, code: "ok", message: "" };
 }
 
-/** Whether the request carries the secret, as `Authorization` (alone or behind `Bearer`) or as `?code=`. */
-function hasSecret(expectedSha256: string, req: Parameters<RequestHandler>[0]): boolean {
-  const header = (req.headers.authorization ?? "").replace(/^Bearer /i, "");
-  const query = (req.url ?? "").split("?").slice(1).join("?");
-  const code = new URLSearchParams(query).get("code") ?? "";
-  const expected = Buffer.from(expectedSha256, "hex");
-  // Either may be right: proxies add an Authorization of their own.
-  return [header, code].some(
-    (given) =>
-      given !== "" &&
-      given.length <= MAX_SECRET_LENGTH &&
-      timingSafeEqual(createHash("sha256").update(given).digest(), expected),
-  );
-}
-
-function unauthorized(): Answer {
-  const hint = "send the monitoring secret in the header Authorization, or as ?code=";
-  return failure(401, hint, { "www-authenticate": 'Bearer realm="monitoring"' });
+/** The answer to a call that was not let in, or failed. */
+function refusal(error: unknown): Answer {
+  if (!(error instanceof DomainError)) return { ...failure(500, "a fault of the server"), code: "internal", error };
+  const answer =
+    codeOf(error) === "unauthenticated"
+      ? failure(401, error.message, { "www-authenticate": 'Bearer realm="monitoring"' })
+      : failure(429, error.message, { "retry-after": String(Math.ceil((error.retryAfterMs ?? 1000) / 1000)) });
+  return { ...answer, error };
 }
 
 function success(data: Readonly<Record<string, unknown>>): Answer {
-  return { status: 200, body: json({ status: true, data }) };
+  return { status: 200, body: json({ status: true, data }), code: "ok", message: "" };
 }
+
+/** What the statuses mean that are answered here; a server that is not ready is unavailable. */
+const CODES: Readonly<Record<number, CodeName>> = {
+  401: "unauthenticated",
+  404: "unimplemented",
+  405: "unimplemented",
+  429: "resource_exhausted",
+  500: "unavailable",
+};
 
 function failure(
   status: number,
@@ -144,7 +164,13 @@ function failure(
   headers: Readonly<Record<string, string>> = {},
   data: Readonly<Record<string, unknown>> = {},
 ): Answer {
-  return { status, body: json({ status: false, error, data }), headers };
+  return {
+    status,
+    body: json({ status: false, error, data }),
+    headers,
+    code: CODES[status] ?? "unknown",
+    message: error,
+  };
 }
 
 function json(value: unknown): string {

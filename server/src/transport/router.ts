@@ -1,5 +1,5 @@
-import { type ConnectRouter, createContextValues } from "@connectrpc/connect";
-import { connectNodeAdapter } from "@connectrpc/connect-node";
+import type { DescService } from "@bufbuild/protobuf";
+import type { ConnectRouter, ServiceImpl } from "@connectrpc/connect";
 import { Health } from "@strongroom/gen/grpc/health/v1/health_pb";
 import { ServerReflection } from "@strongroom/gen/grpc/reflection/v1/reflection_pb";
 import { ServerReflection as ServerReflectionV1Alpha } from "@strongroom/gen/grpc/reflection/v1alpha/reflection_pb";
@@ -8,22 +8,24 @@ import { SessionService } from "@strongroom/gen/strongroom/v1/session_service_pb
 import { UploadService } from "@strongroom/gen/strongroom/v1/upload_service_pb";
 import { VersionService } from "@strongroom/gen/strongroom/v1/version_service_pb";
 import { REQUEST_ID_HEADER } from "@strongroom/protocol/headers";
-import { MESSAGE_OVERHEAD_BYTES } from "@strongroom/protocol/limits";
 import type { CollectionDeps } from "../app/collections/collections.ts";
 import type { LoginBudget } from "../app/sessions/login-budget.ts";
 import type { SessionDeps } from "../app/sessions/sessions.ts";
 import type { Log } from "../app/settings.ts";
 import type { VersionDeps } from "../app/versions/versions.ts";
 import { processBudgets } from "../calls/budgets.ts";
-import { beginCall, type CallHead, type Door } from "../calls/call.ts";
+import { beginCall, type Door } from "../calls/call.ts";
 import { Calls } from "../calls/calls.ts";
 import type { Metrics } from "../calls/metrics.ts";
+import { plainText } from "../calls/plain-text.ts";
 import { type AddressSet, callerAddress } from "../domain/addresses.ts";
 import { NO_LIMITS, type RateLimits } from "../domain/rate-limit.ts";
 import { collectionService } from "./collection-service.ts";
-import { CALL, callInterceptor } from "./connect-calls.ts";
+import { connectDoor, type MethodOptions } from "./connect-door.ts";
+import { connectionOf } from "./connection.ts";
+import { CrossOrigin } from "./cors.ts";
 import { healthService } from "./health-service.ts";
-import { type Monitoring, withHttpEndpoints } from "./http-endpoints.ts";
+import { httpDoor, isHttpPath, type Monitoring, preflightDoor } from "./http-endpoints.ts";
 import type { RequestHandler } from "./listener.ts";
 import { ReflectionIndex } from "./reflection-index.ts";
 import { reflectionServices } from "./reflection-service.ts";
@@ -50,50 +52,74 @@ export interface RouterDeps extends UploadServiceDeps, VersionDeps, CollectionDe
   readonly logins: Pick<LoginBudget, "take" | "giveBack">;
   /** Limits of calls from one address; none when left out. */
   readonly rateLimits?: RateLimits | undefined;
-  readonly monitoring: Omit<Monitoring, "stopping" | "take">;
+  readonly monitoring: Omit<Monitoring, "stopping">;
   readonly metrics: Metrics | undefined;
-  /** Proxies that are believed whom they speak for. */
+  /** SHA-256 of the monitoring secret in hexadecimal; undefined when there is none. */
+  readonly monitoringSecretSha256?: string | undefined;
+  /** Proxies whose X-Forwarded-For is trusted. */
   readonly trustedProxies: AddressSet;
+  /** Origins whose pages may call from a browser. */
+  readonly corsOrigins: readonly string[];
   /** Ends running calls when the server must not wait any longer. */
   readonly shutdownSignal: AbortSignal;
 }
 
-/** The services over Connect, gRPC and gRPC-Web, and the plain HTTP endpoints beside them, as a request handler. */
+/** Most characters of a path that nobody serves, in the log. */
+const MAX_PATH_LENGTH = 200;
+
+/** Every door of the server as one request handler: a call is made of each request's headers, and goes through the door that its path and method name. */
 export function requestHandler(deps: RouterDeps): RequestHandler {
-  const names = SERVICES.map((service) => service.typeName);
-  const budgets = processBudgets(deps.rateLimits ?? NO_LIMITS);
-  const calls = new Calls({ ...deps, budgets });
-  const addressOf = ({ socket, headers }: Parameters<RequestHandler>[0]) =>
-    // Node joins a header that comes several times.
-    callerAddress(socket.remoteAddress ?? "", headers["x-forwarded-for"] as string | undefined, deps.trustedProxies);
-  const headOf = (req: Parameters<RequestHandler>[0]): CallHead => ({
-    door: doorOf(req.headers["content-type"]),
-    method: (req.url ?? "").split("?", 1)[0]!.slice(1),
-    address: addressOf(req),
-    requestId: req.headers[REQUEST_ID_HEADER] as string | undefined,
-  });
-  const reflection = reflectionServices(ReflectionIndex.ofContract(), names, deps.state);
-  const routes = (router: ConnectRouter) => {
-    router
-      .service(UploadService, uploadService(deps))
-      .service(VersionService, versionService(deps))
-      .service(CollectionService, collectionService(deps))
-      .service(SessionService, sessionService(deps))
-      .service(Health, healthService(deps.state, names))
-      .service(ServerReflection, reflection.v1)
-      .service(ServerReflectionV1Alpha, reflection.v1alpha);
-  };
-  const connect = connectNodeAdapter({
-    routes,
-    interceptors: [callInterceptor(calls, deps.metrics)],
-    readMaxBytes: deps.settings.maxChunkSize + MESSAGE_OVERHEAD_BYTES,
-    // Ciphertext does not compress, and compressed requests would be unpacked before they are bounded.
-    acceptCompression: [],
+  const calls = new Calls({ ...deps, budgets: processBudgets(deps.rateLimits ?? NO_LIMITS) });
+  const crossOrigin = new CrossOrigin(deps.corsOrigins);
+  const http = httpDoor({ ...deps.monitoring, stopping: () => deps.state.stopping }, calls);
+  const preflight = preflightDoor(crossOrigin, calls);
+  const connect = connectDoor({
+    calls,
+    metrics: deps.metrics,
+    maxChunkSize: deps.settings.maxChunkSize,
     shutdownSignal: deps.shutdownSignal,
-    contextValues: (req) => createContextValues().set(CALL, beginCall(headOf(req as Parameters<RequestHandler>[0]))),
-  }) as RequestHandler;
-  const take = (req: Parameters<RequestHandler>[0]) => budgets.health.take(addressOf(req));
-  return withHttpEndpoints({ ...deps.monitoring, stopping: () => deps.state.stopping, take }, connect);
+    routes: (router, optionsOf) => addServices(deps, router, optionsOf),
+    authenticated: (req) => connectionOf(req).authenticated(),
+  });
+  return (req, res) => {
+    const path = (req.url ?? "").split("?", 1)[0]!;
+    const isHttp = isHttpPath(path);
+    const isPreflight = !isHttp && req.method === "OPTIONS";
+    const call = beginCall({
+      door: isHttp || isPreflight ? "http" : doorOf(req.headers["content-type"]),
+      method: isPreflight ? "OPTIONS" : isHttp ? path : plainText(path.slice(1), MAX_PATH_LENGTH),
+      // Node joins a header that comes several times.
+      address: callerAddress(
+        req.socket.remoteAddress ?? "",
+        req.headers["x-forwarded-for"] as string | undefined,
+        deps.trustedProxies,
+      ),
+      requestId: req.headers[REQUEST_ID_HEADER] as string | undefined,
+    });
+    if (isHttp) return http(call, req, res);
+    if (isPreflight) return preflight(call, req, res);
+    crossOrigin.allow(req, res);
+    connect(call, req, res);
+  };
+}
+
+/** Adds every service to the router, each method with the bounds of its route. */
+function addServices(deps: RouterDeps, router: ConnectRouter, optionsOf: (method: string) => MethodOptions): void {
+  const names = SERVICES.map((service) => service.typeName);
+  const reflection = reflectionServices(ReflectionIndex.ofContract(), names, deps.state);
+  const add = <S extends DescService>(service: S, implementation: ServiceImpl<S>) => {
+    for (const method of service.methods) {
+      const call = (implementation as Record<string, never>)[method.localName]!;
+      router.rpc(method, call, optionsOf(`${service.typeName}/${method.name}`));
+    }
+  };
+  add(UploadService, uploadService(deps));
+  add(VersionService, versionService(deps));
+  add(CollectionService, collectionService(deps));
+  add(SessionService, sessionService(deps));
+  add(Health, healthService(deps.state, names));
+  add(ServerReflection, reflection.v1);
+  add(ServerReflectionV1Alpha, reflection.v1alpha);
 }
 
 /** The protocol a request speaks, by its content type. */

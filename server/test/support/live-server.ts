@@ -44,6 +44,9 @@ export interface LiveOptions {
   readonly settings?: UploadSettings;
   /** Another server's, which stays open when this one is closed; a database of its own when left out. */
   readonly database?: SqlDatabase;
+  readonly corsOrigins?: readonly string[];
+  /** SHA-256 of the monitoring secret in hexadecimal. */
+  readonly monitoringSecretSha256?: string;
   /** Where log lines go; nowhere when left out. */
   readonly log?: (line: string) => void;
 }
@@ -134,9 +137,11 @@ export class LiveServer {
         sessionMs: SESSION_MS,
         sweepMs: 3_600_000,
         rateLimits: options.rateLimits,
+        monitoringSecretSha256: options.monitoringSecretSha256,
       },
       options.host ?? "127.0.0.1",
       0,
+      { corsOrigins: options.corsOrigins ?? [] },
     );
     const deps = { database, store, config, settings, newId: randomUUID, attempts: new SegmentAttempts() };
     return new LiveServer({ clock, database, deps, server, tokens, state });
