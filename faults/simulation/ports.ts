@@ -131,7 +131,6 @@ export function gatedStore(inner: BlobStore, seam: Seam): BlobStore {
       await stop(seam, "after writePart", signal);
       faults.store("store.writePart answer lost");
     },
-    listParts: (blob) => call("listParts", () => inner.listParts(blob), {}),
     complete: (blob, uploadId, parts) =>
       call(
         "complete",

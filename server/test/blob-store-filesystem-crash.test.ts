@@ -7,6 +7,7 @@ import { setTimeout as delay } from "node:timers/promises";
 import { fileURLToPath } from "node:url";
 import { temporaryFolder } from "@strongroom/testkit/temporary-folder";
 import test, { type ExecutionContext } from "ava";
+import type { PartLister } from "../src/adapters/blob-store/part-lister.ts";
 import type { BlobStore, PendingBlob } from "../src/app/ports/blob-store.ts";
 import {
   begin,
@@ -211,7 +212,7 @@ async function writeAndDie(root: string, seed: string, count: number, momentMs: 
 /** Compares a store with what its writer said before it died, then ends what it left unfinished. */
 async function checkAfterDeath(
   t: ExecutionContext,
-  store: BlobStore,
+  store: BlobStore & PartLister,
   events: readonly WriterEvent[],
   finished: Map<string, string>,
   random: () => number,

@@ -2,6 +2,7 @@ import { hasPeers } from "@strongroom/testkit/peers/programs";
 import { type S3Peer, startS3 } from "@strongroom/testkit/peers/s3";
 import { type S3Fault, type S3FaultProxy, startS3FaultProxy } from "@strongroom/testkit/s3-fault-proxy";
 import test, { type ExecutionContext } from "ava";
+import type { PartLister } from "../src/adapters/blob-store/part-lister.ts";
 import type { S3Location } from "../src/adapters/s3/s3-location.ts";
 import {
   BlobNotFoundError,
@@ -37,9 +38,9 @@ test.after.always(async () => await (await started)?.remove());
 interface Faulty {
   readonly peer: S3Peer;
   readonly proxy: S3FaultProxy;
-  readonly store: BlobStore;
+  readonly store: BlobStore & PartLister;
   /** The same store, which gives silence up soon: for stalls alone, since a busy machine is silent too. */
-  readonly impatient: BlobStore;
+  readonly impatient: BlobStore & PartLister;
 }
 
 async function faulty(t: ExecutionContext): Promise<Faulty> {

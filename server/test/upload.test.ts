@@ -1,5 +1,6 @@
 import { chunked, compositeOf, cutSegments, openpgpMessage, sha256 } from "@strongroom/testkit/ciphertext";
 import anyTest, { type ExecutionContext, type TestFn } from "ava";
+import type { MemoryBlobStore } from "../src/adapters/memory/memory-blob-store.ts";
 import { sweep } from "../src/app/upkeep/sweep.ts";
 import { abortUpload, getUpload } from "../src/app/uploads/manage-uploads.ts";
 import { listSegmentDigests, readVersion } from "../src/app/versions/versions.ts";
@@ -191,7 +192,7 @@ test("a wrong digest is refused, stores no part, and can be repeated", async (t)
   const damaged = Uint8Array.from(segment!.bytes);
   damaged[200_000]! ^= 1;
   await refused(t, "SEGMENT_DIGEST_MISMATCH", h.write(upload.id, segment!, chunked(damaged, 10_000)));
-  t.deepEqual(await h.deps.store.listParts({ key: upload.key, token: upload.storeToken! }), []);
+  t.deepEqual(await (h.deps.store as MemoryBlobStore).listParts({ key: upload.key, token: upload.storeToken! }), []);
   t.is((await h.usage(spec.name)).reservedBytes, 0n);
   await h.write(upload.id, segment!);
 });

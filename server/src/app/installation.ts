@@ -1,5 +1,5 @@
 import { INSTALLATION_KEY } from "../domain/object-keys.ts";
-import type { BlobStore } from "./ports/blob-store.ts";
+import type { BlobReader, BlobStore } from "./ports/blob-store.ts";
 import type { Database } from "./ports/database.ts";
 
 /** Database and store do not belong together; the server must not start, since its sweeper could delete what it does not know. */
@@ -42,13 +42,13 @@ export async function checkInstallation(database: Database, store: BlobStore): P
  * Whether the store still is the one that belongs to the database; asked before anything is deleted or called missing, since a disk can be unmounted
  * and a bucket changed while the server runs.
  */
-export async function isSameInstallation(database: Database, store: BlobStore): Promise<boolean> {
+export async function isSameInstallation(database: Database, store: BlobReader): Promise<boolean> {
   const { id } = await database.installation();
   return (await storeInstallation(store)) === id;
 }
 
 /** The installation id that the store carries; undefined when it is unmarked. @throws InstallationMismatchError when the mark cannot be read. */
-export async function storeInstallation(store: BlobStore): Promise<string | undefined> {
+export async function storeInstallation(store: BlobReader): Promise<string | undefined> {
   const bytes = await store.get(INSTALLATION_KEY, 4096);
   return bytes === undefined ? undefined : installationIdOf(bytes);
 }

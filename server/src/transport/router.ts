@@ -9,6 +9,7 @@ import { UploadService } from "@strongroom/gen/strongroom/v1/upload_service_pb";
 import { VersionService } from "@strongroom/gen/strongroom/v1/version_service_pb";
 import { REQUEST_ID_HEADER } from "@strongroom/protocol/headers";
 import type { CollectionDeps } from "../app/collections/collections.ts";
+import type { BlobStore } from "../app/ports/blob-store.ts";
 import type { LoginBudget } from "../app/sessions/login-budget.ts";
 import type { SessionDeps } from "../app/sessions/sessions.ts";
 import type { Log } from "../app/settings.ts";
@@ -47,6 +48,7 @@ export const SERVICES = [
 
 /** What the services need, together. */
 export interface RouterDeps extends UploadServiceDeps, VersionDeps, CollectionDeps, SessionDeps {
+  readonly store: BlobStore;
   readonly log: Log;
   readonly state: ServingState;
   readonly logins: Pick<LoginBudget, "take" | "giveBack">;

@@ -1,13 +1,14 @@
 import { createCipheriv, createHash } from "node:crypto";
 import { setTimeout as delay } from "node:timers/promises";
 import type { ExecutionContext } from "ava";
+import type { PartLister } from "../../src/adapters/blob-store/part-lister.ts";
 import type { BlobPart, BlobStore, PartPlacement, PendingBlob } from "../../src/app/ports/blob-store.ts";
 
 /** A store for one test, which begins empty. */
 export interface OpenedStore {
-  readonly store: BlobStore;
+  readonly store: BlobStore & PartLister;
   /** Closes the store and opens another on the same data, as after a restart; undefined for stores that keep nothing. */
-  readonly reopen?: () => Promise<BlobStore>;
+  readonly reopen?: () => Promise<BlobStore & PartLister>;
 }
 
 /** Declares one test of the suite, which gets a store of its own. */
@@ -188,7 +189,7 @@ export async function collect<T>(items: AsyncIterable<T>): Promise<T[]> {
 }
 
 /** The indexes of the parts that exist. */
-export async function storedIndexes(store: BlobStore, blob: PendingBlob): Promise<number[]> {
+export async function storedIndexes(store: PartLister, blob: PendingBlob): Promise<number[]> {
   return (await store.listParts(blob)).map(({ index }) => index);
 }
 

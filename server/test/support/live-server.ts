@@ -209,7 +209,7 @@ export class LiveServer {
     }
     for await (const blob of this.deps.store.list("")) parts.push(`${blob.key} ${blob.size}`);
     for await (const pending of this.deps.store.listPending()) {
-      const stored = await this.deps.store.listParts(pending);
+      const stored = await (this.deps.store as MemoryBlobStore).listParts(pending);
       parts.push(`${pending.key} ${stored.map((p) => `${p.index}:${p.size}`).join(" ")}`);
     }
     return parts.join("\n\n");

@@ -7,6 +7,7 @@ import { promisify } from "node:util";
 import { hasPeers } from "@strongroom/testkit/peers/programs";
 import { type S3Peer, type S3PeerName, startS3, type TlsFiles } from "@strongroom/testkit/peers/s3";
 import type { ExecutionContext, TestFn } from "ava";
+import type { PartLister } from "../../src/adapters/blob-store/part-lister.ts";
 import { openS3Store } from "../../src/adapters/s3/open-s3-store.ts";
 import type { S3Location } from "../../src/adapters/s3/s3-location.ts";
 import { parseStorage } from "../../src/adapters/stores.ts";
@@ -41,7 +42,7 @@ export async function openS3(
   t: ExecutionContext,
   location: S3Location,
   { note = () => {}, silenceMs }: { note?: (fields: Record<string, unknown>) => void; silenceMs?: number } = {},
-): Promise<BlobStore> {
+): Promise<BlobStore & PartLister> {
   const store = await openS3Store({ ...location, ...(silenceMs === undefined ? {} : { silenceMs }) }, note);
   t.teardown(() => store.close());
   return store;

@@ -1,6 +1,7 @@
 import { SHA256_BYTES } from "@strongroom/protocol/digests";
-import type { BlobPart, BlobStoreCapabilities, PartPlacement, StoredPart } from "../../app/ports/blob-store.ts";
+import type { BlobPart, BlobStoreCapabilities, PartPlacement } from "../../app/ports/blob-store.ts";
 import { BlobStoreError } from "../../app/ports/blob-store.ts";
+import type { StoredPart } from "./part-lister.ts";
 
 /** S3 takes keys of at most 1,024 bytes; file systems take names of at most 255. */
 const MAX_KEY_LENGTH = 1024;

@@ -6,9 +6,9 @@ import type {
   ListedBlob,
   PartPlacement,
   PendingBlob,
-  StoredPart,
   StreamInput,
 } from "../../app/ports/blob-store.ts";
+import type { PartLister, StoredPart } from "./part-lister.ts";
 import { retried } from "./retried.ts";
 
 /**
@@ -16,10 +16,10 @@ import { retried } from "./retried.ts";
  * with the client, which sends them again, a body of
  * unknown length is the adapter's, which has its parts, and readers and listings go on by themselves.
  */
-export class RetryingBlobStore implements BlobStore {
-  readonly #inner: BlobStore;
+export class RetryingBlobStore implements BlobStore, PartLister {
+  readonly #inner: BlobStore & PartLister;
 
-  constructor(inner: BlobStore) {
+  constructor(inner: BlobStore & PartLister) {
     this.#inner = inner;
   }
 

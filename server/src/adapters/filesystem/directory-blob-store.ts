@@ -19,6 +19,7 @@ import {
   contiguousSize,
   partOffset,
 } from "../blob-store/blob-checks.ts";
+import type { PartLister } from "../blob-store/part-lister.ts";
 import { storeStream } from "../blob-store/store-stream.ts";
 import { acquireFileLock, type FileLock } from "../file-lock/file-lock.ts";
 import { eachOnDisk, onDisk } from "./disk-error.ts";
@@ -41,7 +42,7 @@ import { writePartFile } from "./write-part-file.ts";
  *
  * Everything that is acknowledged has been through fsync, file and directory. Publishing is one rename on one file system, so all of it must be on one.
  */
-export class DirectoryBlobStore implements BlobStore {
+export class DirectoryBlobStore implements BlobStore, PartLister {
   readonly capabilities: BlobStoreCapabilities = {
     name: "directory",
     verifiesPartDigests: false,

@@ -7,7 +7,6 @@ import {
   type ListedBlob,
   type PartPlacement,
   type PendingBlob,
-  type StoredPart,
   type StreamInput,
 } from "../../app/ports/blob-store.ts";
 
@@ -51,10 +50,6 @@ export class MeasuredBlobStore implements BlobStore {
     return this.#timedBody("writePart", body, signal, (passed) =>
       this.#inner.writePart(blob, part, placement, passed, signal),
     );
-  }
-
-  listParts(blob: PendingBlob): Promise<StoredPart[]> {
-    return this.#timed("listParts", () => this.#inner.listParts(blob));
   }
 
   complete(blob: PendingBlob, uploadId: string, parts: readonly BlobPart[]): Promise<void> {

@@ -7,7 +7,6 @@ import type {
   ListedBlob,
   PartPlacement,
   PendingBlob,
-  StoredPart,
   StreamInput,
 } from "../../app/ports/blob-store.ts";
 import { BlobNotFoundError, BlobStoreError } from "../../app/ports/blob-store.ts";
@@ -22,6 +21,7 @@ import {
   partOffset,
 } from "../blob-store/blob-checks.ts";
 import { declaredBody } from "../blob-store/declared-body.ts";
+import type { PartLister, StoredPart } from "../blob-store/part-lister.ts";
 import { storeStream } from "../blob-store/store-stream.ts";
 
 /** Options of {@link MemoryBlobStore}. */
@@ -49,7 +49,7 @@ interface FinishedObject extends Content {
 }
 
 /** A {@link BlobStore} in memory: for tests, demonstrations (`mem://`) and measurements. "Survives the process" is the one guarantee it cannot give. */
-export class MemoryBlobStore implements BlobStore {
+export class MemoryBlobStore implements BlobStore, PartLister {
   readonly capabilities: BlobStoreCapabilities = {
     name: "memory",
     verifiesPartDigests: false,

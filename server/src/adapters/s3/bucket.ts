@@ -6,8 +6,8 @@ import {
   ListPartsCommand,
   UploadPartCommand,
 } from "@aws-sdk/client-s3";
-import type { StoredPart } from "../../app/ports/blob-store.ts";
 import { BlobStoreError } from "../../app/ports/blob-store.ts";
+import type { StoredPart } from "../blob-store/part-lister.ts";
 import { PartBody } from "./part-request.ts";
 import { isNoSuchUpload } from "./s3-error.ts";
 

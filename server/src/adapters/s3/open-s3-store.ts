@@ -1,4 +1,5 @@
 import type { BlobStore } from "../../app/ports/blob-store.ts";
+import type { PartLister } from "../blob-store/part-lister.ts";
 import { RetryingBlobStore } from "../blob-store/retrying-blob-store.ts";
 import type { Bucket } from "./bucket.ts";
 import { describeAbilities, probe, type S3Abilities } from "./probe.ts";
@@ -19,7 +20,7 @@ export type Note = (fields: Record<string, unknown>, message: string) => void;
  * Opens a store in a bucket: asks it what it can do, says so, and repeats small calls that fail in passing.
  * @throws BlobStoreError with what to do, when the bucket cannot be used.
  */
-export async function openS3Store(options: S3StoreOptions, note: Note): Promise<BlobStore> {
+export async function openS3Store(options: S3StoreOptions, note: Note): Promise<BlobStore & PartLister> {
   const client = await createS3Client({ ...options, silenceMs: options.silenceMs ?? 60_000 });
   const bucket: Bucket = { client, name: options.bucket };
   let abilities: S3Abilities;

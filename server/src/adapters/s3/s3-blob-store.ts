@@ -8,7 +8,6 @@ import type {
   ListedBlob,
   PartPlacement,
   PendingBlob,
-  StoredPart,
   StreamInput,
 } from "../../app/ports/blob-store.ts";
 import { BlobNotFoundError, BlobStoreError, BlobStoreUnavailableError } from "../../app/ports/blob-store.ts";
@@ -24,6 +23,7 @@ import {
   isBlobKey,
   partOffset,
 } from "../blob-store/blob-checks.ts";
+import type { PartLister, StoredPart } from "../blob-store/part-lister.ts";
 import { retried } from "../blob-store/retried.ts";
 import { storeStream } from "../blob-store/store-stream.ts";
 import {
@@ -60,7 +60,7 @@ export interface S3BlobStoreOptions {
  * A {@link BlobStore} in a bucket of S3 or what speaks it. An unfinished object is a multipart upload, its token the store's upload id; which upload an
  * object came from is in its metadata. Repeats nothing but what a promise of the port takes; a decorator does the rest.
  */
-export class S3BlobStore implements BlobStore {
+export class S3BlobStore implements BlobStore, PartLister {
   readonly capabilities: BlobStoreCapabilities;
   readonly #bucket: Bucket;
   readonly #prefix: string;

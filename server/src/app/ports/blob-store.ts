@@ -13,7 +13,7 @@ export interface BlobStoreCapabilities {
 /** Names an unfinished object: its final key and the store's own name for the unfinished state. */
 export interface PendingBlob {
   readonly key: string;
-  /** Given by {@link BlobStore.begin}; opaque. */
+  /** Given by {@link BlobBuilder.begin}; opaque. */
   readonly token: string;
 }
 
@@ -27,16 +27,6 @@ export interface BlobPart {
   readonly sha256: Uint8Array;
 }
 
-/** A part as a store lists it. */
-export interface StoredPart {
-  /** From 0. */
-  readonly index: number;
-  /** Bytes. */
-  readonly size: bigint;
-  /** 32 bytes; undefined where the store keeps no digests of parts. */
-  readonly sha256: Uint8Array | undefined;
-}
-
 /** What a listing tells of a finished object. */
 export interface ListedBlob {
   readonly key: string;
@@ -46,7 +36,7 @@ export interface ListedBlob {
 
 /** What a store knows of a finished object. */
 export interface BlobStat extends ListedBlob {
-  /** The upload id given to {@link BlobStore.begin}; undefined for objects made by {@link BlobStore.put}. */
+  /** The upload id given to {@link BlobBuilder.begin}; undefined for objects made by {@link BlobStore.put}. */
   readonly uploadId: string | undefined;
 }
 
@@ -59,22 +49,36 @@ export interface PartPlacement {
 /** A body of unknown length that becomes an object. */
 export interface StreamInput {
   readonly key: string;
-  /** Kept with the object, as by {@link BlobStore.begin}. */
+  /** Kept with the object, as by {@link BlobBuilder.begin}. */
   readonly uploadId: string;
   /** Size in bytes of every part but the last; at least the store's least part. A few parts are in memory at once. */
   readonly partSize: bigint;
   readonly signal: AbortSignal;
 }
 
-/**
- * Keeps objects. One suite (`server/test/support/blob-store-suite.ts`) is the specification that every adapter and decorator passes.
- *
- * Guarantees: no partial result is ever observable: an object is absent or whole, a part is absent or exactly the bytes declared. What a call
- * acknowledged survives the death of the process. `begin`, `writePart`, `complete`, `abort`, `put` and `delete` may be repeated after an unknown outcome.
- * Keys are never reused, so nothing is ever overwritten by other bytes. Failures are {@link BlobStoreError} or errors of the body.
- */
-export interface BlobStore {
-  readonly capabilities: BlobStoreCapabilities;
+/** Reads finished objects. */
+export interface BlobReader {
+  /** Reads a small object whole; undefined when there is none. At most `maxBytes`, else {@link BlobStoreError}. */
+  get(key: string, maxBytes: number): Promise<Uint8Array | undefined>;
+  /** Describes a finished object; undefined when there is none. */
+  stat(key: string): Promise<BlobStat | undefined>;
+  /**
+   * Streams `length` bytes from `offset`, in chunks of at most 1 MiB. Throws {@link BlobNotFoundError} when there is no such object, and
+   * {@link BlobStoreError} when it ends before `offset + length`. Stopping the iteration or aborting the signal frees everything.
+   */
+  read(key: string, offset: bigint, length: bigint, signal: AbortSignal): AsyncIterable<Uint8Array>;
+}
+
+/** Says what there is. */
+export interface BlobLister {
+  /** Every finished object whose key begins with `prefix`, by key. */
+  list(prefix: string): AsyncIterable<ListedBlob>;
+  /** Every unfinished object of this installation, as far as the store lists them: some forget, or list none. The token of each still works. */
+  listPending(): AsyncIterable<PendingBlob>;
+}
+
+/** Makes objects of parts. */
+export interface BlobBuilder {
   /**
    * Starts an object that is made of parts.
    * @returns the store's token for the unfinished object, to be kept with the upload.
@@ -91,13 +95,26 @@ export interface BlobStore {
     body: AsyncIterable<Uint8Array>,
     signal: AbortSignal,
   ): Promise<void>;
-  /** The parts that exist, by index. Throws {@link BlobNotFoundError} when there is no such unfinished object. */
-  listParts(blob: PendingBlob): Promise<StoredPart[]>;
   /**
    * Publishes the object of exactly these parts, after comparing them with what is stored (size, and digest where the store keeps one). Repeating it
    * after success succeeds. Throws {@link BlobNotFoundError} when neither the unfinished nor the finished object exists.
    */
   complete(blob: PendingBlob, uploadId: string, parts: readonly BlobPart[]): Promise<void>;
+  /** Deletes an unfinished object; one that is finished or unknown is left alone. */
+  abort(blob: PendingBlob): Promise<void>;
+}
+
+/**
+ * Keeps objects. One suite (`server/test/support/blob-store-suite.ts`) is the specification that every adapter and decorator passes.
+ *
+ * Guarantees: no partial result is ever observable: an object is absent or whole, a part is absent or exactly the bytes declared. What a call
+ * acknowledged survives the death of the process. `begin`, `writePart`, `complete`, `abort`, `put` and `delete` may be repeated after an unknown outcome.
+ * Keys are never reused, so nothing is ever overwritten by other bytes. Failures are {@link BlobStoreError} or errors of the body.
+ */
+export interface BlobStore extends BlobReader, BlobLister, BlobBuilder {
+  readonly capabilities: BlobStoreCapabilities;
+  /** Stores a small object whole, replacing an earlier one atomically. */
+  put(key: string, bytes: Uint8Array): Promise<void>;
   /**
    * Stores a body of unknown length as one object. Holds a few parts in memory, and copies what it takes from the body. A body that breaks off and a signal
    * that aborts leave neither an object nor an unfinished one, as far as the store can still be reached. When the answer to the last step is lost, the store
@@ -107,25 +124,8 @@ export interface BlobStore {
    * @throws the body's own error, the signal's reason, BlobStoreError.
    */
   putStream(input: StreamInput, body: AsyncIterable<Uint8Array>): Promise<bigint>;
-  /** Deletes an unfinished object; one that is finished or unknown is left alone. */
-  abort(blob: PendingBlob): Promise<void>;
-  /** Every unfinished object of this installation, as far as the store lists them: some forget, or list none. The token of each still works. */
-  listPending(): AsyncIterable<PendingBlob>;
-  /** Stores a small object whole, replacing an earlier one atomically. */
-  put(key: string, bytes: Uint8Array): Promise<void>;
-  /** Reads a small object whole; undefined when there is none. At most `maxBytes`, else {@link BlobStoreError}. */
-  get(key: string, maxBytes: number): Promise<Uint8Array | undefined>;
-  /** Describes a finished object; undefined when there is none. */
-  stat(key: string): Promise<BlobStat | undefined>;
-  /**
-   * Streams `length` bytes from `offset`, in chunks of at most 1 MiB. Throws {@link BlobNotFoundError} when there is no such object, and
-   * {@link BlobStoreError} when it ends before `offset + length`. Stopping the iteration or aborting the signal frees everything.
-   */
-  read(key: string, offset: bigint, length: bigint, signal: AbortSignal): AsyncIterable<Uint8Array>;
   /** Deletes a finished object; a missing one is no error. */
   delete(key: string): Promise<void>;
-  /** Every finished object whose key begins with `prefix`, by key. */
-  list(prefix: string): AsyncIterable<ListedBlob>;
   /** Releases locks and connections. */
   close(): Promise<void>;
 }

@@ -2,12 +2,19 @@ import { createHash } from "node:crypto";
 import { COPYING_KEY, INSTALLATION_KEY, manifestKey, meaningOf } from "../../domain/object-keys.ts";
 import { bytesEqual, chooseSegmentSize } from "../../domain/segments.ts";
 import { installationIdOf } from "../installation.ts";
-import { type BlobStat, type BlobStore, BlobStoreError, type ListedBlob } from "../ports/blob-store.ts";
+import {
+  type BlobLister,
+  type BlobReader,
+  type BlobStat,
+  type BlobStore,
+  BlobStoreError,
+  type ListedBlob,
+} from "../ports/blob-store.ts";
 import { decodeDigests, type ManifestDigests } from "../versions/manifest.ts";
 
 /** What {@link copyStorage} needs. */
 export interface CopyDeps {
-  readonly from: BlobStore;
+  readonly from: BlobReader & BlobLister;
   readonly to: BlobStore;
   readonly signal: AbortSignal;
   /** Told of each object, when it is done. */
@@ -74,7 +81,7 @@ export async function copyStorage(deps: CopyDeps): Promise<CopyReport> {
 }
 
 /** Marks the target as being copied to, so that a copy can go on and no server starts on half of it. Returns the id of the installation. */
-async function begin(from: BlobStore, to: BlobStore): Promise<string> {
+async function begin(from: BlobReader, to: BlobStore): Promise<string> {
   const marker = await from.get(INSTALLATION_KEY, SMALL_BYTES);
   if (marker === undefined) {
     throw new CopyRefusedError(

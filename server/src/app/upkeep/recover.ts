@@ -1,6 +1,6 @@
 import { INSTALLATION_KEY, meaningOf, VERSIONS_PREFIX } from "../../domain/object-keys.ts";
 import { storeInstallation } from "../installation.ts";
-import type { BlobStore } from "../ports/blob-store.ts";
+import type { BlobLister, BlobReader } from "../ports/blob-store.ts";
 import type { Database, Transaction, UploadRow, VersionRow } from "../ports/database.ts";
 import { MANIFEST_MAX_BYTES, type Manifest, ManifestError, parseManifest } from "../versions/manifest.ts";
 import { moveUsage } from "../versions/removal.ts";
@@ -10,7 +10,7 @@ import { UnsafeError } from "./inventory.ts";
 export interface RecoverDeps {
   /** Undefined for a dry run, which looks at the store only. */
   readonly database: Database | undefined;
-  readonly store: BlobStore;
+  readonly store: BlobReader & BlobLister;
   /** Told of every collection that is done. */
   readonly onCollection?: (name: string, versions: number) => void;
 }
@@ -99,7 +99,7 @@ export async function recover(deps: RecoverDeps): Promise<RecoveryReport> {
 
 /** The collections in a store, one after the other, as keys are listed in order. */
 async function* collectionsIn(
-  store: BlobStore,
+  store: BlobReader & BlobLister,
   report: { readonly skipped: RecoveryProblem[]; readonly unknown: RecoveryProblem[] },
 ): AsyncGenerator<{ name: string; manifests: Found[]; sizes: Map<string, bigint> }> {
   let current: { name: string; manifests: Found[]; sizes: Map<string, bigint>; keys: Set<string> } | undefined;

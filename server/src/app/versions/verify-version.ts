@@ -3,14 +3,14 @@ import { setImmediate as yieldToOthers } from "node:timers/promises";
 import { compositeSha256, splitDigests } from "@strongroom/protocol/digests";
 import { bytesEqual } from "../../domain/segments.ts";
 import { isSameInstallation } from "../installation.ts";
-import { BlobNotFoundError, type BlobStore, BlobStoreError } from "../ports/blob-store.ts";
+import { BlobNotFoundError, type BlobReader, BlobStoreError } from "../ports/blob-store.ts";
 import type { Database, Verification, VersionRow } from "../ports/database.ts";
 import type { Log } from "../settings.ts";
 
 /** What the verification of stored versions needs. */
 export interface VerifyDeps {
   readonly database: Database;
-  readonly store: BlobStore;
+  readonly store: BlobReader;
   readonly log: Log;
 }
 

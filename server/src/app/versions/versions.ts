@@ -5,7 +5,7 @@ import type { CollectionSpec } from "../../domain/objects.ts";
 import { isRemovalBlocked } from "../../domain/rotation.ts";
 import { withProtection } from "../../domain/version.ts";
 import { type ReadableCollection, requireAction, requireReadable, requireWritable } from "../guards.ts";
-import { BlobNotFoundError, type BlobStore } from "../ports/blob-store.ts";
+import { BlobNotFoundError, type BlobReader } from "../ports/blob-store.ts";
 import type { ConfigSource } from "../ports/config-source.ts";
 import type { Database, Transaction, VersionRow } from "../ports/database.ts";
 import type { UploadSettings } from "../settings.ts";
@@ -14,7 +14,7 @@ import { planRotation, removeVersion } from "./removal.ts";
 /** What the use cases of versions need. */
 export interface VersionDeps {
   readonly database: Database;
-  readonly store: BlobStore;
+  readonly store: BlobReader;
   readonly config: ConfigSource;
   readonly settings: UploadSettings;
 }
@@ -118,7 +118,7 @@ export function requireDownload(config: ConfigSource, principal: Principal, coll
 
 /** Reads from the store, saying of what goes wrong whether the version is damaged or the store is unwell. */
 async function* storedBytes(
-  store: BlobStore,
+  store: BlobReader,
   version: VersionRow,
   offset: bigint,
   length: bigint,
@@ -145,7 +145,7 @@ async function* storedBytes(
 }
 
 /** Whether the store itself says that the object is not what was stored. A store that does not answer says nothing. */
-async function isOtherSize(store: BlobStore, version: VersionRow): Promise<boolean> {
+async function isOtherSize(store: BlobReader, version: VersionRow): Promise<boolean> {
   const stat = await store.stat(version.key).catch(() => undefined);
   return stat !== undefined && stat.size !== version.size;
 }
