@@ -456,25 +456,23 @@ test("a chunk of the largest size is accepted in JSON too, and a larger one is r
     head.writeUInt32BE(json.length, 1);
     return Buffer.concat([head, json]);
   };
-  const send = async (bytes: Uint8Array) => {
+  const send = async (bytes: Uint8Array, chunk = bytes) => {
     const header = {
       uploadId: upload!.uploadId,
       index: 0,
       sizeBytes: String(bytes.length),
       sha256: createHash("sha256").update(bytes).digest("base64"),
     };
-    const frames = [envelope({ header }), envelope({ chunk: Buffer.from(bytes).toString("base64") })];
+    const frames = [envelope({ header }), envelope({ chunk: Buffer.from(chunk).toString("base64") })];
     const { text } = await post(url, "/strongroom.v1.UploadService/WriteSegment", Buffer.concat(frames), {
       "content-type": "application/connect+json",
       authorization: `Bearer ${token}`,
     });
     return text;
   };
-  t.regex(
-    await send(Buffer.concat([segment!.bytes, Buffer.alloc(1)]).subarray(0, MIB + 1)),
-    /a chunk has 1048577 bytes/,
-  );
-  const answer = await send(segment!.bytes.subarray(0, MIB));
+  const largest = segment!.bytes.subarray(0, MIB);
+  t.regex(await send(largest, Buffer.alloc(MIB + 1)), /a chunk has 1048577 bytes/);
+  const answer = await send(largest);
   t.regex(answer, /"segment":\{/, answer);
 });
 
