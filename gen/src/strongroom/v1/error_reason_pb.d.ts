@@ -326,8 +326,8 @@ export enum ErrorReason {
   INTERNAL = 37,
 
   /**
-   * [RESOURCE_EXHAUSTED] Too many calls came from this address; google.rpc.RetryInfo says when the next is taken. Metadata: budget (`login`, `health`
-   * or `requests`), limit (`20/2m`: 20 at once, and 20 again over two minutes).
+   * [RESOURCE_EXHAUSTED] Too many calls came from this address; google.rpc.RetryInfo says when the next is taken. Metadata: budget (`login`, `health`,
+   * `requests`; or `unfinished`, for bodies that are under way at once), limit (`20/2m`: 20 at once, and 20 again over two minutes; none for `unfinished`).
    * Example: {"reason":"RATE_LIMITED","metadata":{"budget":"login","limit":"20/2m"}}
    *
    * @generated from enum value: ERROR_REASON_RATE_LIMITED = 38;
