@@ -10,6 +10,7 @@ import { recordVerification } from "../src/app/versions/verify-version.ts";
 import { deleteVersion } from "../src/app/versions/versions.ts";
 import { manifestKey } from "../src/domain/object-keys.ts";
 import { DAMAGE_REASONS, PUBLISHED, STATED_FIELDS, VERSION_FIELDS, type Version } from "../src/domain/version.ts";
+import { versionMessage } from "../src/transport/messages.ts";
 import { FaultyBlobStore } from "./support/faulty-blob-store.ts";
 import { type Harness, harnessTest, MIB } from "./support/harness.ts";
 
@@ -197,6 +198,24 @@ const versions = fc
       digests: segments.map((s) => s.sha256),
     };
   });
+
+test("the message of a version is made of every field but those that clients do not see", (t) => {
+  const unseen = ["collectionId", "organization", "storage", "key", "revision", "manifestRevision", "removedBy"];
+  const [{ version }] = fc.sample(versions, { numRuns: 1, seed: 1 }) as [{ version: Version; digests: Uint8Array[] }];
+  const read = new Set<string | symbol>();
+  const watched = new Proxy(
+    { ...version, damage: "damaged" },
+    {
+      get: (target, name) => {
+        read.add(name);
+        return Reflect.get(target, name) as unknown;
+      },
+    },
+  );
+  const message = versionMessage(watched);
+  t.deepEqual([...read, ...unseen].sort(), Object.keys(VERSION_FIELDS).sort());
+  t.is(message.number, version.number);
+});
 
 test("a manifest says every field, and is read back as the same version", (t) => {
   fc.assert(

@@ -42,8 +42,8 @@ const notEmpty = text("a text that is not empty", /./);
 
 /**
  * The fields of a version, in the order in which its manifest has them. Its type, its manifest and what raises its revision follow from this table. A new field
- * is written here; the compiler then asks for its column (`adapters/postgres/schema.ts`), where it comes from (`app/uploads/commit-upload.ts`) and whether
- * the message says it (`transport/messages.ts`). A field of an old manifest is never removed from it.
+ * is written here; the compiler then asks for its column (`adapters/postgres/schema.ts`) and where it comes from (`app/uploads/commit-upload.ts`), and a test
+ * whether clients see it (`transport/messages.ts`). A field of an old manifest is never removed from it.
  */
 export const VERSION_FIELDS = {
   /** The id of the upload it was. */

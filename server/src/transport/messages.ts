@@ -1,4 +1,4 @@
-import { create } from "@bufbuild/protobuf";
+import { create, type DescMessage, type Message, type MessageInitShape, type MessageShape } from "@bufbuild/protobuf";
 import { durationFromMs, type Timestamp, timestampFromDate } from "@bufbuild/protobuf/wkt";
 import type { CiphertextFormat } from "@strongroom/framing";
 import * as pb from "@strongroom/gen/strongroom/v1/resources_pb";
@@ -66,9 +66,14 @@ export function roleOf(value: pb.Role): Role | undefined {
 const encodingMessage = (encoding: ContentEncoding) =>
   encoding === "zstd" ? pb.ContentEncoding.ZSTD : pb.ContentEncoding.NONE;
 
+/** Every field of a message: the compiler asks for one that is left out. */
+type Whole<D extends DescMessage> = {
+  readonly [F in Exclude<keyof MessageShape<D>, keyof Message> & keyof MessageInitShape<D>]: MessageInitShape<D>[F];
+};
+
 /** A version. */
 export function versionMessage(row: VersionRow): pb.Version {
-  return create(pb.VersionSchema, {
+  const message: Whole<typeof pb.VersionSchema> = {
     versionId: row.id,
     collection: row.collectionName,
     number: row.number,
@@ -96,7 +101,8 @@ export function versionMessage(row: VersionRow): pb.Version {
     purgeAfter: time(row.purgeAfter),
     verifiedAt: time(row.verifiedAt),
     damage: damageMessage(row),
-  });
+  };
+  return create(pb.VersionSchema, message);
 }
 
 /** What is wrong with a version; undefined for nothing. */
