@@ -97,7 +97,7 @@ test("a lost answer to create and commit makes neither a second upload nor a sec
   t.is(server.count("CommitUpload"), 2);
 });
 
-test("a segment damaged under way is sent again, but not for ever", async (t) => {
+test("a segment damaged under way is sent again, but not forever", async (t) => {
   let failures = 2;
   const options: ServerOptions = {
     onSegmentBytes: ({ received }) => {

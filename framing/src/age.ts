@@ -164,12 +164,12 @@ export class AgeWalker implements Walker {
 
   #arguments(value: number, offset: number): void {
     if (this.#column === SPACE_DUE) {
-      if (value !== SPACE) throw malformed(offset, 'a space behind "->"', value);
+      if (value !== SPACE) throw malformed(offset, 'a space after "->"', value);
       this.#column = ARGUMENT_DUE;
     } else if (value > SPACE && value < 0x7f) {
       this.#column = ARGUMENT_OPEN;
     } else if (this.#column === ARGUMENT_DUE) {
-      throw malformed(offset, "an argument of printable characters behind a space", value);
+      throw malformed(offset, "an argument of printable characters after a space", value);
     } else if (value === SPACE) {
       this.#column = ARGUMENT_DUE;
     } else if (value === LF) {
@@ -276,6 +276,6 @@ function malformed(offset: number, expected: string, value: number): FramingErro
   return new FramingError(
     "malformed",
     offset,
-    `The age file is broken: ${expected} was expected, and byte ${showByte(value)} came. Encrypt the dump again`,
+    `The age file is broken: expected ${expected}, got byte ${showByte(value)}. Encrypt the dump again`,
   );
 }

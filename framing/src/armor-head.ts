@@ -8,7 +8,7 @@ const AT_BEGIN_END = 0;
 const AT_HEADER = 1;
 /** In a line of white space alone, which ends the armor headers. */
 const IN_BLANK = 2;
-/** In the key of an armor header, behind its colon, in its value. */
+/** In the key of an armor header, after its colon, in its value. */
 const IN_KEY = 3;
 const AT_VALUE = 4;
 const IN_VALUE = 5;
@@ -71,7 +71,7 @@ export class ArmorHead {
       return;
     }
     if (this.#place === AT_VALUE && value !== SPACE) {
-      throw malformedArmor(offset, "a space behind an armor header's colon", value);
+      throw malformedArmor(offset, "a space after an armor header's colon", value);
     }
     if (!isText(value)) throw malformedArmor(offset, "text in an armor header", value);
     this.#place = IN_VALUE;

@@ -8,11 +8,11 @@ export function malformedArmor(offset: number, expected: string, value: number):
   return new FramingError(
     "malformed",
     offset,
-    `The armor is broken: ${expected} was expected, and ${found} came. Make the message again, better without armor: binary is faster`,
+    `The armor is broken: expected ${expected}, got ${found}. Make the message again, better without armor: binary is faster`,
   );
 }
 
-/** Armor headers that end behind the limit. */
+/** Armor headers that end after the limit. */
 export function armorHeadersTooLong(offset: number): FramingError {
   return new FramingError(
     "header-too-long",
@@ -22,7 +22,7 @@ export function armorHeadersTooLong(offset: number): FramingError {
   );
 }
 
-/** Session keys or an age header that end, armored, behind the limit. */
+/** Session keys or an age header that end, armored, after the limit. */
 export function armoredHeaderTooLong(offset: number): FramingError {
   return new FramingError(
     "header-too-long",
@@ -40,7 +40,7 @@ export function truncatedInArmor(offset: number): FramingError {
   );
 }
 
-/** A byte behind the last line. */
+/** A byte after the last line. */
 export function trailingInArmor(offset: number, value: number): FramingError {
   return new FramingError(
     "trailing-data",
@@ -49,7 +49,7 @@ export function trailingInArmor(offset: number, value: number): FramingError {
   );
 }
 
-/** More white space behind the last line than is allowed. */
+/** More white space after the last line than is allowed. */
 export function trailingSpaceTooLong(offset: number): FramingError {
   return new FramingError(
     "trailing-data",

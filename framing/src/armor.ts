@@ -29,7 +29,7 @@ const IN_END = 5;
 const AFTER_END = 6;
 
 /**
- * Reads ASCII armor behind its first line's text and hands the bytes inside to a walker. Lines end with LF or CR LF. An OpenPGP checksum
+ * Reads ASCII armor after its first line's text and hands the bytes inside to a walker. Lines end with LF or CR LF. An OpenPGP checksum
  * is passed over, whatever it says, as RFC 9580 section 6.1 demands.
  */
 export class ArmorReader {
@@ -100,7 +100,7 @@ export class ArmorReader {
       this.#trailing(value, offset);
       return;
     }
-    if (this.#return && value !== LF) throw malformedArmor(offset, "a line feed behind a carriage return", value);
+    if (this.#return && value !== LF) throw malformedArmor(offset, "a line feed after a carriage return", value);
     if (value === CR && this.#lineMayEnd()) {
       this.#return = true;
       return;

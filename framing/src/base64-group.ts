@@ -1,6 +1,6 @@
 import { requirePossible, type StateReader, type StateWriter } from "./state-codec.ts";
 
-/** Values of {@link Base64Group.place} behind three characters: one more padding character is due; padding has ended the text. */
+/** Values of {@link Base64Group.place} after three characters: one more padding character is due; padding has ended the text. */
 const PADDING_DUE = 4;
 const PADDED = 5;
 

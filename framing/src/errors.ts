@@ -22,7 +22,7 @@ export type FramingViolation =
   | "truncated"
   | "empty";
 
-/** A stream that is not what the collection accepts. The message is for a person: what was expected, what came, what to do. */
+/** A stream that is not what the collection accepts. The message is for a person: what was expected, what it got, what to do. */
 export class FramingError extends Error {
   override readonly name = "FramingError";
   /** The rule that was broken. */
@@ -33,7 +33,7 @@ export class FramingError extends Error {
   /**
    * @param violation the rule that was broken
    * @param offset bytes before the one at fault, in the whole stream
-   * @param message what was expected, what came, what to do; the offset is appended
+   * @param message what was expected, what it got, what to do; the offset is appended
    */
   constructor(violation: FramingViolation, offset: number, message: string) {
     super(`${message} (at byte ${offset} of the stream)`);

@@ -1,6 +1,6 @@
 import { showByte } from "./ascii.ts";
 import type { FramingViolation } from "./errors.ts";
-import { armorBehindText, recognize } from "./recognize.ts";
+import { armorAfterText, recognize } from "./recognize.ts";
 
 /** What to do about a stream that is not encrypted; the end of many messages. */
 export const ENCRYPT_HINT =
@@ -20,34 +20,34 @@ const PACKETS: ReadonlyMap<number, string> = new Map([
 
 /** Sentence for a stream whose first byte starts neither format. */
 export function describeStart(value: number): string {
-  return `An OpenPGP message or an age file was expected, and byte ${showByte(value)} came. ${ENCRYPT_HINT}`;
+  return `Expected an OpenPGP message or an age file, got byte ${showByte(value)}. ${ENCRYPT_HINT}`;
 }
 
 /** Sentence for a stream that begins with an OpenPGP packet which no encrypted message begins with. */
 export function describePacketStart(tag: number, value: number): string {
   const packet = PACKETS.get(tag);
   if (packet === undefined) return describeStart(value);
-  return `An encrypted OpenPGP message was expected, and this begins like ${packet} (packet ${tag}), which is not encrypted. ${ENCRYPT_HINT}`;
+  return `Expected an encrypted OpenPGP message, got the beginning of ${packet} (packet ${tag}), which is not encrypted. ${ENCRYPT_HINT}`;
 }
 
 /**
  * Sentence for a refused stream whose first bytes are at hand: what it seems to be, and what to do.
  * @param head the first bytes of the stream, as many as there are
- * @returns undefined where they tell nothing
+ * @returns undefined where they show nothing
  */
 export function describeForeign(head: Uint8Array, violation: FramingViolation): string | undefined {
   const refusedAtOnce = violation === "not-ciphertext";
-  const before = refusedAtOnce ? armorBehindText(head) : undefined;
+  const before = refusedAtOnce ? armorAfterText(head) : undefined;
   if (before !== undefined) {
     return (
-      `An armored message was expected to begin with its line of dashes, and ${before} bytes come before it. ` +
+      `Expected an armored message that begins with its line of dashes, got ${before} bytes before that line. ` +
       "Upload the message alone, from its first line on"
     );
   }
   if (isAccepted(head)) return undefined;
   const found = recognize(head, refusedAtOnce);
   if (found === undefined) return undefined;
-  const got = `An OpenPGP message or an age file was expected, and this is ${found.what}`;
+  const got = `Expected an OpenPGP message or an age file, got ${found.what}`;
   if (!found.encrypted) return `${got}. ${ENCRYPT_HINT}`;
   return `${got}: it may be encrypted, but this kind is not accepted. Encrypt the dump itself with \`gpg\`, \`age\` or \`strongroom backup\`, or this file once more`;
 }

@@ -1,6 +1,6 @@
 /**
  * Bytes from the start of the stream within which the part before the payload must fit: OpenPGP session-key packets, or the
- * age header with its MAC line. Counted in the stream as it came, so armor counts with its line ends.
+ * age header with its MAC line. Counted in the stream as received, so armor counts with its line ends.
  */
 export const HEADER_LIMIT = 65_536;
 

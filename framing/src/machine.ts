@@ -9,7 +9,7 @@ import { Acceptance, type CiphertextFormat, type FramingPolicy } from "./policy.
 import { Start } from "./start.ts";
 import { requirePossible, StateReader, StateWriter } from "./state-codec.ts";
 
-/** Second byte of an encoded state: what the stream is, as far as it was told. */
+/** Second byte of an encoded state: what the stream is, detected so far. */
 const KIND_START = 0;
 const KIND_OPENPGP = 1;
 const KIND_AGE = 2;
@@ -27,14 +27,14 @@ const KIND_ARMORED_AGE = 4;
 export class FramingMachine {
   readonly #acceptance: Acceptance;
   #offset = 0;
-  /** Present until the stream was told; then the walker is. */
+  /** Present until the format is known; then the walker is. */
   #start: Start | undefined = new Start();
   #walker: OpenPgpWalker | AgeWalker | undefined;
   #armor: ArmorReader | undefined;
   #failure: FramingError | undefined;
 
   /**
-   * @param policy what is accepted; it is not part of the state and is given anew for every segment
+   * @param policy what is accepted; it is not part of the state and is given again for every segment
    * @param state what {@link FramingMachine.encodeState} gave, untrusted; absent for the start of a stream
    * @throws FramingStateError for a state that cannot be used; a format that the policy does not accept is found by the first push
    * @throws TypeError for a policy with a malformed recipient
@@ -86,13 +86,13 @@ export class FramingMachine {
     return this.#armor === undefined ? this.#walker.complete : this.#armor.complete;
   }
 
-  /** The format, or undefined until it is told. */
+  /** The format, or undefined until it is known. */
   get format(): CiphertextFormat | undefined {
     if (this.#walker instanceof OpenPgpWalker) return "openpgp";
     return this.#walker !== undefined && (this.armored || this.#walker.recognized) ? "age" : undefined;
   }
 
-  /** Whether the stream is armored; false until that is told. */
+  /** Whether the stream is armored; false until that is known. */
   get armored(): boolean {
     return this.#armor !== undefined;
   }
@@ -116,11 +116,7 @@ export class FramingMachine {
     if (this.complete) return;
     throw this.#fail(
       this.#offset === 0
-        ? new FramingError(
-            "empty",
-            0,
-            "A backup was expected, and not one byte came. Look for an error of the dump command",
-          )
+        ? new FramingError("empty", 0, "Expected a backup, got not one byte. Look for an error of the dump command")
         : new FramingError(
             "truncated",
             this.#offset,
@@ -131,7 +127,7 @@ export class FramingMachine {
   }
 
   #unfinished(): string {
-    if (this.format === undefined) return "its first line, before it could be told whether it is encrypted";
+    if (this.format === undefined) return "its first line, before it was clear whether it is encrypted";
     return `${this.armored ? "an armored" : "a binary"} ${this.format === "age" ? "age file" : "OpenPGP message"}`;
   }
 
@@ -175,7 +171,7 @@ export class FramingMachine {
     }
   }
 
-  /** Feeds bytes until the stream is told; returns the index of the first byte left for the walker or the armor. */
+  /** Feeds bytes until the format is known; returns the index of the first byte left for the walker or the armor. */
   #takeStart(start: Start, chunk: Uint8Array): number {
     for (let at = 0; at < chunk.length; at += 1) {
       const offset = this.#offset + at;
@@ -231,9 +227,9 @@ export function initialFramingState(): Uint8Array {
 export interface FramingInspection {
   /** Whether the message could end here. */
   readonly complete: boolean;
-  /** The format, or undefined until it is told. */
+  /** The format, or undefined until it is known. */
   readonly format: CiphertextFormat | undefined;
-  /** Whether the stream is armored; false until that is told. */
+  /** Whether the stream is armored; false until that is known. */
   readonly armored: boolean;
   /** Bytes of the whole stream so far. */
   readonly offset: bigint;

@@ -14,7 +14,7 @@ export function malformed(offset: number, fault: string): FramingError {
 
 /** A packet whose length is below what its version needs. */
 export function tooShort(offset: number, type: number, minimum: number, length: number): FramingError {
-  return malformed(offset, `at least ${minimum} bytes were expected in packet ${type}, and its length says ${length}`);
+  return malformed(offset, `expected at least ${minimum} bytes in packet ${type}, got a length of ${length}`);
 }
 
 /** A stream that showed itself not to be OpenPGP before any session-key packet did show that it is. */
@@ -32,7 +32,7 @@ export function notEncrypted(offset: number, type: number | undefined, value: nu
   return new FramingError("not-ciphertext", offset, sentence);
 }
 
-/** Session-key packets that end behind the limit. */
+/** Session-key packets that end after the limit. */
 export function headerTooLong(offset: number): FramingError {
   return new FramingError(
     "header-too-long",
@@ -41,7 +41,7 @@ export function headerTooLong(offset: number): FramingError {
   );
 }
 
-/** A byte behind the end of the message that begins neither a marker nor a padding packet. */
+/** A byte after the end of the message that begins neither a marker nor a padding packet. */
 export function trailingData(offset: number, value: number): FramingError {
   return new FramingError(
     "trailing-data",

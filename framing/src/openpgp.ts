@@ -94,7 +94,7 @@ export class OpenPgpWalker implements Walker {
 
   byte(value: number, offset: number): void {
     if (offset >= HEADER_LIMIT && !this.payloadStarted) {
-      // The payload may begin right behind the limit.
+      // The payload may begin right after the limit.
       if (this.#step !== AT_TYPE || !isDataPacket(packetType(value))) throw headerTooLong(offset);
     }
     switch (this.#step) {
@@ -118,7 +118,7 @@ export class OpenPgpWalker implements Walker {
     if (old && (value & 0x03) === 3) {
       throw malformed(
         offset,
-        `packet ${type} has an indeterminate length, so its end cannot be told from a broken connection`,
+        `packet ${type} has an indeterminate length, so its end cannot be distinguished from a broken connection`,
       );
     }
     if (old) this.#length.expectOld(1 << (value & 0x03));
@@ -144,14 +144,11 @@ export class OpenPgpWalker implements Walker {
     if (type !== undefined && (filler || isKeyPacket(type))) return type;
     if (type !== undefined && isDataPacket(type)) {
       if (this.#phase === AFTER_KEYS) return type;
-      throw malformed(
-        offset,
-        `a session-key packet was expected before the encrypted data (packet ${type}), and none came`,
-      );
+      throw malformed(offset, `expected a session-key packet before the encrypted data (packet ${type}), got none`);
     }
     if (this.#phase === BEFORE_KEYS) throw notEncrypted(offset, type, value);
     const found = type === undefined ? `byte ${showByte(value)}, which begins no packet,` : `packet ${type}`;
-    throw malformed(offset, `a session-key packet or encrypted data was expected, and ${found} came`);
+    throw malformed(offset, `expected a session-key packet or encrypted data, got ${found}`);
   }
 
   /** The length of a body, or of a part of it, is known; `offset` is that of its last octet. */
@@ -200,7 +197,8 @@ export class OpenPgpWalker implements Walker {
   }
 
   #inspectMarker(value: number, offset: number): number {
-    if (value !== MARKER_TEXT[this.#seen]) throw this.#unknown(offset, 'a marker packet that says "PGP" was expected');
+    if (value !== MARKER_TEXT[this.#seen])
+      throw this.#unknown(offset, 'expected a marker packet that says "PGP", got other bytes');
     return MARKER_TEXT.length;
   }
 
@@ -208,7 +206,7 @@ export class OpenPgpWalker implements Walker {
     const type = this.#type;
     const minimum = minimumOfVersion(type, version);
     if (minimum === undefined) {
-      throw this.#unknown(offset, `version ${knownVersions(type)} was expected in packet ${type}, and ${version} came`);
+      throw this.#unknown(offset, `expected version ${knownVersions(type)} in packet ${type}, got ${version}`);
     }
     // The first of partial lengths is long enough for every version.
     if (this.#remaining < minimum) throw tooShort(offset, type, minimum, this.#remaining);

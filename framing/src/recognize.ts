@@ -24,7 +24,7 @@ const ENVELOPED = [0x06, 0x09, 0x2a, 0x86, 0x48, 0x86, 0xf7, 0x0d, 0x01, 0x07] a
 /**
  * Recognizes a file by its beginning.
  * @param head the first bytes of the stream, as many as there are
- * @param guess whether text may be told by its bytes alone, where no signature is known
+ * @param guess whether text may be recognized by its bytes alone, where no signature is known
  */
 export function recognize(head: Uint8Array, guess: boolean): Recognized | undefined {
   for (const { what, bytes, at = 0, encrypted = false } of SIGNATURES) {
@@ -39,10 +39,10 @@ export function recognize(head: Uint8Array, guess: boolean): Recognized | undefi
 }
 
 /**
- * Where an armor line stands behind other text.
+ * Where an armor line follows other text.
  * @returns bytes before it, or undefined where there is none, or nothing before it
  */
-export function armorBehindText(head: Uint8Array): number | undefined {
+export function armorAfterText(head: Uint8Array): number | undefined {
   const text = latin1(head.subarray(0, ARMOR_SEARCH));
   const at = Math.min(...ARMOR_LINES.map((line) => text.indexOf(line)).filter((index) => index >= 0));
   if (at === 0 || at === Number.POSITIVE_INFINITY) return undefined;

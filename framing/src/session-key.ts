@@ -38,14 +38,14 @@ function finalField(length: number): RecipientField {
 export function recipientField(bytes: Uint8Array, seen: number): RecipientField | string {
   if (seen === 0) return VERSION;
   if (bytes[0] === 3) return V3;
-  if (bytes[0] !== 6) return `version 3 or 6 was expected in packet ${PKESK}, and ${bytes[0]} came`;
+  if (bytes[0] !== 6) return `expected version 3 or 6 in packet ${PKESK}, got ${bytes[0]}`;
   if (seen === 1) return V6_SIZE;
   const size = bytes[1];
   if (size === 0) return V6_HIDDEN;
-  if (size !== 21 && size !== 33) return `a recipient of 0, 21 or 33 octets was expected, and ${size} came`;
+  if (size !== 21 && size !== 33) return `expected a recipient of 0, 21 or 33 octets, got ${size}`;
   const keyVersion = size === 21 ? 4 : 6;
   if (seen > 2 && bytes[2] !== keyVersion) {
-    return `a recipient's key of version ${keyVersion} was expected, and version ${bytes[2]} came`;
+    return `expected a recipient's key of version ${keyVersion}, got version ${bytes[2]}`;
   }
   return size === 21 ? V6_TO_V4 : V6_TO_V6;
 }

@@ -10,7 +10,7 @@ import { requirePossible, type StateReader, type StateWriter } from "./state-cod
 /** The first letter of the only format that begins with a letter. */
 const AGE_START = 0x61;
 
-/** How a stream turned out to begin. A binary format begins with the byte that told it, armor behind its first line's text. */
+/** How a stream turned out to begin. A binary format begins with the byte that showed it, armor after its first line's text. */
 export interface Beginning {
   /** The format. */
   readonly format: CiphertextFormat;
@@ -23,7 +23,7 @@ const BINARY_AGE: Beginning = { format: "age", armor: undefined };
 const ARMORED_PGP: Beginning = { format: "openpgp", armor: PGP_LABEL };
 const ARMORED_AGE: Beginning = { format: "age", armor: AGE_LABEL };
 
-/** The start of a stream, until it is told what it is: nothing, white space, or a part of an armor's first line. */
+/** The start of a stream, until it is known what it is: nothing, white space, or a part of an armor's first line. */
 export class Start {
   /** Whether the next byte begins a line; counts while nothing of an armor line was seen. */
   #lineStart = true;
@@ -56,7 +56,7 @@ export class Start {
       throw new FramingError(
         "not-ciphertext",
         offset,
-        `An armor line was expected after at most ${LEADING_SPACE_LIMIT} bytes of white space, and more white space came`,
+        `Expected an armor line after at most ${LEADING_SPACE_LIMIT} bytes of white space, got more white space`,
       );
     }
     this.#lineStart = value === LF;
@@ -72,8 +72,8 @@ export class Start {
       throw new FramingError(
         "not-ciphertext",
         offset,
-        'A first line "-----BEGIN PGP MESSAGE-----" or "-----BEGIN AGE ENCRYPTED FILE-----" was expected, and byte ' +
-          `${showByte(value)} does not fit it: plain SQL, keys, signatures and signed texts are not encrypted. ${ENCRYPT_HINT}`,
+        'Expected the first line "-----BEGIN PGP MESSAGE-----" or "-----BEGIN AGE ENCRYPTED FILE-----", got byte ' +
+          `${showByte(value)}, which does not fit: plain SQL, keys, signatures and signed texts are not encrypted. ${ENCRYPT_HINT}`,
       );
     }
     this.#matched += 1;

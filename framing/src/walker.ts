@@ -1,7 +1,7 @@
 import type { StateWriter } from "./state-codec.ts";
 
 /**
- * Walks one message of a format, binary, from its first byte. It is fed byte by byte where it must look, and told how many bytes
+ * Walks one message of a format, binary, from its first byte. It is fed byte by byte where it must look, and given how many bytes
  * went by where it need not, so its cost follows the number of headers and not the number of bytes.
  */
 export interface Walker {

@@ -53,8 +53,8 @@ test("header lines that break the grammar are malformed", (t) => {
   t.is(header("-> \x7f\n\n"), "malformed");
   t.is(header("-> x\r\n\n"), "malformed");
   t.is(header("-> x\nA\n"), "malformed", "6 bits");
-  t.is(header("-> x\nAB\n"), "malformed", "bits behind the last byte");
-  t.is(header("-> x\nAAB\n"), "malformed", "bits behind the last byte");
+  t.is(header("-> x\nAB\n"), "malformed", "bits after the last byte");
+  t.is(header("-> x\nAAB\n"), "malformed", "bits after the last byte");
   t.is(header("-> x\nAA==\n"), "malformed", "padding");
   t.is(header("-> x\nA-_A\n"), "malformed", "another alphabet");
   t.is(header("-> x\n\n\n"), "malformed", "a blank line");
@@ -66,7 +66,7 @@ test("header lines that break the grammar are malformed", (t) => {
   t.is(header("-> x\n\n", `--- ${MAC}A\n`), "malformed", "44 columns");
   t.is(header("-> x\n\n", `--- ${MAC}=\n`), "malformed");
   t.is(header("-> x\n\n", `--- ${MAC}\r\n`), "malformed");
-  t.is(header("-> x\n\n", `--- ${"A".repeat(42)}B\n`), "malformed", "bits behind the last byte");
+  t.is(header("-> x\n\n", `--- ${"A".repeat(42)}B\n`), "malformed", "bits after the last byte");
 });
 
 test("a first line that is not of version 1 is not ciphertext", (t) => {

@@ -60,7 +60,7 @@ test("other armor, and what only looks like armor, is not ciphertext", (t) => {
   t.is(outcome(text(`${" ".repeat(1023)}\n${BEGIN}`)), `truncated@${1024 + BEGIN.length}`);
   t.is(outcome(text(`${" ".repeat(1024)}\n${BEGIN}`)), "not-ciphertext@1024");
   t.is(outcome(text("\nhello")), "not-ciphertext@1");
-  t.is(outcome(join(0x0a, MESSAGE)), "not-ciphertext@1", "binary behind white space");
+  t.is(outcome(join(0x0a, MESSAGE)), "not-ciphertext@1", "binary after white space");
   t.is(outcome(text("\n")), "truncated@1");
 });
 
@@ -77,7 +77,7 @@ test("armor around something that is not encrypted is not ciphertext", (t) => {
 test("offsets in armor are those of the stream", (t) => {
   const message = join(MESSAGE, text("!"));
   const armor = Buffer.from(pgpArmor(message)).toString("latin1");
-  // The byte behind the message comes with the second character of the group before the padding.
+  // The byte after the message comes with the second character of the group before the padding.
   t.is(outcome(text(armor)), `trailing-data@${armor.indexOf("==\n") - 1}`);
 });
 
@@ -85,7 +85,7 @@ test("broken armor is malformed", (t) => {
   const refused = (name: string, change: (armor: string) => string) =>
     t.is(violation(armored(change)), "malformed", name);
   refused("no blank line", (a) => a.replace("\n\n", "\n"));
-  refused("text behind the first line", (a) => a.replace(`${BEGIN}\n`, `${BEGIN}x\n`));
+  refused("text after the first line", (a) => a.replace(`${BEGIN}\n`, `${BEGIN}x\n`));
   refused("a header without colon", (a) => a.replace("\n\n", "\nVersion\n\n"));
   refused("a header without space", (a) => a.replace("\n\n", "\nVersion:1\n\n"));
   refused("a header that begins with a colon", (a) => a.replace("\n\n", "\n: x\n\n"));
@@ -103,15 +103,15 @@ test("broken armor is malformed", (t) => {
   refused("a truncated group", (a) => a.replace(/.\n=AAAA/, "\n=AAAA"));
   refused("a wrong last line", (a) => a.replace(END, "-----END PGP MESSAGE----"));
   refused("another last line", (a) => a.replace(END, "-----END AGE ENCRYPTED FILE-----"));
-  refused("a last line behind spaces", (a) => a.replace(END, ` ${END}`));
+  refused("a last line after spaces", (a) => a.replace(END, ` ${END}`));
   refused("a line between checksum and last line", (a) => a.replace(`\n${END}`, `\n\n${END}`));
   const padded = pgpArmor(join(packet(1, join(3, noise(100, 1))), packet(18, join(1, noise(150, 2)))));
   t.is(violation(padded), "accepted");
   t.is(violation(armored((a) => a.replace("==\n", "=\n"), padded)), "malformed", "a padding character missing");
   t.is(violation(armored((a) => a.replace("==\n", "=A\n"), padded)), "malformed", "base64 between padding characters");
   t.is(violation(armored((a) => a.replace("==\n", "=\n=\n"), padded)), "accepted", "a line end between them");
-  t.is(violation(armored((a) => a.replace(/.==\n/, "B==\n"), padded)), "malformed", "bits behind the last byte");
-  t.is(violation(armored((a) => a.replace("==\n", "==\nAAAA\n"), padded)), "malformed", "base64 behind padding");
+  t.is(violation(armored((a) => a.replace(/.==\n/, "B==\n"), padded)), "malformed", "bits after the last byte");
+  t.is(violation(armored((a) => a.replace("==\n", "==\nAAAA\n"), padded)), "malformed", "base64 after padding");
 });
 
 test("lines have at most 76 characters, and exactly 64 in age armor", (t) => {
@@ -140,7 +140,7 @@ test("armor that ends while the message does not is truncated", (t) => {
   }
 });
 
-test("behind armor comes white space alone, and not much of it", (t) => {
+test("after armor comes white space alone, and not much of it", (t) => {
   for (const make of [(after: string) => pgpArmor(MESSAGE, { after }), (after: string) => ageArmor(AGE, "\n", after)]) {
     const end = make("").length;
     t.is(violation(make("")), "accepted");

@@ -9,28 +9,28 @@ import { join, noise, run, text } from "./support.ts";
 const fixture = (name: string) => new Uint8Array(readFileSync(new URL(`fixtures/${name}`, import.meta.url)));
 const hex = (digits: string) => new Uint8Array(Buffer.from(digits.replaceAll(" ", ""), "hex"));
 
-/** What a person is told of a refused stream. */
+/** The message for a person about a refused stream. */
 function words(t: ExecutionContext, stream: Uint8Array): string {
   const verdict = run(stream);
   t.false(verdict.accepted);
   return verdict.accepted ? "" : verdict.message;
 }
 
-function behind(start: string | Uint8Array, length = 2_000): Uint8Array {
+function startingWith(start: string | Uint8Array, length = 2_000): Uint8Array {
   return join(typeof start === "string" ? text(start) : start, noise(length, 7));
 }
 
 const PLAIN: Readonly<Record<string, readonly Uint8Array[]>> = {
   "a gzip file": [new Uint8Array(gzipSync("x".repeat(5000)))],
   "a zstd file": [new Uint8Array(zstdCompressSync("x".repeat(5000)))],
-  "an xz file": [behind(hex("fd377a585a00 0004"))],
-  "a bzip2 file": [behind("BZh91AY&SY")],
-  "an lz4 file": [behind(hex("04224d18"))],
-  "a zip archive": [behind(hex("504b0304 1400 0000 0800"))],
-  "a 7z archive": [behind(hex("377abcaf271c 0004"))],
-  "an SQLite database": [behind("SQLite format 3\0")],
+  "an xz file": [startingWith(hex("fd377a585a00 0004"))],
+  "a bzip2 file": [startingWith("BZh91AY&SY")],
+  "an lz4 file": [startingWith(hex("04224d18"))],
+  "a zip archive": [startingWith(hex("504b0304 1400 0000 0800"))],
+  "a 7z archive": [startingWith(hex("377abcaf271c 0004"))],
+  "an SQLite database": [startingWith("SQLite format 3\0")],
   "a dump of SQLite": [fixture("dump-sqlite.sql")],
-  "a custom-format pg_dump": [behind("PGDMP\x01\x0e\x00")],
+  "a custom-format pg_dump": [startingWith("PGDMP\x01\x0e\x00")],
   "a plain pg_dump": [
     text("--\n-- PostgreSQL database dump\n--\n\nSET x = 1;\n"),
     text("--\n-- PostgreSQL database cluster dump\n--\n"),
@@ -40,8 +40,8 @@ const PLAIN: Readonly<Record<string, readonly Uint8Array[]>> = {
     text("/*M!999999\\- enable the sandbox mode */ \n-- MariaDB dump 10.19\n"),
     text("-- MariaDB dump 10.19-11.4\n"),
   ],
-  "an archive of mongodump": [behind(hex("6de29981"))],
-  "a Redis dump \\(RDB\\)": [behind("REDIS0011")],
+  "an archive of mongodump": [startingWith(hex("6de29981"))],
+  "a Redis dump \\(RDB\\)": [startingWith("REDIS0011")],
   "an SQL dump": [text("CREATE TABLE a (b int);\nINSERT INTO a VALUES (1);\n"), text("-- dump of today\nBEGIN;\n")],
   "a PNG picture": [fixture("dump-png")],
   "a JPEG picture": [fixture("dump-wallet.jpg")],
@@ -61,12 +61,12 @@ const PLAIN: Readonly<Record<string, readonly Uint8Array[]>> = {
 };
 
 const SEALED: Readonly<Record<string, readonly Uint8Array[]>> = {
-  "a LUKS volume": [behind(hex("4c554b53babe 0002"))],
+  "a LUKS volume": [startingWith(hex("4c554b53babe 0002"))],
   "a file of `openssl enc`": [fixture("dump-openssl.enc")],
-  "an encrypted zip archive": [behind(hex("504b0304 1400 0100 0800"))],
+  "an encrypted zip archive": [startingWith(hex("504b0304 1400 0100 0800"))],
   "an S/MIME or CMS message": [
-    behind(hex("3082 0a12 0609 2a864886f70d010703 a082")),
-    behind(hex("3080 0609 2a864886f70d010703 a080")),
+    startingWith(hex("3082 0a12 0609 2a864886f70d010703 a082")),
+    startingWith(hex("3080 0609 2a864886f70d010703 a080")),
     text("-----BEGIN PKCS7-----\nMIIB\n"),
     text("-----BEGIN CMS-----\nMIIB\n"),
   ],
@@ -86,16 +86,16 @@ const SEALED: Readonly<Record<string, readonly Uint8Array[]>> = {
 test("what is not encrypted is named, with what to do", (t) => {
   for (const [what, streams] of Object.entries(PLAIN)) {
     for (const stream of streams) {
-      t.regex(words(t, stream), new RegExp(`this is ${what}.*Encrypt the dump before it is uploaded`), what);
+      t.regex(words(t, stream), new RegExp(`got ${what}.*Encrypt the dump before it is uploaded`), what);
     }
   }
 });
 
-test("what is encrypted otherwise is said not to be accepted, and nobody is told to encrypt it as if it were plain", (t) => {
+test("what is encrypted otherwise is said not to be accepted, and nobody is advised to encrypt it as if it were plain", (t) => {
   for (const [what, streams] of Object.entries(SEALED)) {
     for (const stream of streams) {
       const message = words(t, stream);
-      t.regex(message, new RegExp(`this is ${what}: it may be encrypted, but this kind is not accepted`), what);
+      t.regex(message, new RegExp(`got ${what}: it may be encrypted, but this kind is not accepted`), what);
       t.notRegex(message, /before it is uploaded/);
     }
   }
@@ -110,16 +110,16 @@ test("text before armor is the reason, not the armor", (t) => {
     "-- a comment\n",
     "gpg: using key 1234\n",
   ]) {
-    t.regex(words(t, text(before + armor)), new RegExp(`${before.length} bytes come before it.*the message alone`));
+    t.regex(words(t, text(before + armor)), new RegExp(`${before.length} bytes before that line.*the message alone`));
   }
-  t.regex(words(t, text("note\n-----BEGIN AGE ENCRYPTED FILE-----\nYWdl\n")), /5 bytes come before it/);
+  t.regex(words(t, text("note\n-----BEGIN AGE ENCRYPTED FILE-----\nYWdl\n")), /5 bytes before that line/);
 });
 
 test("what began as an accepted format keeps its own reason", (t) => {
   t.regex(words(t, text("-----BEGIN PGP MESSAGE-----\n\n!!!!\n")), /The armor is broken/);
   t.regex(words(t, text("age-encryption.org/v1\nplain text follows\n")), /The age file is broken/);
-  t.regex(words(t, noise(500, 3).fill(0x01, 0, 1)), /byte 0x01 came/);
-  t.regex(words(t, text("x")), /byte 0x78 \("x"\) came/);
+  t.regex(words(t, noise(500, 3).fill(0x01, 0, 1)), /got byte 0x01/);
+  t.regex(words(t, text("x")), /got byte 0x78 \("x"\)/);
 });
 
 test("violation and offset are the same, however little of the stream is seen at once", (t) => {
@@ -153,7 +153,7 @@ test("the stock programs' own files are recognized", (t) => {
         t.log(`SKIPPED: ${program} not installed`);
         continue;
       }
-      t.regex(words(t, new Uint8Array(output)), new RegExp(`this is ${what}`), program);
+      t.regex(words(t, new Uint8Array(output)), new RegExp(`got ${what}`), program);
     }
   } finally {
     rmSync(home, { recursive: true, force: true });

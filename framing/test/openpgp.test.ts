@@ -36,7 +36,7 @@ test("plaintext in its usual forms is not ciphertext, and the first byte tells",
   }
 });
 
-test("messages for people name what came and what to do", (t) => {
+test("messages for people say what was found and what to do", (t) => {
   const message = (stream: Uint8Array) => {
     const verdict = run(stream);
     return verdict.accepted ? "" : verdict.message;
@@ -47,12 +47,12 @@ test("messages for people name what came and what to do", (t) => {
   t.regex(message(packet(11, noise(40, 1))), /literal message/);
   t.regex(message(packet(6, noise(40, 1), "old2")), /public key/);
   t.regex(message(join(KEY, text("hello"))), /byte 0x68 \("h"\), which begins no packet/);
-  t.regex(message(join(KEY, packet(2, noise(40, 1)))), /encrypted data was expected, and packet 2 came/);
+  t.regex(message(join(KEY, packet(2, noise(40, 1)))), /expected a session-key packet or encrypted data, got packet 2/);
   t.regex(message(KEY), /ends inside a binary OpenPGP message.*at byte \d+ of the stream/);
   t.regex(message(text("-----BEGIN PGP MESSAGE-----\n")), /ends inside an armored OpenPGP message/);
   t.regex(message(text("age-encryption.org/v1\n")), /ends inside a binary age file/);
   t.regex(message(text("-----BEGIN ")), /ends inside its first line/);
-  t.regex(message(text("--\n-- Postgre")), /this is an SQL dump.*Encrypt/);
+  t.regex(message(text("--\n-- Postgre")), /got an SQL dump.*Encrypt/);
 });
 
 test("OpenPGP that is not encrypted is not ciphertext", (t) => {
@@ -168,13 +168,13 @@ test("session keys end within the first 64 KiB, and one that claims more is refu
   t.is(outcome(Uint8Array.of(0xd5, 0xff, 0, 0, 0xff, 0xfa)), "truncated@6");
   const full = join(KEY, packet(21, noise(65_536 - KEY.length - 6, 1), "new5"));
   t.is(full.length, 65_536);
-  t.is(violation(join(full, DATA)), "accepted", "the payload begins right behind the limit");
+  t.is(violation(join(full, DATA)), "accepted", "the payload begins right after the limit");
   t.is(outcome(join(full, KEY)), "header-too-long@65536");
   t.is(outcome(join(full, MARKER)), "header-too-long@65536");
   t.is(outcome(join(full, packet(9, noise(60, 1)))), "not-integrity-protected@65536");
   const short = join(KEY, packet(21, noise(65_536 - KEY.length - 7, 1), "new5"));
   t.is(outcome(join(short, KEY)), "header-too-long@65536", "within a header");
-  t.is(violation(join(MESSAGE, packet(21, noise(100_000, 1)))), "accepted", "no limit behind the payload");
+  t.is(violation(join(MESSAGE, packet(21, noise(100_000, 1)))), "accepted", "no limit after the payload");
 });
 
 test("lengths of five octets reach 4 GiB, and their bodies are passed over", (t) => {

@@ -133,7 +133,7 @@ function acceptsPgpArmor(armor: string, leading: number): boolean {
   const match = /^((?:[!-~]{1,76}\r?\n)*)-----END PGP MESSAGE-----([ \t\r\n]{0,1023})$/.exec(armor.slice(head.length));
   if (match === null) return false;
   const bodyLines = match[1]!.split(/(?<=\n)/);
-  // An equals sign begins a checksum only behind whole groups of four; within a group it is padding on a new line.
+  // An equals sign begins a checksum only after whole groups of four; within a group it is padding on a new line.
   const checksum = bodyLines.findIndex((line, index) => {
     return line.startsWith("=") && bodyLines.slice(0, index).join("").replaceAll(/\s/g, "").length % 4 === 0;
   });

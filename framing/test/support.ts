@@ -182,7 +182,7 @@ export const dataPacket: fc.Arbitrary<Uint8Array> = fc
     ]);
   });
 
-/** An encrypted message without anything behind the data packet. */
+/** An encrypted message without anything after the data packet. */
 export const openPgpMessage: fc.Arbitrary<Uint8Array> = fc
   .tuple(
     fc.array(fillerPacket, { maxLength: 2 }),
@@ -314,7 +314,7 @@ export const validStream: fc.Arbitrary<Uint8Array> = fc.oneof(
   armoredAge,
 );
 
-/** A few random changes: bytes replaced, inserted, removed, the end cut off or something put behind it. */
+/** A few random changes: bytes replaced, inserted, removed, the end cut off or something put after it. */
 export const mutations: fc.Arbitrary<(stream: Uint8Array) => Uint8Array> = fc
   .array(
     fc.record({

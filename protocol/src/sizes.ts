@@ -1,4 +1,4 @@
-/** A text or number that is no valid value; the message says what was expected and what came, without naming where it stood. */
+/** A text or number that is no valid value; the message says what was expected and what it got, without naming where it stood. */
 export class ValueError extends RangeError {
   override name = "ValueError";
 }
@@ -55,16 +55,16 @@ function scaled(whole: string, fraction: string, unit: bigint): bigint | undefin
 export function parseSize(value: string | number): bigint {
   if (typeof value === "number") {
     if (Number.isSafeInteger(value) && value >= 0) return BigInt(value);
-    throw new ValueError(`${SIZE_EXPECTED}, came the number ${value}`);
+    throw new ValueError(`${SIZE_EXPECTED}, got the number ${value}`);
   }
   const match = value.length > MAX_TEXT ? null : SIZE_FORM.exec(value.trim());
   const [, whole = "", fraction = "", unit = "", binary = ""] = match ?? [];
   // "10i" and "10iB" have the mark of a binary unit without a unit.
-  if (!match || (binary !== "" && unit === "")) throw new ValueError(`${SIZE_EXPECTED}, came ${quoted(value)}`);
+  if (!match || (binary !== "" && unit === "")) throw new ValueError(`${SIZE_EXPECTED}, got ${quoted(value)}`);
   const power = SIZE_UNITS.indexOf(unit.toUpperCase() as (typeof SIZE_UNITS)[number]);
   const bytes = scaled(whole, fraction, 1024n ** BigInt(power));
-  if (bytes === undefined) throw new ValueError(`expected a size of whole bytes, came ${quoted(value)}; round it`);
-  if (bytes > MAX_SIZE) throw new ValueError(`expected a size below 8E (8 EiB), came ${quoted(value)}`);
+  if (bytes === undefined) throw new ValueError(`expected a size of whole bytes, got ${quoted(value)}; round it`);
+  if (bytes > MAX_SIZE) throw new ValueError(`expected a size below 8E (8 EiB), got ${quoted(value)}`);
   return bytes;
 }
 
@@ -97,15 +97,15 @@ export function parseDuration(value: string): number {
   if (text === "0") return 0;
   if (text.length > MAX_TEXT || !DURATION_FORM.test(text)) {
     const hint = /^\d+$/.test(text) ? "; the unit is missing" : "";
-    throw new ValueError(`${DURATION_EXPECTED}, came ${quoted(value)}${hint}`);
+    throw new ValueError(`${DURATION_EXPECTED}, got ${quoted(value)}${hint}`);
   }
   let total = 0n;
   for (const [, whole = "", fraction = "", unit = ""] of text.matchAll(/(\d+)(?:\.(\d+))?(ms|[wdhms])/g)) {
     const part = scaled(whole, fraction, DURATION_UNITS.get(unit)!);
-    if (part === undefined) throw new ValueError(`expected a duration of whole milliseconds, came ${quoted(value)}`);
+    if (part === undefined) throw new ValueError(`expected a duration of whole milliseconds, got ${quoted(value)}`);
     total += part;
   }
-  if (total > BigInt(MAX_DURATION_MS)) throw new ValueError(`expected at most 36500d, came ${quoted(value)}`);
+  if (total > BigInt(MAX_DURATION_MS)) throw new ValueError(`expected at most 36500d, got ${quoted(value)}`);
   return Number(total);
 }
 

@@ -74,16 +74,16 @@ const badSizes = [
 for (const value of badSizes) {
   test(`parseSize refuses ${typeof value} ${JSON.stringify(String(value)).slice(0, 30)}`, (t) => {
     const error = t.throws(() => parseSize(value), { instanceOf: ValueError });
-    t.regex(error!.message, /expected .*came /);
+    t.regex(error!.message, /expected .*got /);
     t.true(error!.message.length < 250);
   });
 }
 
-test("parseSize's message says what was expected and what came", (t) => {
+test("parseSize's message says what was expected and what it got", (t) => {
   t.throws(() => parseSize("ten"), {
-    message: 'expected a size such as 500, 10K, 1.5G or 2Ti (K, M, G, T are powers of 1024), came "ten"',
+    message: 'expected a size such as 500, 10K, 1.5G or 2Ti (K, M, G, T are powers of 1024), got "ten"',
   });
-  t.throws(() => parseSize("1.0001K"), { message: 'expected a size of whole bytes, came "1.0001K"; round it' });
+  t.throws(() => parseSize("1.0001K"), { message: 'expected a size of whole bytes, got "1.0001K"; round it' });
 });
 
 test("formatSize is short, binary and never rounds up", (t) => {
@@ -162,13 +162,13 @@ for (const text of [
 ]) {
   test(`parseDuration refuses ${JSON.stringify(text).slice(0, 30)}`, (t) => {
     const error = t.throws(() => parseDuration(text), { instanceOf: ValueError });
-    t.regex(error!.message, /expected .*came /);
+    t.regex(error!.message, /expected .*got /);
   });
 }
 
 test("parseDuration says that a unit is missing", (t) => {
   t.throws(() => parseDuration("30"), {
-    message: 'expected a duration such as 45s, 30m, 1h30m, 5d or 2w, came "30"; the unit is missing',
+    message: 'expected a duration such as 45s, 30m, 1h30m, 5d or 2w, got "30"; the unit is missing',
   });
 });
 

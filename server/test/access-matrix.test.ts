@@ -202,7 +202,7 @@ interface World {
 interface Case {
   readonly rpc: string;
   readonly title: string;
-  /** "ok", with what is told, or the reason of the refusal, for a caller whose session is valid. */
+  /** "ok", with the answer, or the reason of the refusal, for a caller whose session is valid. */
   readonly expected: (caller: Caller) => string;
   /** Without a session; by default a session is demanded. */
   readonly anonymous?: string;
@@ -635,19 +635,19 @@ const cases: readonly Case[] = [
 
 interface Answer {
   readonly answer: string;
-  /** Everything that was told, without names; empty for a success. */
-  readonly told: string;
+  /** The whole refusal, without names; empty for a success. */
+  readonly refusals: string;
 }
 
 async function answerOf(call: Promise<string>): Promise<Answer> {
   try {
-    return { answer: await call, told: "" };
+    return { answer: await call, refusals: "" };
   } catch (error) {
     if (!(error instanceof ConnectError)) throw error;
     const [info] = error.findDetails(ErrorInfoSchema);
     const names = /\b(vault-of-[\w-]+|shut-of-[\w-]+|other|unknown)\b|[0-9a-f]{8}-[0-9a-f-]{27}/g;
-    const told = JSON.stringify([error.code, error.rawMessage, info?.metadata]).replace(names, "#");
-    return { answer: info?.reason ?? `${error.message}`, told };
+    const refusals = JSON.stringify([error.code, error.rawMessage, info?.metadata]).replace(names, "#");
+    return { answer: info?.reason ?? `${error.message}`, refusals };
   }
 }
 
@@ -776,7 +776,7 @@ test("every method x role x access key x scope is as the rule says, and what is 
       .map((one) => ({ caller, one, expected: expectedOf(one, caller) })),
   );
   const wrong: string[] = [];
-  const told = new Map<string, Set<string>>();
+  const refusals = new Map<string, Set<string>>();
 
   const run = async (some: typeof work) => {
     const queue = some.values();
@@ -786,9 +786,9 @@ test("every method x role x access key x scope is as the rule says, and what is 
           caller.token === undefined ? {} : { authorization: `Bearer ${caller.token}` };
         const given = await answerOf(one.call(world, caller, { headers }));
         if (given.answer !== expected) {
-          wrong.push(`${one.rpc} (${one.title}) by ${caller.title}: expected ${expected}, came ${given.answer}`);
+          wrong.push(`${one.rpc} (${one.title}) by ${caller.title}: expected ${expected}, got ${given.answer}`);
         }
-        if (given.told !== "") told.set(expected, (told.get(expected) ?? new Set()).add(given.told));
+        if (given.refusals !== "") refusals.set(expected, (refusals.get(expected) ?? new Set()).add(given.refusals));
       }
     };
     await Promise.all(Array.from({ length: AT_ONCE }, worker));
@@ -805,7 +805,7 @@ test("every method x role x access key x scope is as the rule says, and what is 
 
   // What one may not see and what is not there have the same answer, to the letter.
   for (const reason of ["COLLECTION_NOT_FOUND", "UPLOAD_NOT_FOUND", "SESSION_NOT_FOUND", "SESSION_INVALID"]) {
-    t.is(told.get(reason)?.size, 1, `${reason}: ${[...(told.get(reason) ?? [])].join("\n")}`);
+    t.is(refusals.get(reason)?.size, 1, `${reason}: ${[...(refusals.get(reason) ?? [])].join("\n")}`);
   }
   t.log(`${work.length} calls by ${callers.length} callers, ${work.filter(isRefusal).length} of them to be refused`);
 });

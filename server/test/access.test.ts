@@ -282,7 +282,7 @@ const calls: [title: string, method: string, headers: Record<string, string>, ou
   ["a token that is not known", LIST, { authorization: "Bearer t" }, "SESSION_INVALID"],
   ["the scheme in any case", LIST, { authorization: "bearer t" }, "SESSION_INVALID"],
   ["another scheme", LIST, { authorization: "Basic dDp0" }, "AUTHENTICATION_REQUIRED"],
-  ["no token behind the scheme", LIST, { authorization: "Bearer " }, "AUTHENTICATION_REQUIRED"],
+  ["no token after the scheme", LIST, { authorization: "Bearer " }, "AUTHENTICATION_REQUIRED"],
   ["two tokens", LIST, { authorization: "Bearer t t" }, "AUTHENTICATION_REQUIRED"],
   ["a token of 5 KB", LIST, { authorization: `Bearer ${"t".repeat(5000)}` }, "AUTHENTICATION_REQUIRED"],
   ["a health secret is no session", LIST, { [HEALTH_SECRET_HEADER]: "s" }, "AUTHENTICATION_REQUIRED"],

@@ -63,7 +63,7 @@ test("passwords beyond ASCII and of 1024 characters", async (t) => {
   }
 });
 
-test("who finds every place and the queue taken is told to come later", async (t) => {
+test("who finds every place and the queue taken is asked to come later", async (t) => {
   const hasher = new Argon2Hasher({ running: 1, waiting: 2 });
   const taken = [1, 2, 3].map(async () => await hasher.verify(EXISTING, "admin"));
   const refused = await Promise.allSettled([
@@ -77,11 +77,11 @@ test("who finds every place and the queue taken is told to come later", async (t
     t.true(busy(outcome.reason));
     t.true((outcome.reason as DomainError).retryAfterMs! > 0);
   }
-  t.deepEqual(await Promise.all(taken), [true, true, true], "those that came in time are answered");
+  t.deepEqual(await Promise.all(taken), [true, true, true], "those in time are answered");
   t.true(await hasher.verify(EXISTING, "admin"), "and there is room again");
 });
 
-test("those who wait are answered in the order they came", async (t) => {
+test("those who wait are answered in the order they arrived", async (t) => {
   const hasher = new Argon2Hasher({ running: 1, waiting: 4 });
   const order: number[] = [];
   await Promise.all(

@@ -122,7 +122,7 @@ test("a token that this store never gave leads nowhere", async (t) => {
   t.deepEqual(await filesBelow(outside), before);
 });
 
-test("bytes that a broken attempt left behind the end are cut off", async (t) => {
+test("bytes that a broken attempt left after the end are cut off", async (t) => {
   const store = await openDirectory(t, await temporaryFolder(t));
   const { data, pieces } = threeParts(store, t.title);
   const blob = await begin(store, "dumps/1", "upload-1");

@@ -12,12 +12,12 @@ blobStoreSuite(test, "measured", async () => {
   return { store: Object.assign(new MeasuredBlobStore(inner, () => {}), { listParts }) };
 });
 
-test("each call is told once, with its outcome", async (t) => {
-  const told: string[] = [];
+test("each call is reported once, with its outcome", async (t) => {
+  const reports: string[] = [];
   const faulty = new FaultyBlobStore(new MemoryBlobStore());
   const store = new MeasuredBlobStore(faulty, (operation, seconds, outcome) => {
     t.true(seconds >= 0);
-    told.push(`${operation} ${outcome}`);
+    reports.push(`${operation} ${outcome}`);
   });
   const { pieces } = threeParts(store, t.title);
   const blob = await begin(store, "a/1", "u");
@@ -39,7 +39,7 @@ test("each call is told once, with its outcome", async (t) => {
   });
   for await (const _ of store.read("a/1", 0n, 10n, new AbortController().signal)) break;
   await collect(store.read("a/1", 0n, 10n, new AbortController().signal));
-  t.deepEqual(told, [
+  t.deepEqual(reports, [
     "begin ok",
     "writePart error",
     "writePart canceled",

@@ -213,7 +213,7 @@ serial(
   },
 );
 
-serial("while nobody knows what came of a stream's completion, nothing is removed", async (t, { proxy, store }) => {
+serial("while the outcome of a stream's completion is unknown, nothing is removed", async (t, { proxy, store }) => {
   const { data } = threeParts(store, t.title);
   const { segmentSize: partSize } = placementFor(store);
   const input = { key: "dumps/1", uploadId: "upload-1", partSize, signal: never };

@@ -77,7 +77,7 @@ test("changes come into force as a whole, and the log names objects without valu
   t.like(source.status(), { problem: undefined, reloads: 1, refusals: 0 });
 });
 
-test("an invalid state is told once, the last good one stays, and comes back with a correction", async (t) => {
+test("an invalid state is reported once, the last good one stays, and comes back with a correction", async (t) => {
   const dir = await temporaryFolder(t);
   await writeFile(join(dir, "a.yaml"), [user("ann"), collection("db")].join("---"));
   const { source, log } = await opened(t, dir);
@@ -87,12 +87,12 @@ test("an invalid state is told once, the last good one stays, and comes back wit
   for (let poll = 0; poll < 3; poll++) t.is(await source.reload(), "unchanged");
   t.is(source.current(), good);
   t.regex(source.status().problem!, /^a\.yaml:10: spec\.maxCollectionSize: expected at least maxBackupsCount/);
-  const told = log.take().filter((line) => line.level === "error");
-  t.is(told.length, 2, "the problem and what follows from it");
-  t.deepEqual(told[0]!.fields, { file: "a.yaml", line: 10, path: "spec.maxCollectionSize" });
-  t.regex(told[1]!.message, /the last good state stays in force/);
+  const reports = log.take().filter((line) => line.level === "error");
+  t.is(reports.length, 2, "the problem and what follows from it");
+  t.deepEqual(reports[0]!.fields, { file: "a.yaml", line: 10, path: "spec.maxCollectionSize" });
+  t.regex(reports[1]!.message, /the last good state stays in force/);
 
-  t.is(await source.reload(true), "refused", "an operator who asks is told again");
+  t.is(await source.reload(true), "refused", "an operator who asks gets the report again");
   t.is(log.take().length, 2);
   t.is(source.status().refusals, 2);
 
@@ -147,10 +147,10 @@ test("a directory that is gone or lost all its files locks nobody out", async (t
   const source = await ConfigFilesSource.open(join(dir, "config"), { settle: async () => {} });
   await rm(join(dir, "config/a.yaml"));
   t.is(await source.reload(), "refused");
-  t.regex(source.status().problem!, /expected configuration files, came none any more; is it mounted\?/);
+  t.regex(source.status().problem!, /expected configuration files, got none any more; is it mounted\?/);
   await rename(join(dir, "config"), join(dir, "elsewhere"));
   t.is(await source.reload(), "refused");
-  t.regex(source.status().problem!, /expected a directory at .*, came nothing there/);
+  t.regex(source.status().problem!, /expected a directory at .*, got nothing there/);
   t.deepEqual([...source.current().users.keys()], ["ann"]);
 });
 

@@ -90,7 +90,7 @@ for (const reason of REASONS) {
 }
 
 test("a metadata-free error has an empty map", (t) => {
-  const error = toConnectError(new DomainError("UPLOAD_EMPTY", "nothing came"), REQUEST_ID);
+  const error = toConnectError(new DomainError("UPLOAD_EMPTY", "nothing was received"), REQUEST_ID);
   t.deepEqual({ ...error.findDetails(ErrorInfoSchema)[0]?.metadata }, {});
 });
 

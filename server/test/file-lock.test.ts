@@ -12,7 +12,7 @@ import { acquireFileLock, FileLockedError } from "../src/adapters/file-lock/file
 
 const MODULE = new URL("../src/adapters/file-lock/file-lock.ts", import.meta.url).href;
 
-/** Another process that tries to take the lock, says what came of it on a line, and then waits to be killed. */
+/** Another process that tries to take the lock, reports the outcome on a line, and then waits to be killed. */
 async function otherProcess(t: ExecutionContext, lock: string): Promise<{ child: ChildProcess; said: string }> {
   const program = `
     import { acquireFileLock } from ${JSON.stringify(MODULE)};

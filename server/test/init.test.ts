@@ -141,7 +141,7 @@ test("a directory that is not empty, or a file, is left alone", async (t) => {
       "or check the configuration that is there with `strongroom check-config`.",
   );
   t.deepEqual(await readdir(dir), ["mine"]);
-  await t.throwsAsync(init(join(dir, "mine")), { instanceOf: InitRefusedError, message: /came a file\.$/ });
+  await t.throwsAsync(init(join(dir, "mine")), { instanceOf: InitRefusedError, message: /got a file\.$/ });
   await mkdir(join(dir, "empty"));
   await t.notThrowsAsync(init(join(dir, "empty")));
   await t.throwsAsync(init(join(dir, "empty")), { instanceOf: InitRefusedError });
@@ -166,18 +166,18 @@ test("nothing is left when it cannot be finished", async (t) => {
 });
 
 const refused: [name: string, input: Partial<InitConfigurationInput>, message: RegExp][] = [
-  ["user name with a dollar", { adminName: "a$b" }, /^The administrator's name: expected .*came "a\$b"\.$/],
-  ["user name that would leave the directory", { adminName: "../x" }, /came "\.\.\/x"\.$/],
+  ["user name with a dollar", { adminName: "a$b" }, /^The administrator's name: expected .*got "a\$b"\.$/],
+  ["user name that would leave the directory", { adminName: "../x" }, /got "\.\.\/x"\.$/],
   ["user name with a line end", { adminName: "a\nroles: []" }, /The administrator's name/],
   ["empty collection name", { collectionName: "" }, /^The collection's name: /],
-  ["collection name in upper case", { collectionName: "DB" }, /came "DB"\.$/],
-  ["count", { limits: { maxBackupsCount: 0 } }, /^maxBackupsCount: expected a whole number above zero, came 0\.$/],
-  ["size", { limits: { maxOneVersionSize: "big" } }, /^maxOneVersionSize: expected a size .*came "big"\.$/],
+  ["collection name in upper case", { collectionName: "DB" }, /got "DB"\.$/],
+  ["count", { limits: { maxBackupsCount: 0 } }, /^maxBackupsCount: expected a whole number above zero, got 0\.$/],
+  ["size", { limits: { maxOneVersionSize: "big" } }, /^maxOneVersionSize: expected a size .*got "big"\.$/],
   ["size of zero", { limits: { maxOneVersionSize: "0" } }, /^maxCollectionSize: .*both above zero/],
   [
     "hard limit below the copies",
     { limits: { maxCollectionSize: "69G" } },
-    /expected at least .*\(70 GiB\).*came 69 GiB\.$/,
+    /expected at least .*\(70 GiB\).*got 69 GiB\.$/,
   ],
 ];
 

@@ -76,7 +76,7 @@ test("the version verified longest ago comes first, and each gets its turn", asy
   }
 });
 
-test("one flipped bit in any segment is found, named, kept, told by health, and cleared after a repair", async (t) => {
+test("one flipped bit in any segment is found, named, kept, reported by health, and cleared after a repair", async (t) => {
   const { h } = t.context;
   for (const index of [0, 1, 2]) {
     const spec = h.add();
@@ -226,7 +226,7 @@ test("in the background: what is due is verified, and a stop breaks off what is 
   t.is(await verified(), 2);
 });
 
-test("the rate adapts to what is stored, up to the bound, which is told when it is too low", (t) => {
+test("the rate adapts to what is stored, up to the bound, which is reported when it is too low", (t) => {
   const plan = { everyMs: 10_000, bytesPerSecond: 100n * BigInt(MIB) };
   t.deepEqual(verificationRate(plan, 0n), { rate: BigInt(MIB), isEnough: true });
   t.deepEqual(verificationRate(plan, 500n * BigInt(MIB)), { rate: 100n * BigInt(MIB), isEnough: true });
@@ -234,7 +234,7 @@ test("the rate adapts to what is stored, up to the bound, which is told when it 
   t.deepEqual(verificationRate(plan, 501n * BigInt(MIB)), { rate: 100n * BigInt(MIB), isEnough: false });
 });
 
-test("a rate that is too low is told only when something is late", async (t) => {
+test("a rate that is too low is reported only when something is late", async (t) => {
   const { h } = t.context;
   const spec = h.add();
   await h.upload(spec.name, openpgpMessage(MIB));

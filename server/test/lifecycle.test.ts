@@ -193,7 +193,7 @@ for (const moment of ["before", "after"] as const) {
       const { commitUpload } = await import("../src/app/uploads/commit-upload.ts");
       const { compositeOf } = await import("@strongroom/testkit/ciphertext");
       const input = { uploadId: upload.id, size: BigInt(MIB + 3), compositeSha256: compositeOf(segments) };
-      // A completed object whose answer was lost is found by looking; every other fault is told and repeated.
+      // A completed object whose answer was lost is found by looking; every other fault is reported and repeated.
       if (operation === "complete" && moment === "after") await commitUpload(deps, h.admin, input);
       else await refused(t, "STORE_UNAVAILABLE", commitUpload(deps, h.admin, input));
       store.assertAllFired(t);
@@ -442,7 +442,7 @@ test("a protection lengthened in the configuration holds for versions that are t
   t.is((await remove()).state, "removed");
 });
 
-test("a damaged object is told as such", async (t) => {
+test("a damaged object is reported as such", async (t) => {
   const { h } = t.context;
   const spec = h.add();
   const { version } = await h.upload(spec.name, openpgpMessage(5000));

@@ -34,7 +34,7 @@ async function open(t: ExecutionContext, options: Parameters<typeof LiveServer.o
   return live;
 }
 
-/** What takes the right away, and what the next call is told. */
+/** What takes the right away, and how the next call is refused. */
 const changes: [title: string, accessKey: string, change: (live: LiveServer) => void, reason: string][] = [
   ["deactivated", "", (live) => live.putUser(ann({ deactivated: true })), "SESSION_INVALID"],
   ["deactivated, with an access key", "key", (live) => live.putUser(ann({ deactivated: true })), "SESSION_INVALID"],

@@ -143,7 +143,7 @@ each("of two servers that finish one commit the manifest is that of the version 
   const { version } = await finishCommit(h.deps, committing);
   stall.release();
   t.deepEqual((await loser).version, version);
-  t.notDeepEqual((await manifestOf(h, version)).committedAt, version.committedAt, "the other's came last");
+  t.notDeepEqual((await manifestOf(h, version)).committedAt, version.committedAt, "the other's was last");
   t.is(await rewritten(h), 1);
   await assertFollowed(t, h, version.id);
 });

@@ -75,7 +75,7 @@ const garbage: [title: string, token: string][] = [
   ["a fraction", forged(["versions", "5.5"])],
   ["20 digits", forged(["versions", "1".repeat(20)])],
   ["SQL", forged(["versions", "5; drop table versions"])],
-  ["a line behind", forged(["versions", "5\n"])],
+  ["a line after", forged(["versions", "5\n"])],
   ["another list", forged(["collections", "5"])],
   ["a list as the name of the list", forged([["versions"], "5"])],
   ["a long token", forged(["versions", "1".repeat(100_000)])],

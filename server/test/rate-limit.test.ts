@@ -58,7 +58,7 @@ test("a bucket gives its count at once, then one for each part of its time", (t)
   t.deepEqual([take(1e9), take(1e9), take(1e9), take(1e9)], [0, 0, 0, 1000], "it never holds more than its count");
 });
 
-test("over any time no more passes than the count and what came back; who waits as told is let in", (t) => {
+test("over any time no more passes than the count and what was given back; who waits as asked is let in", (t) => {
   fc.assert(
     fc.property(
       fc.integer({ min: 1, max: 50 }),
@@ -173,7 +173,7 @@ test("two servers over one database share the budget of logins, to the token", a
   t.deepEqual(error.metadata, { budget: "login", limit: "7/10s" });
   await servers[0]!.take("192.0.2.2");
 
-  // What one gives back, the other can take once the time it was told is over.
+  // What one gives back, the other can take once its wait time is over.
   await servers[0]!.giveBack("192.0.2.1");
   await servers[0]!.take("192.0.2.1");
   await refused(t, "RATE_LIMITED", servers[0]!.take("192.0.2.1"));
@@ -183,7 +183,7 @@ test("two servers over one database share the budget of logins, to the token", a
 
   clock.advance(1429);
   local += 1429;
-  t.is(await flood(), 1, "one came back");
+  t.is(await flood(), 1, "one was given back");
   clock.advance(60_000);
   local += 60_000;
   t.is(await flood(), 7, "never more than the count");

@@ -171,7 +171,7 @@ test.serial(
 );
 
 test.serial(
-  "damage and doubt: what is missing is marked, what cannot be read is told, nothing stops the rest",
+  "damage and doubt: what is missing is marked, what cannot be read is reported, nothing stops the rest",
   async (t) => {
     const { h } = t.context;
     const { store } = h.deps;

@@ -249,7 +249,7 @@ for (const { title, username = "ann", password = "ann-password", address = HOME,
   });
 }
 
-test("too many logins at a time are told so, not refused", async (t) => {
+test("too many logins at a time get LOGIN_BUSY, not a refusal", async (t) => {
   const busy = new DomainError("LOGIN_BUSY", "later", { retryAfterMs: 3000 });
   const passwords = { ...deps.passwords, verify: async () => await Promise.reject(busy) };
   const input = { username: "ann", password: "ann-password", description: "", scope: [], address: HOME };
@@ -524,7 +524,7 @@ test("systemAdmin lists the sessions of others, nobody else does", async (t) => 
   for (const user of ["bob", "clerk"]) {
     const principal = await principalOf(await enter(user));
     t.is(await reason(list(principal, "ann")), "ACCESS_DENIED", user);
-    t.is(await reason(list(principal, "nobody")), "ACCESS_DENIED", "which users exist is not told");
+    t.is(await reason(list(principal, "nobody")), "ACCESS_DENIED", "which users exist is not revealed");
   }
 });
 

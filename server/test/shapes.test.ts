@@ -36,7 +36,7 @@ const ids: [title: string, value: string, outcome: string | undefined][] = [
   ["upper case, which no id has", ID.toUpperCase(), "UPLOAD_NOT_FOUND"],
   ["a text", "latest", "UPLOAD_NOT_FOUND"],
   ["something before", ` ${ID}`, "UPLOAD_NOT_FOUND"],
-  ["a line behind", `${ID}\n`, "UPLOAD_NOT_FOUND"],
+  ["a line after", `${ID}\n`, "UPLOAD_NOT_FOUND"],
   ["two", ID + ID, "UPLOAD_NOT_FOUND"],
   ["SQL", "' or 1=1 --", "UPLOAD_NOT_FOUND"],
   ["a path", "../../etc/passwd", "UPLOAD_NOT_FOUND"],

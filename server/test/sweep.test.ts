@@ -108,7 +108,7 @@ test("unknown objects are reported by a look at the whole store, and deleted onl
   t.is((await keysOf(h)).length, 2, "the version and its manifest stay");
 });
 
-test("what was unknown and then known, or gone, begins anew", async (t) => {
+test("what was unknown and then known, or gone, begins again", async (t) => {
   const { h } = t.context;
   const spec = h.add();
   await h.begin(spec.name);

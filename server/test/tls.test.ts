@@ -35,7 +35,7 @@ function tlsTest(title: string, work: (t: ExecutionContext<Context>) => Promise<
   });
 }
 
-/** Says which protocol a request came by, over which TLS version, and whether its certificate is known. */
+/** Says which protocol a request uses, over which TLS version, and whether its certificate is known. */
 const describe: RequestHandler = (req, res) => {
   const session = "stream" in req ? (req.stream.session?.socket as tls.TLSSocket) : (req.socket as tls.TLSSocket);
   const facts = {
@@ -130,7 +130,7 @@ tlsTest("the flow-control windows are those of the plaintext port", async (t) =>
   session.destroy();
 });
 
-tlsTest("plain HTTP on the TLS port is told to use https, in both protocols", async (t) => {
+tlsTest("plain HTTP on the TLS port is pointed to https, in both protocols", async (t) => {
   const listener = await open(t);
   const socket = net.connect(listener.port, "127.0.0.1");
   socket.write(`POST /x HTTP/1.1\r\nhost: x\r\ncontent-length: 1000000\r\n\r\n${"x".repeat(100_000)}`);
@@ -279,19 +279,19 @@ tlsTest("with an authority of clients only its clients get in", async (t) => {
   await gone(listener);
 });
 
-/** Collects what is told of renewed files. */
+/** Collects the reports of renewed files. */
 function recorder() {
-  const told: string[] = [];
+  const reports: string[] = [];
   const events: TlsEvents = {
     changed: (_material, { warning }: CertificateFacts) =>
-      told.push(`changed${warning === undefined ? "" : " with a warning"}`),
-    rejected: (error) => told.push(error.message),
+      reports.push(`changed${warning === undefined ? "" : " with a warning"}`),
+    rejected: (error) => reports.push(error.message),
   };
-  return { told, events };
+  return { reports, events };
 }
 
 tlsTest(
-  "a renewed certificate is used for new connections; a broken pair is told once and the old one stays",
+  "a renewed certificate is used for new connections; a broken pair is reported once and the old one stays",
   async (t) => {
     const { authority, folder, server } = t.context;
     const paths = { cert: join(folder, "live.pem"), key: join(folder, "live.key"), clientCa: undefined };
@@ -302,7 +302,7 @@ tlsTest(
     await put(server);
     const files = await TlsFiles.open(paths);
     const listener = await open(t, { tls: files.current });
-    const { told, events } = recorder();
+    const { reports, events } = recorder();
     const both: TlsEvents = {
       ...events,
       changed(material, facts) {
@@ -316,14 +316,14 @@ tlsTest(
     const first = await serialShown(listener.port, client);
     await files.look(both);
     await files.look(both);
-    t.deepEqual(told, []);
+    t.deepEqual(reports, []);
 
     const second = await authority.issue("second");
     await put(second);
     await files.look(both);
-    t.deepEqual(told, [], "may be half of a renewal");
+    t.deepEqual(reports, [], "may be half of a renewal");
     await files.look(both);
-    t.deepEqual(told, ["changed"]);
+    t.deepEqual(reports, ["changed"]);
     const renewed = await serialShown(listener.port, client);
     t.not(renewed, first);
     t.is((await request(running)).http, "2.0", "connections from before go on");
@@ -331,20 +331,20 @@ tlsTest(
     const third = await authority.issue("third");
     await rename(third.key, paths.key);
     for (let i = 0; i < 4; i++) await files.look(both);
-    t.is(told.length, 2);
-    t.regex(told[1]!, /--tls-key .*live\.key does not belong to the first certificate in --tls-cert .*live\.pem/);
+    t.is(reports.length, 2);
+    t.regex(reports[1]!, /--tls-key .*live\.key does not belong to the first certificate in --tls-cert .*live\.pem/);
     t.is(await serialShown(listener.port, client), renewed);
     await rm(paths.cert);
     for (let i = 0; i < 4; i++) await files.look(both);
-    t.regex(told[2]!, /--tls-cert .*live\.pem does not exist/);
+    t.regex(reports[2]!, /--tls-cert .*live\.pem does not exist/);
     t.is(await serialShown(listener.port, client), renewed);
     await rename(third.certificate, paths.cert);
     for (let i = 0; i < 2; i++) await files.look(both);
-    t.deepEqual(told.slice(3), ["changed"]);
+    t.deepEqual(reports.slice(3), ["changed"]);
     t.not(await serialShown(listener.port, client), renewed);
     await put(await authority.issue("expired", -1));
     for (let i = 0; i < 2; i++) await files.look(both);
-    t.deepEqual(told.slice(4), ["changed with a warning"]);
+    t.deepEqual(reports.slice(4), ["changed with a warning"]);
     t.is((await request(running)).http, "2.0");
     running.destroy();
   },
@@ -355,7 +355,7 @@ tlsTest("the files are watched until closed", async (t) => {
   const files = await TlsFiles.open({ cert: server.certificate, key: server.key, clientCa: undefined });
   const second = await authority.issue("second");
   const changed = new Promise<void>((resolve) => {
-    // Between the two copies certificate and key do not fit together, which may be told.
+    // Between the two copies certificate and key do not fit together, which may be reported.
     files.watch({ changed: () => resolve(), rejected: () => {} }, 20);
   });
   await copyFile(second.key, server.key);

@@ -9,7 +9,7 @@ export class InstallationMismatchError extends Error {
 
 /**
  * Makes sure that database and store carry the same installation id: an empty or rolled-back database must never empty a store. A new database
- * and an unmarked store are married here.
+ * and an unmarked store are bound together here.
  */
 export async function checkInstallation(database: Database, store: BlobStore): Promise<string> {
   const { id, fresh, recovering } = await database.installation();

@@ -10,7 +10,7 @@ export interface UploadSettings {
   readonly leastSegmentSize: bigint;
   /** The most bytes one chunk of WriteSegment may have, and the size of chunks of ReadVersion. */
   readonly maxChunkSize: number;
-  /** WriteSegment fails when nothing came for this long. */
+  /** WriteSegment fails when nothing was received for this long. */
   readonly segmentIdleMs: number;
   /** Bytes of a removed version are kept at least this long, so that running downloads end. */
   readonly purgeDelayMs: number;

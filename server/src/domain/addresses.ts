@@ -15,7 +15,7 @@ export function normalizeAddress(address: string): string {
 }
 
 /**
- * Addresses and CIDR ranges (IPv4 and IPv6). What is no address is in none of them, and what is no range is passed by. `::/0` is every IPv6 address
+ * Addresses and CIDR ranges (IPv4 and IPv6). What is no address is in none of them, and what is no range is skipped. `::/0` is every IPv6 address
  * and no IPv4 address; a range of mapped ones (`::ffff:192.0.2.0/120`) is the range of IPv4 addresses. Zones (`%eth0`) do not count.
  */
 export class AddressSet {
@@ -61,11 +61,11 @@ export function parseAddressRange(text: string): string {
   const expected = "expected an IP address or a range such as 192.0.2.7, 192.0.2.0/24 or 2001:db8::/32";
   // A zone (fe80::1%eth0) is a name of this machine's interfaces and nothing a request could be compared with.
   if (family === 0 || address.includes("%") || rest.length > 0)
-    throw new ValueError(`${expected}, came ${quoted(text)}`);
+    throw new ValueError(`${expected}, got ${quoted(text)}`);
   if (prefix === undefined) return range;
   const most = family === 4 ? 32 : 128;
   if (!/^\d{1,3}$/.test(prefix) || Number(prefix) > most) {
-    throw new ValueError(`${expected}, came ${quoted(text)}; the number after "/" goes from 0 to ${most}`);
+    throw new ValueError(`${expected}, got ${quoted(text)}; the number after "/" goes from 0 to ${most}`);
   }
   // Throws for what the enforcing side could not take either.
   new BlockList().addSubnet(address, Number(prefix), family === 4 ? "ipv4" : "ipv6");
@@ -73,8 +73,8 @@ export function parseAddressRange(text: string): string {
 }
 
 /**
- * The address of a caller. A proxy that is trusted is believed what it says in `X-Forwarded-For`: each proxy appends the address it was called from, so
- * the list is read from its end, up to the first address that is no trusted proxy. What stands before that came from outside and is not looked at.
+ * The address of a caller. The `X-Forwarded-For` of a trusted proxy is used: each proxy appends the address it was called from, so
+ * the list is read from its end, up to the first address that is no trusted proxy. What is before that was sent from outside and is not looked at.
  *
  * @param connection - the other end of the connection
  * @param forwardedFor - the header; undefined when there is none
@@ -91,7 +91,7 @@ export function callerAddress(connection: string, forwardedFor: string | undefin
   return caller;
 }
 
-/** An element of `X-Forwarded-For`: an address, some proxies write a port behind it. */
+/** An element of `X-Forwarded-For`: an address, some proxies append a port. */
 function forwardedAddress(text: string): string | undefined {
   const address = /^\[([0-9a-f:.]+)\](?::\d{1,5})?$/i.exec(text)?.[1] ?? /^([\d.]+):\d{1,5}$/.exec(text)?.[1] ?? text;
   return isIP(address) === 0 || address.includes("%") ? undefined : normalizeAddress(address);

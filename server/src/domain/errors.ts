@@ -50,7 +50,7 @@ export interface DomainErrorOptions {
   readonly cause?: unknown;
 }
 
-/** A refusal or failure that the caller is told. The message is for a person: what was expected, what came, what to do. */
+/** A refusal or failure that is reported to the caller. The message is for a person: what was expected, what it got, what to do. */
 export class DomainError extends Error {
   override name = "DomainError";
   readonly reason: Reason;

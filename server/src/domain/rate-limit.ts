@@ -137,12 +137,12 @@ export function parseRateLimit(text: string): RateLimit | undefined {
   if (text === "off") return undefined;
   const [, count, per] = /^(\d{1,7})\/(.+)$/.exec(text.trim()) ?? [];
   if (count === undefined || per === undefined)
-    throw new ValueError(`expected COUNT/TIME, for example 20/1m, or off, came ${quoted(text)}`);
+    throw new ValueError(`expected COUNT/TIME, for example 20/1m, or off, got ${quoted(text)}`);
   const limit = { count: Number(count), perMs: parseDuration(per) };
   if (limit.count < 1 || limit.count > MAX_COUNT)
-    throw new ValueError(`expected 1 to ${MAX_COUNT} before the "/", came ${quoted(text)}`);
+    throw new ValueError(`expected 1 to ${MAX_COUNT} before the "/", got ${quoted(text)}`);
   if (limit.perMs < 1000 || limit.perMs > MAX_PER_MS)
-    throw new ValueError(`expected 1s to ${formatDuration(MAX_PER_MS)} behind the "/", came ${quoted(text)}`);
+    throw new ValueError(`expected 1s to ${formatDuration(MAX_PER_MS)} after the "/", got ${quoted(text)}`);
   return limit;
 }
 

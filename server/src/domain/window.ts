@@ -52,10 +52,10 @@ function normalizeField(text: string, last: number): string {
 export function parseWindowStart(from: string): string {
   const fields = from.trim().split(/\s+/);
   if (/^(CRON_)?TZ=/.test(fields[0] ?? "")) {
-    throw new ValueError(`${CRON_EXPECTED}, came ${quoted(from)}; give the time zone of all windows in spec.timezone`);
+    throw new ValueError(`${CRON_EXPECTED}, got ${quoted(from)}; give the time zone of all windows in spec.timezone`);
   }
   if (from.length > 256 || fields.length < 4 || fields.length > 5) {
-    throw new ValueError(`${CRON_EXPECTED}, came ${quoted(from)}`);
+    throw new ValueError(`${CRON_EXPECTED}, got ${quoted(from)}`);
   }
   const normalized = LAST_VALUES.map((last, index) => normalizeField(fields[index] ?? "*", last)).join(" ");
   let first: Date | null;
@@ -63,9 +63,9 @@ export function parseWindowStart(from: string): string {
     first = schedule(normalized, "UTC").nextRun(EPOCH);
   } catch (error) {
     const detail = error instanceof Error ? error.message.replace(/^CronPattern: /, "") : String(error);
-    throw new ValueError(`${CRON_EXPECTED}, came ${quoted(from)}: ${detail}`, { cause: error });
+    throw new ValueError(`${CRON_EXPECTED}, got ${quoted(from)}: ${detail}`, { cause: error });
   }
-  if (!first) throw new ValueError(`expected a cron expression that comes true some day, came ${quoted(from)}`);
+  if (!first) throw new ValueError(`expected a cron expression that fires some day, got ${quoted(from)}`);
   return normalized;
 }
 
@@ -76,7 +76,7 @@ export function parseWindowStart(from: string): string {
  */
 export function parseWindowDuration(duration: string): number {
   const durationMs = parseDuration(duration);
-  if (durationMs === 0) throw new ValueError(`expected a duration above zero, came ${quoted(duration)}`);
+  if (durationMs === 0) throw new ValueError(`expected a duration above zero, got ${quoted(duration)}`);
   return durationMs;
 }
 

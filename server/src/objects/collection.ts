@@ -28,20 +28,20 @@ const FORMATS = ["openpgp", "age"] as const satisfies readonly CiphertextFormat[
 
 function positiveSize(text: string): bigint {
   const size = parseSize(text);
-  if (size === 0n) throw new ValueError(`expected a size above zero, came ${quoted(text)}`);
+  if (size === 0n) throw new ValueError(`expected a size above zero, got ${quoted(text)}`);
   return size;
 }
 
 function positiveDuration(text: string): number {
   const ms = parseDuration(text);
   if (ms === 0)
-    throw new ValueError(`expected a duration above zero, came ${quoted(text)}; leave the field out for none`);
+    throw new ValueError(`expected a duration above zero, got ${quoted(text)}; leave the field out for none`);
   return ms;
 }
 
 function timezoneName(name: string): string {
   if (isTimezone(name)) return name;
-  throw new ValueError(`expected the IANA name of a time zone such as UTC or Europe/Warsaw, came ${quoted(name)}`);
+  throw new ValueError(`expected the IANA name of a time zone such as UTC or Europe/Warsaw, got ${quoted(name)}`);
 }
 
 /** The name of a downloaded file: it must stay a name in whatever directory it is written to. */
@@ -49,7 +49,7 @@ function fileName(template: string): string {
   // biome-ignore lint/suspicious/noControlCharactersInRegex: control characters are what is refused.
   if (/^[^/\\\u0000-\u001f\u007f"]{1,200}$/.test(template) && !template.startsWith(".")) return template;
   throw new ValueError(
-    `expected a file name of 1 to 200 characters without "/", "\\", quotes and control characters, not beginning with ".", came ${quoted(template)}`,
+    `expected a file name of 1 to 200 characters without "/", "\\", quotes and control characters, not beginning with ".", got ${quoted(template)}`,
   );
 }
 
@@ -81,7 +81,7 @@ function readStrategy(spec: ObjectNode): void {
     );
   } else if (name !== undefined && name !== "fifo") {
     node?.error(
-      `expected the strategy fifo, came ${quoted(name)}, which this version does not have${suggestion(name, ["fifo"])}`,
+      `expected the strategy fifo, got ${quoted(name)}, which this version does not have${suggestion(name, ["fifo"])}`,
     );
   }
   // Without effect under fifo, but existing files have them. The former server never read the duration, so a wrong one is no reason to refuse.
@@ -103,10 +103,10 @@ function readFormats(spec: ObjectNode): CiphertextFormat[] {
     else if (name === "any-of") for (const known of FORMATS) formats.add(known);
     else if (name !== undefined) {
       const near = suggestion(name, [...FORMATS, "any-of"]);
-      item.error(`expected openpgp, age, any-of or a list of them, came ${quoted(name)}${near}`);
+      item.error(`expected openpgp, age, any-of or a list of them, got ${quoted(name)}${near}`);
     }
   }
-  if (items.length === 0) node.error("expected openpgp, age or any-of, came an empty list");
+  if (items.length === 0) node.error("expected openpgp, age or any-of, got an empty list");
   return [...formats];
 }
 
@@ -115,11 +115,11 @@ async function readRecipients(spec: ObjectNode, formats: readonly CiphertextForm
   if (!node) return undefined;
   const items = node.isList() ? (node.items() ?? []) : [node];
   if (items.length === 0)
-    node.error("expected at least one public key, came an empty list; leave the field out for any key");
+    node.error("expected at least one public key, got an empty list; leave the field out for any key");
   if (formats.includes("age")) {
     // An age header does not say for whom it is, so that age would be a way around the pinned keys.
     node.error(
-      "expected encryption: openpgp beside recipients, came a policy that allows age, where keys cannot be pinned",
+      "expected encryption: openpgp beside recipients, got a policy that allows age, where keys cannot be pinned",
     );
   }
   const ids = new Set<string>();
@@ -140,7 +140,7 @@ function parseHealthSecret(text: string, layers: number): string {
   const hex = unwrapBase64(text, layers, (inner) => /^[0-9a-f]{64}$/i.test(inner));
   if (hex) return hex.toLowerCase();
   throw new ValueError(
-    "expected the SHA-256 of the health secret in hexadecimal (64 digits), came something else (not shown); `echo -n secret | sha256sum` gives it",
+    "expected the SHA-256 of the health secret in hexadecimal (64 digits), got something else (not shown); `echo -n secret | sha256sum` gives it",
   );
 }
 
@@ -152,12 +152,12 @@ function readAccessEntry(item: ValueNode, users: NameReference[]): AccessEntry |
   const typeNode = entry.get("type");
   const type = typeNode ? typeNode.text() : "user";
   if (type !== undefined && type !== "user") {
-    typeNode?.error(`expected "user", came ${quoted(type)}; there are no other types`);
+    typeNode?.error(`expected "user", got ${quoted(type)}; there are no other types`);
   }
   const node = long ?? short ?? entry.require("userName", "the name of a user");
   const userName = node?.text();
   if (long && short && short.text() !== userName)
-    short.error("expected either userName or name, came two different ones");
+    short.error("expected either userName or name, got two different ones");
   const roles = readRoles(entry.require("roles", "a list of roles"), "object");
   entry.warnUnknown();
   if (!node || userName === undefined) return undefined;
@@ -171,7 +171,7 @@ function checkExtraSpace(node: ValueNode | undefined, count: number, soft: bigin
   if (needed <= hard) return;
   const size = (bytes: bigint) => `${formatSize(bytes)} (${bytes} bytes)`;
   node?.error(
-    `expected at least maxBackupsCount * maxOneVersionSize = ${count} * ${formatSize(soft)} = ${size(needed)}, came ${size(hard)}, ` +
+    `expected at least maxBackupsCount * maxOneVersionSize = ${count} * ${formatSize(soft)} = ${size(needed)}, got ${size(hard)}, ` +
       `so the extra space is ${formatSize(hard - needed)}; raise maxCollectionSize or lower one of the others`,
   );
 }

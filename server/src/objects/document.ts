@@ -71,7 +71,7 @@ function aliasProblem(document: Document): { readonly offset: number; readonly r
   const aliases: Alias[] = [];
   visit(document, { Alias: (_key, alias) => void aliases.push(alias) });
   if (aliases.length > MAX_ALIASES) {
-    const reason = `expected at most ${MAX_ALIASES} aliases in a document, came ${aliases.length}; write the values out`;
+    const reason = `expected at most ${MAX_ALIASES} aliases in a document, got ${aliases.length}; write the values out`;
     return { offset: aliases[MAX_ALIASES]?.range?.[0] ?? 0, reason };
   }
   const lost = aliases.find((alias) => alias.resolve(document) === undefined);
@@ -84,7 +84,7 @@ function parse(text: string, lines: LineCounter): Document[] {
   return "empty" in documents ? [] : documents;
 }
 
-/** Reads the documents of one file; those of other kinds are passed by with a warning, broken ones are reported. */
+/** Reads the documents of one file; those of other kinds are skipped with a warning, broken ones are reported. */
 export function readDocuments({ file, text }: ConfigFile, findings: Findings): ConfigObject[] {
   const lines = new LineCounter();
   const at = (offset: number): Place => ({ file, line: Math.max(lines.linePos(offset).line, 1), path: "" });
@@ -94,7 +94,7 @@ export function readDocuments({ file, text }: ConfigFile, findings: Findings): C
   } catch (error) {
     // The parser calls itself for every level, so a file of brackets alone exhausts the stack.
     if (!(error instanceof RangeError)) throw error;
-    findings.error({ file, line: 1, path: "" }, "expected nested lists and mappings of some levels, came far too many");
+    findings.error({ file, line: 1, path: "" }, "expected nested lists and mappings of some levels, got far too many");
     return [];
   }
   const objects: ConfigObject[] = [];
@@ -113,7 +113,7 @@ export function readDocuments({ file, text }: ConfigFile, findings: Findings): C
       objects.push(...objectsOf(context, new ObjectNode(context, body, place)));
     } else if (!isScalar(body) || body.value !== null) {
       // A document of nothing but a comment is no mistake; this one holds something.
-      findings.error(place, "expected a mapping with apiVersion, kind, metadata and spec, came something else");
+      findings.error(place, "expected a mapping with apiVersion, kind, metadata and spec, got something else");
     }
   }
   return objects;
@@ -145,7 +145,7 @@ function identify({ findings }: NodeContext, root: ObjectNode): ConfigObject | u
   }
   const version = (versionNode ?? root.require("apiVersion", wanted))?.text();
   if (version !== undefined && version !== wanted) {
-    versionNode?.error(`expected ${wanted} for a ${kind}, came ${JSON.stringify(version)}`);
+    versionNode?.error(`expected ${wanted} for a ${kind}, got ${JSON.stringify(version)}`);
   }
   const nameNode = root.require("metadata", "a mapping with a name")?.object()?.require("name", "the object's name");
   const name = nameNode?.text();

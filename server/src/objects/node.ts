@@ -55,7 +55,7 @@ export class ValueNode {
   }
 
   #wrong(expected: string, hint = ""): undefined {
-    this.error(`expected ${expected}, came ${typeOf(this.#node)}${hint}`);
+    this.error(`expected ${expected}, got ${typeOf(this.#node)}${hint}`);
     return undefined;
   }
 
@@ -77,14 +77,12 @@ export class ValueNode {
     const value = this.#scalar();
     const expected = `a whole number from ${least} to ${most}`;
     if (typeof value === "string") {
-      this.error(
-        `expected ${expected}, came the text ${quoted(value)}${/^\d+$/.test(value) ? "; without quotes" : ""}`,
-      );
+      this.error(`expected ${expected}, got the text ${quoted(value)}${/^\d+$/.test(value) ? "; without quotes" : ""}`);
       return undefined;
     }
     if (typeof value !== "number") return this.#wrong(expected);
     if (Number.isInteger(value) && value >= least && value <= most) return value;
-    this.error(`expected ${expected}, came ${value}`);
+    this.error(`expected ${expected}, got ${value}`);
     return undefined;
   }
 
@@ -106,7 +104,7 @@ export class ValueNode {
         placeOf(this.#context, item as MaybeNode, `${this.place.path}[${index}]`, this.place.line),
       );
       if (!value.isNull()) return [value];
-      value.error("expected an item, came nothing");
+      value.error("expected an item, got nothing");
       return [];
     });
   }
@@ -190,7 +188,7 @@ export class ObjectNode {
         for (const one of isSeq(source) ? source.items : [source]) {
           const target = resolved(this.#context, one as MaybeNode);
           if (isMap(target)) merged.push(target);
-          else this.#context.findings.error(this.placeOf(name), `expected a mapping to merge, came ${typeOf(target)}`);
+          else this.#context.findings.error(this.placeOf(name), `expected a mapping to merge, got ${typeOf(target)}`);
         }
       } else if (!this.#fields.has(name)) {
         this.#fields.set(name, { key, value });
@@ -220,7 +218,7 @@ export class ObjectNode {
   /** The value of a field that must be there. */
   require(name: string, expected: string): ValueNode | undefined {
     const value = this.get(name);
-    if (!value) this.#context.findings.error(this.placeOf(name), `expected ${expected}, came nothing; add the field`);
+    if (!value) this.#context.findings.error(this.placeOf(name), `expected ${expected}, got nothing; add the field`);
     return value;
   }
 

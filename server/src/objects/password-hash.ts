@@ -5,7 +5,7 @@ const MAX_MEMORY_KIB = 1024 * 1024;
 const MAX_PASSES = 10;
 const MAX_LANES = 16;
 
-/** Other password schemes by the names they write, so that a message can say what came without showing any of the value. */
+/** Other password schemes by the names they write, so that a message can say what it is without showing any of the value. */
 const OTHER_SCHEMES = new Set(["argon2i", "argon2d", "2a", "2b", "2y", "1", "5", "6", "y", "scrypt", "pbkdf2-sha256"]);
 
 const HOW = "make one with `strongroom hash-password`";
@@ -35,15 +35,15 @@ function bounded(name: string, text: string | undefined, least: number, most: nu
   // Digits only, so that nothing but a number is ever shown.
   const value = text !== undefined && /^\d{1,10}$/.test(text) ? Number(text) : undefined;
   if (value !== undefined && value >= least && value <= most) return value;
-  const came = value === undefined ? "none" : `${value}`;
-  throw new ValueError(`expected an argon2id hash with ${name} from ${least} to ${most}${unit}, came ${came}; ${HOW}`);
+  const found = value === undefined ? "none" : `${value}`;
+  throw new ValueError(`expected an argon2id hash with ${name} from ${least} to ${most}${unit}, got ${found}; ${HOW}`);
 }
 
 function field(name: string, text: string, least: number, most: number): string {
   const bytes = decodeBase64(text);
   if (!bytes || bytes.length < least || bytes.length > most) {
     throw new ValueError(
-      `expected an argon2id hash whose ${name} is base64 of ${least} to ${most} bytes, came another; ${HOW}`,
+      `expected an argon2id hash whose ${name} is base64 of ${least} to ${most} bytes, got another; ${HOW}`,
     );
   }
   return bytes.toString("base64").replace(/=+$/, "");
@@ -61,11 +61,11 @@ function field(name: string, text: string, least: number, most: number): string 
  */
 export function parsePasswordHash(text: string, layers = 1): string {
   const phc = unwrapBase64(text, layers, (inner) => inner.startsWith("$"));
-  if (phc === undefined) throw new ValueError(`${EXPECTED}, came something else (not shown); ${HOW}`);
+  if (phc === undefined) throw new ValueError(`${EXPECTED}, got something else (not shown); ${HOW}`);
   const [, scheme = "", version, parameters = "", salt = "", hash = "", ...rest] = phc.split("$");
   if (scheme !== "argon2id") {
-    const came = OTHER_SCHEMES.has(scheme) ? `a hash of the scheme "${scheme}"` : "another scheme (not shown)";
-    throw new ValueError(`${EXPECTED}, came ${came}; ${HOW}`);
+    const found = OTHER_SCHEMES.has(scheme) ? `a hash of the scheme "${scheme}"` : "another scheme (not shown)";
+    throw new ValueError(`${EXPECTED}, got ${found}; ${HOW}`);
   }
   // By name: the argon2 package writes m, p, t where the reference implementation writes m, t, p.
   const numbers = new Map<string, string | undefined>();
@@ -74,7 +74,7 @@ export function parsePasswordHash(text: string, layers = 1): string {
     numbers.set(name, value);
   }
   if (version !== "v=19" || numbers.size !== 3 || rest.length > 0) {
-    throw new ValueError(`${EXPECTED}, came an argon2id hash of another form (not shown); ${HOW}`);
+    throw new ValueError(`${EXPECTED}, got an argon2id hash of another form (not shown); ${HOW}`);
   }
   const passes = bounded("t (passes)", numbers.get("t"), 1, MAX_PASSES);
   const lanes = bounded("p (lanes)", numbers.get("p"), 1, MAX_LANES);

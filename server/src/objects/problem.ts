@@ -10,7 +10,7 @@ export interface Place {
 
 /** Something to be said about a configuration directory. The reason never contains a value of a Secret or a password. */
 export interface ConfigProblem extends Place {
-  /** What was expected, what came, what to do. */
+  /** What was expected, what it got, what to do. */
   readonly reason: string;
   /** An error keeps the configuration from being used; a warning does not. */
   readonly severity: "error" | "warning";

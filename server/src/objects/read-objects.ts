@@ -46,7 +46,7 @@ class ObjectIndex {
       const first = named.get(object.name);
       if (first) {
         const { file, line } = first.namePlace;
-        const again = `expected each ${object.kind} once, came ${quoted(object.name)} again (first in ${file}:${line})`;
+        const again = `expected each ${object.kind} once, got ${quoted(object.name)} again (first in ${file}:${line})`;
         findings.error(object.namePlace, `${again}; namespaces do not tell objects apart, remove or rename one`);
       } else {
         named.set(object.name, object);
@@ -64,7 +64,7 @@ class ObjectIndex {
     if (known?.has(name)) return;
     const near = suggestion(name, known?.keys() ?? []);
     node[severity](
-      `expected the name of a ${kind} in this directory, came ${quoted(name)}, which is not there${consequence}${near}`,
+      `expected the name of a ${kind} in this directory, got ${quoted(name)}, which is not there${consequence}${near}`,
     );
   }
 }

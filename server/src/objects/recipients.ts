@@ -42,23 +42,23 @@ async function encryptionKeyIds(key: PublicKey, config: Config): Promise<string[
 export async function parseRecipient(armored: string): Promise<string[]> {
   if (/PGP PRIVATE KEY/.test(armored)) {
     throw new ValueError(
-      `${EXPECTED}, came a private key; the server must never have it: take it out, and export the public key instead`,
+      `${EXPECTED}, got a private key; the server must never have it: take it out, and export the public key instead`,
     );
   }
   // A block may hold several keys, and a text several blocks, of which the library would read the first only.
   const blocks = armored.match(/-----BEGIN PGP PUBLIC KEY BLOCK-----[\s\S]*?-----END PGP PUBLIC KEY BLOCK-----/g);
-  if (!blocks) throw new ValueError(`${EXPECTED}, came something else`);
+  if (!blocks) throw new ValueError(`${EXPECTED}, got something else`);
   // Loaded only here, since few configurations pin recipients and the library is large.
   const { config, readKeys } = await import("openpgp");
   const read = blocks.map((block) => readKeys({ armoredKeys: block }));
   const keys = await Promise.all(read).catch((error: unknown) => {
     const detail = error instanceof Error ? error.message : "unknown error";
-    throw new ValueError(`${EXPECTED}, came one that cannot be read: ${detail}`, { cause: error });
+    throw new ValueError(`${EXPECTED}, got one that cannot be read: ${detail}`, { cause: error });
   });
   const ids: string[] = [];
   for (const key of keys.flat()) {
     if (key.isPrivate()) {
-      throw new ValueError(`${EXPECTED}, came a private key; the server must never have it: take it out`);
+      throw new ValueError(`${EXPECTED}, got a private key; the server must never have it: take it out`);
     }
     const own = await encryptionKeyIds(key, { ...config, ...LENIENT });
     if (own.length === 0) {

@@ -22,7 +22,7 @@ export function readRoles(list: ValueNode | undefined, where: "system" | "object
     const name = text === "usersManager" ? "userManager" : text;
     if (name === undefined) continue;
     if (!isRole(name)) {
-      item.error(`expected one of the roles ${ROLES.join(", ")}, came ${quoted(text)}${suggestion(name, ROLES)}`);
+      item.error(`expected one of the roles ${ROLES.join(", ")}, got ${quoted(text)}${suggestion(name, ROLES)}`);
     } else if (where === "object" && SYSTEM_ONLY.has(name)) {
       item.warn(`the role ${name} has no effect for a single object, ignored; give it in the user's own spec.roles`);
     } else {

@@ -69,16 +69,14 @@ export class SecretStore {
     const entries = this.#secrets.get(name);
     if (!entries) {
       const near = suggestion(name, this.#secrets.keys());
-      nameNode.error(
-        `expected the name of a Secret in this directory, came ${quoted(name)}, which is not there${near}`,
-      );
+      nameNode.error(`expected the name of a Secret in this directory, got ${quoted(name)}, which is not there${near}`);
       return undefined;
     }
     const entry = entries.get(entryName);
     if (!entry) {
       const near = suggestion(entryName, entries.keys());
       entryNode.error(
-        `expected an entry of the Secret ${quoted(name)}, came ${quoted(entryName)}, which it lacks${near}`,
+        `expected an entry of the Secret ${quoted(name)}, got ${quoted(entryName)}, which it lacks${near}`,
       );
     }
     return entry;

@@ -60,7 +60,7 @@ function readGrant(item: ValueNode, collections: NameReference[]): ObjectGrant |
   object.warnUnknown();
   if (!nameNode || name === undefined || type === undefined) return undefined;
   if (type === "collection") collections.push({ name, node: nameNode });
-  else typeNode?.warn(`expected "collection", came ${quoted(type)}; there are no other types, so it allows nothing`);
+  else typeNode?.warn(`expected "collection", got ${quoted(type)}; there are no other types, so it allows nothing`);
   return { type, name, roles };
 }
 
@@ -75,7 +75,7 @@ function readAccessKey(
   const nameNode = object.require("name", "the name after the $ in the login");
   const name = nameNode?.text() === undefined ? undefined : nameNode.parsed(checkLoginName);
   if (name !== undefined && names.has(name))
-    nameNode?.error(`expected each access key once, came ${quoted(name)} again`);
+    nameNode?.error(`expected each access key once, got ${quoted(name)} again`);
   if (name !== undefined) names.add(name);
   const passwordHash = readPassword(object, secrets, `the access key ${quoted(name ?? "")}`);
   const objects = (object.get("objects")?.items() ?? []).flatMap((grant) => readGrant(grant, collections) ?? []);

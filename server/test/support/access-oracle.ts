@@ -54,7 +54,7 @@ export function may(who: Subject, act: Act, collection: string): boolean {
   return ofUser && ofKey && ofScope;
 }
 
-/** "Listing versions needs upload or download." Who may neither is told that there is no such collection. */
+/** "Listing versions needs upload or download." Who may neither gets the answer that there is no such collection. */
 export function sees(who: Subject, collection: string): boolean {
   return may(who, "upload", collection) || may(who, "download", collection);
 }

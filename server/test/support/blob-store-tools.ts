@@ -100,7 +100,7 @@ export async function* brokenBody(bytes: Uint8Array, length: number, error: unkn
   throw error;
 }
 
-/** A body that gives its first bytes and then hangs until it is told how to go on, or is let go. */
+/** A body that gives its first bytes and then hangs until it is shown how to go on, or is let go. */
 export class HangingBody implements AsyncIterable<Uint8Array> {
   readonly #first: AsyncGenerator<Uint8Array>;
   readonly #hanging = Promise.withResolvers<void>();
@@ -175,7 +175,8 @@ export async function read(
   const wanted = length ?? Number((await store.stat(key))?.size ?? 1n) - offset;
   const chunks: Uint8Array[] = [];
   for await (const chunk of store.read(key, BigInt(offset), BigInt(wanted), never)) {
-    if (chunk.length === 0 || chunk.length > 1024 * 1024) throw new Error(`a chunk of ${chunk.length} bytes came`);
+    if (chunk.length === 0 || chunk.length > 1024 * 1024)
+      throw new Error(`a chunk of ${chunk.length} bytes was received`);
     chunks.push(chunk);
   }
   return Buffer.concat(chunks);

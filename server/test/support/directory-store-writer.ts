@@ -1,5 +1,5 @@
 /**
- * A program for the kill test: writes objects into a directory store for ever, and says on standard output, a JSON line each, what it intends and
+ * A program for the kill test: writes objects into a directory store forever, and says on standard output, a JSON line each, what it intends and
  * what was acknowledged. Arguments: the store's directory, a seed.
  */
 import { writeSync } from "node:fs";

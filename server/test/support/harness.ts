@@ -133,7 +133,7 @@ export class Harness {
     });
   }
 
-  /** Begins anew, with the same database emptied: opening one takes a second or more. */
+  /** Begins again, with the same database emptied: opening one takes a second or more. */
   async reset(): Promise<Harness> {
     const database = this.deps.database as SqlDatabase;
     await emptyTables(database);

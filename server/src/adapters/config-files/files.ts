@@ -27,7 +27,7 @@ function why(error: unknown): string {
 }
 
 /**
- * Reads all `.yaml`, `.yml` and `.json` files below a directory, in a stable order. What begins with a dot is passed by.
+ * Reads all `.yaml`, `.yml` and `.json` files below a directory, in a stable order. What begins with a dot is skipped.
  *
  * Symbolic links are followed, because Kubernetes mounts a ConfigMap as links into a hidden `..data` directory; a directory or file that
  * is reached a second time by another way is not read again, so that links can neither go in circles nor double an object.
@@ -42,7 +42,7 @@ export async function readConfigFiles(dir: string, findings: Findings): Promise<
 
   async function readOne(file: string, size: number): Promise<void> {
     if (size > MAX_FILE_SIZE) {
-      fail(file, `expected at most 1 MiB, came ${size} bytes; split the file`);
+      fail(file, `expected at most 1 MiB, got ${size} bytes; split the file`);
       return;
     }
     if (files.length >= MAX_FILES) {
@@ -54,7 +54,7 @@ export async function readConfigFiles(dir: string, findings: Findings): Promise<
     try {
       files.push({ file, text: new TextDecoder("utf-8", { fatal: true }).decode(bytes) });
     } catch {
-      fail(file, "expected UTF-8 text, came other bytes; save the file as UTF-8");
+      fail(file, "expected UTF-8 text, got other bytes; save the file as UTF-8");
     }
   }
 
@@ -62,7 +62,7 @@ export async function readConfigFiles(dir: string, findings: Findings): Promise<
     if (full) return;
     try {
       const info = await stat(join(dir, path));
-      // Only regular files: opening a named pipe would wait for ever.
+      // Only regular files: opening a named pipe would wait forever.
       const wanted = info.isDirectory() || (info.isFile() && CONFIG_FILE.test(path));
       if (!wanted) return;
       const real = await realpath(join(dir, path));
@@ -84,8 +84,8 @@ export async function readConfigFiles(dir: string, findings: Findings): Promise<
 
   const root = await stat(dir).catch(() => undefined);
   if (!root?.isDirectory()) {
-    const came = root ? "a file" : "nothing there";
-    fail("", `expected a directory at ${dir}, came ${came}; \`strongroom init\` makes one`);
+    const found = root ? "a file" : "nothing there";
+    fail("", `expected a directory at ${dir}, got ${found}; \`strongroom init\` makes one`);
     return { files, directories };
   }
   await visit("", 0);

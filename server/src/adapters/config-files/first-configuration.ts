@@ -65,13 +65,13 @@ function makePassword(randomBytes: (count: number) => Uint8Array): string {
 function checkName(what: string, name: string): void {
   if (/^[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?$/.test(name)) return;
   throw new InitRefusedError(
-    `The ${what}'s name: expected 1 to 63 lower-case letters, digits and "-", not beginning or ending with "-", came ${JSON.stringify(name)}.`,
+    `The ${what}'s name: expected 1 to 63 lower-case letters, digits and "-", not beginning or ending with "-", got ${JSON.stringify(name)}.`,
   );
 }
 
 function checkLimits({ maxBackupsCount, maxOneVersionSize, maxCollectionSize }: Required<InitialLimits>): void {
   if (!Number.isSafeInteger(maxBackupsCount) || maxBackupsCount < 1) {
-    throw new InitRefusedError(`maxBackupsCount: expected a whole number above zero, came ${maxBackupsCount}.`);
+    throw new InitRefusedError(`maxBackupsCount: expected a whole number above zero, got ${maxBackupsCount}.`);
   }
   const size = (name: string, text: string) => {
     try {
@@ -85,7 +85,7 @@ function checkLimits({ maxBackupsCount, maxOneVersionSize, maxCollectionSize }: 
   const most = size("maxCollectionSize", maxCollectionSize);
   if (needed > most || needed === 0n) {
     throw new InitRefusedError(
-      `maxCollectionSize: expected at least maxBackupsCount * maxOneVersionSize (${formatSize(needed)}) and both above zero, came ${formatSize(most)}.`,
+      `maxCollectionSize: expected at least maxBackupsCount * maxOneVersionSize (${formatSize(needed)}) and both above zero, got ${formatSize(most)}.`,
     );
   }
 }
@@ -97,8 +97,8 @@ async function checkDirectory(dir: string): Promise<void> {
   } catch (error) {
     const { code } = error as NodeJS.ErrnoException;
     if (code === "ENOENT") return;
-    const came = code === "ENOTDIR" ? "a file" : `one that cannot be read (${code})`;
-    throw new InitRefusedError(`Expected an empty or missing directory at ${dir}, came ${came}.`, { cause: error });
+    const found = code === "ENOTDIR" ? "a file" : `one that cannot be read (${code})`;
+    throw new InitRefusedError(`Expected an empty or missing directory at ${dir}, got ${found}.`, { cause: error });
   }
   if (names.length > 0) {
     throw new InitRefusedError(

@@ -200,8 +200,7 @@ export class ConfigFilesSource implements ConfigSource {
   #suspicion(content: DirectoryContent): ConfigProblem[] {
     const { users, collections, organizations } = this.#configuration;
     if (content.files.length > 0 || users.size + collections.size + organizations.size === 0) return [];
-    const reason =
-      "expected configuration files, came none any more; is it mounted? A restart takes an empty directory";
+    const reason = "expected configuration files, got none any more; is it mounted? A restart takes an empty directory";
     return [{ file: ".", line: 1, path: "", severity: "error", reason }];
   }
 

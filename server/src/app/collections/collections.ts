@@ -9,7 +9,7 @@ import { type ConfigSource, pinned } from "../ports/config-source.ts";
 import type { CollectionRow, Database, Transaction, UploadRow, VersionRow } from "../ports/database.ts";
 import { lockCollection, roomFor } from "../uploads/reservations.ts";
 
-/** What the use cases of collections need. */
+/** The ports for reading collections and their health. */
 export interface CollectionDeps {
   readonly database: Database;
   readonly config: ConfigSource;

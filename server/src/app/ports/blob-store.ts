@@ -27,7 +27,7 @@ export interface BlobPart {
   readonly sha256: Uint8Array;
 }
 
-/** What a listing tells of a finished object. */
+/** What a listing returns for a finished object. */
 export interface ListedBlob {
   readonly key: string;
   /** Bytes. */
@@ -85,7 +85,7 @@ export interface BlobBuilder {
    */
   begin(key: string, uploadId: string): Promise<string>;
   /**
-   * Stores one part. Reads `body` to its end; when that throws, or gives fewer or more than `part.size` bytes, no part comes to be and the
+   * Stores one part. Reads `body` to its end; when that throws, or gives fewer or more than `part.size` bytes, no part is stored and the
    * error is passed on. Throws {@link BlobDigestError} when a store that verifies found other bytes than declared. A part that exists already under this index is replaced by the same bytes (the caller pins size and digest).
    */
   writePart(
@@ -118,7 +118,7 @@ export interface BlobStore extends BlobReader, BlobLister, BlobBuilder {
   /**
    * Stores a body of unknown length as one object. Holds a few parts in memory, and copies what it takes from the body. A body that breaks off and a signal
    * that aborts leave neither an object nor an unfinished one, as far as the store can still be reached. When the answer to the last step is lost, the store
-   * is asked what came of it; only while it cannot say does everything stay, and the call may be repeated. An object of another upload, or of another size,
+   * is asked how it ended; only while it cannot say does everything stay, and the call may be repeated. An object of another upload, or of another size,
    * is never replaced; storing the same again succeeds. From the moment the last step has begun the signal has no effect.
    * @returns the size in bytes.
    * @throws the body's own error, the signal's reason, BlobStoreError.

@@ -8,7 +8,7 @@ export interface ConfigStatus {
   readonly problem: string | undefined;
   /** When the state in force was read, or was last found unchanged after a problem. */
   readonly loadedAt: Date;
-  /** How often a change came into force since the start. */
+  /** How often a change took effect since the start. */
   readonly reloads: number;
   /** How often a change was refused since the start. */
   readonly refusals: number;

@@ -144,7 +144,7 @@ export interface OrganizationRepository {
   addUsage(name: string, change: UsageChange): Promise<void>;
 }
 
-/** A page of rows in the order of their ids: at most `limit` behind the row `after`; from the first when that is undefined. */
+/** A page of rows in the order of their ids: at most `limit` after the row `after`; from the first when that is undefined. */
 export interface Page {
   readonly after: string | undefined;
   readonly limit: number;
@@ -295,7 +295,7 @@ export interface SessionRepository {
 
 /** Access to the budgets of failed logins. */
 export interface BudgetRepository {
-  /** Takes one token in one step, or says when there is one. */
+  /** Takes one token in one step, or returns the wait time. */
   take(holder: string, limit: RateLimit, now: Date): Promise<Taken>;
   /** Gives one token back. */
   giveBack(holder: string, limit: RateLimit): Promise<void>;

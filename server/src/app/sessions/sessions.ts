@@ -11,7 +11,7 @@ import type { TokenSigner } from "../ports/tokens.ts";
 import type { Log } from "../settings.ts";
 import type { LoginBudget } from "./login-budget.ts";
 
-/** What the use cases of sessions need. */
+/** The ports and settings of logins, authentication and sessions. */
 export interface SessionDeps {
   readonly database: Database;
   readonly config: ConfigSource;
@@ -114,10 +114,10 @@ async function issue(
   return { token, session };
 }
 
-/** What finding out who is behind a token needs. */
+/** What it takes to find a token's owner. */
 export type AuthenticationDeps = Pick<SessionDeps, "database" | "config" | "tokens" | "sha256">;
 
-/** Who is behind a token. Every way it can be wrong has the same answer. */
+/** The owner of a token. Every way it can be wrong has the same answer. */
 export async function authenticate(deps: AuthenticationDeps, token: string, address: string): Promise<Principal> {
   const { session, now } = await deps.database.read(async (tx) => ({
     session: await tx.sessions.find(deps.sha256(token)),

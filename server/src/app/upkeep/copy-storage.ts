@@ -17,7 +17,7 @@ export interface CopyDeps {
   readonly from: BlobReader & BlobLister;
   readonly to: BlobStore;
   readonly signal: AbortSignal;
-  /** Told of each object, when it is done. */
+  /** Called after each object. */
   readonly onObject: (object: CopiedObject) => void;
 }
 
@@ -56,7 +56,7 @@ const SMALL_BYTES = 128 * 1024 * 1024;
 const LEAST_PART = 16n * 1024n * 1024n;
 
 /**
- * Copies everything of an installation to another store: objects with the upload they came from, manifests, and at the end the installation's marker. What is
+ * Copies everything of an installation to another store: objects with their upload, manifests, and at the end the installation's marker. What is
  * there already is passed over, so it may be repeated, also after it was broken off. Bytes are compared with the segment digests of the manifests while they
  * pass; an object whose bytes differ does not appear in the target. Unfinished uploads stay behind.
  * @throws CopyRefusedError, BlobStoreError

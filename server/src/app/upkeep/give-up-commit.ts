@@ -26,7 +26,7 @@ export async function giveUpCommit(deps: SweepDeps, uploadId: string): Promise<U
   }
   if ((await store.stat(upload.key)) !== undefined)
     throw new UnsafeError(`the object of upload ${uploadId} is in the store; the next sweep finishes the commit`);
-  // One may have been written for an object that was deleted behind our back.
+  // One may have been written for an object that was deleted without the server.
   await store.delete(manifestKey(upload.key));
   return await database.transaction(async (tx) => {
     await tx.collections.lockById(upload.collectionId);

@@ -5,7 +5,7 @@ import type { Database, StoredName } from "../ports/database.ts";
 import type { Log } from "../settings.ts";
 import { MANIFEST_MAX_BYTES, ManifestError, parseManifest } from "../versions/manifest.ts";
 
-/** What the use cases of this file need. */
+/** The database and the store that are compared, and a log for what cannot be read. */
 export interface InventoryDeps {
   readonly database: Database;
   readonly store: BlobStore;

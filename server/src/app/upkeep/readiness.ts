@@ -116,7 +116,7 @@ export class Readiness {
     }
   }
 
-  /** Says in the log when readiness changes, with the reasons, since probes without the secret are not told. */
+  /** Logs every change of readiness with the reasons, since probes without the secret do not get them. */
   #tell(checks: readonly ReadinessCheck[]): void {
     const failed = checks.filter((check) => !check.ok);
     const isReady = failed.length === 0;

@@ -6,12 +6,12 @@ import { MANIFEST_MAX_BYTES, type Manifest, ManifestError, parseManifest } from 
 import { moveUsage } from "../versions/removal.ts";
 import { UnsafeError } from "./inventory.ts";
 
-/** What a rebuild needs. */
+/** The store that is read, and the database that is filled from it. */
 export interface RecoverDeps {
   /** Undefined for a dry run, which looks at the store only. */
   readonly database: Database | undefined;
   readonly store: BlobReader & BlobLister;
-  /** Told of every collection that is done. */
+  /** Called after each collection. */
   readonly onCollection?: (name: string, versions: number) => void;
 }
 

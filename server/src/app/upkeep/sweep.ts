@@ -11,7 +11,7 @@ import { encodeManifest } from "../versions/manifest.ts";
 import { moveUsage } from "../versions/removal.ts";
 import { type Inventory, takeInventory, type UnknownObject } from "./inventory.ts";
 
-/** What the sweeper needs. */
+/** The ports of a sweep: those of commits, which it finishes, and the attempts under way, which it must not disturb. */
 export interface SweepDeps extends CommitDeps {
   readonly attempts: SegmentAttempts;
 }
@@ -33,7 +33,7 @@ export interface SweepReport {
   readonly leftovers: number;
   /** Things that could not be done now and are tried again by the next sweep. */
   readonly failed: number;
-  /** What nobody knows, and nothing deletes. Finished objects only when the whole store was looked at. */
+  /** Unrecorded objects; reported only. Finished objects only when the whole store was looked at. */
   readonly unknown: readonly UnknownObject[];
   /** Whether deletions were allowed, and the store was the right one. */
   readonly deletions: boolean;
@@ -43,9 +43,9 @@ export interface SweepReport {
 export interface SweepOptions {
   /** Look at every finished object in the store too, which reads its whole list. */
   readonly wholeStore?: boolean;
-  /** Do nothing, tell only. */
+  /** Report only, change nothing. */
   readonly dryRun?: boolean;
-  /** Told of every action, before it in a dry run, after it else. */
+  /** Called for every action: before it in a dry run, else after it. */
   readonly onAction?: (action: SweepAction) => void;
 }
 

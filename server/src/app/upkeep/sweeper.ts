@@ -20,7 +20,7 @@ export class Sweeper {
   #pausedUntil = 0;
   #wholeStoreAt = 0;
 
-  /** @param onSwept is told of each sweep; undefined for one that failed as a whole. */
+  /** @param onSwept called after each sweep; undefined for one that failed as a whole. */
   constructor(deps: SweepDeps, everyMs: number, onSwept?: (report: SweepReport | undefined) => void) {
     this.#deps = deps;
     this.#everyMs = everyMs;

@@ -133,7 +133,7 @@ function requireSame(existing: SegmentRow, input: SegmentInput, framingIn: Uint8
   );
 }
 
-/** Sizes and order: only the last segment may be short, and nothing lies behind it. */
+/** Sizes and order: only the last segment may be short, and nothing follows it. */
 async function requirePlacement(tx: Transaction, upload: UploadRow, input: SegmentInput): Promise<void> {
   const refuse = (message: string) =>
     new DomainError("SEGMENT_SIZE_MISMATCH", message, {

@@ -17,7 +17,7 @@ import { refuseUpload } from "./manage-uploads.ts";
 import { lockCollection, quotaExceeded, renewLease, roomFor, uploadIn } from "./reservations.ts";
 import type { UploadDeps } from "./upload-deps.ts";
 
-/** What the use case needs. */
+/** The ports of a commit: those of uploads, and a log, for commits that the store did not confirm. */
 export interface CommitDeps extends UploadDeps {
   readonly log: Log;
 }

@@ -65,7 +65,7 @@ async function register(
   const owner = { userName: principal.user.name, accessKey: principal.accessKey };
   if (input.requestId !== "") {
     const since = new Date(tx.now.getTime() - deps.settings.requestIdMs);
-    // One that failed before the store took it binds its id to nothing: the caller was told to repeat the call.
+    // One that failed before the store took it binds its id to nothing: the caller was asked to repeat the call.
     const known = await tx.uploads.findByRequest(
       { collectionId: collection.row.id, requestId: input.requestId, ...owner },
       since,
@@ -132,7 +132,7 @@ function requireOpenWindow(spec: CollectionSpec, principal: Principal, now: Date
   });
 }
 
-/** Asks the store for the unfinished object. The row exists already, so no crash leaves an object nobody knows. */
+/** Asks the store for the unfinished object. The row exists already, so no crash leaves an unrecorded object. */
 async function begin(deps: UploadDeps, upload: UploadRow): Promise<UploadRow> {
   let token: string;
   try {

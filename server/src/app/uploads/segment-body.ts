@@ -18,7 +18,7 @@ export interface SegmentBodyOptions {
   readonly renewMs: number;
   readonly renew: () => Promise<unknown>;
   readonly signal: AbortSignal;
-  /** Told what the iteration throws: a store may wrap or lose it. */
+  /** Called with what the iteration throws: a store may wrap or lose it. */
   readonly onFailure: (error: unknown) => void;
 }
 
@@ -95,7 +95,7 @@ function chunkSizeInvalid(size: number, most: number): DomainError {
 function sizeMismatch(segment: SegmentBodyOptions["segment"], received: bigint, how: "more" | "fewer"): DomainError {
   return new DomainError(
     "SEGMENT_SIZE_MISMATCH",
-    `segment ${segment.index} was announced with ${segment.size} bytes, but ${how} came (${received} so far); announce exactly what you send`,
+    `expected ${segment.size} bytes in segment ${segment.index}, got ${how} (${received} so far); declare exactly what you send`,
     { metadata: { declared_bytes: String(segment.size), received_bytes: String(received) } },
   );
 }
@@ -106,7 +106,7 @@ function idleWatch({ idleMs, signal }: Pick<SegmentBodyOptions, "idleMs" | "sign
   const onAbort = () => fail(signal.reason);
   const timer = setTimeout(() => {
     fail(
-      new DomainError("SEGMENT_IDLE", `nothing came for ${idleMs / 1000} s; send the segment again`, {
+      new DomainError("SEGMENT_IDLE", `nothing was received for ${idleMs / 1000} s; send the segment again`, {
         retryAfterMs: 1000,
       }),
     );
@@ -115,7 +115,7 @@ function idleWatch({ idleMs, signal }: Pick<SegmentBodyOptions, "idleMs" | "sign
   signal.addEventListener("abort", onAbort, { once: true });
   return {
     async wait<T>(next: Promise<T>): Promise<T> {
-      // Whoever leaves before it is settled is not told of its failure.
+      // Avoids an unhandled rejection if the wait is abandoned.
       next.catch(() => {});
       signal.throwIfAborted();
       timer.refresh();

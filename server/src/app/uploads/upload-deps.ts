@@ -3,7 +3,7 @@ import type { ConfigSource } from "../ports/config-source.ts";
 import type { Database, UploadRow } from "../ports/database.ts";
 import type { UploadSettings } from "../settings.ts";
 
-/** What the use cases of uploads need. */
+/** The ports and settings of every step of an upload, from its creation to its end. */
 export interface UploadDeps {
   readonly database: Database;
   readonly store: BlobStore;

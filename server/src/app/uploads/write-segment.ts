@@ -13,7 +13,7 @@ import type { SegmentAttempts } from "./segment-attempts.ts";
 import { BodyBrokenError, checkedSegmentBody, digestMismatch } from "./segment-body.ts";
 import type { UploadDeps } from "./upload-deps.ts";
 
-/** What the use case needs. */
+/** The ports for writing a segment: those of uploads, and the attempts under way, of which the newest wins. */
 export interface WriteSegmentDeps extends UploadDeps {
   readonly attempts: SegmentAttempts;
 }
@@ -97,7 +97,7 @@ async function store(
   return framing.encodeState();
 }
 
-/** Gives back what a refused segment reserved, ends the upload where its ciphertext was refused, and returns what the caller is told. */
+/** Gives back what a refused segment reserved, ends the upload where its ciphertext was refused, and returns the error for the caller. */
 async function afterFailure(
   deps: UploadDeps,
   admitted: Admission,
@@ -152,7 +152,7 @@ async function release(deps: UploadDeps, { upload, segment }: Admission): Promis
 }
 
 /**
- * Acknowledges the stored bytes, if this is still the newest attempt. Locks the upload alone, since nothing is counted anew; only an upload whose lease ran
+ * Acknowledges the stored bytes, if this is still the newest attempt. Locks the upload alone, since nothing is counted again; only an upload whose lease ran
  * out meanwhile has to take its place and space again first.
  */
 async function settle(

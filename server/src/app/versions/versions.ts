@@ -11,7 +11,7 @@ import type { Database, Transaction, VersionRow } from "../ports/database.ts";
 import type { UploadSettings } from "../settings.ts";
 import { planRotation, removeVersion } from "./removal.ts";
 
-/** What the use cases of versions need. */
+/** The ports and settings for reading, changing and deleting versions. */
 export interface VersionDeps {
   readonly database: Database;
   readonly store: BlobReader;
