@@ -1,10 +1,11 @@
 /** Makes docs/options.md from the declarations that parsing and `--help` use: `npm run generate`. `check:generated` compares. */
 import { writeFileSync } from "node:fs";
 import { fileURLToPath } from "node:url";
+import { flagsOf, type Option, type Secret, SWITCH_WORDS } from "@strongroom/command-line/option";
+import type { CommandSpec } from "../cli/src/command.ts";
 import { COMMANDS } from "../cli/src/commands/index.ts";
-import { envName, type OptionSpec } from "../cli/src/option-spec.ts";
 import { SECRETS } from "../cli/src/options.ts";
-import { environmentName, OPTION_DECLARATIONS, type OptionDeclaration } from "../server/src/commands/options.ts";
+import { COMMANDS as SERVER_COMMANDS } from "../server/src/commands/index.ts";
 
 /** Where the page is. */
 export const OPTIONS_PAGE = fileURLToPath(new URL("../docs/options.md", import.meta.url));
@@ -16,44 +17,31 @@ const row = (cells: readonly string[]) => `| ${cells.map(cell).join(" | ")} |`;
 const table = (head: readonly string[], rows: readonly (readonly string[])[]) =>
   [row(head), `| ${head.map(() => "---").join(" | ")} |`, ...rows.map(row)].join("\n");
 
-function serverTable(): string {
-  const rows = OPTION_DECLARATIONS.map((option: OptionDeclaration) => [
-    code(option.value === undefined ? `--${option.name}` : `--${option.name} ${option.value}`),
-    code(environmentName(option.name)),
-    option.fallback === undefined ? (option.value === undefined ? "off" : "none") : code(option.fallback),
-    option.help,
+function optionTable(commands: ReadonlyArray<Pick<CommandSpec, "name" | "options">>): string {
+  const rows = new Map<Option<unknown>, string[]>();
+  for (const command of commands) {
+    for (const option of command.options) rows.set(option, [...(rows.get(option) ?? []), command.name]);
+  }
+  const cells = [...rows].map(([option, names]) => [
+    code(flagsOf(option)),
+    option.variables.length === 0 ? "arguments only" : option.variables.map(({ name }) => code(name)).join(", "),
+    defaultOf(option),
+    `${option.help}${option.words === undefined ? "" : ` (${option.words.join(", ")})`}${option.kind === "list" ? "; repeatable" : ""}`,
+    names.length === commands.length ? "all" : names.join(", "),
   ]);
-  return table(["flag", "environment", "default", "meaning"], rows);
+  return table(["option", "environment", "default", "meaning", "commands"], cells);
 }
 
-function clientTable(): string {
-  const rows = new Map<string, { spec: OptionSpec<unknown>; commands: string[] }>();
-  for (const command of COMMANDS) {
-    for (const spec of command.options) {
-      // Some commands describe an option in words of their own, where it does something else.
-      const key = `${spec.flags}\n${spec.description}`;
-      const known = rows.get(key) ?? { spec, commands: [] };
-      known.commands.push(command.name);
-      rows.set(key, known);
-    }
-  }
-  const cells = [...rows.values()].map(({ spec, commands }) => [
-    code(spec.flags),
-    [envName(spec), ...(spec.alias === undefined ? [] : [spec.alias])].map(code).join(", "),
-    spec.defaultText === undefined ? (spec.kind === "flag" ? "off" : "none") : code(spec.defaultText),
-    `${spec.description}${spec.words === undefined ? "" : ` (${spec.words.join(", ")})`}${spec.kind === "list" ? "; repeatable" : ""}`,
-    commands.join(", "),
-  ]);
-  return table(["flag", "environment", "default", "meaning", "commands"], cells);
+function defaultOf({ kind, defaultText }: Option<unknown>): string {
+  if (defaultText === undefined) return kind === "switch" ? "off" : "none";
+  // A value, or a sentence about it.
+  return defaultText.includes(" ") ? defaultText : code(defaultText);
 }
 
 function secretTable(): string {
-  const rows = Object.values(SECRETS).map((secret) => [
-    ["env" in secret ? secret.env : "", "alias" in secret ? secret.alias : ""]
-      .filter((name) => name !== "")
-      .map(code)
-      .join(", "),
-    secret.description,
+  const rows = Object.values<Secret>(SECRETS).map(({ env, alias, help }) => [
+    [env, ...(alias === undefined ? [] : [alias])].map(code).join(", "),
+    help,
   ]);
   return table(["environment", "meaning"], rows);
 }
@@ -67,22 +55,23 @@ Made from the declarations in the source by \`npm run generate\`; do not edit it
 - [Options of the server](#options-of-the-server)
 - [Options of the client](#options-of-the-client), [secrets of the client](#secrets-of-the-client)
 
-A flag wins over a variable of the environment, a variable over the default. An empty variable counts as not set. Switches are set in the
-environment by \`1\`, \`true\`, \`yes\` or \`on\`. What the options mean together is explained in [configuration.md](configuration.md) for the server
-and in [cli.md](cli.md) for the client.
+An argument wins over a variable of the environment, a variable over the default. An empty variable counts as not set. A variable means the
+same in every command. A switch is written \`--switch\` or \`--no-switch\`, or \`--switch=true\` or \`--switch=false\`; in the environment it is
+${SWITCH_WORDS.true.map(code).join(", ")} or ${SWITCH_WORDS.false.map(code).join(", ")}. Options that delete, overwrite, confirm or give up are arguments only. What the
+options mean together is explained in [configuration.md](configuration.md) for the server and in [cli.md](cli.md) for the client.
 
 ## Options of the server
 
-Of \`strongroom serve\`. The commands for operators that open the server's database and storage take those of these options that concern them.
+Of \`strongroom serve\` and of the commands that work on its data, its configuration or its storage.
 
-${serverTable()}
+${optionTable(SERVER_COMMANDS)}
 
 ## Options of the client
 
 The names that begin with \`BM_\` are those of Backup Maker; they are read where the name that begins with \`STRONGROOM_\` is not set. Options
 that may be repeated take one value a line in the environment.
 
-${clientTable()}
+${optionTable(COMMANDS)}
 
 ## Secrets of the client
 

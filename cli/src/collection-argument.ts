@@ -1,5 +1,5 @@
-import { UsageError } from "./errors.ts";
-import type { OptionValues } from "./option-spec.ts";
+import { UsageError } from "@strongroom/command-line/errors";
+import type { OptionValues } from "@strongroom/command-line/values";
 import { OPTIONS } from "./options.ts";
 
 /**

@@ -2,7 +2,7 @@ import type { EventEmitter } from "node:events";
 import { createWriteStream, fstatSync } from "node:fs";
 import { homedir, hostname as osHostname } from "node:os";
 import type { Readable, Writable } from "node:stream";
-import type { SecretSpec } from "./option-spec.ts";
+import type { Secret } from "@strongroom/command-line/option";
 import { SECRETS } from "./options.ts";
 
 /** The SDK as a module; loaded when a command needs it, so that `--help` is quick. */
@@ -38,7 +38,7 @@ export interface Context {
 }
 
 /** Every name of a secret in the environment. */
-export const SECRET_NAMES: readonly string[] = Object.values<SecretSpec>(SECRETS).flatMap(({ env, alias }) =>
+export const SECRET_NAMES: readonly string[] = Object.values<Secret>(SECRETS).flatMap(({ env, alias }) =>
   alias === undefined ? [env] : [env, alias],
 );
 
@@ -80,7 +80,7 @@ function standardOutput(): Screen {
 
 /** A secret from the environment; which of its names it came from decides over files. */
 export function secretFromEnv(
-  spec: SecretSpec,
+  spec: Secret,
   env: NodeJS.ProcessEnv,
 ): { value: string; source: "environment" | "alias" } | undefined {
   const own = env[spec.env];

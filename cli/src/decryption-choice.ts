@@ -1,10 +1,10 @@
 import type { Decryption, Version } from "@strongroom/client-sdk";
+import { UsageError } from "@strongroom/command-line/errors";
+import type { OptionValues } from "@strongroom/command-line/values";
 import type { Context, Sdk } from "./context.ts";
 import { givenPassphrase, programFor } from "./encryption-choice.ts";
-import { UsageError } from "./errors.ts";
 import { readInputFile } from "./files/input-files.ts";
 import { ageIdentities, isProtectedIdentity, isWholeIdentity, keyKind } from "./files/key-files.ts";
-import type { OptionValues } from "./option-spec.ts";
 import { OPTIONS } from "./options.ts";
 
 /** The options that choose how a version is decrypted. */

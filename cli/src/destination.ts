@@ -1,7 +1,7 @@
 import type { Version } from "@strongroom/client-sdk";
 import type { Screen } from "./context.ts";
 import { CommandFailedError } from "./errors.ts";
-import { untilAborted } from "./processes/signals.ts";
+import { untilAborted } from "./processes/until-aborted.ts";
 
 /** Where a fetched version goes. Its reader learns of the end only by `finish`, which is called after everything was verified. */
 export interface Destination {

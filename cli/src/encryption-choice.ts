@@ -1,7 +1,9 @@
 import type { Encryption } from "@strongroom/client-sdk";
+import { UsageError } from "@strongroom/command-line/errors";
+import { flagOf, type Option } from "@strongroom/command-line/option";
+import type { OptionValues } from "@strongroom/command-line/values";
 import type { Context } from "./context.ts";
 import { secretFromEnv } from "./context.ts";
-import { UsageError } from "./errors.ts";
 import { readInputFile, readSecretFile } from "./files/input-files.ts";
 import {
   ageIdentities,
@@ -11,7 +13,6 @@ import {
   isWholeIdentity,
   keyKind,
 } from "./files/key-files.ts";
-import { longFlag, type OptionSpec, type OptionValues } from "./option-spec.ts";
 import { OPTIONS, SECRETS } from "./options.ts";
 
 /** The options that choose how a dump is encrypted. */
@@ -103,9 +104,9 @@ function withoutEncryption(values: OptionValues): Encryption {
     OPTIONS.recipient,
     OPTIONS.recipientsFile,
     OPTIONS.passphraseFile,
-  ] as ReadonlyArray<OptionSpec<unknown>>) {
+  ] as ReadonlyArray<Option<unknown>>) {
     if (values.source(spec) === "flag")
-      throw new UsageError(`--encryption none and ${longFlag(spec)} contradict each other.`);
+      throw new UsageError(`--encryption none and ${flagOf(spec)} contradict each other.`);
   }
   return { kind: "none" };
 }

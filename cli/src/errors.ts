@@ -1,33 +1,12 @@
 import type { StrongroomError } from "@strongroom/client-sdk";
+import { CommandError } from "@strongroom/command-line/errors";
 import { EXIT, type ExitCode } from "@strongroom/command-line/exit-codes";
 import { formatBytes, formatDuration, formatTime } from "./terminal/format.ts";
 
 type Sdk = typeof import("@strongroom/client-sdk");
 
-/** A failure with its exit code and, where there is something to do, a hint. Message and hint are for a person and hold no secret. */
-export class CliError extends Error {
-  override name = "CliError";
-  readonly exitCode: ExitCode;
-  readonly hint: string | undefined;
-
-  constructor(message: string, exitCode: ExitCode, options: { hint?: string; cause?: unknown } = {}) {
-    super(message, options.cause === undefined ? undefined : { cause: options.cause });
-    this.exitCode = exitCode;
-    this.hint = options.hint;
-  }
-}
-
-/** Wrong arguments, options or input files. */
-export class UsageError extends CliError {
-  override name = "UsageError";
-
-  constructor(message: string, options: { hint?: string; cause?: unknown } = {}) {
-    super(message, EXIT.usage, options);
-  }
-}
-
 /** No usable session on this side. */
-export class NotLoggedInError extends CliError {
+export class NotLoggedInError extends CommandError {
   override name = "NotLoggedInError";
 
   constructor(message: string, url: string) {
@@ -36,25 +15,11 @@ export class NotLoggedInError extends CliError {
 }
 
 /** The command of `-c`, or the other end of a pipe, failed. */
-export class CommandFailedError extends CliError {
+export class CommandFailedError extends CommandError {
   override name = "CommandFailedError";
 
   constructor(message: string, options: { hint?: string; cause?: unknown } = {}) {
     super(message, EXIT.commandFailed, options);
-  }
-}
-
-/** A signal asked the program to stop. */
-export class InterruptedError extends CliError {
-  override name = "InterruptedError";
-}
-
-/** `--timeout` ran out. */
-export class TimeoutError extends CliError {
-  override name = "TimeoutError";
-
-  constructor(ms: number) {
-    super(`not finished within --timeout (${formatDuration(ms)})`, EXIT.network);
   }
 }
 
@@ -77,7 +42,7 @@ export async function explain(
 ): Promise<Explanation> {
   // An own error may come back wrapped: the SDK reports a failed dump command as the cause of its SourceError.
   for (let link: unknown = error, depth = 0; link instanceof Error && depth < 8; link = link.cause, depth++) {
-    if (link instanceof CliError) {
+    if (link instanceof CommandError) {
       return {
         message: link.message,
         exitCode: link.exitCode,

@@ -1,5 +1,6 @@
 import type { Decryption, DownloadResult, RetryEvent, Version } from "@strongroom/client-sdk";
 import { EXIT, type ExitCode } from "@strongroom/command-line/exit-codes";
+import { interruptible } from "@strongroom/command-line/interruptible";
 import type { Invocation } from "./command.ts";
 import type { Sdk } from "./context.ts";
 import { checkFits } from "./decryption-choice.ts";
@@ -7,7 +8,6 @@ import { type Destination, StdoutDestination, writeAll } from "./destination.ts"
 import { FileDestination, safeFilename } from "./files/file-destination.ts";
 import { OPTIONS } from "./options.ts";
 import { CommandDestination } from "./processes/command-destination.ts";
-import { interruptible } from "./processes/signals.ts";
 import { withClient } from "./session/session.ts";
 import { formatBytes, formatDuration } from "./terminal/format.ts";
 import { formatRate, Progress, RateMeter } from "./terminal/progress.ts";
@@ -105,7 +105,7 @@ interface Wiring {
 }
 
 function destinationFor(
-  { context, values, output }: Omit<Invocation, "args">,
+  { context, values, output }: Pick<Invocation, "values" | "output" | "context">,
   request: FetchRequest,
   { sdk, progress, signal, abort }: Wiring,
 ): Destination {

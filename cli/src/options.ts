@@ -1,145 +1,252 @@
-import { choice, flag, list, parsed, type SecretSpec, text } from "./option-spec.ts";
-import { parseDuration, parseSize } from "./terminal/format.ts";
+import { choice, flag, list, type Option, option, type Secret } from "@strongroom/command-line/option";
+import { PASSWORD, SHARED } from "@strongroom/command-line/shared-options";
+import { shown } from "@strongroom/command-line/shown";
+import { parseDuration, parseSize } from "@strongroom/protocol/sizes";
 
-/** Every option of every command, declared once. `STRONGROOM_*` names and `--help` follow from this table. */
+/** Every option of every client command, declared once; arguments, variables, help and docs/options.md follow from this table. */
 export const OPTIONS = {
-  url: list(
-    "--url <url>",
-    "address of the server, several of one installation repeated or with commas; without it that of the last login, else http://127.0.0.1:8080",
-    { alias: "BM_URL" },
-  ),
-  json: flag("--json", "print one JSON object instead of text"),
-  quiet: flag("--quiet", "no progress and no remarks, errors only"),
-  tokenFile: text(
-    "--token-file <file>",
-    "file with the session token, read again before each call, so that it can be rotated",
-  ),
-  tlsCa: text("--tls-ca <file>", "trust the authorities in this PEM file, and no others, for https addresses"),
-  tlsCert: text("--tls-cert <file>", "certificate of this client, PEM, for servers that ask for one"),
-  tlsKey: text("--tls-key <file>", "private key of --tls-cert, PEM, not encrypted"),
-
-  username: text("--username <name>", "user, or user$key for an access key"),
-  passwordFile: text("--password-file <file>", "file with the password"),
-  passwordStdin: flag("--password-stdin", "read the password from standard input"),
-  description: text("--description <text>", "what the session is for, shown by `strongroom sessions`"),
-  user: text("--user <name>", "sessions of another user (needs systemAdmin)"),
-  revoke: text("--revoke <id>", "end the session with this id, or with the only id that begins so"),
-
-  collection: text("--collection <name>", "name of the collection, instead of the argument", {
-    alias: "BM_COLLECTION_ID",
+  ...SHARED,
+  url: list({
+    name: "url",
+    value: "url",
+    help: "address of the server, several of one installation repeated or with commas",
+    defaultText: "that of the last login, else http://127.0.0.1:8080",
+    alias: "BM_URL",
   }),
-  command: text("-c, --command <command>", "command, run with bash -e -o pipefail", { alias: "BM_CMD" }),
-  publicKey: list("--public-key <file>", "encrypt to the key in this file: OpenPGP public key, or age recipient", {
+  tokenFile: option({
+    name: "token-file",
+    value: "file",
+    help: "file with the session token: login writes it (mode 0600) instead of keeping the session, other commands read it before each call, so that it can be rotated",
+  }),
+  tlsCa: option({
+    name: "tls-ca",
+    value: "file",
+    help: "trust the authorities in this PEM file, and no others, for https addresses",
+  }),
+  // The server has options of these names, and its variables mean its own certificate.
+  tlsCert: option({
+    name: "tls-cert",
+    value: "file",
+    variable: "STRONGROOM_TLS_CLIENT_CERT",
+    help: "certificate of this client, PEM, for servers that ask for one",
+  }),
+  tlsKey: option({
+    name: "tls-key",
+    value: "file",
+    variable: "STRONGROOM_TLS_CLIENT_KEY",
+    help: "private key of --tls-cert, PEM, not encrypted",
+  }),
+
+  username: option({ name: "username", value: "name", help: "user, or user$key for an access key" }),
+  description: option({
+    name: "description",
+    value: "text",
+    help: "what the session is for, shown by `strongroom sessions`",
+  }),
+  user: option({ name: "user", value: "name", help: "sessions of another user (needs systemAdmin)" }),
+  revoke: option({
+    name: "revoke",
+    value: "id",
+    help: "end the session with this id, or with the only id that begins so",
+    argumentsOnly: true,
+  }),
+
+  // Two options, so that a variable that was set for the one never runs the other.
+  dumpCommand: option({
+    name: "command",
+    short: "c",
+    value: "command",
+    help: "command that writes the dump to its standard output, run with bash -e -o pipefail; without it, standard input is read",
+    alias: "BM_CMD",
+  }),
+  restoreCommand: option({
+    name: "command",
+    short: "c",
+    value: "command",
+    variable: "STRONGROOM_RESTORE_COMMAND",
+    help: "command that reads the dump on its standard input, run with bash -e -o pipefail",
+  }),
+  publicKey: list({
+    name: "public-key",
+    value: "file",
+    help: "encrypt to the key in this file: OpenPGP public key, or age recipient",
     alias: "BM_PUBLIC_KEY_PATH",
   }),
-  recipient: list("--recipient <recipient>", "encrypt to a key of your gpg keyring, or to age1...", {
+  recipient: list({
+    name: "recipient",
+    value: "recipient",
+    help: "encrypt to a key of your gpg keyring, or to age1...",
     alias: "BM_RECIPIENT",
   }),
-  recipientsFile: list("--recipients-file <file>", "encrypt to the age recipients in this file, one a line"),
-  passphraseFile: text(
-    "--passphrase-file <file>",
-    "file with a passphrase to encrypt with, instead of keys or besides them",
-  ),
-  encryption: choice(
-    "--encryption <kind>",
-    "kind of encryption; auto goes by the keys, none means that the input is ciphertext already",
-    ["auto", "openpgp", "age", "none"],
-  ),
-  program: choice(
-    "--program <program>",
-    "program that encrypts and decrypts; auto takes an installed gpg or age, unless only the library knows the keys or the message",
-    ["auto", "gpg", "age", "library"],
-  ),
-  compress: choice("--compress <how>", "compress before encryption; auto does where it pays", ["auto", "zstd", "none"]),
-  filename: text("--filename <name>", "file name of the version; without it the collection's template decides"),
-  label: list("--label <key=value>", "label of the version"),
-  minSize: parsed(
-    "--min-size <size>",
-    "refuse a dump with fewer bytes than this, such as 10M; an empty one is always refused",
-    parseMinSize,
-  ),
-  expectSize: parsed("--expect-size <bytes>", "refuse a dump that does not have exactly this many bytes", parseSize),
-  expectSha256: parsed(
-    "--expect-sha256 <digest>",
-    "refuse a dump that does not have this SHA-256, in hexadecimal",
-    parseSha256,
-  ),
-  trustEnd: flag(
-    "--trust-end",
-    "with --encryption none from standard input: take a binary age file without --expect-size or --expect-sha256, though it looks whole wherever it is cut",
-  ),
-  parallel: parsed("--parallel <count>", "segments sent at once, 1 to 16 (default: 2)", parseParallel),
-  memory: parsed(
-    "--memory <size>",
-    "memory for segments until they are acknowledged; two segments at least (default: 64M)",
-    parseLimit,
-  ),
-  spool: parsed(
-    "--spool <size>",
-    "temporary file for segments that do not fit into memory, so that the dump goes on while the server is away (default: 0, the dump waits)",
-    parseLimit,
-  ),
-  spoolDir: text("--spool-dir <folder>", "folder of that file, instead of the system's (TMPDIR)"),
-  timeout: parsed(
-    "--timeout <duration>",
-    "give up when not finished by then: 90s, 30m, 2h; a number is seconds",
-    parseDuration,
-    { alias: "BM_TIMEOUT" },
-  ),
-  retryFor: parsed(
-    "--retry-for <duration>",
-    "how long a broken connection is tried again (default: 15m)",
-    parseDuration,
-  ),
+  recipientsFile: list({
+    name: "recipients-file",
+    value: "file",
+    help: "encrypt to the age recipients in this file, one a line",
+  }),
+  passphraseFile: option({
+    name: "passphrase-file",
+    value: "file",
+    help: "file with a passphrase: of the private key, or of the dump itself",
+  }),
+  encryption: choice({
+    name: "encryption",
+    value: "kind",
+    help: "kind of encryption; auto goes by the keys, none means that the input is ciphertext already",
+    words: ["auto", "openpgp", "age", "none"],
+  }),
+  program: choice({
+    name: "program",
+    value: "program",
+    help: "program that encrypts and decrypts; auto takes an installed gpg or age, unless only the library knows the keys or the message",
+    words: ["auto", "gpg", "age", "library"],
+  }),
+  compress: choice({
+    name: "compress",
+    value: "how",
+    help: "compress before encryption; auto does where it pays",
+    words: ["auto", "zstd", "none"],
+  }),
+  filename: option({
+    name: "filename",
+    value: "name",
+    help: "file name of the version; without it the collection's template decides",
+  }),
+  label: list({ name: "label", value: "key=value", help: "label of the version" }),
+  minSize: option({
+    name: "min-size",
+    value: "size",
+    help: "refuse a dump with fewer bytes than this, such as 10M; an empty one is always refused",
+    read: parseMinSize,
+  }),
+  expectSize: option({
+    name: "expect-size",
+    value: "bytes",
+    help: "refuse a dump that does not have exactly this many bytes",
+    read: parseSize,
+  }),
+  expectSha256: option({
+    name: "expect-sha256",
+    value: "digest",
+    help: "refuse a dump that does not have this SHA-256, in hexadecimal",
+    read: parseSha256,
+  }),
+  trustEnd: flag({
+    name: "trust-end",
+    help: "with --encryption none from standard input: take a binary age file without --expect-size or --expect-sha256, though it looks whole wherever it is cut",
+  }),
+  parallel: option({
+    name: "parallel",
+    value: "count",
+    help: "segments sent at once, 1 to 16",
+    defaultText: "2",
+    read: parseParallel,
+  }),
+  memory: option({
+    name: "memory",
+    value: "size",
+    help: "memory for segments until they are acknowledged; two segments at least",
+    defaultText: "64M",
+    read: parseLimit,
+  }),
+  spool: option({
+    name: "spool",
+    value: "size",
+    help: "temporary file for segments that do not fit into memory, so that the dump goes on while the server is away",
+    defaultText: "0, the dump waits",
+    read: parseLimit,
+  }),
+  spoolDir: option({
+    name: "spool-dir",
+    value: "folder",
+    help: "folder of that file, instead of the system's (TMPDIR)",
+  }),
+  timeout: option({
+    name: "timeout",
+    value: "duration",
+    help: "give up when not finished by then: 90s, 30m, 2h; a bare number in BM_TIMEOUT is seconds",
+    alias: { name: "BM_TIMEOUT", translate: (value) => (/^\d+$/.test(value) ? `${value}s` : value) },
+    read: parseTimeLimit,
+  }),
+  retryFor: option({
+    name: "retry-for",
+    value: "duration",
+    help: "how long a broken connection is tried again",
+    defaultText: "15m",
+    read: parseTimeLimit,
+  }),
 
-  version: parsed("--version <number>", "version to fetch: a number, v7, or latest", parseVersion, {
+  version: option({
+    name: "version",
+    value: "number",
+    help: "version to fetch: a number, v7, or latest",
     defaultText: "latest",
     alias: "BM_VERSION",
+    read: parseVersion,
   }),
-  privateKey: list("--private-key <file>", "decrypt with the key in this file: OpenPGP private key, or age identity", {
+  privateKey: list({
+    name: "private-key",
+    value: "file",
+    help: "decrypt with the key in this file: OpenPGP private key, or age identity",
     alias: "BM_PRIVATE_KEY_PATH",
   }),
-  identity: list("--identity <file>", "decrypt with the age identities in this file"),
-  output: text("--output <file>", "write to this file; - is standard output"),
-  force: flag("--force", "overwrite the output file"),
-  yes: flag("--yes", "do not ask"),
+  identity: list({ name: "identity", value: "file", help: "decrypt with the age identities in this file" }),
+  output: option({
+    name: "output",
+    value: "file",
+    help: "write to this file; - is standard output",
+    defaultText: "standard output for restore, the version's own file name in this folder for download",
+  }),
+  force: flag({ name: "force", help: "overwrite the output file", argumentsOnly: true }),
+  yes: flag({ name: "yes", help: "do not ask", argumentsOnly: true }),
 
-  abort: text("--abort <id>", "give up the upload with this id, or with the only id that begins so"),
+  abort: option({
+    name: "abort",
+    value: "id",
+    help: "give up the upload with this id, or with the only id that begins so",
+    argumentsOnly: true,
+  }),
 
-  secretFile: text("--secret-file <file>", "file with the collection's health secret, instead of a session"),
-  failOn: choice("--fail-on <status>", "mildest status that makes the exit code 8", ["failed", "warning"]),
+  secretFile: option({
+    name: "secret-file",
+    value: "file",
+    help: "file with the collection's health secret, instead of a session",
+  }),
+  failOn: choice({
+    name: "fail-on",
+    value: "status",
+    help: "mildest status that makes the exit code 8",
+    words: ["failed", "warning"],
+  }),
 
-  type: choice("--type <type>", "kind of key", ["openpgp", "age"]),
-  name: text("--name <name>", "name in the key, and of the files"),
-  email: text("--email <address>", "e-mail address in the key"),
-  out: text("--out <path>", "path of the files without their endings, instead of --out-dir and --name"),
-  outDir: text("--out-dir <folder>", "folder for the files", { default: "." }),
-
-  config: text("--config <folder>", "folder of the configuration, instead of the argument"),
-  data: text(
-    "--data <folder>",
-    "folder of the server's data; the configuration is in its folder config unless told otherwise",
-    {
-      default: "./strongroom-data",
-    },
-  ),
-  admin: text("--admin <name>", "name of the first administrator"),
-} as const;
+  type: choice({ name: "type", value: "type", help: "kind of key", words: ["openpgp", "age"] }),
+  name: option({ name: "name", value: "name", help: "name in the key, and of the files" }),
+  email: option({ name: "email", value: "address", help: "e-mail address in the key" }),
+  out: option({
+    name: "out",
+    value: "path",
+    help: "path of the files without their endings, instead of --out-dir and --name",
+  }),
+  outDir: option({ name: "out-dir", value: "folder", help: "folder for the files", default: "." }),
+} as const satisfies Record<string, Option<unknown>>;
 
 /** Secrets: from the environment or files only, never from arguments. All are removed from the environment of child processes. */
 export const SECRETS = {
   token: {
     env: "STRONGROOM_TOKEN",
     alias: "BM_AUTH_TOKEN",
-    description: "session token, instead of the one kept by login",
+    help: "session token, instead of the one kept by login",
   },
-  password: { env: "STRONGROOM_PASSWORD", description: "password" },
-  passphrase: { env: "STRONGROOM_PASSPHRASE", alias: "BM_PASSPHRASE", description: "passphrase" },
+  password: PASSWORD,
+  passphrase: {
+    env: "STRONGROOM_PASSPHRASE",
+    alias: "BM_PASSPHRASE",
+    help: "passphrase of the private key, or of the dump itself; backup encrypts with it only where there are no keys",
+  },
   healthSecret: {
     env: "STRONGROOM_HEALTH_SECRET",
-    description: "health secret of the collection, instead of a session",
+    help: "health secret of the collection, instead of a session",
   },
-} as const satisfies Record<string, SecretSpec>;
+} as const satisfies Record<string, Secret>;
 
 /** How to reach a server. */
 export const SERVER_OPTIONS = [OPTIONS.url, OPTIONS.tlsCa, OPTIONS.tlsCert, OPTIONS.tlsKey] as const;
@@ -157,30 +264,37 @@ function parseMinSize(given: string): bigint {
 
 function parseLimit(given: string): number {
   const size = parseSize(given);
-  if (size > BigInt(Number.MAX_SAFE_INTEGER)) throw new Error(`expects a size of at most 8P, came "${given}"`);
+  if (size > BigInt(Number.MAX_SAFE_INTEGER))
+    throw new RangeError(`expected a size of at most 8P, got ${shown(given)}`);
   return Number(size);
 }
 
+function parseTimeLimit(given: string): number {
+  const ms = parseDuration(given);
+  if (ms === 0) throw new RangeError(`expected a duration above 0, got ${shown(given)}`);
+  return ms;
+}
+
 function parseSha256(given: string): Uint8Array {
-  if (!/^[0-9a-f]{64}$/i.test(given)) throw new Error(`expects 64 hexadecimal digits, got "${given}"`);
+  if (!/^[0-9a-f]{64}$/i.test(given)) throw new RangeError(`expected 64 hexadecimal digits, got ${shown(given)}`);
   return Buffer.from(given, "hex");
 }
 
 function parseParallel(given: string): number {
   const count = /^\d{1,2}$/.test(given) ? Number(given) : 0;
-  if (count < 1 || count > 16) throw new Error(`expects a number from 1 to 16, came "${given}"`);
+  if (count < 1 || count > 16) throw new RangeError(`expected a number from 1 to 16, got ${shown(given)}`);
   return count;
 }
 
 /**
  * Reads `latest`, `7` or `v7`.
  * @returns the number, or `newest`.
- * @throws {Error} whose message begins with "expects".
+ * @throws {RangeError} for anything else.
  */
 export function parseVersion(given: string): bigint | "newest" {
   if (given === "latest") return "newest";
   const number = /^v?(\d{1,18})$/.exec(given)?.[1];
   if (number === undefined || BigInt(number) === 0n)
-    throw new Error(`expects a version number such as 7 or v7, or latest; came "${given}"`);
+    throw new RangeError(`expected a version number such as 7 or v7, or latest; got ${shown(given)}`);
   return BigInt(number);
 }

@@ -1,17 +1,22 @@
-import { EXIT, type ExitCode, exitCodesHelp } from "@strongroom/command-line/exit-codes";
-import { Command, CommanderError } from "commander";
-import type { CommandSpec } from "./command.ts";
+import type { Program } from "@strongroom/command-line/command";
+import { EXIT, type ExitCode } from "@strongroom/command-line/exit-codes";
+import { HELP_WIDTH } from "@strongroom/command-line/help";
+import { type CommandLine, parseCommandLine } from "@strongroom/command-line/parse";
+import { OptionValues } from "@strongroom/command-line/values";
+import type { CommandSpec, Surroundings } from "./command.ts";
 import { COMMANDS } from "./commands/index.ts";
 import type { Context } from "./context.ts";
 import { explain } from "./errors.ts";
-import { OptionValues, toCommanderOption } from "./option-spec.ts";
 import { OPTIONS, OUTPUT_OPTIONS } from "./options.ts";
+import { serverCommands } from "./server-modules.ts";
+import { givenPassword } from "./session/password.ts";
 import { serverUrl } from "./session/session.ts";
 import { printable } from "./terminal/format.ts";
 import { Output } from "./terminal/output.ts";
 import { programVersion } from "./version.ts";
 
-const PROGRAM_OPTIONS = [OPTIONS.url, ...OUTPUT_OPTIONS] as const;
+/** Options that may stand before the command. */
+export const PROGRAM_OPTIONS = [OPTIONS.url, ...OUTPUT_OPTIONS] as const;
 
 const PROGRAM_EXAMPLES: CommandSpec["examples"] = [
   ["strongroom keygen --name backup", "make a key pair; the private key goes to a safe place"],
@@ -22,111 +27,54 @@ const PROGRAM_EXAMPLES: CommandSpec["examples"] = [
 ];
 
 /** Runs one command line (without the name of the program) and returns its exit code. Writes every error it meets; never throws. */
-export async function run(
-  argv: readonly string[],
-  context: Context,
-  commands: readonly CommandSpec[] = COMMANDS,
-): Promise<ExitCode> {
-  let exitCode: ExitCode = EXIT.ok;
-  const program = makeProgram(context, commands, async (spec, args, given) => {
-    exitCode = await runCommand(spec, args, given, context);
-  });
+export async function run(argv: readonly string[], context: Context): Promise<ExitCode> {
+  let line: CommandLine<Surroundings>;
   try {
-    await program.parseAsync(argv, { from: "user" });
-    return exitCode;
+    const program = await programFor(argv);
+    const parsed = parseCommandLine(program, argv, context.stdout.columns ?? HELP_WIDTH);
+    if ("text" in parsed) {
+      (parsed.exitCode === EXIT.ok ? context.stdout : context.stderr).write(parsed.text);
+      return parsed.exitCode;
+    }
+    line = parsed;
   } catch (error) {
-    // Help and version were asked for: 0. No command, or one that cannot be parsed: commander has said what is wrong.
-    if (error instanceof CommanderError) return error.exitCode === 0 ? EXIT.ok : EXIT.usage;
-    throw error;
-  }
-}
-
-type Action = (
-  spec: CommandSpec,
-  args: ReadonlyArray<string | undefined>,
-  given: ReadonlyArray<Record<string, unknown>>,
-) => Promise<void>;
-
-function makeProgram(context: Context, commands: readonly CommandSpec[], action: Action): Command {
-  const program = new Command("strongroom")
-    .description("Encrypted backups to a Strongroom server, which never sees a key.")
-    .version(programVersion(), "-V, --version", "print the version")
-    // So that a command can have an option of the same name (restore --version), and serve gets its own.
-    .enablePositionalOptions()
-    .exitOverride()
-    .showHelpAfterError("(strongroom --help lists the commands)")
-    .configureOutput({
-      writeOut: (text) => context.stdout.write(text),
-      writeErr: (text) => context.stderr.write(text),
-      // What was too much is not repeated: it may be a password that was meant for another place.
-      outputError: (text, write) =>
-        write(`strongroom: ${text.replace(/^error: /, "").replace(/( but got \d+): .*/s, "$1.\n")}`),
-      getOutHelpWidth: () => context.stdout.columns ?? 100,
-      getErrHelpWidth: () => context.stderr.columns ?? 100,
-    });
-  for (const spec of PROGRAM_OPTIONS) program.addOption(toCommanderOption(spec));
-  program.addHelpText("after", `\n${examplesHelp(PROGRAM_EXAMPLES)}\n\n${exitCodesHelp()}`);
-  for (const spec of commands) addCommand(program, spec, action);
-  return program;
-}
-
-function addCommand(program: Command, spec: CommandSpec, action: Action): void {
-  const command = program.command(spec.name).summary(spec.summary);
-  command.description(
-    spec.details === undefined ? `${capitalized(spec.summary)}.` : `${capitalized(spec.summary)}.\n\n${spec.details}`,
-  );
-  command.showHelpAfterError(`(strongroom ${spec.name} --help explains it)`);
-  for (const [name, description] of spec.args ?? []) command.argument(name, description);
-  for (const option of spec.options) command.addOption(toCommanderOption(option));
-  command.addHelpText("after", commandHelp(spec));
-  if (spec.passThrough) command.allowUnknownOption().passThroughOptions().helpOption(false);
-  const count = spec.args?.length ?? 0;
-  command.action(async (...parameters: unknown[]) => {
-    const args = parameters.slice(0, count).flat() as Array<string | undefined>;
-    await action(spec, args, [command.opts(), program.opts()]);
-  });
-}
-
-/** Environment, examples and a pointer to the exit codes. */
-function commandHelp(spec: CommandSpec): string {
-  const sections = [examplesHelp(spec.examples)];
-  const secrets = spec.secrets ?? [];
-  if (secrets.length > 0) {
-    const lines = secrets.map(
-      ({ env, alias, description }) => `  ${alias === undefined ? env : `${env}, ${alias}`}: ${description}`,
+    return await tell(
+      error,
+      undefined,
+      new Output(context.stdout, context.stderr, { json: false, quiet: false }),
+      context,
     );
-    sections.unshift(["Secrets from the environment (child processes do not get them):", ...lines].join("\n"));
   }
-  return `\n${sections.join("\n\n")}\n\nExit codes: see strongroom --help.`;
+  return await runCommand(line, context);
 }
 
-function examplesHelp(examples: CommandSpec["examples"]): string {
-  return ["Examples:", ...examples.map(([line, meaning]) => `  # ${meaning}\n  ${line}`)].join("\n");
+/** The program with all commands; those of the server are looked for only where one of them may be meant. */
+async function programFor(argv: readonly string[]): Promise<Program<Surroundings>> {
+  const isClient = COMMANDS.some(({ name }) => argv[0] === name);
+  const server = isClient ? [] : await serverCommands();
+  return {
+    name: "strongroom",
+    about: "Encrypted backups to a Strongroom server, which never sees a key.",
+    version: programVersion(),
+    options: PROGRAM_OPTIONS,
+    examples: PROGRAM_EXAMPLES,
+    commands: [...COMMANDS, ...(server ?? [])],
+    missing: server === undefined ? "the server is not installed here, nor are its commands" : undefined,
+  };
 }
 
-function capitalized(text: string): string {
-  return text.charAt(0).toUpperCase() + text.slice(1);
-}
-
-async function runCommand(
-  spec: CommandSpec,
-  args: ReadonlyArray<string | undefined>,
-  given: ReadonlyArray<Record<string, unknown>>,
-  context: Context,
-): Promise<ExitCode> {
+async function runCommand({ command, args, given }: CommandLine<Surroundings>, context: Context): Promise<ExitCode> {
   let output = new Output(context.stdout, context.stderr, { json: false, quiet: false });
   let values: OptionValues | undefined;
   try {
-    values = OptionValues.resolve(spec.options, given, context.env);
-    const { options } = spec;
-    const wants = (option: (typeof OUTPUT_OPTIONS)[number]) => options.includes(option) && values!.get(option);
+    const resolved = OptionValues.resolve(command.options, given, context.env);
+    values = resolved;
+    const wants = (option: (typeof OUTPUT_OPTIONS)[number]) => resolved.has(option) && resolved.get(option);
     output = new Output(context.stdout, context.stderr, { json: wants(OPTIONS.json), quiet: wants(OPTIONS.quiet) });
-    return await spec.run({ args, values, output, context });
+    const askPassword: Surroundings["askPassword"] = (asking) => givenPassword(resolved, context, asking);
+    return await command.run({ args, values: resolved, output, context, askPassword });
   } catch (error) {
-    const url =
-      values !== undefined && spec.options.includes(OPTIONS.url)
-        ? await serverUrl(context, values).catch(() => undefined)
-        : undefined;
+    const url = values?.has(OPTIONS.url) ? await serverUrl(context, values).catch(() => undefined) : undefined;
     return await tell(error, url, output, context);
   }
 }

@@ -1,8 +1,8 @@
 import { chmod, mkdir, readdir, readFile, stat, writeFile } from "node:fs/promises";
 import { dirname, join } from "node:path";
+import { UsageError } from "@strongroom/command-line/errors";
 import { temporaryFolder } from "@strongroom/testkit/temporary-folder";
 import test from "ava";
-import { UsageError } from "../src/errors.ts";
 import { CredentialStore, configDirectory, type StoredSession, writePrivateFile } from "../src/files/credentials.ts";
 
 const session = (user: string): StoredSession => ({

@@ -8,6 +8,7 @@ import { once } from "node:events";
 import { copyFile, mkdir, mkdtemp, open, readdir, readFile, rename, rm, writeFile } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { dirname, join } from "node:path";
+import { PGlite } from "@electric-sql/pglite";
 import { initConfiguration, LOGIN, personEnvironment, succeeded } from "@strongroom/testkit/installation";
 import { findPeer, hasPeers } from "@strongroom/testkit/peers/programs";
 import { startS3 } from "@strongroom/testkit/peers/s3";
@@ -118,7 +119,7 @@ test.serial("wrong arguments and wrong places: told before anything is made", as
     t.regex(help.stdout.toString(), new RegExp(`^Usage: strongroom ${command} .*Exit codes:`, "s"));
     const unknown = await run(STRONGROOM, [command, "--no-such"]);
     t.is(unknown.code, 2);
-    t.regex(unknown.stderr, /no option --no-such/);
+    t.regex(unknown.stderr, /unknown option '--no-such'/);
     const config = join(place.data, "config");
     const missing = await run(STRONGROOM, [command, "--data", nowhere, "--config", config]);
     t.is(missing.code, 2, missing.stderr);
@@ -159,6 +160,80 @@ test.serial("sweep: a dry run, unknown objects, and their deletion only after a 
   t.regex(asked.stderr, /1 object\(s\) stay.*24 hours/);
   t.is(await readFile(lost, "utf8"), "left by nobody");
   await rm(lost);
+});
+
+test.serial(
+  "sweep: only --delete-unknown --yes deletes, whatever else is written, also in the environment",
+  async (t) => {
+    const { place } = t.context;
+    const lost = join(dirname(await objectOf(place, 1)), "00000000-0000-4000-8000-000000000001");
+    await writeFile(lost, "left by nobody");
+    const json = async (args: readonly string[], env: Record<string, string> = {}) => {
+      const outcome = await run(STRONGROOM, ["sweep", "--data", place.data, "--json", ...args], { env });
+      const [first = ""] = outcome.stdout.toString().split("\n");
+      const report = JSON.parse(first) as { dryRun?: boolean; deleted?: unknown[]; unknown?: { since: string }[] };
+      return { ...report, code: outcome.code, stderr: outcome.stderr };
+    };
+    t.like(await json(["--dry-run"]), { code: 0, dryRun: true });
+    t.like(await json(["--dry-run=true"]), { code: 0, dryRun: true });
+    // A dry run remembers nothing, a real one since when the object is unknown.
+    const [seen] = (await json(["--dry-run=false"], { STRONGROOM_DRY_RUN: "true" })).unknown!;
+    t.like(await json(["--no-dry-run"]), { code: 0, dryRun: false, unknown: [{ since: seen!.since }] });
+    await seenLongAgo(place);
+
+    const nothing: Array<[args: string[], code: number, env?: Record<string, string>]> = [
+      [["--delete-unknown", "--yes=no"], 2],
+      [["--delete-unknown", "--yes=0"], 2],
+      [["--delete-unknown", "--yes="], 2],
+      [["--delete-unknown", "--yes=false"], 2],
+      [["--delete-unknown", "--yes", "--no-yes"], 2],
+      [["--delete-unknown", "--yes", "no"], 2],
+      [["--delete-unknown=no", "--yes"], 2],
+      [["--delete-unknown=false", "--yes"], 0],
+      [["--no-delete-unknown", "--yes"], 0],
+      [["--delete-unknown", "--yes", "--dry-run"], 2],
+      [["--delete-unknown", "--yes", "--dry-run=yes"], 2],
+      [["--delete-unknown", "--dry-run"], 0],
+      [["--delete-unknown", "--yess"], 2],
+      [["--delete-unknown"], 2, { STRONGROOM_YES: "true" }],
+      [["--yes"], 0, { STRONGROOM_DELETE_UNKNOWN: "true" }],
+      [[], 0, { STRONGROOM_YES: "1", STRONGROOM_DELETE_UNKNOWN: "1" }],
+    ];
+    for (const [args, code, env] of nothing) {
+      const outcome = await run(STRONGROOM, ["sweep", "--data", place.data, ...args], env === undefined ? {} : { env });
+      t.is(outcome.code, code, `${args.join(" ")}: ${outcome.stderr}`);
+      t.is(await readFile(lost, "utf8"), "left by nobody", args.join(" "));
+    }
+    const { code, deleted } = await json(["--delete-unknown=true", "--yes=true", "--dry-run=false"]);
+    t.deepEqual([code, deleted?.length], [0, 1]);
+    await t.throwsAsync(readFile(lost), { code: "ENOENT" });
+  },
+);
+
+/** Makes the objects that are unknown ones of a week ago, in the embedded database. */
+async function seenLongAgo({ data }: Place): Promise<void> {
+  const database = await PGlite.create({ dataDir: join(data, "database", "data") });
+  await database.exec("update unknown_objects set first_seen_at = first_seen_at - interval '7 days'");
+  await database.close();
+}
+
+test.serial("copy-storage from a place that does not exist makes nothing", async (t) => {
+  const dir = await mkdtemp(join(t.context.place.dir, "copy-"));
+  const [nowhere, empty, target] = ["nowhere", "empty", "target"].map((name) => join(dir, name));
+  await mkdir(empty!);
+  const copy = async (...args: string[]) => await run(STRONGROOM, ["copy-storage", ...args]);
+  const missing = await copy("--from", `file://${nowhere}`, "--to", `file://${target}`);
+  t.is(missing.code, 2, missing.stderr);
+  t.regex(missing.stderr, /there is no directory \S+nowhere; check --from/);
+  t.deepEqual(await readdir(dir), ["empty"]);
+  const notOurs = await copy("--from", `file://${empty}`, "--to", `file://${target}`);
+  t.is(notOurs.code, 2, notOurs.stderr);
+  t.regex(notOurs.stderr, /empty is no storage/);
+  t.deepEqual(await readdir(dir), ["empty"], "the target was not made");
+  t.deepEqual(await readdir(empty!), [], "nor anything in the source");
+  t.is((await copy("--from", `file://${empty}`)).code, 2);
+  t.is((await copy("--from", "nonsense", "--to", `file://${target}`)).code, 2);
+  t.deepEqual(await readdir(dir), ["empty"]);
 });
 
 test.serial("verify: a flipped bit is found, health and ls tell of it, a repair clears it", async (t) => {

@@ -1,12 +1,13 @@
 import { writeFile } from "node:fs/promises";
 import { join } from "node:path";
+import { UsageError } from "@strongroom/command-line/errors";
+import { OptionValues } from "@strongroom/command-line/values";
 import { temporaryFolder } from "@strongroom/testkit/temporary-folder";
 import test, { type ExecutionContext } from "ava";
 import { DECRYPTION_OPTIONS, decryptionFor } from "../src/decryption-choice.ts";
 import { ENCRYPTION_OPTIONS, encryptionFor } from "../src/encryption-choice.ts";
-import { UsageError } from "../src/errors.ts";
 import { keyKind } from "../src/files/key-files.ts";
-import { OptionValues } from "../src/option-spec.ts";
+import { givenTexts } from "./support/context.ts";
 
 const ARMORED_PUBLIC = "-----BEGIN PGP PUBLIC KEY BLOCK-----\n\nxjM=\n-----END PGP PUBLIC KEY BLOCK-----\n";
 const ARMORED_PRIVATE = ARMORED_PUBLIC.replaceAll("PUBLIC", "PRIVATE");
@@ -31,10 +32,10 @@ async function files(t: ExecutionContext) {
   };
 }
 
-const encryption = (given: Record<string, unknown>, env: NodeJS.ProcessEnv = {}) =>
-  encryptionFor(OptionValues.resolve(ENCRYPTION_OPTIONS, [given], env), { env });
-const decryption = (given: Record<string, unknown>, env: NodeJS.ProcessEnv = {}) =>
-  decryptionFor(OptionValues.resolve(DECRYPTION_OPTIONS, [given], env), { env });
+const encryption = (given: Readonly<Record<string, string | readonly string[]>>, env: NodeJS.ProcessEnv = {}) =>
+  encryptionFor(OptionValues.resolve(ENCRYPTION_OPTIONS, givenTexts(given), env), { env });
+const decryption = (given: Readonly<Record<string, string | readonly string[]>>, env: NodeJS.ProcessEnv = {}) =>
+  decryptionFor(OptionValues.resolve(DECRYPTION_OPTIONS, givenTexts(given), env), { env });
 
 test("what is in a key file is told by its content", (t) => {
   const kind = (content: string | number[]) => keyKind(Buffer.from(content as string));
@@ -69,7 +70,7 @@ test("keys decide between OpenPGP and age", async (t) => {
 
 test("what does not fit together is refused", async (t) => {
   const { pub, key, agePub, ageKey, empty, junk, passphrase } = await files(t);
-  const cases: Array<[given: Record<string, unknown>, expected: RegExp]> = [
+  const cases: Array<[given: Readonly<Record<string, string | readonly string[]>>, expected: RegExp]> = [
     [{}, /no key to encrypt to/],
     [{ publicKey: [pub], recipient: [RECIPIENT] }, /one of the two/],
     [{ recipient: [RECIPIENT], passphraseFile: passphrase }, /one of the two/],
@@ -134,12 +135,13 @@ test("private keys decide how a version is decrypted", async (t) => {
   const age = { kind: "age" as const, program: "auto" as const, identities: ["AGE-SECRET-KEY-1QQQ"] };
   t.deepEqual(await decryption({ identity: [ageKey] }), age);
   t.deepEqual(await decryption({ privateKey: [ageKey] }), age);
-  for (const given of [
+  const cases: ReadonlyArray<Record<string, string[]>> = [
     { privateKey: [pub] },
     { privateKey: [junk] },
     { identity: [key] },
     { privateKey: [key], identity: [ageKey] },
-  ]) {
+  ];
+  for (const given of cases) {
     const error = await t.throwsAsync(() => decryption(given), { instanceOf: UsageError });
     t.notRegex(error.message, /SECRET-KEY-1/);
   }

@@ -1,15 +1,9 @@
 import * as sdk from "@strongroom/client-sdk";
+import { InterruptedError, UsageError } from "@strongroom/command-line/errors";
 import { EXIT, type ExitCode } from "@strongroom/command-line/exit-codes";
+import { TimeoutError } from "@strongroom/command-line/interruptible";
 import test from "ava";
-import {
-  CommandFailedError,
-  explain,
-  InterruptedError,
-  NotLoggedInError,
-  sdkExitCode,
-  TimeoutError,
-  UsageError,
-} from "../src/errors.ts";
+import { CommandFailedError, explain, NotLoggedInError, sdkExitCode } from "../src/errors.ts";
 
 const load = async () => sdk;
 const words = (error: unknown) => explain(error, "http://127.0.0.1:8080", load);

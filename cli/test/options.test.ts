@@ -1,64 +1,50 @@
+import { OptionValues } from "@strongroom/command-line/values";
 import test from "ava";
 import { SECRET_NAMES, withoutSecrets } from "../src/context.ts";
-import { UsageError } from "../src/errors.ts";
-import { flag, list, OptionValues, parsed, text } from "../src/option-spec.ts";
 import { OPTIONS, parseVersion } from "../src/options.ts";
 
-const color = text("--color <name>", "", { alias: "BM_COLOR", default: "grey" });
-
-test("flag, then STRONGROOM_, then BM_, then default", (t) => {
-  const env = { STRONGROOM_COLOR: "green", BM_COLOR: "blue" };
-  const values = (given: Record<string, unknown>, from: NodeJS.ProcessEnv) =>
-    OptionValues.resolve([color], [given], from);
-  t.is(values({ color: "red" }, env).get(color), "red");
-  t.is(values({ color: "red" }, env).source(color), "flag");
-  t.is(values({}, env).get(color), "green");
-  t.is(values({}, env).source(color), "environment");
-  t.is(values({}, { BM_COLOR: "blue" }).get(color), "blue");
-  t.is(values({}, { BM_COLOR: "blue" }).source(color), "alias");
-  t.is(
-    values({}, { STRONGROOM_COLOR: "", BM_COLOR: "blue" }).get(color),
-    "blue",
-    "an empty variable is as good as none",
-  );
-  t.is(values({}, {}).get(color), "grey");
-  t.is(values({}, {}).source(color), "default");
-});
-
-test("a command's own option wins over the program's", (t) => {
-  t.is(OptionValues.resolve([color], [{ color: "red" }, { color: "blue" }], {}).get(color), "red");
-  t.is(OptionValues.resolve([color], [{}, { color: "blue" }], {}).get(color), "blue");
-});
-
-test("lists: repeated flags, lines in the environment", (t) => {
-  const keys = list("--key <file>", "");
-  t.deepEqual(OptionValues.resolve([keys], [{ key: ["a", "b"] }], { STRONGROOM_KEY: "c" }).get(keys), ["a", "b"]);
-  t.deepEqual(OptionValues.resolve([keys], [{}], { STRONGROOM_KEY: "c d\n\ne\n" }).get(keys), ["c d", "e"]);
-  t.deepEqual(OptionValues.resolve([keys], [{}], {}).get(keys), []);
-});
-
-test("flags in the environment", (t) => {
-  const loud = flag("--loud", "");
-  const read = (value: string) => OptionValues.resolve([loud], [{}], { STRONGROOM_LOUD: value }).get(loud);
-  for (const value of ["1", "true", "YES", "on"]) t.true(read(value), value);
-  for (const value of ["0", "false", "No", "off", ""]) t.false(read(value), value);
-  const error = t.throws(() => read("perhaps"), { instanceOf: UsageError });
-  t.true(error.message.startsWith("STRONGROOM_LOUD expects"));
-});
-
-test("an option the command did not declare cannot be asked for", (t) => {
-  const size = parsed("--size <n>", "", Number);
-  t.throws(() => OptionValues.resolve([], [{}], {}).get(size), { message: /not declared/ });
-});
-
 test("the names of Backup Maker", (t) => {
-  const aliases = Object.values(OPTIONS).flatMap((option) => ("alias" in option ? [option.alias] : []));
+  const aliases = Object.values(OPTIONS).flatMap(({ variables }) =>
+    variables.filter(({ source }) => source === "alias").map(({ name }) => name),
+  );
   t.deepEqual(
     [...aliases, "BM_AUTH_TOKEN", "BM_PASSPHRASE"].sort(),
     "BM_AUTH_TOKEN BM_CMD BM_COLLECTION_ID BM_PASSPHRASE BM_PRIVATE_KEY_PATH BM_PUBLIC_KEY_PATH BM_RECIPIENT BM_TIMEOUT BM_URL BM_VERSION".split(
       " ",
     ),
   );
+});
+
+test("a bare number is seconds in BM_TIMEOUT only, as Backup Maker had it; everywhere else the unit is missing", (t) => {
+  const { timeout, retryFor } = OPTIONS;
+  const read = (given: string[], env: Record<string, string>) =>
+    OptionValues.resolve([timeout, retryFor], new Map(given.length === 0 ? [] : [["timeout", given]]), env).get(
+      timeout,
+    );
+  t.is(read([], { BM_TIMEOUT: "90" }), 90_000);
+  t.is(read([], { BM_TIMEOUT: "2m" }), 120_000);
+  t.is(read(["1.5h"], {}), 5_400_000, "as the server reads it");
+  for (const [given, env] of [
+    [["90"], {}],
+    [[], { STRONGROOM_TIMEOUT: "90" }],
+    [[], { STRONGROOM_RETRY_FOR: "90" }],
+  ] as const) {
+    t.throws(() => read([...given], env), {
+      message: /(TIMEOUT|--timeout|RETRY_FOR): expected a duration .*the unit is missing/,
+    });
+  }
+  for (const none of ["0", "0s"])
+    t.throws(() => read([none], {}), { message: /--timeout: expected a duration above 0/ });
+});
+
+test("sizes are read as the server reads them", (t) => {
+  const read = (text: string) =>
+    OptionValues.resolve([OPTIONS.minSize], new Map([["min-size", [text]]]), {}).get(OPTIONS.minSize);
+  t.is(read("1.5K"), 1536n);
+  t.is(read("10MB"), 10_485_760n);
+  t.is(read("0"), 1n, "an empty dump is always refused");
+  for (const bad of ["0.3K", "9E", "10i", "-1", "1X", "K"])
+    t.throws(() => read(bad), { message: /^--min-size: expected a size/ }, bad);
 });
 
 test("child processes get no secrets, and everything else", (t) => {
@@ -71,5 +57,6 @@ test("versions are named 7, v7 or latest", (t) => {
   t.is(parseVersion("7"), 7n);
   t.is(parseVersion("v7"), 7n);
   t.is(parseVersion("latest"), "newest");
-  for (const bad of ["", "0", "-1", "7.1", "vv7", "Latest"]) t.throws(() => parseVersion(bad), { message: /^expects/ });
+  for (const bad of ["", "0", "-1", "7.1", "vv7", "Latest"])
+    t.throws(() => parseVersion(bad), { message: /^expected/ });
 });

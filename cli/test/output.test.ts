@@ -1,6 +1,6 @@
 import test from "ava";
 import { storedLine } from "../src/commands/backup.ts";
-import { formatAge, formatBytes, formatDuration, parseDuration, parseSize, printable } from "../src/terminal/format.ts";
+import { formatAge, formatBytes, formatDuration, printable } from "../src/terminal/format.ts";
 import { Output, pairs, table, toJson } from "../src/terminal/output.ts";
 import { formatRate, Progress, RateMeter } from "../src/terminal/progress.ts";
 import { Recorder } from "./support/context.ts";
@@ -32,18 +32,6 @@ test("durations and ages", (t) => {
   t.is(formatAge(at("02:59:30"), now), "now");
   t.is(formatAge(at("02:00:00"), now), "1 h");
   t.is(formatAge(undefined, now), "-");
-});
-
-test("sizes and durations that people write", (t) => {
-  t.is(parseSize("500"), 500n);
-  t.is(parseSize("1.5K"), 1536n);
-  t.is(parseSize("10MB"), 10_485_760n);
-  t.is(parseSize("2Ti"), 2n ** 41n);
-  for (const bad of ["", "10i", "-1", "1X", "K"]) t.throws(() => parseSize(bad), { message: /^expects a size/ });
-  t.is(parseDuration("1h30m"), 5_400_000);
-  t.is(parseDuration("90"), 90_000, "as BM_TIMEOUT has it");
-  for (const bad of ["", "0", "0s", "5 minutes", "h"])
-    t.throws(() => parseDuration(bad), { message: /^expects a duration/ });
 });
 
 test("tables line up, and nothing from a server moves the cursor", (t) => {

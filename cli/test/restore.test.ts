@@ -262,8 +262,21 @@ test("standard output: the dump and nothing else; never onto a terminal", async 
   t.is(terminal.stdout.text, "");
 });
 
+test("the command of a backup is not that of a restore, and a restore does not take standard output instead", async (t) => {
+  const { run, stdout, stderr, dir } = await prepared(t, {}, { env: { BM_CMD: "exit 1" } });
+  t.is(await run("restore", "pg-main"), 2);
+  t.regex(stderr.text, /BM_CMD is for backup only[\s\S]*STRONGROOM_RESTORE_COMMAND/);
+  t.is(stdout.text, "");
+  t.is(await run("restore", "pg-main", "-c", `cat > '${join(dir, "f")}'`), 0);
+  t.is(await readFile(join(dir, "f"), "utf8"), "part one, part two");
+  const other = await prepared(t, {}, { env: { STRONGROOM_COMMAND: "exit 1" } });
+  t.is(await other.run("restore", "pg-main"), 0);
+  t.is(other.stdout.text, "part one, part two");
+});
+
 test("an argument wins over a command in the environment", async (t) => {
-  const { run, dir } = await prepared(t, {}, { env: { BM_CMD: "exit 1" } });
+  const { run, dir } = await prepared(t, {}, { env: { STRONGROOM_RESTORE_COMMAND: "exit 1" } });
+  t.is(await run("restore", "pg-main"), 7);
   t.is(await run("restore", "pg-main", "--output", join(dir, "f")), 0);
   t.is(await readFile(join(dir, "f"), "utf8"), "part one, part two");
 });

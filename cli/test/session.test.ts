@@ -1,17 +1,18 @@
 import { rm, writeFile } from "node:fs/promises";
 import { join } from "node:path";
+import { UsageError } from "@strongroom/command-line/errors";
+import { OptionValues } from "@strongroom/command-line/values";
 import test from "ava";
-import { NotLoggedInError, UsageError } from "../src/errors.ts";
+import { NotLoggedInError } from "../src/errors.ts";
 import { CredentialStore } from "../src/files/credentials.ts";
-import { OptionValues } from "../src/option-spec.ts";
 import { CONNECTION_OPTIONS } from "../src/options.ts";
 import { RefreshingToken, tokenLife } from "../src/session/refreshing-token.ts";
 import { isUnprotected, normalizeUrl, serverUrl, sessionKey, tokenPlace, withClient } from "../src/session/session.ts";
-import { testContext } from "./support/context.ts";
+import { givenTexts, testContext } from "./support/context.ts";
 import { at, fakeSdk, session } from "./support/fake-sdk.ts";
 
-const options = (given: Record<string, unknown>, env: NodeJS.ProcessEnv = {}) =>
-  OptionValues.resolve(CONNECTION_OPTIONS, [given], env);
+const options = (given: Readonly<Record<string, string | readonly string[]>>, env: NodeJS.ProcessEnv = {}) =>
+  OptionValues.resolve(CONNECTION_OPTIONS, givenTexts(given), env);
 
 /** A token that says when it ends, unsigned. */
 function jwt(beganAt: number, endsAt: number, id = ""): string {
@@ -58,7 +59,7 @@ test("several addresses: repeated, with commas, each once; a session is found by
 });
 
 test("the token: --token-file, STRONGROOM_TOKEN, STRONGROOM_TOKEN_FILE, BM_AUTH_TOKEN, login", async (t) => {
-  const place = async (given: Record<string, unknown>, env: Record<string, string>) => {
+  const place = async (given: Readonly<Record<string, string | readonly string[]>>, env: Record<string, string>) => {
     const { context } = await testContext(t, { env });
     return tokenPlace(context, options(given, env));
   };

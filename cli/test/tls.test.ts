@@ -104,7 +104,7 @@ test("a server that takes only clients with a certificate", async (t) => {
   const stranger = await authority.issue("stranger");
   t.not((await strongroom(url, [...login, "--tls-cert", stranger.certificate, "--tls-key", stranger.key])).code, 0);
   const own = await clients.issue("own");
-  const env = { STRONGROOM_TLS_CERT: own.certificate, STRONGROOM_TLS_KEY: own.key };
+  const env = { STRONGROOM_TLS_CLIENT_CERT: own.certificate, STRONGROOM_TLS_CLIENT_KEY: own.key };
   const good = await strongroom(url, login, env, password);
   t.is(good.code, 0, good.stderr);
   const who = await strongroom(url, ["whoami", "--tls-ca", authority.certificate], env);
@@ -118,7 +118,7 @@ test("serve says what is wrong with the files, and warns of an expired certifica
     await run(STRONGROOM, ["serve", "--listen", "127.0.0.1:0", ...data, ...args]);
   const missing = await start("--tls-cert", "/none.pem", "--tls-key", live.key);
   t.is(missing.code, 1);
-  t.regex(missing.stderr, /^strongroom serve: cannot start: --tls-cert \/none\.pem does not exist$/m);
+  t.regex(missing.stderr, /^strongroom: cannot start: --tls-cert \/none\.pem does not exist$/m);
   const other = await authority.issue("other");
   const unfit = await start("--tls-cert", live.certificate, "--tls-key", other.key);
   t.is(unfit.code, 1);

@@ -45,9 +45,3 @@ export const EXIT_TABLE: ReadonlyArray<readonly [code: string, meaning: string]>
   ["8", "health: a check is not ok (see --fail-on)"],
   ["129, 130, 143", "ended by SIGHUP, SIGINT (Ctrl-C), SIGTERM"],
 ];
-
-/** The table as a section of `--help`. */
-export function exitCodesHelp(): string {
-  const width = Math.max(...EXIT_TABLE.map(([code]) => code.length));
-  return ["Exit codes:", ...EXIT_TABLE.map(([code, meaning]) => `  ${code.padEnd(width)}  ${meaning}`)].join("\n");
-}

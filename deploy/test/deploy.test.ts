@@ -4,11 +4,13 @@ import { readFileSync } from "node:fs";
 import { cp, mkdir, readFile } from "node:fs/promises";
 import { join } from "node:path";
 import { fileURLToPath } from "node:url";
+import { OptionValues } from "@strongroom/command-line/values";
 import { findPeer, hasPeers } from "@strongroom/testkit/peers/programs";
 import { type Outcome, run } from "@strongroom/testkit/processes";
 import { temporaryFolder } from "@strongroom/testkit/temporary-folder";
 import test from "ava";
-import { parseOptions } from "../../server/src/commands/options.ts";
+import { serve } from "../../server/src/commands/serve.ts";
+import { serverOptions } from "../../server/src/commands/settings.ts";
 
 const ROOT = fileURLToPath(new URL("../../", import.meta.url));
 const DEPLOY = join(ROOT, "deploy");
@@ -48,8 +50,7 @@ test("the compose file follows the specification and names only what there is", 
   );
   t.is(code, 0, stderr);
   const { environment } = JSON.parse(stdout.toString()).services.strongroom;
-  const options = parseOptions([], environment);
-  if (options === "help") return t.fail();
+  const options = await serverOptions(OptionValues.resolve(serve.options, new Map(), environment), environment);
   t.like(options.database, { kind: "postgres" });
   t.like(options.storage, { kind: "s3", bucket: "strongroom" });
   t.deepEqual(Object.keys(JSON.parse(stdout.toString()).services).sort(), ["database", "storage", "strongroom"]);

@@ -222,7 +222,7 @@ async function openDatabase(database: DatabaseLocation, log: Logger): Promise<Da
 
 /** Opens store and database, whether or not they belong together. */
 export async function openStorage(
-  options: ServerOptions,
+  options: Pick<ServerOptions, "storage" | "database">,
   log: Logger,
 ): Promise<{ store: BlobStore; database: Database }> {
   const store = await openStore(options.storage, log);

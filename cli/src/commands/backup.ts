@@ -1,13 +1,13 @@
 import type { RetryEvent, UploadResult } from "@strongroom/client-sdk";
+import { UsageError } from "@strongroom/command-line/errors";
 import { EXIT, type ExitCode } from "@strongroom/command-line/exit-codes";
+import { interruptible } from "@strongroom/command-line/interruptible";
+import { shown } from "@strongroom/command-line/shown";
 import { requiredCollection } from "../collection-argument.ts";
 import type { CommandSpec, Invocation } from "../command.ts";
 import { ENCRYPTION_OPTIONS, encryptionFor } from "../encryption-choice.ts";
-import { UsageError } from "../errors.ts";
-import { described } from "../option-spec.ts";
 import { CONNECTION_OPTIONS, OPTIONS, OUTPUT_OPTIONS, SECRETS } from "../options.ts";
 import { DumpCommand } from "../processes/dump-command.ts";
-import { interruptible } from "../processes/signals.ts";
 import { type Connection, withClient } from "../session/session.ts";
 import { formatBytes, formatDuration } from "../terminal/format.ts";
 import type { Output } from "../terminal/output.ts";
@@ -15,10 +15,6 @@ import { formatRate, Progress, RateMeter } from "../terminal/progress.ts";
 import { versionReport } from "../terminal/reports.ts";
 import { programName } from "../version.ts";
 
-const command = described(
-  OPTIONS.command,
-  "command that writes the dump to its standard output, run with bash -e -o pipefail; without it, standard input is read",
-);
 const EXAMPLE = 'strongroom backup pg-main --public-key backup.pub.asc -c "pg_dump app"';
 
 /** `strongroom backup`. */
@@ -30,7 +26,7 @@ export const backup: CommandSpec = {
     "be seen: an empty dump is refused, --min-size refuses one that is too small, and `set -o pipefail` tells the rest to your script.",
   args: [["[collection]", "name of the collection"]],
   options: [
-    command,
+    OPTIONS.dumpCommand,
     ...ENCRYPTION_OPTIONS,
     OPTIONS.compress,
     OPTIONS.filename,
@@ -49,10 +45,7 @@ export const backup: CommandSpec = {
     ...CONNECTION_OPTIONS,
     ...OUTPUT_OPTIONS,
   ],
-  secrets: [
-    SECRETS.token,
-    { ...SECRETS.passphrase, description: "passphrase to encrypt with; left out when there are keys" },
-  ],
+  secrets: [SECRETS.token, SECRETS.passphrase],
   examples: [
     [EXAMPLE, "a database; a failing pg_dump stores nothing"],
     [
@@ -71,7 +64,7 @@ export const backup: CommandSpec = {
 async function run(invocation: Invocation): Promise<ExitCode> {
   const { args, values, output, context } = invocation;
   const collection = requiredCollection(args[0], values, EXAMPLE);
-  const commandLine = values.get(command);
+  const commandLine = values.get(OPTIONS.dumpCommand);
   if (commandLine === undefined && context.stdin.isTTY === true) {
     throw new UsageError("There is no dump: standard input is a terminal, and no command was given.", {
       hint: `for example: ${EXAMPLE}`,
@@ -169,7 +162,7 @@ function labelsOf(given: readonly string[]): Record<string, string> {
   const labels: Record<string, string> = {};
   for (const label of given) {
     const at = label.indexOf("=");
-    if (at < 1) throw new UsageError(`--label expects key=value, came "${label}".`);
+    if (at < 1) throw new UsageError(`--label: expected key=value, got ${shown(label)}`);
     labels[label.slice(0, at)] = label.slice(at + 1);
   }
   return labels;

@@ -3,14 +3,9 @@ import { requiredCollection } from "../collection-argument.ts";
 import type { CommandSpec, Invocation } from "../command.ts";
 import { DECRYPTION_OPTIONS, decryptionFor } from "../decryption-choice.ts";
 import { fetchVersion, type Target } from "../fetch-version.ts";
-import { described } from "../option-spec.ts";
 import { CONNECTION_OPTIONS, OPTIONS, OUTPUT_OPTIONS, SECRETS } from "../options.ts";
 import { refuseTerminal } from "./restore.ts";
 
-const output = described(
-  OPTIONS.output,
-  "write to this file; - is standard output; without it, the version's own file name in this folder",
-);
 const EXAMPLE = "strongroom download pg-main";
 
 /** `strongroom download`. */
@@ -21,24 +16,17 @@ export const download: CommandSpec = {
     "The file is written as FILE.partial and renamed when every digest was verified. By hand it opens with `gpg -d` or `age -d`, and `zstd -d` where its name says .zst.",
   args: [["[collection]", "name of the collection"]],
   options: [
-    output,
+    OPTIONS.output,
     OPTIONS.force,
     OPTIONS.version,
-    ...DECRYPTION_OPTIONS.map((option) =>
-      option === OPTIONS.passphraseFile
-        ? described(option, "file with the passphrase of the key or of the dump")
-        : option,
-    ),
+    ...DECRYPTION_OPTIONS,
     OPTIONS.timeout,
     OPTIONS.retryFor,
     OPTIONS.collection,
     ...CONNECTION_OPTIONS,
     ...OUTPUT_OPTIONS,
   ],
-  secrets: [
-    SECRETS.token,
-    { ...SECRETS.passphrase, description: "passphrase of the key or of the dump; with it the version is decrypted" },
-  ],
+  secrets: [SECRETS.token, SECRETS.passphrase],
   examples: [
     [EXAMPLE, "the newest, still encrypted"],
     ["strongroom download pg-main --version 7 --output v7.gpg", "a certain one under a name of yours"],
@@ -47,7 +35,7 @@ export const download: CommandSpec = {
   run: async (invocation: Invocation): Promise<ExitCode> => {
     const { args, values, context } = invocation;
     const collection = requiredCollection(args[0], values, EXAMPLE);
-    const path = values.get(output);
+    const path = values.get(OPTIONS.output);
     const target: Target =
       path === undefined ? { kind: "named-by-version" } : path === "-" ? { kind: "stdout" } : { kind: "file", path };
     refuseTerminal(target, invocation);

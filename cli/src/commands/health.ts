@@ -1,12 +1,12 @@
 import type { GetCollectionHealthResponse } from "@strongroom/client-sdk";
+import { UsageError } from "@strongroom/command-line/errors";
 import { EXIT, type ExitCode } from "@strongroom/command-line/exit-codes";
+import type { OptionValues } from "@strongroom/command-line/values";
 import { HEALTH_SECRET_HEADER } from "@strongroom/protocol/headers";
 import { requiredCollection } from "../collection-argument.ts";
 import type { CommandSpec, Invocation } from "../command.ts";
 import { type Context, type Sdk, secretFromEnv } from "../context.ts";
-import { UsageError } from "../errors.ts";
 import { readSecretFile } from "../files/input-files.ts";
-import type { OptionValues } from "../option-spec.ts";
 import { CONNECTION_OPTIONS, OPTIONS, OUTPUT_OPTIONS, SECRETS } from "../options.ts";
 import { CALL, withClient } from "../session/session.ts";
 import { formatAge, formatTime, toIso } from "../terminal/format.ts";

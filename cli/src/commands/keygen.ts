@@ -1,16 +1,11 @@
 import { mkdir, open, rm, stat } from "node:fs/promises";
 import { basename, dirname, join } from "node:path";
+import { UsageError } from "@strongroom/command-line/errors";
 import { EXIT, type ExitCode } from "@strongroom/command-line/exit-codes";
+import type { OptionValues } from "@strongroom/command-line/values";
 import type { CommandSpec, Invocation } from "../command.ts";
 import { givenPassphrase } from "../encryption-choice.ts";
-import { UsageError } from "../errors.ts";
-import { described, type OptionValues } from "../option-spec.ts";
 import { OPTIONS, OUTPUT_OPTIONS, SECRETS } from "../options.ts";
-
-const passphraseFile = described(
-  OPTIONS.passphraseFile,
-  "file with a passphrase that protects the private key (OpenPGP only)",
-);
 
 /** `strongroom keygen`. */
 export const keygen: CommandSpec = {
@@ -18,8 +13,16 @@ export const keygen: CommandSpec = {
   summary: "make an OpenPGP or age key pair",
   details:
     "Writes NAME.pub.asc and NAME.key.asc, or NAME.age.pub and NAME.age.key; the private key with mode 0600. Existing files are never overwritten.",
-  options: [OPTIONS.type, OPTIONS.name, OPTIONS.email, OPTIONS.outDir, OPTIONS.out, passphraseFile, ...OUTPUT_OPTIONS],
-  secrets: [{ ...SECRETS.passphrase, description: "passphrase that protects an OpenPGP private key" }],
+  options: [
+    OPTIONS.type,
+    OPTIONS.name,
+    OPTIONS.email,
+    OPTIONS.outDir,
+    OPTIONS.out,
+    OPTIONS.passphraseFile,
+    ...OUTPUT_OPTIONS,
+  ],
+  secrets: [SECRETS.passphrase],
   examples: [
     ["strongroom keygen --name backup --email backup@example.org", "OpenPGP: backup.pub.asc and backup.key.asc"],
     ["strongroom keygen --type age --name backup --out-dir /media/usb", "age: backup.age.pub and backup.age.key"],
@@ -93,7 +96,7 @@ async function openPgpPair({ values, context }: Invocation): Promise<KeyPair> {
 }
 
 async function agePair({ values, context }: Invocation): Promise<KeyPair> {
-  if (values.source(passphraseFile) === "flag") {
+  if (values.source(OPTIONS.passphraseFile) === "flag") {
     throw new UsageError("An age key has no passphrase.", {
       hint: "encrypt the file afterwards: age -p NAME.age.key > NAME.age.key.age",
     });
@@ -123,7 +126,7 @@ function basePath(values: OptionValues): string {
   if (out !== undefined && out !== "" && !out.endsWith("/")) return out;
   const name = values.get(OPTIONS.name);
   if (name === undefined)
-    throw new UsageError("Which name shall the key have?", { hint: "for example: strongroom keygen --name backup" });
+    throw new UsageError("--name is required", { hint: "for example: strongroom keygen --name backup" });
   const file = name
     .trim()
     .replace(/[^\p{L}\p{N}._-]+/gu, "-")

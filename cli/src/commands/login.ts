@@ -1,19 +1,13 @@
+import { UsageError } from "@strongroom/command-line/errors";
 import { EXIT, type ExitCode } from "@strongroom/command-line/exit-codes";
 import type { CommandSpec, Invocation } from "../command.ts";
-import { UsageError } from "../errors.ts";
 import { CredentialStore, writePrivateFile } from "../files/credentials.ts";
-import { described } from "../option-spec.ts";
 import { OPTIONS, OUTPUT_OPTIONS, SECRETS, SERVER_OPTIONS } from "../options.ts";
 import { givenPassword } from "../session/password.ts";
 import { isUnprotected, withClient } from "../session/session.ts";
 import { formatTime, toIso } from "../terminal/format.ts";
 import { prompt } from "../terminal/prompts.ts";
 import { principal, sessionReport } from "../terminal/reports.ts";
-
-const tokenFile = described(
-  OPTIONS.tokenFile,
-  "write the token to this file (mode 0600) instead of keeping the session",
-);
 
 /** `strongroom login`. */
 export const login: CommandSpec = {
@@ -28,7 +22,7 @@ export const login: CommandSpec = {
     OPTIONS.passwordFile,
     OPTIONS.passwordStdin,
     OPTIONS.description,
-    tokenFile,
+    OPTIONS.tokenFile,
     ...OUTPUT_OPTIONS,
   ],
   secrets: [SECRETS.password],
@@ -51,7 +45,7 @@ async function run({ values, output, context }: Invocation): Promise<ExitCode> {
     const password = await givenPassword(values, context, { question: `Password of ${username} at ${url}: ` });
     const description = values.get(OPTIONS.description) ?? `strongroom CLI on ${context.hostname}`;
     const { token, session } = await client.login({ username, password, description: description.slice(0, 255) });
-    const path = values.get(tokenFile);
+    const path = values.get(OPTIONS.tokenFile);
     if (path === undefined) {
       const expiresAt = toIso(session.expiresAt) ?? new Date(context.now()).toISOString();
       await new CredentialStore(context).save(url, { token, user: username, expiresAt, sessionId: session.sessionId });

@@ -1,16 +1,13 @@
+import { CommandError, UsageError } from "@strongroom/command-line/errors";
 import { EXIT, type ExitCode } from "@strongroom/command-line/exit-codes";
+import type { OptionValues } from "@strongroom/command-line/values";
 import { requiredCollection } from "../collection-argument.ts";
 import type { CommandSpec, Invocation } from "../command.ts";
+import type { Context } from "../context.ts";
 import { DECRYPTION_OPTIONS, decryptionFor, keyringDecryption } from "../decryption-choice.ts";
-import { CliError, UsageError } from "../errors.ts";
 import { fetchVersion, type Target } from "../fetch-version.ts";
-import { described, type OptionValues } from "../option-spec.ts";
 import { CONNECTION_OPTIONS, OPTIONS, OUTPUT_OPTIONS, SECRETS } from "../options.ts";
 
-const command = described(
-  OPTIONS.command,
-  "command that reads the dump on its standard input, run with bash -e -o pipefail",
-);
 const EXAMPLE = 'strongroom restore pg-main --private-key backup.key.asc -c "psql app"';
 
 /** `strongroom restore`. */
@@ -25,22 +22,18 @@ export const restore: CommandSpec = {
     "Without a key, gpg looks into your keyring.",
   args: [["[collection]", "name of the collection"]],
   options: [
-    command,
+    OPTIONS.restoreCommand,
     OPTIONS.output,
     OPTIONS.force,
     OPTIONS.version,
-    ...DECRYPTION_OPTIONS.map((option) =>
-      option === OPTIONS.passphraseFile
-        ? described(option, "file with the passphrase of the key or of the dump")
-        : option,
-    ),
+    ...DECRYPTION_OPTIONS,
     OPTIONS.timeout,
     OPTIONS.retryFor,
     OPTIONS.collection,
     ...CONNECTION_OPTIONS,
     ...OUTPUT_OPTIONS,
   ],
-  secrets: [SECRETS.token, { ...SECRETS.passphrase, description: "passphrase of the key or of the dump" }],
+  secrets: [SECRETS.token, SECRETS.passphrase],
   examples: [
     [EXAMPLE, "the newest version into a database"],
     [
@@ -52,7 +45,7 @@ export const restore: CommandSpec = {
   run: async (invocation): Promise<ExitCode> => {
     const { args, values, context } = invocation;
     const collection = requiredCollection(args[0], values, EXAMPLE);
-    const target = restoreTarget(values);
+    const target = restoreTarget(values, context.env);
     refuseTerminal(target, invocation);
     const given = await decryptionFor(values, context);
     try {
@@ -66,23 +59,33 @@ export const restore: CommandSpec = {
     } catch (error) {
       const { DecryptionError } = await context.sdk();
       if (given !== undefined || !(error instanceof DecryptionError)) throw error;
-      throw new CliError(`No key was given, and your gpg keyring does not open it. ${error.message}`, EXIT.integrity, {
-        hint: "give --private-key FILE, or --passphrase-file FILE",
-        cause: error,
-      });
+      throw new CommandError(
+        `No key was given, and your gpg keyring does not open it. ${error.message}`,
+        EXIT.integrity,
+        {
+          hint: "give --private-key FILE, or --passphrase-file FILE",
+          cause: error,
+        },
+      );
     }
   },
 };
 
 /** An argument wins over the environment; of one kind there may be only one. */
-function restoreTarget(values: OptionValues): Target {
-  const line = values.get(command);
+function restoreTarget(values: OptionValues, env: Context["env"]): Target {
+  const line = values.get(OPTIONS.restoreCommand);
   const path = values.get(OPTIONS.output);
-  const isFlag = (option: typeof command) => values.source(option) === "flag";
-  if (line !== undefined && path !== undefined && isFlag(command) === isFlag(OPTIONS.output)) {
+  const isFlag = (option: typeof OPTIONS.output) => values.source(option) === "flag";
+  if (line !== undefined && path !== undefined && isFlag(OPTIONS.restoreCommand) === isFlag(OPTIONS.output)) {
     throw new UsageError("-c and --output contradict each other.");
   }
-  if (line !== undefined && (path === undefined || isFlag(command))) return { kind: "command", command: line };
+  if (line !== undefined && (path === undefined || isFlag(OPTIONS.restoreCommand)))
+    return { kind: "command", command: line };
+  // Backup Maker read it for both directions. Unread, a restore that was meant for a command would go to standard output.
+  if (path === undefined && env.BM_CMD)
+    throw new UsageError("BM_CMD is for backup only, so that its command is never fed by a restore.", {
+      hint: "give -c COMMAND or STRONGROOM_RESTORE_COMMAND, or --output FILE (- is standard output)",
+    });
   return path === undefined || path === "-" ? { kind: "stdout" } : { kind: "file", path };
 }
 

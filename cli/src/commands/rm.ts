@@ -1,6 +1,7 @@
+import { UsageError } from "@strongroom/command-line/errors";
 import { EXIT, type ExitCode } from "@strongroom/command-line/exit-codes";
+import { shown } from "@strongroom/command-line/shown";
 import type { CommandSpec, Invocation } from "../command.ts";
-import { UsageError } from "../errors.ts";
 import { CONNECTION_OPTIONS, OPTIONS, OUTPUT_OPTIONS, parseVersion, SECRETS } from "../options.ts";
 import { CALL, withClient } from "../session/session.ts";
 import { formatBytes, formatTime, toIso } from "../terminal/format.ts";
@@ -70,6 +71,6 @@ function versionNumber(given: string): bigint {
     // told below
   }
   if (number === "newest")
-    throw new UsageError(`rm expects the number of a version, such as 7 or v7; came "${given}".`);
+    throw new UsageError(`rm expects the number of a version, such as 7 or v7; got ${shown(given)}`);
   return number;
 }

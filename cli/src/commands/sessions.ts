@@ -1,7 +1,7 @@
 import type { Session, StrongroomClient } from "@strongroom/client-sdk";
+import { CommandError, UsageError } from "@strongroom/command-line/errors";
 import { EXIT, type ExitCode } from "@strongroom/command-line/exit-codes";
 import type { CommandSpec, Invocation } from "../command.ts";
-import { CliError, UsageError } from "../errors.ts";
 import { CONNECTION_OPTIONS, OPTIONS, OUTPUT_OPTIONS, SECRETS } from "../options.ts";
 import { collectPages } from "../session/pages.ts";
 import { CALL, withClient } from "../session/session.ts";
@@ -81,7 +81,7 @@ async function fullId(client: StrongroomClient, user: string, given: string): Pr
   const matches = (await listSessions(client, user)).filter(({ sessionId }) => sessionId.startsWith(given));
   if (matches.length === 1) return matches[0]!.sessionId;
   if (matches.length === 0)
-    throw new CliError(`No valid session has an id that begins with ${given}.`, EXIT.refused, {
+    throw new CommandError(`No valid session has an id that begins with ${given}.`, EXIT.refused, {
       hint: "`strongroom sessions` lists them",
     });
   throw new UsageError(`${matches.length} sessions have ids that begin with ${given}; give more of it.`);

@@ -1,8 +1,8 @@
 import type { StrongroomClient, Upload } from "@strongroom/client-sdk";
+import { CommandError, UsageError } from "@strongroom/command-line/errors";
 import { EXIT, type ExitCode } from "@strongroom/command-line/exit-codes";
 import { requiredCollection } from "../collection-argument.ts";
 import type { CommandSpec, Invocation } from "../command.ts";
-import { CliError, UsageError } from "../errors.ts";
 import { CONNECTION_OPTIONS, OPTIONS, OUTPUT_OPTIONS, SECRETS } from "../options.ts";
 import { collectPages } from "../session/pages.ts";
 import { CALL, type Connection, withClient } from "../session/session.ts";
@@ -86,7 +86,7 @@ function named(found: readonly Upload[], given: string): Upload {
   if (matches.length === 1) return matches[0]!;
   if (matches.length > 1)
     throw new UsageError(`${matches.length} uploads have ids that begin with ${given}; give more.`);
-  throw new CliError(`No upload that is under way has an id that begins with ${given}.`, EXIT.refused, {
+  throw new CommandError(`No upload that is under way has an id that begins with ${given}.`, EXIT.refused, {
     hint: "`strongroom uploads COLLECTION` lists them",
   });
 }

@@ -1,8 +1,8 @@
 import { randomUUID } from "node:crypto";
 import { chmod, mkdir, open, readFile, rename, rm } from "node:fs/promises";
 import { posix, win32 } from "node:path";
+import { UsageError } from "@strongroom/command-line/errors";
 import type { Context } from "../context.ts";
-import { UsageError } from "../errors.ts";
 
 /** A session that `login` keeps. */
 export interface StoredSession {

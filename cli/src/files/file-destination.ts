@@ -2,8 +2,9 @@ import { rmSync, type Stats, statSync } from "node:fs";
 import { type FileHandle, open, realpath, rename, rm, stat } from "node:fs/promises";
 import { basename, dirname, join } from "node:path";
 import type { Version } from "@strongroom/client-sdk";
+import { UsageError } from "@strongroom/command-line/errors";
 import type { Destination } from "../destination.ts";
-import { CommandFailedError, UsageError } from "../errors.ts";
+import { CommandFailedError } from "../errors.ts";
 
 /**
  * A file, written as `FILE.partial` (mode 0600: a restored dump is no less secret than the database) and renamed when everything was verified, so that

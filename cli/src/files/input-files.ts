@@ -1,6 +1,7 @@
 import { open } from "node:fs/promises";
+import { UsageError } from "@strongroom/command-line/errors";
 import type { Input } from "../context.ts";
-import { isSystemError, systemMessage, UsageError } from "../errors.ts";
+import { isSystemError, systemMessage } from "../errors.ts";
 
 /** Passwords, passphrases, tokens and keys are far smaller; a file above this, in bytes, is not what was meant. */
 const MAX_INPUT_FILE = 1 << 20;

@@ -3,7 +3,7 @@ import { type Destination, writeAll } from "../destination.ts";
 import { CommandFailedError } from "../errors.ts";
 import { formatBytes } from "../terminal/format.ts";
 import { describeExit, ProcessGroup, succeeded } from "./process-group.ts";
-import { untilAborted } from "./signals.ts";
+import { untilAborted } from "./until-aborted.ts";
 
 /** What a {@link CommandDestination} needs. */
 export interface CommandDestinationOptions {

@@ -1,6 +1,6 @@
 import { CommandFailedError } from "../errors.ts";
 import { describeExit, ProcessGroup, succeeded } from "./process-group.ts";
-import { untilAborted } from "./signals.ts";
+import { untilAborted } from "./until-aborted.ts";
 
 /** What a {@link DumpCommand} needs. */
 export interface DumpCommandOptions {

@@ -1,13 +1,13 @@
+import { UsageError } from "@strongroom/command-line/errors";
+import type { OptionValues } from "@strongroom/command-line/values";
 import type { Context } from "../context.ts";
 import { secretFromEnv } from "../context.ts";
-import { UsageError } from "../errors.ts";
 import { readSecretFile, readSecretFromStdin } from "../files/input-files.ts";
-import type { OptionValues } from "../option-spec.ts";
 import { OPTIONS, SECRETS } from "../options.ts";
 import { prompt } from "../terminal/prompts.ts";
 
 /** How {@link givenPassword} asks. */
-interface Asking {
+export interface Asking {
   readonly question: string;
   /** Typed passwords are asked for twice. */
   readonly twice?: boolean;

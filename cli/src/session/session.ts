@@ -1,10 +1,12 @@
 import { readFile } from "node:fs/promises";
 import type { ClientOptions, RetryEvent, StrongroomClient } from "@strongroom/client-sdk";
+import { UsageError } from "@strongroom/command-line/errors";
+import { flagOf, type Option } from "@strongroom/command-line/option";
+import type { OptionValues } from "@strongroom/command-line/values";
 import type { Context, Sdk } from "../context.ts";
 import { secretFromEnv } from "../context.ts";
-import { NotLoggedInError, UsageError } from "../errors.ts";
+import { NotLoggedInError } from "../errors.ts";
 import { CredentialStore, type Credentials } from "../files/credentials.ts";
-import { longFlag, type OptionSpec, type OptionValues } from "../option-spec.ts";
 import { OPTIONS, SECRETS } from "../options.ts";
 import { toIso } from "../terminal/format.ts";
 import { type Issued, RefreshingToken } from "./refreshing-token.ts";
@@ -67,11 +69,11 @@ type Server = Pick<ClientOptions, "urls" | "tls">;
 
 /** The files of the TLS options. @throws {UsageError} when one cannot be read, or certificate and key are not given together. */
 async function tlsOf(values: OptionValues): Promise<Pick<ClientOptions, "tls">> {
-  const read = async (spec: OptionSpec<string | undefined>) => {
+  const read = async (spec: Option<string | undefined>) => {
     const path = values.get(spec);
     if (path === undefined) return undefined;
     return await readFile(path).catch((cause: Error) => {
-      throw new UsageError(`${longFlag(spec)}: the file cannot be read: ${cause.message}.`, { cause });
+      throw new UsageError(`${flagOf(spec)}: the file cannot be read: ${cause.message}.`, { cause });
     });
   };
   const [ca, certificate, key] = [await read(OPTIONS.tlsCa), await read(OPTIONS.tlsCert), await read(OPTIONS.tlsKey)];

@@ -1,6 +1,6 @@
+import { InterruptedError, UsageError } from "@strongroom/command-line/errors";
 import { EXIT } from "@strongroom/command-line/exit-codes";
 import type { Context } from "../context.ts";
-import { InterruptedError, UsageError } from "../errors.ts";
 
 /** Asks a question on the terminal and returns the answer; `hidden` does not show what is typed. Ctrl-C ends the program. */
 export async function prompt(

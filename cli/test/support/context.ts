@@ -79,6 +79,18 @@ export async function testContext(t: ExecutionContext, choices: Choices = {}): P
   return { context, stdout, stderr, signals, exits, dir, run: (...argv) => run(argv, context) };
 }
 
+/** Texts of arguments by the options' names, from names as code has them: `publicKey` is `public-key`. */
+export function givenTexts(
+  given: Readonly<Record<string, string | readonly string[]>>,
+): Map<string, readonly string[]> {
+  return new Map(
+    Object.entries(given).map(([name, value]) => [
+      name.replace(/[A-Z]/g, (letter) => `-${letter.toLowerCase()}`),
+      typeof value === "string" ? [value] : value,
+    ]),
+  );
+}
+
 /** Waits until no process of a group is left; whoever inherits orphans may take a while to clear them away. */
 export async function untilGone(t: ExecutionContext, group: number): Promise<void> {
   t.true(group > 1, "no process group");

@@ -1,37 +1,81 @@
-/**
- * Commands of an operator that work on files rather than on a running server. The CLI loads this module only for them.
- */
-import { randomBytes } from "node:crypto";
+/** Commands of an operator that work on files of the configuration rather than on a running server. */
 import { resolve } from "node:path";
-import type { Writable } from "node:stream";
+import { UsageError } from "@strongroom/command-line/errors";
+import { EXIT, type ExitCode } from "@strongroom/command-line/exit-codes";
+import { option } from "@strongroom/command-line/option";
+import { PASSWORD, SHARED } from "@strongroom/command-line/shared-options";
+import type { OptionValues } from "@strongroom/command-line/values";
 import { ValueError } from "@strongroom/protocol/sizes";
-import { Argon2Hasher } from "../adapters/argon2/argon2-hasher.ts";
-import { InitRefusedError, initConfiguration } from "../adapters/config-files/first-configuration.ts";
-import { loadConfiguration } from "../adapters/config-files/source.ts";
-import { formatProblem } from "../objects/problem.ts";
+import type { OperatorCommand, OperatorInvocation } from "./context.ts";
+import { DATA } from "./options.ts";
+import { configDir } from "./settings.ts";
 
-/** Where a command writes. */
-export interface CommandIo {
-  readonly stdout: Writable;
-  readonly stderr: Writable;
-}
+const admin = option({ name: "admin", value: "name", defaultText: "admin", help: "name of the first administrator" });
 
-/** `strongroom init`: makes a first configuration with an admin and a collection. Returns the exit code. */
-export async function initCommand(
-  options: { dir: string; collection?: string | undefined; admin?: string | undefined },
-  io: CommandIo,
-): Promise<number> {
+/** `strongroom init`: makes a first configuration with an administrator and a collection. */
+export const init: OperatorCommand = {
+  name: "init",
+  summary: "write a first configuration for a server",
+  args: [["[folder]", "folder to make; without it as --config says"]],
+  options: [SHARED.collection, admin, DATA.config, DATA.data],
+  examples: [
+    ["strongroom init && strongroom serve", "a first server, with an administrator and a collection to try"],
+    ["strongroom init /etc/strongroom --collection pg-main --admin alice", "with names of your own"],
+  ],
+  run: runInit,
+};
+
+/** `strongroom check-config`: validates a directory without a server. Exit code 0 for valid, 1 for problems. */
+export const checkConfig: OperatorCommand = {
+  name: "check-config",
+  summary: "validate a folder of configuration without a server",
+  details: "Names the file, line and path of everything that is wrong; the exit code is 1 then.",
+  args: [["[folder]", "folder to look at; without it as --config says"]],
+  options: [DATA.config, DATA.data, SHARED.json],
+  examples: [
+    ["strongroom check-config /etc/strongroom", "before it is deployed"],
+    ["strongroom check-config /etc/strongroom --json", "for a pipeline"],
+  ],
+  run: runCheckConfig,
+};
+
+/** `strongroom hash-password`: prints the hash for a configuration file. */
+export const hashPassword: OperatorCommand = {
+  name: "hash-password",
+  summary: "print the hash of a password, for a BackupUser or a Secret",
+  options: [SHARED.passwordFile, SHARED.passwordStdin],
+  secrets: [PASSWORD],
+  examples: [
+    ["strongroom hash-password", "asks for the password twice"],
+    ["pass show strongroom | strongroom hash-password", "from a password store"],
+  ],
+  run: async ({ context, askPassword }) => {
+    const password = await askPassword({ question: "Password: ", twice: true, fromPipe: true });
+    const { Argon2Hasher } = await import("../adapters/argon2/argon2-hasher.ts");
+    context.stdout.write(`${await new Argon2Hasher().hash(password)}\n`);
+    return EXIT.ok;
+  },
+};
+
+async function runInit({ args, values, context }: OperatorInvocation): Promise<ExitCode> {
+  const dir = folderOf(args[0], values);
+  const [{ randomBytes }, { Argon2Hasher }, { InitRefusedError, initConfiguration }] = await Promise.all([
+    import("node:crypto"),
+    import("../adapters/argon2/argon2-hasher.ts"),
+    import("../adapters/config-files/first-configuration.ts"),
+  ]);
+  const [adminName, collectionName] = [values.get(admin), values.get(SHARED.collection)];
   const hasher = new Argon2Hasher();
   try {
     const made = await initConfiguration({
-      dir: options.dir,
-      ...(options.admin === undefined ? {} : { adminName: options.admin }),
-      ...(options.collection === undefined ? {} : { collectionName: options.collection }),
+      dir,
+      ...(adminName === undefined ? {} : { adminName }),
+      ...(collectionName === undefined ? {} : { collectionName }),
       hashPassword: async (password) => await hasher.hash(password),
       randomBytes,
     });
-    const isDefault = resolve(options.dir) === resolve("strongroom-data/config");
-    io.stdout.write(`Made a first configuration in ${resolve(options.dir)}:
+    const isDefault = resolve(dir) === resolve("strongroom-data/config");
+    context.stdout.write(`Made a first configuration in ${resolve(dir)}:
 ${made.files.map((file) => `  ${file}`).join("\n")}
 
   user        ${made.adminName}
@@ -39,50 +83,41 @@ ${made.files.map((file) => `  ${file}`).join("\n")}
   collection  ${made.collectionName}
 
 The password is shown only now; the file has its hash. Next:
-  strongroom serve${isDefault ? "" : ` --config ${options.dir} --data DIR`}
+  strongroom serve${isDefault ? "" : ` --config ${dir} --data DIR`}
   strongroom login --username ${made.adminName}
 `);
-    return 0;
+    return EXIT.ok;
   } catch (error) {
     if (!(error instanceof InitRefusedError || error instanceof ValueError)) throw error;
-    io.stderr.write(`strongroom init: ${error.message}\n`);
-    return 2;
+    throw new UsageError(error.message, { cause: error });
   }
 }
 
-/** `strongroom check-config`: validates a directory without a server. Returns the exit code: 0 for valid, 1 for problems. */
-export async function checkConfigCommand(
-  options: { dir: string; json?: boolean | undefined },
-  io: CommandIo,
-): Promise<number> {
-  const result = await loadConfiguration(options.dir);
-  const { users, collections, organizations } = result.configuration;
-  const counts = {
-    files: result.files,
-    users: users.size,
-    collections: collections.size,
-    organizations: organizations.size,
-  };
-  if (options.json === true) {
-    io.stdout.write(
-      `${JSON.stringify({ valid: result.problems.length === 0, ...counts, problems: result.problems, warnings: result.warnings }, null, 2)}\n`,
-    );
+async function runCheckConfig({ args, values, context }: OperatorInvocation): Promise<ExitCode> {
+  const dir = folderOf(args[0], values);
+  const [{ loadConfiguration }, { formatProblem }] = await Promise.all([
+    import("../adapters/config-files/source.ts"),
+    import("../objects/problem.ts"),
+  ]);
+  const { configuration, files, problems, warnings } = await loadConfiguration(dir);
+  const { users, collections, organizations } = configuration;
+  const counts = { files, users: users.size, collections: collections.size, organizations: organizations.size };
+  const valid = problems.length === 0;
+  if (values.get(SHARED.json)) {
+    context.stdout.write(`${JSON.stringify({ valid, ...counts, problems, warnings }, null, 2)}\n`);
   } else {
-    for (const warning of result.warnings) io.stderr.write(`warning: ${formatProblem(warning)}\n`);
-    for (const problem of result.problems) io.stderr.write(`error: ${formatProblem(problem)}\n`);
+    for (const warning of warnings) context.stderr.write(`warning: ${formatProblem(warning)}\n`);
+    for (const problem of problems) context.stderr.write(`error: ${formatProblem(problem)}\n`);
     const found = `${counts.users} users, ${counts.collections} collections, ${counts.organizations} organizations in ${counts.files} files`;
-    if (result.problems.length === 0) io.stdout.write(`${options.dir} is valid: ${found}\n`);
-    else io.stderr.write(`${options.dir} is not valid: ${result.problems.length} problem(s); valid so far: ${found}\n`);
+    if (valid) context.stdout.write(`${dir} is valid: ${found}\n`);
+    else context.stderr.write(`${dir} is not valid: ${problems.length} problem(s); valid so far: ${found}\n`);
   }
-  return result.problems.length === 0 ? 0 : 1;
+  return valid ? EXIT.ok : EXIT.unexpected;
 }
 
-/** `strongroom hash-password`: prints the hash for a configuration file. Returns the exit code. */
-export async function hashPasswordCommand(options: { password: string }, io: CommandIo): Promise<number> {
-  if (options.password === "") {
-    io.stderr.write("strongroom hash-password: the password is empty\n");
-    return 2;
-  }
-  io.stdout.write(`${await new Argon2Hasher().hash(options.password)}\n`);
-  return 0;
+/** The folder of the configuration: the argument, else as `serve` has it. @throws UsageError when two are given */
+function folderOf(argument: string | undefined, values: OptionValues): string {
+  if (argument !== undefined && values.source(DATA.config) === "flag")
+    throw new UsageError("the folder is given as an argument and as --config; give one of them");
+  return argument ?? configDir(values);
 }

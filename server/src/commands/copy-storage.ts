@@ -1,71 +1,89 @@
+import { CommandError, UsageError } from "@strongroom/command-line/errors";
+import { EXIT, type ExitCode } from "@strongroom/command-line/exit-codes";
+import { interruptible } from "@strongroom/command-line/interruptible";
+import { option } from "@strongroom/command-line/option";
+import { SHARED } from "@strongroom/command-line/shared-options";
 import { formatSize } from "@strongroom/protocol/sizes";
-import { openStore, parseStorage, type StorageLocation } from "../adapters/stores.ts";
-import { InstallationMismatchError } from "../app/installation.ts";
-import { type BlobStore, BlobStoreError } from "../app/ports/blob-store.ts";
-import { type CopiedObject, CopyRefusedError, copyStorage } from "../app/upkeep/copy-storage.ts";
-import type { CommandIo } from "./configuration.ts";
+import type { BlobStore } from "../app/ports/blob-store.ts";
+import type { CopiedObject } from "../app/upkeep/copy-storage.ts";
+import type { OperatorCommand, OperatorInvocation } from "./context.ts";
+import { asCommandError, requireDirectory } from "./open-data.ts";
+import { storageOf } from "./settings.ts";
 
-/** What the command is told. */
-export interface CopyStorageOptions {
-  /** Storage URLs. */
-  readonly from: string;
-  readonly to: string;
-  /** Print one JSON object at the end instead of text. */
-  readonly json: boolean;
-  /** No line for each object. */
-  readonly quiet: boolean;
-}
+const from = option({ name: "from", value: "url", help: "storage URL to copy from, as for serve --storage" });
+const to = option({
+  name: "to",
+  value: "url",
+  help: "storage URL to copy to: empty, or of the same installation",
+});
 
-/**
- * `strongroom copy-storage`: copies an installation's storage to another place.
- * @returns the exit code: 0 when everything is in the target, 1 when something failed, 2 for wrong options.
- * @throws the reason of the signal.
- */
-export async function copyStorageCommand(
-  options: CopyStorageOptions,
-  io: CommandIo,
-  signal: AbortSignal,
-): Promise<number> {
-  const say = (text: string) => io.stderr.write(`strongroom copy-storage: ${text}\n`);
-  const places: StorageLocation[] = [];
-  for (const name of ["from", "to"] as const) {
+/** `strongroom copy-storage`: copies an installation's storage to another place. Exit code 0 when everything is in the target, 1 when something failed. */
+export const copyStorage: OperatorCommand = {
+  name: "copy-storage",
+  summary: "copy a server's storage to another place, such as from a directory to S3",
+  details:
+    "Copies all versions with their manifests, and compares their bytes with the manifests' digests on the way. Stop the server first. What is in the target " +
+    "already is skipped, so it may be repeated, and goes on where it was broken off. The target can be served when the command has ended with 0. Nothing " +
+    "is changed in the source. Credentials for S3 come from the environment (AWS_ACCESS_KEY_ID, ...) or a credentials file.",
+  options: [from, to, SHARED.json, SHARED.quiet],
+  examples: [
+    [
+      'strongroom copy-storage --from file:///var/lib/strongroom/storage --to "s3://backups/strongroom?region=eu-central-1"',
+      "from the embedded directory to S3",
+    ],
+  ],
+  run: async (invocation) => {
     try {
-      places.push(parseStorage(options[name]));
+      return await interruptible(invocation.context, {}, (signal) => run(invocation, signal));
     } catch (error) {
-      say(`--${name}: ${(error as Error).message}`);
-      return 2;
+      throw await asCommandError(error);
     }
+  },
+};
+
+async function run({ values, context }: OperatorInvocation, signal: AbortSignal): Promise<ExitCode> {
+  const [source, target] = [values.get(from), values.get(to)];
+  if (source === undefined || target === undefined) {
+    throw new UsageError("copy-storage needs --from and --to", {
+      hint: "both are storage URLs, as for `strongroom serve --storage`",
+    });
   }
-  const [from, to] = places as [StorageLocation, StorageLocation];
+  const places = [await storageOf(source, from, values), await storageOf(target, to, values)] as const;
+  await requireDirectory(places[0], "--from", "objects");
+  const [{ openStore }, { storeInstallation }, { copyStorage }] = await Promise.all([
+    import("../adapters/stores.ts"),
+    import("../app/installation.ts"),
+    import("../app/upkeep/copy-storage.ts"),
+  ]);
+  const [json, quiet] = [values.get(SHARED.json), values.get(SHARED.quiet)];
+  const say = (text: string) => context.stderr.write(`strongroom copy-storage: ${text}\n`);
+  const log = { info: (_fields: Record<string, unknown>, message: string) => !quiet && say(message) };
   const opened: BlobStore[] = [];
   try {
-    const log = { info: (_fields: Record<string, unknown>, message: string) => !options.quiet && say(message) };
-    for (const place of [from, to]) opened.push(await openStore(place, log));
+    opened.push(await openStore(places[0], log));
+    // Before the target is made: there may be nothing to copy.
+    if ((await storeInstallation(opened[0]!)) === undefined)
+      throw new CommandError("the source is not the storage of an installation; check --from", EXIT.refused);
+    opened.push(await openStore(places[1], log));
     const onObject = (object: CopiedObject) => {
-      if (!options.quiet || object.outcome === "failed") io.stderr.write(`${describe(object)}\n`);
+      if (!quiet || object.outcome === "failed") context.stderr.write(`${describe(object)}\n`);
     };
     const report = await copyStorage({ from: opened[0]!, to: opened[1]!, signal, onObject });
     const { installation, copied, present, failed, bytes, pending } = report;
-    if (options.json) {
+    if (json) {
       const all = { installation, copied, present, failed, bytes: String(bytes), pending };
-      io.stdout.write(`${JSON.stringify(all)}\n`);
+      context.stdout.write(`${JSON.stringify(all)}\n`);
     } else {
-      io.stdout.write(
+      context.stdout.write(
         `${failed === 0 ? "Everything is in the target" : "NOT COMPLETE"}: ${copied} objects copied (${formatSize(bytes)}), ${present} were there, ${failed} failed\n`,
       );
     }
-    if (pending > 0) say(`${pending} unfinished uploads were not copied; their clients begin anew`);
-    if (failed > 0) say("run the same command again; what is in the target already is passed over");
-    return failed === 0 ? 0 : 1;
+    if (pending > 0) say(`${pending} unfinished uploads were not copied; their clients begin again`);
+    if (failed > 0) say("run the same command again; what is in the target already is skipped");
+    return failed === 0 ? EXIT.ok : EXIT.unexpected;
   } catch (error) {
-    if (signal.aborted) {
-      say("stopped; run the same command again to go on");
-      throw error;
-    }
-    const known = [CopyRefusedError, InstallationMismatchError, BlobStoreError].some((kind) => error instanceof kind);
-    if (!known && (error as Error).name !== "FileLockedError") throw error;
-    say((error as Error).message);
-    return 1;
+    if (signal.aborted) say("stopped; run the same command again to go on");
+    throw error;
   } finally {
     for (const store of opened) await store.close();
   }

@@ -1,55 +1,49 @@
 import { access } from "node:fs/promises";
-import { destination, type Logger, pino } from "pino";
-import { FileLockedError } from "../adapters/file-lock/file-lock.ts";
-import { checkInstallation, InstallationMismatchError, storeInstallation } from "../app/installation.ts";
-import { type BlobStore, BlobStoreError } from "../app/ports/blob-store.ts";
+import { join } from "node:path";
+import { CommandError, UsageError } from "@strongroom/command-line/errors";
+import { EXIT, type ExitCode } from "@strongroom/command-line/exit-codes";
+import type { Logger } from "pino";
+import type { StorageLocation } from "../adapters/stores.ts";
+import type { BlobStore } from "../app/ports/blob-store.ts";
 import type { Database } from "../app/ports/database.ts";
-import { UnsafeError } from "../app/upkeep/inventory.ts";
-import { DomainError } from "../domain/errors.ts";
-import { openStorage } from "../main.ts";
-import type { ServerOptions } from "../server-options.ts";
-import type { CommandIo } from "./configuration.ts";
-import { type CommandLine, commandHelp, type DataCommand, parseCommandLine, UsageError } from "./options.ts";
+import type { DataOptions } from "./settings.ts";
 
-/** Exit codes of commands on the server's data; the same meanings as everywhere in the program. */
-export const DATA_EXIT = { ok: 0, failed: 1, usage: 2, refused: 4, unavailable: 5, integrity: 6 } as const;
-
-/** Runs a command on the server's data: reads its arguments, and turns every error into a message and an exit code. */
-export async function runDataCommand(
-  command: DataCommand,
-  args: readonly string[],
-  env: Readonly<Record<string, string | undefined>>,
-  io: CommandIo,
-  work: (line: CommandLine, log: Logger) => Promise<number>,
-): Promise<number> {
-  const say = (text: string) => io.stderr.write(`strongroom ${command.name}: ${text}\n`);
+/**
+ * Runs a command on the server's data, and turns the errors of store, database and locks into messages with their exit codes.
+ * @throws CommandError
+ */
+export async function onData(level: string, work: (log: Logger) => Promise<ExitCode>): Promise<ExitCode> {
+  const { destination, pino } = await import("pino");
   try {
-    const line = parseCommandLine(command, args, env);
-    if (line === "help") {
-      io.stdout.write(commandHelp(command));
-      return DATA_EXIT.ok;
-    }
-    const log = pino(
-      { level: line.server.logLevel, base: { service: "strongroom" } },
-      destination({ dest: 2, sync: true }),
-    );
-    return await work(line, log);
+    return await work(pino({ level, base: { service: "strongroom" } }, destination({ dest: 2, sync: true })));
   } catch (error) {
-    if (error instanceof UsageError) {
-      say(error.message);
-      return DATA_EXIT.usage;
-    }
-    if (error instanceof FileLockedError) {
-      say(
-        `${error.message}\nThe embedded database and a storage directory have one user at a time: stop the server, run this, and start it again.`,
-      );
-      return DATA_EXIT.refused;
-    }
-    say(error instanceof Error ? error.message : String(error));
-    if (error instanceof UnsafeError || error instanceof InstallationMismatchError) return DATA_EXIT.refused;
-    if (error instanceof DomainError || error instanceof BlobStoreError) return DATA_EXIT.unavailable;
-    return DATA_EXIT.failed;
+    throw await asCommandError(error);
   }
+}
+
+/** An error of store, database or locks as one with an exit code; any other as it is. */
+export async function asCommandError(error: unknown): Promise<unknown> {
+  if (error instanceof CommandError || !(error instanceof Error)) return error;
+  const [{ FileLockedError }, { InstallationMismatchError }, { BlobStoreError }, inventory, copying, { DomainError }] =
+    await Promise.all([
+      import("../adapters/file-lock/file-lock.ts"),
+      import("../app/installation.ts"),
+      import("../app/ports/blob-store.ts"),
+      import("../app/upkeep/inventory.ts"),
+      import("../app/upkeep/copy-storage.ts"),
+      import("../domain/errors.ts"),
+    ]);
+  const is = (...kinds: ReadonlyArray<abstract new (...args: never[]) => Error>) =>
+    kinds.some((kind) => error instanceof kind);
+  if (is(FileLockedError))
+    return new CommandError(error.message, EXIT.refused, {
+      hint: "The embedded database and a storage directory have one user at a time: stop the server, run this, and start it again.",
+      cause: error,
+    });
+  if (is(inventory.UnsafeError, InstallationMismatchError, copying.CopyRefusedError))
+    return new CommandError(error.message, EXIT.refused, { cause: error });
+  if (is(DomainError, BlobStoreError)) return new CommandError(error.message, EXIT.network, { cause: error });
+  return new CommandError(error.message, EXIT.unexpected, { cause: error });
 }
 
 /** JSON with byte counts as texts, on one line. */
@@ -61,11 +55,15 @@ export function jsonLine(value: unknown): string {
  * Opens store and database for a command, which must belong together.
  * @throws UsageError when there is nothing at that place: a command makes no new data.
  */
-export async function openData(options: ServerOptions, log: Logger): Promise<{ store: BlobStore; database: Database }> {
-  await requireStorage(options);
+export async function openData(options: DataOptions, log: Logger): Promise<{ store: BlobStore; database: Database }> {
+  await requireDirectory(options.storage, "--data and --storage");
   const { database } = options;
   if (database.kind === "pglite" && database.directory !== undefined && !(await exists(database.directory)))
     throw new UsageError(`there is no database in ${database.directory}; check --data and --database`);
+  const [{ openStorage }, { checkInstallation, InstallationMismatchError, storeInstallation }] = await Promise.all([
+    import("../main.ts"),
+    import("../app/installation.ts"),
+  ]);
   const opened = await openStorage(options, log);
   try {
     if ((await storeInstallation(opened.store)) === undefined)
@@ -79,10 +77,15 @@ export async function openData(options: ServerOptions, log: Logger): Promise<{ s
   }
 }
 
-/** @throws UsageError when the storage is a directory that does not exist. */
-export async function requireStorage({ storage }: ServerOptions): Promise<void> {
-  if (storage.kind === "directory" && !(await exists(storage.path)))
-    throw new UsageError(`there is no directory ${storage.path}; check --data and --storage`);
+/**
+ * @param folder that a storage directory has, if it must have been used before.
+ * @throws UsageError when the storage is a directory that does not exist, or is none of a storage: opening it would make it.
+ */
+export async function requireDirectory(storage: StorageLocation, check: string, folder = ""): Promise<void> {
+  if (storage.kind !== "directory") return;
+  if (!(await exists(storage.path))) throw new UsageError(`there is no directory ${storage.path}; check ${check}`);
+  if (!(await exists(join(storage.path, folder))))
+    throw new UsageError(`${storage.path} is no storage, it has no folder ${folder}; check ${check}`);
 }
 
 async function exists(path: string): Promise<boolean> {

@@ -1,61 +1,59 @@
-/**
- * `strongroom recover`. The CLI loads this module only for it.
- */
-
+import { EXIT, type ExitCode } from "@strongroom/command-line/exit-codes";
+import { SHARED } from "@strongroom/command-line/shared-options";
 import { formatSize } from "@strongroom/protocol/sizes";
-import { openStore } from "../adapters/stores.ts";
-import { recover } from "../app/upkeep/recover.ts";
-import { openStorage } from "../main.ts";
-import type { CommandIo } from "./configuration.ts";
-import { DATA_EXIT, jsonLine, requireStorage, runDataCommand } from "./open-data.ts";
-import type { DataCommand } from "./options.ts";
+import type { OperatorCommand, OperatorInvocation } from "./context.ts";
+import { jsonLine, onData, requireDirectory } from "./open-data.ts";
+import { DATA_OPTIONS, DRY_RUN } from "./options.ts";
+import { dataOptions } from "./settings.ts";
 
-const COMMAND: DataCommand = {
+/** `strongroom recover`: rebuilds an empty database from a store. */
+export const recover: OperatorCommand = {
   name: "recover",
-  usage: "[options]",
-  about: `The database was lost: makes a new one from the manifests in the store, with every version, its number and where it came
-from. The database must be empty, the server stopped. Nothing in the store is changed. After an interruption run it again.`,
-  options: [
-    { name: "dry-run", help: "look at the store only, and tell what would be restored" },
-    { name: "json", help: "print one line of JSON" },
-  ],
-  positionals: 0,
+  summary: "rebuild a lost database from the storage",
+  details:
+    "The database was lost: makes a new one from the manifests in the store, with every version, its number and where it came from. The database must be empty, " +
+    "the server stopped. Nothing in the store is changed. After an interruption run it again. Exit code 6: something is damaged or could not be restored, the rest was.",
+  options: [DRY_RUN, SHARED.json, ...DATA_OPTIONS],
   examples: [
-    "strongroom recover --data /var/lib/strongroom --dry-run",
-    "strongroom recover --storage file:///backup/strongroom --database pglite:/var/lib/strongroom/database",
+    ["strongroom recover --data /var/lib/strongroom --dry-run", "what would be restored"],
+    [
+      "strongroom recover --storage file:///backup/strongroom --database pglite:/var/lib/strongroom/database",
+      "rebuild the database",
+    ],
   ],
+  run,
 };
 
-/** `strongroom recover`: rebuilds an empty database from a store. Returns the exit code. */
-export async function recoverCommand(
-  args: readonly string[],
-  env: Readonly<Record<string, string | undefined>>,
-  io: CommandIo,
-): Promise<number> {
-  return await runDataCommand(COMMAND, args, env, io, async ({ server, own }, log) => {
-    await requireStorage(server);
-    const dryRun = own.has("dry-run");
-    const json = own.has("json");
+async function run({ values, context }: OperatorInvocation): Promise<ExitCode> {
+  const options = await dataOptions(values, context.env);
+  const [dryRun, json] = [values.get(DRY_RUN), values.get(SHARED.json)];
+  await requireDirectory(options.storage, "--data and --storage");
+  return await onData(options.logLevel, async (log) => {
+    const [{ openStorage }, { openStore }, { recover }] = await Promise.all([
+      import("../main.ts"),
+      import("../adapters/stores.ts"),
+      import("../app/upkeep/recover.ts"),
+    ]);
     const { store, database } = dryRun
-      ? { store: await openStore(server.storage, log), database: undefined }
-      : await openStorage(server, log);
+      ? { store: await openStore(options.storage, log), database: undefined }
+      : await openStorage(options, log);
     try {
       const onCollection = (name: string, versions: number) => {
-        if (!json) io.stdout.write(`${name}: ${versions} version(s)\n`);
+        if (!json) context.stdout.write(`${name}: ${versions} version(s)\n`);
       };
       const report = await recover({ store, database, onCollection });
-      if (json) io.stdout.write(jsonLine({ dryRun, ...report }));
+      if (json) context.stdout.write(jsonLine({ dryRun, ...report }));
       else {
         const lists = { damaged: report.damaged, "not restored": report.skipped, unknown: report.unknown };
         for (const [what, problems] of Object.entries(lists))
-          for (const { key, why } of problems) io.stdout.write(`${what}: ${key}: ${why}\n`);
-        io.stdout.write(
+          for (const { key, why } of problems) context.stdout.write(`${what}: ${key}: ${why}\n`);
+        context.stdout.write(
           `${dryRun ? "Would restore" : "Restored"} ${report.versions} version(s) of ${report.collections} collection(s), ${formatSize(report.bytes)}, and ${report.removed} removed one(s), for installation ${report.installation}. Damaged ${report.damaged.length}, not restored ${report.skipped.length}, unknown ${report.unknown.length}, unfinished ${report.unfinished}.\n`,
         );
-        if (dryRun) io.stdout.write("Only the storage was looked at; the real run needs an empty database.\n");
-        else io.stdout.write("Start the server, and log in again: sessions were lost with the database.\n");
+        if (dryRun) context.stdout.write("Only the storage was looked at; the real run needs an empty database.\n");
+        else context.stdout.write("Start the server, and log in again: sessions were lost with the database.\n");
       }
-      return report.damaged.length + report.skipped.length > 0 ? DATA_EXIT.integrity : DATA_EXIT.ok;
+      return report.damaged.length + report.skipped.length > 0 ? EXIT.integrity : EXIT.ok;
     } finally {
       await database?.close();
       await store.close();

@@ -1,33 +1,47 @@
-import { destination, pino } from "pino";
-import { fileLimit } from "../adapters/process/file-limit.ts";
-import { TlsFiles } from "../adapters/tls-files/tls-files.ts";
+import { CommandError } from "@strongroom/command-line/errors";
+import { EXIT, type ExitCode } from "@strongroom/command-line/exit-codes";
 import { connectionLimits } from "../domain/connection-limits.ts";
-import { openParts, type RunningServer, startServer } from "../main.ts";
 import type { ServerOptions } from "../server-options.ts";
-import { parseOptions, serveHelp, UsageError } from "./options.ts";
+import type { OperatorCommand, OperatorInvocation } from "./context.ts";
+import { SERVE_OPTIONS } from "./options.ts";
+import { serverOptions } from "./settings.ts";
 
-/**
- * `strongroom serve`: runs until SIGTERM or SIGINT.
- * @returns the exit code: 0 after a graceful stop, 1 when it could not start, 2 for wrong options.
- */
-export async function serve(
-  args: readonly string[],
-  env: Readonly<Record<string, string | undefined>>,
-): Promise<number> {
-  let options: ServerOptions | "help";
-  try {
-    options = parseOptions(args, env);
-  } catch (error) {
-    if (!(error instanceof UsageError)) throw error;
-    process.stderr.write(`strongroom serve: ${error.message}\n`);
-    return 2;
-  }
-  if (options === "help") {
-    process.stdout.write(serveHelp());
-    return 0;
-  }
+/** `strongroom serve`: runs until SIGTERM or SIGINT. Exit code 0 after a graceful stop, 1 when it could not start. */
+export const serve: OperatorCommand = {
+  name: "serve",
+  summary: "run the server",
+  details: "Connect, gRPC and gRPC-Web over HTTP/1.1 and HTTP/2 on one port, until SIGTERM or Ctrl-C.",
+  options: SERVE_OPTIONS,
+  examples: [
+    ["strongroom init && strongroom serve", "a first server"],
+    ["strongroom serve --data /var/lib/strongroom --listen 127.0.0.1:9000", "with its data in another place"],
+    ["strongroom serve --config /etc/strongroom --storage file:///backup/strongroom", "with a storage directory"],
+    [
+      "strongroom serve --database postgres://strongroom@localhost/strongroom --database-password-file /etc/strongroom/database-password",
+      "on a PostgreSQL server",
+    ],
+    [
+      'strongroom serve --storage "s3://backups/strongroom?endpoint=https://s3.example.org&region=eu-1&pathStyle=true"',
+      "with storage in S3",
+    ],
+    [
+      "strongroom serve --listen 0.0.0.0:8443 --tls-cert /etc/strongroom/tls.pem --tls-key /etc/strongroom/tls.key",
+      "for other machines, with TLS",
+    ],
+  ],
+  run,
+};
+
+async function run({ values, context }: OperatorInvocation): Promise<ExitCode> {
+  const options = await serverOptions(values, context.env);
+  const [{ destination, pino }, { openParts, startServer }, { TlsFiles }, { fileLimit }] = await Promise.all([
+    import("pino"),
+    import("../main.ts"),
+    import("../adapters/tls-files/tls-files.ts"),
+    import("../adapters/process/file-limit.ts"),
+  ]);
   const log = pino({ level: options.logLevel, base: { service: "strongroom" } }, destination({ dest: 2, sync: false }));
-  let server: RunningServer;
+  let server: Awaited<ReturnType<typeof startServer>>;
   // From the start on, since without a handler the signal would end the process.
   let reload = () => {};
   process.on("SIGHUP", () => reload());
@@ -53,12 +67,11 @@ export async function serve(
     }
   } catch (error) {
     log.flush();
-    process.stderr.write(`strongroom serve: cannot start: ${startupMessage(error, options)}\n`);
-    return 1;
+    throw new CommandError(`cannot start: ${startupMessage(error, options)}`, EXIT.unexpected, { cause: error });
   }
-  // Before anybody is told that it runs, and may stop it.
+  // Before anybody is notified that it runs, and may stop it.
   const stopping = stopSignal();
-  process.stdout.write(`Strongroom listens on ${server.url}\n`);
+  context.stdout.write(`Strongroom listens on ${server.url}\n`);
   log.info({ url: server.url }, "listening");
   const signal = await stopping;
   log.info({ signal, grace_ms: options.shutdownGraceMs }, "stopping: running calls may end, new uploads are refused");
@@ -68,7 +81,7 @@ export async function serve(
   } finally {
     log.flush();
   }
-  return 0;
+  return EXIT.ok;
 }
 
 async function stopSignal(): Promise<NodeJS.Signals> {

@@ -1,70 +1,88 @@
-/**
- * `strongroom sweep`. The CLI loads this module only for it.
- */
-import { randomUUID } from "node:crypto";
-import { ConfigFilesSource } from "../adapters/config-files/source.ts";
-import { DEFAULT_UPLOAD_SETTINGS } from "../app/settings.ts";
-import { giveUpCommit } from "../app/upkeep/give-up-commit.ts";
-import { deletableObjects, deleteUnknown, type UnknownObject } from "../app/upkeep/inventory.ts";
-import { type SweepAction, type SweepDeps, sweep } from "../app/upkeep/sweep.ts";
-import { SegmentAttempts } from "../app/uploads/segment-attempts.ts";
-import type { CommandIo } from "./configuration.ts";
-import { DATA_EXIT, jsonLine, openData, runDataCommand } from "./open-data.ts";
-import type { CommandLine, DataCommand } from "./options.ts";
-import { UsageError } from "./options.ts";
+import { UsageError } from "@strongroom/command-line/errors";
+import { EXIT, type ExitCode } from "@strongroom/command-line/exit-codes";
+import { flag, option } from "@strongroom/command-line/option";
+import { SHARED } from "@strongroom/command-line/shared-options";
+import type { OptionValues } from "@strongroom/command-line/values";
+import type { UnknownObject } from "../app/upkeep/inventory.ts";
+import type { SweepAction, SweepDeps } from "../app/upkeep/sweep.ts";
+import type { CommandIo, OperatorCommand, OperatorInvocation } from "./context.ts";
+import { jsonLine, onData, openData } from "./open-data.ts";
+import { DATA_OPTIONS, DRY_RUN, SERVE } from "./options.ts";
+import { dataOptions } from "./settings.ts";
 
-const COMMAND: DataCommand = {
+const deleteUnknownOption = flag({
+  name: "delete-unknown",
+  help: "delete objects that were unknown at every look for at least 24 hours; with --yes, else they are only listed",
+  argumentsOnly: true,
+});
+const yes = flag({
+  name: "yes",
+  help: "do what --delete-unknown or --give-up-commit says",
+  argumentsOnly: true,
+});
+const giveUpCommitOption = option({
+  name: "give-up-commit",
+  value: "upload",
+  help: "end a commit that the store can never finish, since it has neither the object nor its parts; with --yes",
+  argumentsOnly: true,
+});
+
+/** `strongroom sweep`: one sweep now. */
+export const sweep: OperatorCommand = {
   name: "sweep",
-  usage: "[options]",
-  about: `Does now what the server does by itself every minute: ends uploads, finishes commits, deletes what was removed long
-enough ago; and lists what the store holds and nobody knows. With the embedded database the server must be stopped.`,
-  options: [
-    { name: "dry-run", help: "tell what would be done, and do nothing" },
-    {
-      name: "delete-unknown",
-      help: "delete objects that were unknown at every look for at least 24 hours; with --yes, else they are only listed",
-    },
-    { name: "yes", help: "do what --delete-unknown or --give-up-commit says" },
-    {
-      name: "give-up-commit",
-      value: "UPLOAD",
-      help: "end a commit that the store can never finish, since it has neither the object nor its parts; with --yes",
-    },
-    { name: "json", help: "print one line of JSON" },
-  ],
-  positionals: 0,
+  summary: "tidy up the server's data now",
+  details:
+    "Does now what the server does by itself every minute: ends uploads, finishes commits, deletes what was removed long enough ago; and lists what the store " +
+    "holds and nobody knows. With the embedded database the server must be stopped.",
+  options: [DRY_RUN, deleteUnknownOption, yes, giveUpCommitOption, SHARED.json, ...DATA_OPTIONS, SERVE.segmentSize],
   examples: [
-    "strongroom sweep --data /var/lib/strongroom --dry-run",
-    "strongroom sweep --data /var/lib/strongroom --delete-unknown --yes",
-    "strongroom sweep --give-up-commit 8e315d9a-0f28-469f-b060-f8fd2e823b3c --yes",
+    ["strongroom sweep --data /var/lib/strongroom --dry-run", "what would be done"],
+    ["strongroom sweep --data /var/lib/strongroom --delete-unknown --yes", "delete what nobody knows"],
+    [
+      "strongroom sweep --give-up-commit 8e315d9a-0f28-469f-b060-f8fd2e823b3c --yes",
+      "a commit that the store can never finish",
+    ],
   ],
+  run,
 };
 
-/** `strongroom sweep`: one sweep now. Returns the exit code. */
-export async function sweepCommand(
-  args: readonly string[],
-  env: Readonly<Record<string, string | undefined>>,
-  io: CommandIo,
-): Promise<number> {
-  return await runDataCommand(COMMAND, args, env, io, async (line, log) => {
-    const { own } = line;
-    if (own.has("dry-run") && own.has("yes"))
-      throw new UsageError("--dry-run does nothing and --yes does something; give one of them");
-    if (own.has("give-up-commit") && own.has("delete-unknown"))
-      throw new UsageError("--give-up-commit and --delete-unknown are two different things; give one of them");
-    const config = await ConfigFilesSource.open(line.server.configDir);
-    const opened = await openData(line.server, log);
+async function run({ values, context }: OperatorInvocation): Promise<ExitCode> {
+  const uploadId = values.get(giveUpCommitOption);
+  const isDry = values.get(DRY_RUN);
+  if (isDry && values.get(yes))
+    throw new UsageError("--dry-run does nothing and --yes does something; give one of them");
+  if (isDry && uploadId !== undefined)
+    throw new UsageError("--dry-run says nothing of --give-up-commit; give one of them");
+  if (uploadId !== undefined && values.get(deleteUnknownOption))
+    throw new UsageError("--give-up-commit and --delete-unknown are two different things; give one of them");
+  if (uploadId !== undefined && !/^[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$/.test(uploadId))
+    throw new UsageError("--give-up-commit: expected the id of an upload, like 8e315d9a-0f28-469f-b060-f8fd2e823b3c");
+  if (uploadId !== undefined && !values.get(yes))
+    throw new UsageError("--give-up-commit cannot be undone; add --yes to do it");
+  const options = await dataOptions(values, context.env);
+  return await onData(options.logLevel, async (log) => {
+    const [{ randomUUID }, { ConfigFilesSource }, { DEFAULT_UPLOAD_SETTINGS }, { SegmentAttempts }] = await Promise.all(
+      [
+        import("node:crypto"),
+        import("../adapters/config-files/source.ts"),
+        import("../app/settings.ts"),
+        import("../app/uploads/segment-attempts.ts"),
+      ],
+    );
+    const config = await ConfigFilesSource.open(options.configDir);
+    const opened = await openData(options, log);
     const deps: SweepDeps = {
       ...opened,
       config,
       log,
-      settings: { ...DEFAULT_UPLOAD_SETTINGS, leastSegmentSize: line.server.segmentSize },
+      settings: { ...DEFAULT_UPLOAD_SETTINGS, leastSegmentSize: values.get(SERVE.segmentSize) },
       attempts: new SegmentAttempts(),
       newId: randomUUID,
     };
     try {
-      const uploadId = own.get("give-up-commit");
-      return uploadId === undefined ? await run(deps, line, io) : await giveUp(deps, uploadId, line, io);
+      return uploadId === undefined
+        ? await sweepNow(deps, values, context)
+        : await giveUp(deps, uploadId, values, context);
     } finally {
       await opened.database.close();
       await opened.store.close();
@@ -72,9 +90,12 @@ export async function sweepCommand(
   });
 }
 
-async function run(deps: SweepDeps, { own }: CommandLine, io: CommandIo): Promise<number> {
-  const dryRun = own.has("dry-run");
-  const json = own.has("json");
+async function sweepNow(deps: SweepDeps, values: OptionValues, io: CommandIo): Promise<ExitCode> {
+  const [{ sweep }, { deletableObjects, deleteUnknown }] = await Promise.all([
+    import("../app/upkeep/sweep.ts"),
+    import("../app/upkeep/inventory.ts"),
+  ]);
+  const [dryRun, json] = [values.get(DRY_RUN), values.get(SHARED.json)];
   const actions: SweepAction[] = [];
   const report = await sweep(deps, true, {
     wholeStore: true,
@@ -87,12 +108,12 @@ async function run(deps: SweepDeps, { own }: CommandLine, io: CommandIo): Promis
   if (!json) for (const object of report.unknown) io.stdout.write(`unknown: ${named(object)}\n`);
 
   let deleted: readonly UnknownObject[] = [];
-  let exit: number = report.failed > 0 ? DATA_EXIT.failed : DATA_EXIT.ok;
-  if (own.has("delete-unknown") && report.deletions) {
+  let exit: ExitCode = report.failed > 0 ? EXIT.unexpected : EXIT.ok;
+  if (values.get(deleteUnknownOption) && report.deletions) {
     const found = { unknown: report.unknown, leftovers: [], unfinished: [] };
     const deletable = await deletableObjects(deps, found);
     const young = report.unknown.filter(({ isOurs }) => isOurs).length - deletable.length;
-    if (own.has("yes")) {
+    if (values.get(yes)) {
       await deleteUnknown(deps, found, deletable);
       deleted = deletable;
       if (!json) for (const { key } of deletable) io.stdout.write(`deleted: ${key}\n`);
@@ -100,12 +121,12 @@ async function run(deps: SweepDeps, { own }: CommandLine, io: CommandIo): Promis
       for (const { key } of deletable) io.stderr.write(`--delete-unknown would delete ${key}\n`);
       if (!dryRun) {
         io.stderr.write("strongroom sweep: nothing unknown was deleted; add --yes to delete it\n");
-        exit = DATA_EXIT.usage;
+        exit = EXIT.usage;
       }
     }
     if (young > 0)
       io.stderr.write(
-        `strongroom sweep: ${young} object(s) stay, since they are known to be unknown for less than 24 hours; run it again later\n`,
+        `strongroom sweep: ${young} object(s) stay: first seen as unknown less than 24 hours ago; run it again later\n`,
       );
   }
   const { unknown, failed, deletions, ...counts } = report;
@@ -120,6 +141,15 @@ async function run(deps: SweepDeps, { own }: CommandLine, io: CommandIo): Promis
   return exit;
 }
 
+async function giveUp(deps: SweepDeps, uploadId: string, values: OptionValues, io: CommandIo): Promise<ExitCode> {
+  const { giveUpCommit } = await import("../app/upkeep/give-up-commit.ts");
+  const upload = await giveUpCommit(deps, uploadId);
+  if (values.get(SHARED.json))
+    io.stdout.write(jsonLine({ uploadId, collection: upload.collectionName, state: upload.state }));
+  else io.stdout.write(`The commit of upload ${uploadId} to ${upload.collectionName} was given up.\n`);
+  return EXIT.ok;
+}
+
 function describe({ what, fields }: SweepAction): string {
   const details = Object.entries(fields).map(([name, value]) => `${name}=${value}`);
   return `${what}: ${details.join(" ")}`;
@@ -128,14 +158,4 @@ function describe({ what, fields }: SweepAction): string {
 function named({ key, token, why, size, since }: UnknownObject): string {
   const kind = token === "" ? `${size} bytes` : "unfinished";
   return `${key} (${kind}): ${why}; seen since ${since.toISOString()}`;
-}
-
-async function giveUp(deps: SweepDeps, uploadId: string, { own }: CommandLine, io: CommandIo): Promise<number> {
-  if (!/^[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$/.test(uploadId))
-    throw new UsageError("--give-up-commit: expected the id of an upload, like 8e315d9a-0f28-469f-b060-f8fd2e823b3c");
-  if (!own.has("yes")) throw new UsageError("--give-up-commit cannot be undone; add --yes to do it");
-  const upload = await giveUpCommit(deps, uploadId);
-  if (own.has("json")) io.stdout.write(jsonLine({ uploadId, collection: upload.collectionName, state: upload.state }));
-  else io.stdout.write(`The commit of upload ${uploadId} to ${upload.collectionName} was given up.\n`);
-  return DATA_EXIT.ok;
 }

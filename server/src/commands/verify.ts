@@ -1,51 +1,47 @@
-/**
- * `strongroom verify`. The CLI loads this module only for it.
- */
-
+import { CommandError, UsageError } from "@strongroom/command-line/errors";
+import { EXIT, type ExitCode } from "@strongroom/command-line/exit-codes";
+import { SHARED } from "@strongroom/command-line/shared-options";
+import { shown } from "@strongroom/command-line/shown";
 import { formatSize } from "@strongroom/protocol/sizes";
-import { BlobStoreError } from "../app/ports/blob-store.ts";
 import type { Database, VersionRow } from "../app/ports/database.ts";
-import { recordVerification, type VerifyDeps, verifyVersion } from "../app/versions/verify-version.ts";
-import type { CommandIo } from "./configuration.ts";
-import { DATA_EXIT, jsonLine, openData, runDataCommand } from "./open-data.ts";
-import type { DataCommand } from "./options.ts";
-import { UsageError } from "./options.ts";
+import type { VerifyDeps } from "../app/versions/verify-version.ts";
+import type { CommandIo, OperatorCommand } from "./context.ts";
+import { jsonLine, onData, openData } from "./open-data.ts";
+import { DATA_OPTIONS } from "./options.ts";
+import { dataOptions } from "./settings.ts";
 
-const COMMAND: DataCommand = {
+/** `strongroom verify`: verifies stored versions now. */
+export const verify: OperatorCommand = {
   name: "verify",
-  usage: "[COLLECTION[/NUMBER]] [options]",
-  about: `Reads stored versions back and compares every byte with the digests that were acknowledged: all versions, those of a
-collection, or one. What differs is marked as damaged, and \`strongroom health\` fails; a version that is whole again is
-unmarked. With the embedded database the server must be stopped; it verifies by itself too (--verify-every of serve).`,
-  options: [{ name: "json", help: "print one line of JSON for each version" }],
-  positionals: 1,
+  summary: "read stored versions back and compare them",
+  details:
+    "Reads stored versions back and compares every byte with the digests that were acknowledged: all versions, those of a collection, or one. What differs is " +
+    "marked as damaged, and `strongroom health` fails; a version that is whole again is unmarked. With the embedded database the server must be stopped; it " +
+    "verifies by itself too (--verify-every of serve). --json prints one line of JSON for each version. Exit code 6: a version is damaged.",
+  args: [["[target]", "COLLECTION or COLLECTION/NUMBER; without it, all versions"]],
+  options: [SHARED.json, ...DATA_OPTIONS],
   examples: [
-    "strongroom verify --data /var/lib/strongroom",
-    "strongroom verify pg-main",
-    "strongroom verify pg-main/17",
+    ["strongroom verify --data /var/lib/strongroom", "all versions"],
+    ["strongroom verify pg-main", "those of a collection"],
+    ["strongroom verify pg-main/17", "one version"],
   ],
+  run: async ({ args, values, context }) => {
+    const wanted = parseTarget(args[0]);
+    const options = await dataOptions(values, context.env);
+    return await onData(options.logLevel, async (log) => {
+      const opened = await openData(options, log);
+      try {
+        return await verifyAll({ ...opened, log }, wanted, values.get(SHARED.json), context);
+      } finally {
+        await opened.database.close();
+        await opened.store.close();
+      }
+    });
+  },
 };
 
 /** Collections read from the database at once. */
 const PAGE = 500;
-
-/** `strongroom verify`: verifies stored versions now. Returns the exit code. */
-export async function verifyCommand(
-  args: readonly string[],
-  env: Readonly<Record<string, string | undefined>>,
-  io: CommandIo,
-): Promise<number> {
-  return await runDataCommand(COMMAND, args, env, io, async (line, log) => {
-    const wanted = parseTarget(line.positionals[0]);
-    const opened = await openData(line.server, log);
-    try {
-      return await verifyAll({ ...opened, log }, wanted, line.own.has("json"), io);
-    } finally {
-      await opened.database.close();
-      await opened.store.close();
-    }
-  });
-}
 
 interface Target {
   readonly collection: string | undefined;
@@ -56,11 +52,15 @@ function parseTarget(text: string | undefined): Target {
   if (text === undefined) return { collection: undefined, number: undefined };
   const match = /^([^/]+)(?:\/v?([1-9]\d{0,17}))?$/.exec(text);
   if (match === null)
-    throw new UsageError(`expected COLLECTION or COLLECTION/NUMBER, such as pg-main/17, got "${text}"`);
+    throw new UsageError(`expected COLLECTION or COLLECTION/NUMBER, such as pg-main/17, got ${shown(text)}`);
   return { collection: match[1]!, number: match[2] === undefined ? undefined : BigInt(match[2]) };
 }
 
-async function verifyAll(deps: VerifyDeps, wanted: Target, json: boolean, io: CommandIo): Promise<number> {
+async function verifyAll(deps: VerifyDeps, wanted: Target, json: boolean, io: CommandIo): Promise<ExitCode> {
+  const [{ recordVerification, verifyVersion }, { BlobStoreError }] = await Promise.all([
+    import("../app/versions/verify-version.ts"),
+    import("../app/ports/blob-store.ts"),
+  ]);
   const counts = { whole: 0, damaged: 0, unknown: 0, bytes: 0n };
   let found = false;
   for await (const version of liveVersions(deps.database, wanted)) {
@@ -85,15 +85,14 @@ async function verifyAll(deps: VerifyDeps, wanted: Target, json: boolean, io: Co
   }
   if (!found && wanted.collection !== undefined) {
     const what = wanted.number === undefined ? "no stored version" : `no version ${wanted.number}`;
-    io.stderr.write(`strongroom verify: collection "${wanted.collection}" has ${what}\n`);
-    return DATA_EXIT.refused;
+    throw new CommandError(`collection ${shown(wanted.collection)} has ${what}`, EXIT.refused);
   }
   if (!json)
     io.stdout.write(
       `${counts.whole} whole, ${counts.damaged} damaged, ${counts.unknown} not verified; ${formatSize(counts.bytes)} read\n`,
     );
-  if (counts.damaged > 0) return DATA_EXIT.integrity;
-  return counts.unknown > 0 ? DATA_EXIT.unavailable : DATA_EXIT.ok;
+  if (counts.damaged > 0) return EXIT.integrity;
+  return counts.unknown > 0 ? EXIT.network : EXIT.ok;
 }
 
 async function* liveVersions(database: Database, { collection, number }: Target): AsyncGenerator<VersionRow> {

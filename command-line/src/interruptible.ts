@@ -1,6 +1,24 @@
-import { EXIT } from "@strongroom/command-line/exit-codes";
-import type { Context } from "../context.ts";
-import { InterruptedError, TimeoutError } from "../errors.ts";
+import type { EventEmitter } from "node:events";
+import { formatDuration } from "@strongroom/protocol/sizes";
+import { CommandError, InterruptedError } from "./errors.ts";
+import { EXIT } from "./exit-codes.ts";
+
+/** `--timeout` ran out. */
+export class TimeoutError extends CommandError {
+  override name = "TimeoutError";
+
+  constructor(ms: number) {
+    super(`not finished within --timeout (${formatDuration(ms)})`, EXIT.network);
+  }
+}
+
+/** Where signals come from, and how the process ends; so that a test can stand in for them. */
+export interface Interruptions {
+  /** Sends SIGINT, SIGTERM and SIGHUP as events. */
+  readonly signals: EventEmitter;
+  /** Ends the process at once. */
+  readonly exit: (code: number) => void;
+}
 
 /** `setTimeout` takes no more milliseconds than this (24.8 days). */
 const MAX_TIMER_MS = 2 ** 31 - 1;
@@ -17,7 +35,7 @@ const SIGNALS = [
  * @throws {InterruptedError | TimeoutError} in place of whatever the aborted work failed with.
  */
 export async function interruptible<T>(
-  context: Pick<Context, "signals" | "exit">,
+  context: Interruptions,
   options: { timeoutMs?: number | undefined; onInterrupt?: () => void },
   work: (signal: AbortSignal) => Promise<T>,
 ): Promise<T> {
@@ -43,23 +61,5 @@ export async function interruptible<T>(
   } finally {
     clearTimeout(timer);
     for (const [name, listener] of listeners) context.signals.off(name, listener);
-  }
-}
-
-/** Waits for a promise, but no longer than until the signal is aborted; rejects with its reason then. */
-export async function untilAborted<T>(promise: Promise<T>, signal: AbortSignal | undefined): Promise<T> {
-  if (signal === undefined) return await promise;
-  // Nobody waits for it any more once the signal is aborted.
-  promise.catch(() => {});
-  signal.throwIfAborted();
-  let onAbort: (() => void) | undefined;
-  const aborted = new Promise<never>((_resolve, reject) => {
-    onAbort = () => reject(signal.reason);
-    signal.addEventListener("abort", onAbort, { once: true });
-  });
-  try {
-    return await Promise.race([promise, aborted]);
-  } finally {
-    if (onAbort !== undefined) signal.removeEventListener("abort", onAbort);
   }
 }

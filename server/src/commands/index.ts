@@ -1,0 +1,19 @@
+import { checkConfig, hashPassword, init } from "./configuration.ts";
+import type { OperatorCommand } from "./context.ts";
+import { copyStorage } from "./copy-storage.ts";
+import { recover } from "./recover.ts";
+import { serve } from "./serve.ts";
+import { sweep } from "./sweep.ts";
+import { verify } from "./verify.ts";
+
+/** Every command of the server, in the order of `--help`. These files declare them; what they do is loaded when they run. */
+export const COMMANDS: readonly OperatorCommand[] = [
+  serve,
+  sweep,
+  verify,
+  recover,
+  init,
+  checkConfig,
+  hashPassword,
+  copyStorage,
+];

@@ -1,0 +1,120 @@
+import { join } from "node:path";
+import { pathToFileURL } from "node:url";
+import { UsageError } from "@strongroom/command-line/errors";
+import { flagOf, type Option, variableOf } from "@strongroom/command-line/option";
+import { withoutSecret } from "@strongroom/command-line/shown";
+import type { Environment, OptionValues } from "@strongroom/command-line/values";
+import type { StorageLocation } from "../adapters/stores.ts";
+import type { DatabaseLocation, ServerOptions, TlsPaths } from "../server-options.ts";
+import { DATA, parseDatabase, SERVE } from "./options.ts";
+
+/** What commands on the server's data are told of it. */
+export type DataOptions = Pick<ServerOptions, "configDir" | "database" | "storage" | "logLevel">;
+
+/** Where the configuration is: `--config`, else `config` in `--data`. */
+export function configDir(values: OptionValues): string {
+  return values.get(DATA.config) ?? join(values.get(DATA.data), "config");
+}
+
+/**
+ * Puts together where the server's data is. Commands that end log warnings only, since people look at what they print.
+ * @throws UsageError for options that contradict each other, or a storage URL that is none.
+ */
+export async function dataOptions(values: OptionValues, env: Environment, logLevel = "warn"): Promise<DataOptions> {
+  return {
+    configDir: configDir(values),
+    database: databaseOf(values, env),
+    storage: await storageOf(values.get(DATA.storage), DATA.storage, values),
+    logLevel: values.get(DATA.logLevel) ?? logLevel,
+  };
+}
+
+/** Puts together the options of `strongroom serve`. @throws UsageError for options that contradict each other */
+export async function serverOptions(values: OptionValues, env: Environment): Promise<ServerOptions> {
+  const everyMs = values.get(SERVE.verifyEvery);
+  const { host, port } = values.get(SERVE.listen);
+  const tls = tlsPaths(values);
+  if (tls === undefined && !isLoopback(host) && !values.get(SERVE.allowPlaintext)) {
+    throw new UsageError(
+      `--listen (STRONGROOM_LISTEN) ${host.includes(":") ? `[${host}]` : host}:${port}: without TLS only loopback addresses are served, since passwords would cross the network in the clear. Give a certificate with --tls-cert and --tls-key, or put a TLS proxy in front and add --allow-plaintext (STRONGROOM_ALLOW_PLAINTEXT=1)`,
+    );
+  }
+  const monitoringSecretSha256 = values.get(SERVE.monitoringSecretSha256);
+  const monitoringSecretFile = values.get(SERVE.monitoringSecretFile);
+  if (monitoringSecretSha256 !== undefined && monitoringSecretFile !== undefined)
+    throw new UsageError("--monitoring-secret-sha256 and --monitoring-secret-file: give one of them, not both");
+  return Object.freeze({
+    ...(await dataOptions(values, env, "info")),
+    configPollMs: values.get(SERVE.configPoll),
+    host,
+    port,
+    tls,
+    trustedProxies: values.get(SERVE.trustedProxies) ?? [],
+    maxConnections: values.get(SERVE.maxConnections),
+    maxConnectionsPerAddress: values.get(SERVE.maxConnectionsPerAddress),
+    sessionMs: values.get(SERVE.sessionDuration),
+    tokenSecretFile: values.get(SERVE.tokenSecretFile),
+    segmentSize: values.get(SERVE.segmentSize),
+    sweepMs: values.get(SERVE.sweepInterval),
+    monitoringSecretSha256,
+    monitoringSecretFile,
+    verification: everyMs === undefined ? undefined : { everyMs, bytesPerSecond: values.get(SERVE.verifyRate) },
+    shutdownGraceMs: values.get(SERVE.shutdownGrace),
+    rateLimits: {
+      login: values.get(SERVE.rateLimitLogin),
+      health: values.get(SERVE.rateLimitHealth),
+      requests: values.get(SERVE.rateLimitRequests),
+    },
+  });
+}
+
+/** Reads a storage URL that an option gave, or the default below `--data`. @throws UsageError */
+export async function storageOf(
+  text: string | undefined,
+  from: Option<unknown>,
+  values: OptionValues,
+): Promise<StorageLocation> {
+  const { parseStorage } = await import("../adapters/stores.ts");
+  try {
+    return parseStorage(text ?? pathToFileURL(join(values.get(DATA.data), "storage")).href);
+  } catch (error) {
+    const origin = values.source(from) === "flag" ? flagOf(from) : variableOf(from);
+    throw new UsageError(`${origin}: ${withoutSecret((error as Error).message, text ?? "")}`, { cause: error });
+  }
+}
+
+function databaseOf(values: OptionValues, env: Environment): DatabaseLocation {
+  const parsed = values.get(DATA.database) ?? parseDatabase(`pglite:${join(values.get(DATA.data), "database")}`);
+  const passwordFile = values.get(DATA.databasePasswordFile);
+  if ("kind" in parsed) {
+    if (passwordFile !== undefined)
+      throw new UsageError("--database-password-file: the embedded database has no password; leave it out");
+    return parsed;
+  }
+  if (values.source(DATA.database) === "flag" && parsed.password !== undefined) {
+    throw new UsageError(
+      "--database: a password in an argument can be read by everyone on this machine. Put the URL into the variable STRONGROOM_DATABASE, or leave the password out and name a file that has it: --database-password-file FILE",
+    );
+  }
+  if (passwordFile !== undefined && parsed.password !== undefined)
+    throw new UsageError("--database-password-file: the URL has a password too; leave one of them out");
+  return {
+    kind: "postgres",
+    location: { ...parsed, password: parsed.password ?? (env.PGPASSWORD || undefined) },
+    passwords: { passwordFile, passFile: env.PGPASSFILE || undefined },
+    connections: values.get(DATA.databaseConnections),
+  };
+}
+
+function tlsPaths(values: OptionValues): TlsPaths | undefined {
+  const [cert, key, clientCa] = [SERVE.tlsCert, SERVE.tlsKey, SERVE.tlsClientCa].map((file) => values.get(file));
+  if (cert !== undefined && key !== undefined) return { cert, key, clientCa };
+  if (cert === undefined && key === undefined && clientCa === undefined) return undefined;
+  const given = cert !== undefined ? "--tls-cert" : key !== undefined ? "--tls-key" : "--tls-client-ca";
+  const missing = cert === undefined ? "--tls-cert (STRONGROOM_TLS_CERT)" : "--tls-key (STRONGROOM_TLS_KEY)";
+  throw new UsageError(`${given} needs ${missing} beside it: TLS takes a certificate and its key`);
+}
+
+function isLoopback(host: string): boolean {
+  return host === "localhost" || host === "::1" || /^127\.\d+\.\d+\.\d+$/.test(host);
+}
