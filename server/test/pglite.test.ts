@@ -223,17 +223,20 @@ serial("a data directory of plain PGlite whose server was killed works on", asyn
   await database.close();
 });
 
-serial("a directory that was closed by us is not synced as a whole again", async (t) => {
+serial("a directory that was closed by us is not synced as a whole again, a copy of it is", async (t) => {
   const directory = withDatabase();
-  const recorder = new DiskRecorder(directory);
-  const start = recorder.events.length;
-  try {
-    await (await openPglite({ directory })).close();
-  } finally {
-    recorder.stop();
+  const syncs: number[] = [];
+  for (let turn = 0; turn < 2; turn++) {
+    const recorder = new DiskRecorder(directory);
+    const start = recorder.events.length;
+    try {
+      await (await openPglite({ directory })).close();
+    } finally {
+      recorder.stop();
+    }
+    syncs.push(recorder.events.slice(start).filter((each) => each.kind === "sync").length);
   }
-  const syncs = recorder.events.slice(start).filter((each) => each.kind === "sync");
-  t.true(syncs.length < 100, `${syncs.length} syncs`);
+  t.true(syncs[0]! > 900 && syncs[1]! < 100, `${syncs} syncs`);
 });
 
 serial("a new database is there as a whole or not at all", async (t) => {

@@ -201,11 +201,16 @@ function noteOf(path: string): string {
   return `${path}.synced`;
 }
 
-/** What stands in the note of this closing; undefined for a database that was not closed in order. */
+/**
+ * What stands in the note of this closing; undefined for a database that was not closed in order. A copy of the directory, which nobody may have synced, has
+ * another inode or time of change.
+ */
 function closedControl(path: string): string | undefined {
-  const control = fs.readFileSync(join(path, CONTROL_FILE));
+  const file = join(path, CONTROL_FILE);
+  const control = fs.readFileSync(file);
   if (control.readInt32LE(STATE_OFFSET) !== CLOSED) return undefined;
-  return createHash("sha256").update(control).digest("hex");
+  const { ino, ctimeNs } = fs.statSync(file, { bigint: true });
+  return `${createHash("sha256").update(control).digest("hex")} ${ino} ${ctimeNs}\n`;
 }
 
 /** On many file systems each sync costs a turn of the disk, also of a file that did not change; there are a thousand. */
