@@ -180,6 +180,49 @@ test("known over HTTP/2 as well, and a connection that is closed gives its place
   t.false(session.closed);
 });
 
+test("an HTTP/2 connection may have little unread until its first authenticated call, and more after it", async (t) => {
+  const unread: http2.ServerHttp2Stream[] = [];
+  const handler: RequestHandler = (req, res) => {
+    if (req.url === "/wait") unread.push((req as http2.Http2ServerRequest).stream);
+    else answer(req, res);
+  };
+  const listener = await listen(handler, "127.0.0.1", 0);
+  t.teardown(async () => await listener.stop(0, () => {}));
+  const connect = async () => {
+    const session = http2.connect(`http://127.0.0.1:${listener.port}`);
+    t.teardown(() => session.destroy());
+    await once(session, "remoteSettings");
+    return session;
+  };
+  /** Sends more on each stream than fits, and says what the server holds of it. */
+  const held = async (session: http2.ClientHttp2Session, streams: number) => {
+    unread.splice(0);
+    for (let nth = 0; nth < streams; nth++) {
+      const stream = session.request({ ":path": "/wait", ":method": "POST" });
+      stream.on("error", () => {});
+      stream.write(Buffer.alloc(3 * MIB));
+    }
+    // Each is answered after everything that was sent before, and lets out what a window had kept back.
+    for (let nth = 0; nth < 10; nth++) await new Promise<void>((resolve) => session.ping(() => resolve()));
+    return unread.reduce((sum, stream) => sum + stream.readableLength, 0);
+  };
+  const stranger = await connect();
+  t.is(stranger.remoteSettings.initialWindowSize, 65_535);
+  t.is(stranger.remoteSettings.maxConcurrentStreams, 32);
+  const little = await held(stranger, 40);
+  t.true(unread.length > 0 && unread.length <= 32, `${unread.length} streams`);
+  t.true(little > 0 && little <= 32 * 65_535, `${little} bytes`);
+
+  const known = await connect();
+  const raised = once(known, "remoteSettings");
+  const call = known.request({ ":path": "/known" }).resume();
+  await Promise.all([once(call, "end"), raised]);
+  t.is(known.remoteSettings.initialWindowSize, 2 * MIB);
+  t.is(known.remoteSettings.maxConcurrentStreams, 256);
+  const more = await held(known, 3);
+  t.true(more > 3 * 65_535, `${more} bytes`);
+});
+
 test("one address at its limit makes room among its own, and takes nothing from others", async (t) => {
   const listener = await open(t, { limits: { total: 10, perHolder: 2 } });
   const others = await callers(t, listener, "127.0.0.2", "127.0.0.3");
@@ -311,6 +354,7 @@ test("500 idle connections under `ulimit -n 400`: /health, /ready, a login and a
     compositeSha256: compositeOf(segments),
   };
   t.is((await uploads.commitUpload(commit, { headers })).version!.number, 1n);
+  t.is(connections.opened, 1);
   const other = createClient(SessionService, createConnectTransport({ baseUrl: server.url, httpVersion: "1.1" }));
   t.truthy((await other.login({ username: "admin", password })).token);
   t.regex(server.log(), /"files":400,"connections":200,"per_address":50/);

@@ -12,6 +12,8 @@ import test from "ava";
 import { bearer, reasonOf } from "./support/live-server.ts";
 
 const LOGINS = 400;
+/** A connection on which nobody is logged in takes 32 calls at once. */
+const CONNECTIONS = 16;
 const MIB = 1024 * 1024;
 
 /** Resident memory of a process now and at its most, in bytes (Linux). */
@@ -36,8 +38,10 @@ async function serverPid(child: number): Promise<number> {
     // Without a limit, so that the bound on hashing alone has to hold.
     const server = await startServerProcess(["--data", dir, "--rate-limit-login", "off"]);
     t.teardown(async () => await server.end("SIGTERM"));
-    const transport = createConnectTransport({ baseUrl: server.url, httpVersion: "2" });
-    const sessions = createClient(SessionService, transport);
+    const connect = () =>
+      createClient(SessionService, createConnectTransport({ baseUrl: server.url, httpVersion: "2" }));
+    const sessions = connect();
+    const strangers = Array.from({ length: CONNECTIONS }, connect);
     const { token } = await sessions.login({ username: "admin", password });
     const pid = await serverPid(server.child.pid!);
     const before = await memoryOf(pid);
@@ -45,7 +49,9 @@ async function serverPid(child: number): Promise<number> {
     let flooding = true;
     const flood = Promise.all(
       Array.from({ length: LOGINS }, (_, i) =>
-        reasonOf(sessions.login({ username: i % 2 === 0 ? "admin" : `nobody-${i}`, password: "wrong" })),
+        reasonOf(
+          strangers[i % CONNECTIONS]!.login({ username: i % 2 === 0 ? "admin" : `nobody-${i}`, password: "wrong" }),
+        ),
       ),
     ).finally(() => {
       flooding = false;

@@ -16,6 +16,13 @@ interface SessionBounds {
   readonly streams: number;
 }
 
+/** Before the first authenticated call. What a stranger sends and nobody reads stays below 2 MiB for a connection: Node.js takes bytes off the socket up to each stream's window. */
+export const STRANGER: SessionBounds = {
+  streamWindow: 65_535,
+  sessionWindow: 65_535,
+  streams: 32,
+};
+
 /** After the first authenticated call. Node's defaults (64 KiB) halve the throughput even on loopback. */
 export const KNOWN_CALLER: SessionBounds = {
   streamWindow: 2 * 1024 * 1024,
@@ -84,9 +91,10 @@ export class Connection {
     this.#events?.known(this);
     const session = this.#session;
     if (session === undefined || session.destroyed) return;
+    // First, since Node.js sends it only with the next frame.
+    session.setLocalWindowSize(KNOWN_CALLER.sessionWindow);
     // Raises the windows of running streams too (RFC 9113, section 6.9.2), so the call that was authenticated gains from it.
     session.settings({ initialWindowSize: KNOWN_CALLER.streamWindow, maxConcurrentStreams: KNOWN_CALLER.streams });
-    session.setLocalWindowSize(KNOWN_CALLER.sessionWindow);
   }
 
   /** Cuts it off, so that its file is free at once. */

@@ -3,7 +3,7 @@ import http2 from "node:http2";
 import { createServer, type Socket } from "node:net";
 import { setTimeout as sleep } from "node:timers/promises";
 import tls from "node:tls";
-import { type Connection, KNOWN_CALLER } from "./connection.ts";
+import { type Connection, STRANGER } from "./connection.ts";
 import { ConnectionTable, type ConnectionTableOptions } from "./connection-table.ts";
 import { continueWhenRead, endCleanly } from "./end-request.ts";
 
@@ -110,7 +110,7 @@ export async function listen(
   http1.emit("listening");
   const http2Server = http2.createServer(
     {
-      settings: { initialWindowSize: KNOWN_CALLER.streamWindow, maxConcurrentStreams: KNOWN_CALLER.streams },
+      settings: { initialWindowSize: STRANGER.streamWindow, maxConcurrentStreams: STRANGER.streams },
       maxSessionMemory: MAX_SESSION_MEMORY_MB,
     },
     counted,
@@ -122,7 +122,6 @@ export async function listen(
     sessions.add(session);
     if (handed !== undefined) connections.set(session, handed);
     handed?.speaksHttp2(session);
-    session.setLocalWindowSize(KNOWN_CALLER.sessionWindow);
     // The socket's own timer sees nothing of a session's traffic. Calls under way are let end; silence in them is watched elsewhere.
     session.setTimeout(SILENT_CONNECTION_MS, () => session.close());
     session.once("close", () => sessions.delete(session));
