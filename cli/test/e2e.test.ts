@@ -4,11 +4,12 @@
 
 import { spawn } from "node:child_process";
 import { randomBytes } from "node:crypto";
-import { mkdir, mkdtemp, readFile, rm, stat, writeFile } from "node:fs/promises";
+import { mkdir, mkdtemp, readdir, readFile, rm, stat, symlink, writeFile } from "node:fs/promises";
 import { connect } from "node:net";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { setTimeout as sleep } from "node:timers/promises";
+import { fileURLToPath } from "node:url";
 import {
   collectionDocument,
   initConfiguration,
@@ -27,6 +28,7 @@ import {
 } from "@strongroom/testkit/processes";
 import { startProxy } from "@strongroom/testkit/proxy";
 import { cutAfter } from "@strongroom/testkit/proxy-behaviours";
+import { Encrypter } from "age-encryption";
 import anyTest, { type TestFn } from "ava";
 
 interface Place {
@@ -358,4 +360,98 @@ test.serial("garbage on the port does no harm", async (t) => {
     await new Promise((resolve) => socket.once("close", resolve));
   }
   succeeded(t, await strongroom(place, ["ls"]));
+});
+
+/** A folder with what the program `strongroom` and the tests' commands need, and neither gpg nor age. */
+async function bareFolder(place: Place): Promise<string> {
+  const folder = await mkdtemp(join(place.dir, "bare-"));
+  for (const name of ["sh", "bash", "dirname", "readlink", "mkfifo", "cat", "head"]) {
+    const found = (await run("sh", ["-c", `command -v ${name}`], {})).stdout.toString().trim();
+    await symlink(found, join(folder, name));
+  }
+  return folder;
+}
+
+const messages = new URL("../../client-sdk/test/fixtures/", import.meta.url);
+
+test.serial("messages that gpg does not know come back, with gpg on the PATH and without", async (t) => {
+  const { place } = t.context;
+  const bare = await bareFolder(place);
+  await writeFile(join(place.dir, "pw-123"), "pw-123\n");
+  for (const [name, ...key] of [
+    ["seipdv2-v4key.pgp", "--private-key", fileURLToPath(new URL("seipdv2-v4key.key.asc", messages))],
+    ["v6.pgp", "--private-key", fileURLToPath(new URL("v6.key.asc", messages))],
+    ["argon2-passphrase-pw-123.pgp", "--passphrase-file", "pw-123"],
+  ] as const) {
+    const input = await readFile(new URL(name, messages));
+    succeeded(t, await strongroom(place, ["backup", "any", "--encryption", "none"], { input }));
+    for (const env of [{}, { PATH: bare }] as Record<string, string>[]) {
+      const restored = succeeded(t, await strongroom(place, ["restore", "any", ...key], { env }));
+      t.true(restored.stdout.length > 0, name);
+    }
+  }
+});
+
+test.serial(
+  "a wrong passphrase is told, without gpg too, and nothing is left in the way of the right one",
+  async (t) => {
+    const { place } = t.context;
+    const bare = await bareFolder(place);
+    const input = await readFile(new URL("wrong-passphrase.pgp", messages));
+    succeeded(t, await strongroom(place, ["backup", "any", "--encryption", "none"], { input }));
+    for (const passphrase of ["pw-123", "wrong-55"]) {
+      await writeFile(join(place.dir, "wrong"), passphrase);
+      for (const env of [{}, { PATH: bare }] as Record<string, string>[]) {
+        const restore = ["restore", "any", "--passphrase-file", "wrong", "--output", "never"];
+        const { code, stderr } = await strongroom(place, restore, { env });
+        t.is(code, 6, stderr);
+        if (env.PATH !== undefined) t.regex(stderr, /the passphrase does not open the version/);
+      }
+    }
+    t.deepEqual(
+      (await readdir(place.dir)).filter((name) => name.startsWith("never")),
+      [],
+    );
+  },
+);
+
+test.serial("what gpg exits with 0 for without decrypting it is no restored version", async (t) => {
+  const { place } = t.context;
+  if (!hasPeers(t, "gpg")) return;
+  const input = await readFile(new URL("gpg-empty-success.pgp", messages));
+  succeeded(t, await strongroom(place, ["backup", "any", "--encryption", "none"], { input }));
+  const key = fileURLToPath(new URL("gpg-empty-success.key.asc", messages));
+  const restored = await strongroom(place, ["restore", "any", "--private-key", key, "--output", "nothing"]);
+  t.is(restored.code, 6, restored.stderr);
+  t.regex(restored.stderr, /NODATA/);
+  t.notRegex(restored.stderr, /verified/);
+  t.deepEqual(
+    (await readdir(place.dir)).filter((name) => name.startsWith("nothing")),
+    [],
+  );
+});
+
+test.serial("an age file with a passphrase comes back with --passphrase-file", async (t) => {
+  const { place } = t.context;
+  const dump = randomBytes(300_000);
+  const encrypter = new Encrypter();
+  encrypter.setScryptWorkFactor(10);
+  encrypter.setPassphrase("correct horse");
+  const input = Buffer.from(await encrypter.encrypt(dump));
+  const upload = ["backup", "any", "--encryption", "none", "--expect-size", String(input.length)];
+  succeeded(t, await strongroom(place, upload, { input }));
+  await writeFile(join(place.dir, "horse"), "correct horse\n");
+  const restored = succeeded(t, await strongroom(place, ["restore", "any", "--passphrase-file", "horse"]));
+  t.true(restored.stdout.equals(dump));
+});
+
+test.serial("a command that stops reading a large dump ends with exit code 7, whatever its own", async (t) => {
+  const { place } = t.context;
+  succeeded(t, await strongroom(place, ["backup", "db", ...PUBLIC], { input: randomBytes(20 * MIB) }));
+  const stopped = await strongroom(place, ["restore", "db", ...PRIVATE, "-c", "head -c 10 | cat >/dev/null"]);
+  t.is(stopped.code, 7, stopped.stderr);
+  t.regex(stopped.stderr, /stopped reading/);
+  t.notRegex(stopped.stderr, /verified/);
+  const reads = "head -c 10 >/dev/null; cat >/dev/null";
+  t.regex(succeeded(t, await strongroom(place, ["restore", "db", ...PRIVATE, "-c", reads])).stderr, /verified/);
 });
