@@ -121,6 +121,20 @@ test("a collection that is not there and one that may not be seen have the same 
   t.regex(error.rawMessage, /does not exist, or you may not see it/);
 });
 
+test("texts and facts are one bounded line each, whatever is in them", (t) => {
+  const long = "a\n".repeat(100_000);
+  for (const reason of ["INVALID_REQUEST", "QUOTA_EXCEEDED", "COLLECTION_NOT_FOUND"] as const) {
+    const error = toConnectError(new DomainError(reason, long, { metadata: { field: long, limit: "x" } }), REQUEST_ID);
+    const texts = [
+      error.rawMessage,
+      error.findDetails(ErrorInfoSchema)[0]!.metadata.field,
+      ...error.findDetails(BadRequestSchema).flatMap((d) => d.fieldViolations.flatMap((v) => [v.field, v.description])),
+      ...error.findDetails(QuotaFailureSchema).flatMap((d) => d.violations.map((v) => v.description)),
+    ];
+    for (const text of texts) t.true(text!.length <= 1000 && !/[\r\n]/.test(text!), reason);
+  }
+});
+
 test("RetryInfo says when, to the millisecond", (t) => {
   fc.assert(
     fc.property(fc.integer({ min: 0, max: 10 * 24 * 3_600_000 }), (retryAfterMs) => {

@@ -1,5 +1,8 @@
-/** Most characters of a text from outside that a log line or an error repeats: as much as a person reads. */
-export const MAX_TEXT_LENGTH = 500;
+/** Most characters of a text from outside that a log line repeats: as much as a person reads. */
+const MAX_TEXT_LENGTH = 500;
+
+/** Most characters of an error's text in an answer. */
+export const MAX_ERROR_LENGTH = 1000;
 
 /**
  * Makes one harmless line of a text that may hold what a caller sent: control characters and ends of lines become spaces, lone halves of surrogate pairs

@@ -1,7 +1,7 @@
 import type { UniversalServerResponse } from "@connectrpc/connect/protocol";
 import type { Door } from "../calls/call.ts";
 import type { CodeName } from "../calls/codes.ts";
-import { plainText } from "../calls/plain-text.ts";
+import { MAX_ERROR_LENGTH, plainText } from "../calls/plain-text.ts";
 import { codeName, connectCode } from "./error-map.ts";
 import { decodeGrpcMessage, encodeGrpcMessage } from "./grpc-message.ts";
 
@@ -16,9 +16,6 @@ const OK: AnswerEnd = { code: "ok", message: "" };
 /** Flags of the envelopes that end a stream in the Connect protocol and in gRPC-Web. */
 const CONNECT_END = 0x02;
 const GRPC_WEB_END = 0x80;
-
-/** Most characters of an error text. */
-const MAX_MESSAGE_LENGTH = 1000;
 
 /** What is said to requests that are no call, by HTTP status; the library answers them without a body. */
 const BARE_ANSWERS: Readonly<Record<number, AnswerEnd>> = {
@@ -93,7 +90,7 @@ function mendJson(error: ErrorJson): AnswerEnd {
 }
 
 function mendedEndOf(code: CodeName, message: string): AnswerEnd {
-  const mended = plainText(message, MAX_MESSAGE_LENGTH);
+  const mended = plainText(message, MAX_ERROR_LENGTH);
   // The library says "internal" of a message in binary that it cannot parse.
   return {
     code: code === "internal" && message.startsWith("parse binary:") ? "invalid_argument" : code,

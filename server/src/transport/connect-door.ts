@@ -117,7 +117,7 @@ export function connectDoor(deps: ConnectDoorDeps): CallHandler {
       res.setHeader(REQUEST_ID_HEADER, call.requestId);
       if (!(await write(mended, res, isGone))) end = undefined;
     } catch (error) {
-      fault = error;
+      if (!isGone()) fault = error;
       if (!res.headersSent) res.statusCode = 500;
       res.end();
     }

@@ -9,6 +9,7 @@ import {
 } from "@strongroom/gen/google/rpc/error_details_pb";
 import { ERROR_DOMAIN, REQUEST_ID_HEADER } from "@strongroom/protocol/headers";
 import { CODES, type CodeName, codeOf } from "../calls/codes.ts";
+import { MAX_ERROR_LENGTH, plainText } from "../calls/plain-text.ts";
 import { DomainError } from "../domain/errors.ts";
 
 interface Detail<D extends DescMessage = DescMessage> {
@@ -30,6 +31,9 @@ export function codeName(code: Code): CodeName {
   return Code[code].replace(/(?<=[a-z])[A-Z]/g, (letter) => `_${letter}`).toLowerCase() as CodeName;
 }
 
+/** What a caller sent may be in a text, as long as it was. */
+const bounded = (text: string) => plainText(text, MAX_ERROR_LENGTH);
+
 /** Whether an error is a fault of the server rather than an answer to the caller; such errors are logged with their stack. */
 export function isFault(error: unknown): boolean {
   return !(error instanceof ConnectError) && codeOf(error) === undefined;
@@ -50,11 +54,12 @@ export function toConnectError(error: unknown, requestId: string): ConnectError 
     const message = `a fault of the server; its log has it under request id ${requestId}`;
     return new ConnectError(message, Code.Internal, headers, [info, requestInfo]);
   }
+  const message = bounded(error.message);
   const details: Detail[] = [
     detail(ErrorInfoSchema, {
       reason: error.reason,
       domain: ERROR_DOMAIN,
-      metadata: { ...error.metadata },
+      metadata: Object.fromEntries(Object.entries(error.metadata).map(([key, value]) => [key, bounded(value)])),
     }),
     requestInfo,
   ];
@@ -65,12 +70,12 @@ export function toConnectError(error: unknown, requestId: string): ConnectError 
   }
   if (error.reason === "QUOTA_EXCEEDED") {
     details.push(
-      detail(QuotaFailureSchema, { violations: [{ subject: error.metadata.limit ?? "", description: error.message }] }),
+      detail(QuotaFailureSchema, { violations: [{ subject: error.metadata.limit ?? "", description: message }] }),
     );
   }
   if (error.reason === "INVALID_REQUEST") {
-    const violation = { field: error.metadata.field ?? "", description: error.message };
+    const violation = { field: bounded(error.metadata.field ?? ""), description: message };
     details.push(detail(BadRequestSchema, { fieldViolations: [violation] }));
   }
-  return new ConnectError(error.message, connectCode(CODES[error.reason]), headers, details, error.cause);
+  return new ConnectError(message, connectCode(CODES[error.reason]), headers, details, error.cause);
 }
