@@ -14,6 +14,8 @@ export interface ServerOptions {
   readonly tls: TlsPaths | undefined;
   /** Addresses and ranges of proxies that are believed whom they speak for. */
   readonly trustedProxies: readonly string[];
+  /** Origins whose pages may call from a browser. */
+  readonly corsOrigins: readonly string[];
   /** Undefined for the default, which depends on how many files the process may have open. */
   readonly maxConnections: number | undefined;
   /** Undefined for the default, which depends on the other. */

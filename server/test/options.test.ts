@@ -63,6 +63,7 @@ test("the defaults", async (t) => {
     port: 8080,
     tls: undefined,
     trustedProxies: [],
+    corsOrigins: [],
     maxConnections: undefined,
     maxConnectionsPerAddress: undefined,
     sessionMs: 6 * 3_600_000,
@@ -190,6 +191,13 @@ const VALUES: Readonly<
     values: [
       ["10.0.0.1", ["10.0.0.1"]],
       [" 10.0.0.0/8, ::1 ,2001:db8::/32,", ["10.0.0.0/8", "::1", "2001:db8::/32"]],
+    ],
+  },
+  "cors-origins": {
+    read: (o) => o.corsOrigins,
+    values: [
+      ["https://console.example.org", ["https://console.example.org"]],
+      [" https://a.example.org, http://localhost:5173,", ["https://a.example.org", "http://localhost:5173"]],
     ],
   },
   "max-connections": {
@@ -372,6 +380,11 @@ const bad: [option: string, value: string][] = [
   ["trusted-proxies", "10.0.0.1 10.0.0.2"],
   ["trusted-proxies", "10.0.0.0/33"],
   ["trusted-proxies", "fe80::1%eth0"],
+  ["cors-origins", "*"],
+  ["cors-origins", "console.example.org"],
+  ["cors-origins", "https://console.example.org/"],
+  ["cors-origins", "https://console.example.org:443"],
+  ["cors-origins", "ftp://console.example.org"],
   ["max-connections", "0"],
   ["max-connections", "off"],
   ["max-connections-per-address", "-1"],

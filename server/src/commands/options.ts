@@ -105,6 +105,12 @@ export const SERVE = {
     help: "addresses and ranges of proxies whose X-Forwarded-For says who calls, divided by commas",
     read: parseAddressList,
   }),
+  corsOrigins: option({
+    name: "cors-origins",
+    value: "list",
+    help: "origins whose pages may call from a browser, such as https://console.example.org, divided by commas; none when not given",
+    read: parseOrigins,
+  }),
   maxConnections: option({
     name: "max-connections",
     value: "count",
@@ -233,6 +239,21 @@ function parseListen(text: string): { host: string; port: number } {
 function parseAddressList(text: string): readonly string[] {
   const ranges = text.split(",").filter((range) => range.trim() !== "");
   return ranges.map((range) => parseAddressRange(range));
+}
+
+/** Origins as browsers send them: scheme, host, and a port that is not the usual one. */
+function parseOrigins(text: string): readonly string[] {
+  const origins = text
+    .split(",")
+    .map((origin) => origin.trim())
+    .filter((origin) => origin !== "");
+  for (const origin of origins) {
+    if (!URL.canParse(origin) || new URL(origin).origin !== origin || !/^https?:/.test(origin))
+      throw new RangeError(
+        `expected origins such as https://console.example.org, without a path, got ${shown(origin)}`,
+      );
+  }
+  return origins;
 }
 
 /** Never repeats more than the scheme: the rest may be a password, wherever it stands. */

@@ -57,8 +57,8 @@ async function run({ values, context }: OperatorInvocation): Promise<ExitCode> {
     parts.config.watch({ pollMs: options.configPollMs, log });
     reload = () => void parts.config.reload(true);
     try {
-      const { host, port, trustedProxies } = options;
-      server = await startServer(parts, host, port, { tls, trustedProxies, connectionLimits: limits });
+      const { host, port, trustedProxies, corsOrigins } = options;
+      server = await startServer(parts, host, port, { tls, trustedProxies, corsOrigins, connectionLimits: limits });
     } catch (error) {
       await parts.config.close();
       await parts.store.close();

@@ -50,6 +50,7 @@ export async function serverOptions(values: OptionValues, env: Environment): Pro
     port,
     tls,
     trustedProxies: values.get(SERVE.trustedProxies) ?? [],
+    corsOrigins: values.get(SERVE.corsOrigins) ?? [],
     maxConnections: values.get(SERVE.maxConnections),
     maxConnectionsPerAddress: values.get(SERVE.maxConnectionsPerAddress),
     sessionMs: values.get(SERVE.sessionDuration),
