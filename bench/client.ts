@@ -1,6 +1,6 @@
 /**
- * The client process of the benchmark: uploads or downloads through the SDK and prints what it took, as one line of JSON.
- * The argument is a {@link ClientTask} as JSON; the token comes on stdin.
+ * The client process of the benchmark: uploads or downloads through the SDK and prints what it took, as one line of
+ * JSON. The argument is a {@link ClientTask} as JSON; the token comes on stdin.
  */
 import { readFileSync } from "node:fs";
 import { text } from "node:stream/consumers";

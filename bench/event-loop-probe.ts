@@ -1,6 +1,6 @@
 /**
- * Loaded into the server by the benchmark (`--import`): at SIGUSR2 it writes the event loop's delay since the last time, 99th percentile in
- * milliseconds, to the file that STRONGROOM_BENCH_EVENT_LOOP names, and begins anew.
+ * Loaded into the server by the benchmark (`--import`): at SIGUSR2 it writes the event loop's delay since the last
+ * time, 99th percentile in milliseconds, to the file that STRONGROOM_BENCH_EVENT_LOOP names, and begins again.
  */
 import { writeFileSync } from "node:fs";
 import { monitorEventLoopDelay } from "node:perf_hooks";

@@ -6,8 +6,8 @@ const MIB = 1024 * 1024;
 const SESSION_KEY = Buffer.from([0xc1, 14, 3, 1, 2, 3, 4, 5, 6, 7, 8, 1, 0, 9, 1, 0xff]);
 
 /**
- * An OpenPGP message of about this many bytes, as fast as memory allows: one encrypted packet in partial lengths of 8 KiB, as `gpg` writes them to a
- * pipe, over the same random bytes again and again. Measures everything but encryption.
+ * An OpenPGP message of about this many bytes, as fast as memory allows: one encrypted packet in partial lengths of 8
+ * KiB, as `gpg` writes them to a pipe, over the same random bytes again and again. Measures everything but encryption.
  */
 export async function* syntheticMessage(bytes: number): AsyncGenerator<Uint8Array> {
   // 0xed is a partial length of 2^13 bytes.

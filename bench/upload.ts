@@ -1,8 +1,9 @@
 /**
- * `npm run bench`: throughput, CPU and memory of uploads and downloads through the SDK, on loopback, server and client in processes of their own.
- * Linux only, since CPU and memory of the server are read from /proc. Options: `--runs N` (3), `--mib N` (2048), `--only TEXT`, `--tls`
- * (with certificates made by `openssl`), `--parallel N` (segments under way; the SDK's default), `--delay MS` (a line with this round trip between client
- * and server). The cases with PostgreSQL and S3 need the programs that `peers/install.sh` installs.
+ * `npm run bench`: throughput, CPU and memory of uploads and downloads through the SDK, on loopback, server and client
+ * in processes of their own. Linux only, since CPU and memory of the server are read from /proc. Options: `--runs N`
+ * (3), `--mib N` (2048), `--only TEXT`, `--tls` (with certificates made by `openssl`), `--parallel N` (segments under
+ * way; the SDK's default), `--delay MS` (a line with this round trip between client and server). The cases with
+ * PostgreSQL and S3 need the programs that `peers/install.sh` installs.
  */
 
 import { spawn } from "node:child_process";
@@ -245,10 +246,13 @@ function nameOf({ storage, database = "PGlite", direction, bytes, count = 1 }: C
 }
 
 console.log(
-  `Node ${process.version}, ${cpus().length} cores shared by server and client, ${Math.round(totalmem() / MIB / 1024)} GiB, loopback${delayMs > 0 ? ` with a round trip of ${delayMs} ms` : ""}; median of ${runs} (min - max)\n`,
+  `Node ${process.version}, ${cpus().length} cores shared by server and client, ` +
+    `${Math.round(totalmem() / MIB / 1024)} GiB, ` +
+    `loopback${delayMs > 0 ? ` with a round trip of ${delayMs} ms` : ""}; median of ${runs} (min - max)\n`,
 );
 console.log(
-  "| case | MiB/s | server CPU-s/GiB | client CPU-s/GiB | server peak RSS MiB | client peak RSS MiB | event-loop delay p99 ms |",
+  "| case | MiB/s | server CPU-s/GiB | client CPU-s/GiB | server peak RSS MiB | client peak RSS MiB | " +
+    "event-loop delay p99 ms |",
 );
 console.log("| --- | --- | --- | --- | --- | --- | --- |");
 for (const each of [...EMBEDDED, ...SERVERS]) {

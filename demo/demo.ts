@@ -1,7 +1,8 @@
 /**
- * `npm run demo`: the main job, for real, on the embedded default. Starts a server in a temporary place, backs up a directory of many files, shows what is
- * refused, cuts the connection in the middle, restores and compares byte for byte. Exits non-zero when anything differs.
- * `npm run demo -- --keep` leaves the server running and prints the commands to try.
+ * `npm run demo`: the main job, for real, on the embedded default. Starts a server in a temporary place, backs up a
+ * directory of many files, shows what is refused, cuts the connection in the middle, restores and compares byte for
+ * byte. Exits non-zero when anything differs. `npm run demo -- --keep` leaves the server running and prints the
+ * commands to try.
  */
 
 import { createHash } from "node:crypto";
@@ -149,7 +150,8 @@ try {
   step("Done");
   const seconds = (performance.now() - startedAt) / 1000;
   say(
-    `  backup   ${mib(before.bytes)} in ${backupSeconds.toFixed(1)} s, ${mib(before.bytes / backupSeconds)}/s (tar, compression, gpg, upload, one cut)`,
+    `  backup   ${mib(before.bytes)} in ${backupSeconds.toFixed(1)} s, ${mib(before.bytes / backupSeconds)}/s ` +
+      "(tar, compression, gpg, upload, one cut)",
   );
   say(`  restore  ${mib(before.bytes)} in ${restoreSeconds.toFixed(1)} s, ${mib(before.bytes / restoreSeconds)}/s`);
   say(`  all in   ${seconds.toFixed(1)} s. Everything was the same at the end as at the beginning.`);

@@ -14,7 +14,8 @@ const HELP = `Usage: npm run test:faults -- [options]
   --from <number>       number of the first scenario (default 0)
   --only <part>         simulation, processes or power; --scenarios then counts that part
 
-One scenario alone (--scenarios 1 or --processes 1) shows its steps when it fails, and a power cut keeps what the disk held.
+One scenario alone (--scenarios 1 or --processes 1) shows its steps when it fails, and a power cut keeps what the disk
+held.
 `;
 
 const { values } = parseArgs({

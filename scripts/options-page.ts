@@ -1,4 +1,7 @@
-/** Makes docs/options.md from the declarations that parsing and `--help` use: `npm run generate`. `check:generated` compares. */
+/**
+ * Makes docs/options.md from the declarations that parsing and `--help` use: `npm run generate`. `check:generated`
+ * compares.
+ */
 import { writeFileSync } from "node:fs";
 import { fileURLToPath } from "node:url";
 import { flagsOf, type Option, type Secret, SWITCH_WORDS } from "@strongroom/command-line/option";
@@ -68,15 +71,15 @@ ${optionTable(SERVER_COMMANDS)}
 
 ## Options of the client
 
-The names that begin with \`BM_\` are those of Backup Maker; they are read where the name that begins with \`STRONGROOM_\` is not set. Options
-that may be repeated take one value a line in the environment.
+The names that begin with \`BM_\` are those of Backup Maker; they are read where the name that begins with
+\`STRONGROOM_\` is not set. Options that may be repeated take one value a line in the environment.
 
 ${optionTable(COMMANDS)}
 
 ## Secrets of the client
 
-From the environment or from files, never from arguments, which every user of a machine can see. They are removed from the environment of the
-commands that the client runs.
+From the environment or from files, never from arguments, which every user of a machine can see. They are removed from
+the environment of the commands that the client runs.
 
 ${secretTable()}
 `;

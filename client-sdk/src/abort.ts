@@ -1,7 +1,13 @@
-/** Small helpers around abort signals. They add one listener and take it away again, so that a signal may outlive a million chunks. */
+/**
+ * Small helpers around abort signals. They add one listener and take it away again, so that a signal may outlive a
+ * million chunks.
+ */
 import { Code, ConnectError } from "@connectrpc/connect";
 
-/** Waits for the promise, or rejects with the signal's reason as soon as it is aborted; the promise's own end is then ignored. */
+/**
+ * Waits for the promise, or rejects with the signal's reason as soon as it is aborted; the promise's own end is then
+ * ignored.
+ */
 export function orAborted<T>(promise: PromiseLike<T> | T, signal: AbortSignal): Promise<T> {
   return new Promise<T>((resolve, reject) => {
     const onAbort = (): void => reject(signal.reason);

@@ -28,11 +28,13 @@ export interface ClientOptions {
   url?: string;
   /** Several addresses of one installation instead: the first is used for as long as it is well, then the next one. */
   urls?: readonly string[];
-  /** Session token, or a function that is asked before every call, so that a token may be renewed during a long upload. */
+  /**
+   * Session token, or a function that is asked before every call, so that a token may be renewed during a long upload.
+   */
   token?: TokenSource;
   /** Authorities and a certificate of this client, for `https` addresses. */
   tls?: TlsOptions;
-  /** Told before every wait for a retry, of all uploads and downloads. */
+  /** Called before every wait for a retry, of all uploads and downloads. */
   onRetry?: (event: RetryEvent) => void;
   /** How long an upload or download goes on trying while nothing succeeds, in milliseconds; default 15 minutes. */
   giveUpAfterMs?: number;
@@ -65,10 +67,12 @@ export interface LoginResult {
 const GIVE_UP_AFTER_MS = 15 * 60_000;
 
 /**
- * A client of one installation. It opens no connection before the first call, and an idle one does not keep the process alive.
+ * A client of one installation. It opens no connection before the first call, and an idle one does not keep the process
+ * alive.
  *
- * The generated clients (`uploads`, `versions`, `collections`, `sessions`) share one connection, make each call once, and throw `ConnectError`; give that to
- * {@link toStrongroomError}. `login`, `upload` and `download` throw the SDK's own errors; each upload and download has a connection of its own.
+ * The generated clients (`uploads`, `versions`, `collections`, `sessions`) share one connection, make each call once,
+ * and throw `ConnectError`; give that to {@link toStrongroomError}. `login`, `upload` and `download` throw the SDK's
+ * own errors; each upload and download has a connection of its own.
  */
 export class StrongroomClient {
   /** Address of the server; the first of several. */

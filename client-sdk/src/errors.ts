@@ -1,13 +1,17 @@
 /**
  * The errors of the SDK: one class for each thing a caller can do about it.
  *
- * Every one extends {@link StrongroomError} and carries what the server said: the stable `reason` of `strongroom.v1.ErrorReason`, its facts,
- * and the request id under which the server's log has the call. Messages are for people and never hold a token, a passphrase or a key.
+ * Every one extends {@link StrongroomError} and carries what the server said: the stable `reason` of
+ * `strongroom.v1.ErrorReason`, its facts, and the request id under which the server's log has the call. Messages are
+ * for people and never hold a token, a passphrase or a key.
  */
 
 /** What an error carries besides its message. */
 export interface StrongroomErrorDetails {
-  /** Name of the Connect code, for example `resource_exhausted`. Errors that arose on the client have the code that fits best. */
+  /**
+   * Name of the Connect code, for example `resource_exhausted`. Errors that arose on the client have the code that fits
+   * best.
+   */
   code?: string;
   /** `ErrorInfo.reason`, for example `QUOTA_EXCEEDED`; empty when the error did not come from a Strongroom server. */
   reason?: string;
@@ -51,13 +55,21 @@ export class AuthenticationError extends StrongroomError {}
 /** The session is valid, but has no right to do this. */
 export class AccessDeniedError extends StrongroomError {}
 
-/** The collection, version, upload or session does not exist, or the caller may not see it; the server gives both the same answer. */
+/**
+ * The collection, version, upload or session does not exist, or the caller may not see it; the server gives both the
+ * same answer.
+ */
 export class NotFoundError extends StrongroomError {}
 
-/** The bytes do not fit a quota. `metadata` says which `limit`, `limit_bytes`, `requested_bytes` and `remaining_bytes`. */
+/**
+ * The bytes do not fit a quota. `metadata` says which `limit`, `limit_bytes`, `requested_bytes` and `remaining_bytes`.
+ */
 export class QuotaExceededError extends StrongroomError {}
 
-/** A rule of the collection refused the call: no open window, too many uploads at once, not a ciphertext, held versions, ... */
+/**
+ * A rule of the collection refused the call: no open window, too many uploads at once, not a ciphertext, held versions,
+ * ...
+ */
 export class PolicyRefusedError extends StrongroomError {}
 
 /** The call itself is wrong: a field, a page token, an option. A retry cannot help. */
@@ -74,7 +86,10 @@ export class UnavailableError extends StrongroomError {
   }
 }
 
-/** Downloaded bytes do not have the recorded digest, or the stored version is damaged. Nothing that was put out may be used. */
+/**
+ * Downloaded bytes do not have the recorded digest, or the stored version is damaged. Nothing that was put out may be
+ * used.
+ */
 export class IntegrityError extends StrongroomError {
   constructor(message: string, details: StrongroomErrorDetails = {}) {
     super(message, { code: "data_loss", ...details });
@@ -88,7 +103,9 @@ export class SourceError extends StrongroomError {
   }
 }
 
-/** The dump could not be encrypted: no usable key, a missing program, a failing `gpg` or `age`. Nothing was published. */
+/**
+ * The dump could not be encrypted: no usable key, a missing program, a failing `gpg` or `age`. Nothing was published.
+ */
 export class EncryptionError extends StrongroomError {
   constructor(message: string, details: StrongroomErrorDetails = {}) {
     super(message, { code: "failed_precondition", ...details });
@@ -119,8 +136,10 @@ export class MinSizeError extends StrongroomError {
   constructor(sourceBytes: bigint, minSize: bigint) {
     super(
       sourceBytes === 0n
-        ? "The dump is empty, so nothing was stored. Check the program that makes it, or allow it with a minimum size of 0 bytes."
-        : `The dump ended after ${sourceBytes} bytes, expected at least ${minSize}, so nothing was stored. Check the program that makes it, or lower the minimum size.`,
+        ? "The dump is empty, so nothing was stored. Check the program that makes it, or allow it with a minimum " +
+            "size of 0 bytes."
+        : `The dump ended after ${sourceBytes} bytes, expected at least ${minSize}, so nothing was stored. Check ` +
+            "the program that makes it, or lower the minimum size.",
       { code: "failed_precondition" },
     );
     this.sourceBytes = sourceBytes;

@@ -2,7 +2,8 @@
  * The SDK of Strongroom: streams encrypted dumps to a server, and back.
  *
  * ```ts
- * const client = new StrongroomClient({ url: "https://backups.example.org", token: tokenFromFile("/run/secrets/token") });
+ * const token = tokenFromFile("/run/secrets/token");
+ * const client = new StrongroomClient({ url: "https://backups.example.org", token });
  * const { version } = await client.upload({
  *   collection: "pg-main",
  *   source: dump.stdout,

@@ -13,7 +13,7 @@ export interface Peeked {
 }
 
 /**
- * Reads until at least `size` bytes came or the stream ended.
+ * Reads until there are at least `size` bytes or the stream ended.
  * @throws what the source throws
  */
 export async function peek(source: AsyncIterable<Uint8Array>, size: number): Promise<Peeked> {
@@ -32,7 +32,10 @@ export async function peek(source: AsyncIterable<Uint8Array>, size: number): Pro
   return { head, size: length, ended, stream: replay(head, iterator) };
 }
 
-/** Gives the chunks that were read already, then the rest; ending it ends the iterator. The array is emptied, so that the bytes can be freed. */
+/**
+ * Gives the chunks that were read already, then the rest; ending it ends the iterator. The array is emptied, so that
+ * the bytes can be freed.
+ */
 export async function* replay(head: Uint8Array[], rest: AsyncIterator<Uint8Array>): AsyncGenerator<Uint8Array> {
   try {
     for (;;) {

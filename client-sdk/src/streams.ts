@@ -7,7 +7,7 @@ import { StrongroomError } from "./errors.ts";
 /**
  * Writes an iterable into a stream and ends it.
  *
- * @returns false when the stream closed before it had everything; the source is told with `return()`
+ * @returns false when the stream closed before it had everything; the source is notified with `return()`
  * @throws what the source throws; the stream is left for the caller to destroy
  */
 export async function feed(source: AsyncIterable<Uint8Array>, sink: Writable): Promise<boolean> {
@@ -38,12 +38,13 @@ function drained(sink: Writable): Promise<void> {
 }
 
 /**
- * Sends an iterable through a Node transform stream. The source is read to its end also where the transform ended before: what fails there, such as the check
- * of a digest, would be lost otherwise.
+ * Sends an iterable through a Node transform stream. The source is read to its end also where the transform ended
+ * before: what fails there, such as the check of a digest, would be lost otherwise.
  *
  * @param transform - one of node:zlib
- * @param failure - makes the error when the transform itself fails, or ends before the source does; errors of the source are thrown as they are
- * @param surplusAllowed - whether the source may go on behind the transform's end; what follows is read and dropped
+ * @param failure - makes the error when the transform itself fails, or ends before the source does; errors of the
+ *   source are thrown as they are
+ * @param surplusAllowed - whether the source may go on after the transform's end; what follows is read and dropped
  */
 export async function* through(
   source: AsyncIterable<Uint8Array>,

@@ -78,11 +78,11 @@ test("leaving early ends the source", async (t) => {
   t.true(ended);
 });
 
-test("what fails or follows behind the end of the compressed stream is an error too", async (t) => {
+test("what fails or follows after the end of the compressed stream is an error too", async (t) => {
   const failure = new Error("the digest at the end does not fit");
   const packed = zstdCompressSync(text(300_000));
-  for (const behind of [Buffer.from("x"), noise(20), noise(200_000)]) {
-    const surplus = Buffer.concat([packed, behind]);
+  for (const surplusBytes of [Buffer.from("x"), noise(20), noise(200_000)]) {
+    const surplus = Buffer.concat([packed, surplusBytes]);
     for (const size of [surplus.length, 1000]) {
       await t.throwsAsync(collect(decompressed(chunked(surplus, size))), { name: "DecryptionError" });
       async function* broken(): AsyncGenerator<Uint8Array> {

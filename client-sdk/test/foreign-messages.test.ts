@@ -1,4 +1,7 @@
-/** Messages and keys that other programs made, and what the installed gpg and age can do with them; see fixtures/README.md. */
+/**
+ * Messages and keys that other programs made, and what the installed gpg and age can do with them; see
+ * fixtures/README.md.
+ */
 import { execFileSync } from "node:child_process";
 import { chmodSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
@@ -40,7 +43,7 @@ test("gpg that decrypts nothing and exits with 0 is a failure", async (t) => {
   await t.throwsAsync(decrypt({ kind: "openpgp", privateKeys }, message), { name: "DecryptionError" });
 });
 
-test.serial("an age that exits with 0 is believed only for a whole file that it read to the end", async (t) => {
+test.serial("an age that exits with 0 is trusted only for a whole file that it read to the end", async (t) => {
   const { recipient, identity } = await generateAgeKey();
   const file = await encrypt({ kind: "age", recipients: [recipient], program: "library" }, noise(300_000));
   const path = process.env.PATH;
@@ -54,7 +57,7 @@ test.serial("an age that exits with 0 is believed only for a whole file that it 
   try {
     t.is((await run("cat >/dev/null; echo all", file)).toString(), "all\n");
     await t.throwsAsync(run("head -c 1000 >/dev/null; echo part", file), failed(/before it had read all/));
-    // Behind the nonce and before the first byte of a chunk: no age file ends there.
+    // After the nonce and before the first byte of a chunk: no age file ends there.
     const cut = file.indexOf("\n--- ") + 5 + 43 + 1 + 16;
     await t.throwsAsync(
       run("cat >/dev/null; echo all", file.subarray(0, cut)),
@@ -84,8 +87,8 @@ test("a message within a message is named, and not waited for", async (t) => {
   for (const type of [9, 18, 20]) {
     const strange = packet(type, 1, noise(500));
     await t.throwsAsync(decrypt(decryption, await messageTo(publicKey, strange)), { name: "DecryptionError" });
-    const behindMarker = Buffer.concat([packet(10, "PGP"), strange]);
-    await t.throwsAsync(decrypt(decryption, await messageTo(publicKey, behindMarker)), { name: "DecryptionError" });
+    const afterMarker = Buffer.concat([packet(10, "PGP"), strange]);
+    await t.throwsAsync(decrypt(decryption, await messageTo(publicKey, afterMarker)), { name: "DecryptionError" });
     await t.throwsAsync(decrypt(decryption, await messageTo(publicKey, compressed(1, strange))), {
       name: "DecryptionError",
     });
@@ -179,7 +182,7 @@ test("padding where senders put it, compression, signatures and text make no dif
   const dump = Buffer.concat([noise(20_000), Buffer.from("\r\n\r")]);
   const privateKeys = [bytesOf(privateKey)];
   const contents: [string, Buffer][] = [
-    ["padding behind", Buffer.concat([literal(dump), padding(3000)])],
+    ["padding after", Buffer.concat([literal(dump), padding(3000)])],
     ["padding before", Buffer.concat([padding(300), literal(dump)])],
     ["padding inside compressed", compressed(1, Buffer.concat([literal(dump), padding(70_000)]))],
     ["zlib", compressed(2, literal(dump))],
@@ -193,7 +196,7 @@ test("padding where senders put it, compression, signatures and text make no dif
       t.true((await decrypt({ kind: "openpgp", privateKeys, program: "library" }, message, size)).equals(dump), name);
     }
   }
-  const outside = await messageTo(publicKey, literal(dump), { before: padding(100), behind: padding(100) });
+  const outside = await messageTo(publicKey, literal(dump), { before: padding(100), after: padding(100) });
   for (const program of ["gpg", "library"] as const) {
     if (program === "gpg" && !hasPeers(t, "gpg")) continue;
     t.true((await decrypt({ kind: "openpgp", privateKeys, program }, outside)).equals(dump), program);
@@ -269,7 +272,7 @@ test("auto encrypts with the library to a key that the installed gpg does not kn
   t.true((await decrypt({ kind: "openpgp", privateKeys: [fixture("v6.key.asc")] }, message)).equals(dump));
 });
 
-test("a key that does not serve is said to be expired, revoked or for signing only, whatever the program", async (t) => {
+test("a key that does not serve is called expired, revoked or for signing only, whatever the program", async (t) => {
   const past = new Date("2020-01-01T00:00:00Z");
   const type = { curve: "curve25519Legacy", type: "ecc" } as const;
   const expired = await generateKey({ ...type, userIDs: [{ name: "Old" }], date: past, keyExpirationTime: 86_400 });

@@ -55,14 +55,14 @@ function observe(): Seen {
     }
   }
   const modes = readdirSync(temporary, { recursive: true, withFileTypes: true })
-    // What gpg makes itself (locks, public keys) is its own affair, behind a directory that nobody else enters.
+    // What gpg makes itself (locks, public keys) is not looked at, in a directory that nobody else enters.
     .filter((entry) => entry.isDirectory() || /^(recipient|identity)/.test(entry.name))
     .map((entry) => `${entry.name} ${(statSync(join(entry.parentPath, entry.name)).mode & 0o077).toString(8)}`);
   return { visible, modes };
 }
 
 /** Sends bytes through a stage, and looks at the machine while its program waits for the second half. */
-async function watched(stage: Stage, bytes: Uint8Array): Promise<Seen & { output: Buffer }> {
+async function observed(stage: Stage, bytes: Uint8Array): Promise<Seen & { output: Buffer }> {
   let seen: Seen | undefined;
   async function* source(): AsyncGenerator<Uint8Array> {
     yield bytes.subarray(0, bytes.length >> 1);
@@ -88,13 +88,13 @@ test.serial("no secret is in arguments or environment, and no file is open to ot
   const { recipient, identity } = await generateAgeKey();
   const dump = noise(400_000);
 
-  const pgp = await watched(encryptionStage({ kind: "openpgp", publicKeys, passphrase, program: "gpg" }), dump);
-  const opened = await watched(
+  const pgp = await observed(encryptionStage({ kind: "openpgp", publicKeys, passphrase, program: "gpg" }), dump);
+  const opened = await observed(
     decryptionStage({ kind: "openpgp", privateKeys, passphrase, program: "gpg" }),
     pgp.output,
   );
-  const age = await watched(encryptionStage({ kind: "age", recipients: [recipient], program: "age" }), dump);
-  const read = await watched(decryptionStage({ kind: "age", identities: [identity], program: "age" }), age.output);
+  const age = await observed(encryptionStage({ kind: "age", recipients: [recipient], program: "age" }), dump);
+  const read = await observed(decryptionStage({ kind: "age", identities: [identity], program: "age" }), age.output);
   t.true(opened.output.equals(dump));
   t.true(read.output.equals(dump));
   for (const { visible, modes } of [pgp, opened, age, read]) {
@@ -263,7 +263,7 @@ test.serial("a long directory for temporary files is no obstacle", async (t) => 
 });
 
 /** Command lines of all agents. */
-/** An agent that was told to end may take a moment. */
+/** An agent that was asked to end may take a moment. */
 async function noAgentIsLeft(t: ExecutionContext): Promise<void> {
   for (let tries = 0; agents().includes(temporary) && tries < 500; tries++)
     await new Promise((resolve) => setTimeout(resolve, 20));

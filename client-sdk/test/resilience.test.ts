@@ -1,4 +1,7 @@
-/** Uploads and downloads through the SDK against a real server process, over a line that breaks in every way a line can break. */
+/**
+ * Uploads and downloads through the SDK against a real server process, over a line that breaks in every way a line can
+ * break.
+ */
 
 import { createHash } from "node:crypto";
 import { mkdir, mkdtemp, readdir, readlink, rm, stat, writeFile } from "node:fs/promises";
@@ -324,7 +327,7 @@ test.serial("giving up names the upload and what to do about it", async (t) => {
   t.is((await direct.uploads.listUploads({ collection: "hard" })).uploads.length, 0);
 });
 
-test.serial("a file for segments that cannot be made is told before anything is begun", async (t) => {
+test.serial("a file for segments that cannot be made is reported before anything is begun", async (t) => {
   const client = clientFor(t, { url: t.context.place.server.url });
   await t.throwsAsync(
     client.upload({

@@ -25,7 +25,7 @@ test("slots are used again, and parts come back as they were written", async (t)
   await spool.close();
 });
 
-test("a file system that takes no more is told with folder and options, and the slot stays free", (t) => {
+test("a file system that takes no more is reported with folder and options, and the slot stays free", (t) => {
   if (process.platform === "win32") {
     t.log("SKIPPED: needs the shell's ulimit");
     t.pass();

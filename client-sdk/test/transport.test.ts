@@ -157,7 +157,7 @@ for (const [name, answer, code, kind] of answers) {
   });
 }
 
-test("an early refusal is told although bytes are still being sent", async (t) => {
+test("an early refusal is reported although bytes are still being sent", async (t) => {
   const refusal = envelope(2, Buffer.from('{"error":{"code":"resource_exhausted","message":"full"}}'));
   const { url } = await raw(t, (stream) => {
     stream.once("data", () => body(stream, refusal));

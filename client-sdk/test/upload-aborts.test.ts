@@ -128,7 +128,7 @@ test("beforeCommit is waited for after the last segment; what it throws aborts a
   t.regex(server.aborted[0]!.reason, /exit status 3/);
 });
 
-test("an abort of the caller ends a silent source at once, tells the server, and rejects with the reason", async (t) => {
+test("an abort of the caller ends a silent source at once, tells the server, and rejects with it", async (t) => {
   const server = await serve(t);
   const { recipient } = await generateAgeKey();
   for (const encryption of [none, { kind: "age", recipients: [recipient] } as Encryption]) {
@@ -182,7 +182,7 @@ test("a callback that throws ends the upload", async (t) => {
   });
 });
 
-test("a source that is not as declared never makes a version; size and digest are of the bytes before encryption", async (t) => {
+test("a source that is not as declared makes no version; declared is what is read, before encryption", async (t) => {
   const server = await serve(t);
   const { recipient } = await generateAgeKey();
   const bytes = noise(500_000);

@@ -302,7 +302,7 @@ test("a server that stops is left at once, and the other one kept to", async (t)
   t.deepEqual(delays, [0]);
   t.is(stopping.calls.length, 1);
   t.true(other.versions[0]!.bytes.equals(bytes));
-  // Short calls are made at the other one without being told.
+  // Short calls are made at the other one without another setting.
   t.is((await client.sessions.whoAmI({})).email, "a@example.org");
   t.is(stopping.calls.length, 2);
 });

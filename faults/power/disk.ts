@@ -25,8 +25,9 @@ interface Stored {
 }
 
 /**
- * A disk by the strictest reading of POSIX: it surely holds what `fsync` was called for, contents by the file and names by the directory, and of the rest
- * any part, in any order, single pages of a write among it. Only one change of names (a rename) is never half done.
+ * A disk by the strictest reading of POSIX: it surely holds what `fsync` was called for, contents by the file and names
+ * by the directory, and of the rest any part, in any order, single pages of a write among it. Only one change of names
+ * (a rename) is never half done.
  */
 export class Disk {
   readonly #inodes = new Map<Inode, Stored>();
@@ -52,7 +53,10 @@ export class Disk {
     for (const inode of this.#inodes.keys()) this.#sync(inode);
   }
 
-  /** Writes what the disk may hold if the power goes now to a new directory. Says how many changes were not synced, and how many of these were lost. */
+  /**
+   * Writes what the disk may hold if the power goes now to a new directory. Says how many changes were not synced, and
+   * how many of these were lost.
+   */
   cut(random: Random, luck: Luck, target: string): { unsynced: number; lost: number } {
     let unsynced = 0;
     let lost = 0;

@@ -37,11 +37,13 @@ export async function cutPower(report: Report, seed: string, from: number, count
   const sum = (value: (line: Line) => number) => lines.reduce((total, line) => total + value(line), 0);
   const seconds = Math.round((performance.now() - began) / 1000);
   report.say(
-    `power: ${count} cuts of seed ${seed}, ${sum((line) => line.acknowledged)} commits acknowledged before them, ${sum((line) => line.lost)} of ${sum((line) => line.unsynced)} unsynced changes lost, ${sum((line) => Number(line.twice))} cut again in the recovery, ${seconds} s`,
+    `power: ${count} cuts of seed ${seed}, ${sum((line) => line.acknowledged)} commits acknowledged before ` +
+      `them, ${sum((line) => line.lost)} of ${sum((line) => line.unsynced)} unsynced changes lost, ` +
+      `${sum((line) => Number(line.twice))} cut again in the recovery, ${seconds} s`,
   );
   if (count < ENOUGH) return;
   const silent = LUCK.filter((luck) => !lines.some((line) => line.luck === luck));
-  report.check(silent.length === 0, `every luck came up${silent.length > 0 ? `, but for: ${silent.join(", ")}` : ""}`);
+  report.check(silent.length === 0, `every luck occurred${silent.length > 0 ? `, but for: ${silent.join(", ")}` : ""}`);
   report.check(sum((line) => line.lost) > 0, "some unsynced change was lost");
 }
 

@@ -21,7 +21,10 @@ export interface Outcome {
   readonly luck: Luck;
 }
 
-/** Cuts the power at a place of a recording that the seed chooses, lets the database start on what the disk may hold then, and compares. */
+/**
+ * Cuts the power at a place of a recording that the seed chooses, lets the database start on what the disk may hold
+ * then, and compares.
+ */
 export async function playCut(seed: string, { events, start }: Recording, folder: string): Promise<Outcome> {
   const random = new Random(seed);
   const luck = random.weighted(LUCK.map((kind) => [kind === "some" ? 4 : 1, kind] as const));

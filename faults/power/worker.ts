@@ -1,4 +1,7 @@
-/** Cuts the power in a process of its own: `node worker.ts <seed> <first recording> <step> <from> <end>`; writes one line of JSON for each cut. */
+/**
+ * Cuts the power in a process of its own: `node worker.ts <seed> <first recording> <step> <from> <end>`; writes one
+ * line of JSON for each cut.
+ */
 import fs from "node:fs";
 import { join } from "node:path";
 import { Random } from "@strongroom/testkit/random";

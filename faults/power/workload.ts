@@ -22,12 +22,17 @@ export interface Recording {
   readonly start: number;
 }
 
-/** Makes a database that recordings begin with. It counts as synced: judging the making is for recordings without one. */
+/**
+ * Makes a database that recordings begin with. It counts as synced: judging the making is for recordings without one.
+ */
 export async function makeTemplate(directory: string): Promise<void> {
   await (await openPglite({ directory })).close();
 }
 
-/** Records some dozens of transactions on a database, and whatever PostgreSQL does for its own upkeep. Without a template the database is new. */
+/**
+ * Records some dozens of transactions on a database, and whatever PostgreSQL does for its own upkeep. Without a
+ * template the database is new.
+ */
 export async function recordWork(random: Random, directory: string, template: string | undefined): Promise<Recording> {
   fs.mkdirSync(directory);
   if (template !== undefined) fs.cpSync(join(template, "data"), join(directory, "data"), { recursive: true });

@@ -52,19 +52,25 @@ export interface ProcessResult {
   readonly ending: string;
   /** Bytes sent more than once, for each connection that was broken. */
   readonly resentPerBreak: number[];
-  /** From the moment a new server listened (of replicas: the other one was told to end) to the first bytes through it, in milliseconds. */
+  /**
+   * From the moment a new server listened (of replicas: the other one was asked to end) to the first bytes through it,
+   * in milliseconds.
+   */
   readonly goneOnMs: number[];
   readonly underWay: number;
   readonly log: string;
 }
 
-/** The number chooses the first kind of fault. One backup of a pipe while everything around it breaks, then a look at what is left. */
+/**
+ * The number chooses the first kind of fault. One backup of a pipe while everything around it breaks, then a look at
+ * what is left.
+ */
 export async function playProcesses(place: Place, random: Random, number: number): Promise<ProcessResult> {
   const { lines, setup } = place;
   const underWay = PARALLEL * setup.segmentSize;
   const file = join(place.dir, "message.gpg");
   const message =
-    // Without gpg it fails where CI=true, so that nobody believes that it was gpg's.
+    // Without gpg it fails where CI=true, so that nobody takes it for gpg's.
     number % 30 === 0 && (findPeer("gpg") !== undefined || process.env.CI === "true")
       ? await realMessage(place.dir, 300 * MIB)
       : openpgpMessage(number % 30 === 0 ? 300 * MIB : random.int(16 * MIB, 40 * MIB));
@@ -128,7 +134,8 @@ export async function playProcesses(place: Place, random: Random, number: number
     kinds[number % kinds.length]!,
     ...Array.from({ length: random.int(0, 2) }, () => random.pick(kinds.filter((k) => k !== "client killed"))),
   ];
-  // Too rare when only drawn: every second scenario that has a database and a store beside the server loses one of them, in turn.
+  // Too rare when only drawn: every second scenario that has a database and a store beside the server loses one of
+  // them, in turn.
   const outages = OUTAGES.filter((kind) => kind in setup.faults);
   const turn = Math.floor(number / SETUPS.length);
   if (outages.length > 0 && turn % 2 === 0) planned.push(outages[(turn >> 1) % outages.length]!);

@@ -13,8 +13,9 @@ const SILENT = { info() {}, warn() {}, error() {} };
 const THREE_DAYS = 3 * 24 * 3_600_000;
 
 /**
- * Looks at database and store while no server runs: counters equal rows; and when every lease and delay is over and the sweeper was there, nothing is
- * reserved or open, and the store holds exactly the live versions. @returns what is wrong.
+ * Looks at database and store while no server runs: counters equal rows; and when every lease and delay is over and the
+ * sweeper was there, nothing is reserved or open, and the store holds exactly the live versions. @returns what is
+ * wrong.
  */
 export async function inspect(setup: Setup, data: string, collection: string): Promise<string[]> {
   const config = await ConfigFilesSource.open(join(data, "config"));

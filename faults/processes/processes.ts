@@ -36,7 +36,9 @@ export async function runProcesses(report: Report, seed: string, from: number, c
     if (mine.length === 0) return;
     const missing = missingPeers(factory);
     if (missing.length > 0) {
-      const what = `SKIPPED: ${mine.length} scenarios on ${factory.name}: ${missing.join(", ")} not installed; run peers/install.sh`;
+      const what =
+        `SKIPPED: ${mine.length} scenarios on ${factory.name}: ${missing.join(", ")} not installed; run ` +
+        "peers/install.sh";
       if (process.env.CI === "true") report.fail(what);
       else report.say(`!!! ${what}`);
       return;
@@ -85,17 +87,20 @@ export async function runProcesses(report: Report, seed: string, from: number, c
   const mib = (bytes: number) => (bytes / 1024 / 1024).toFixed(1);
   if (resent.length > 0) {
     report.say(
-      `  sent again per broken connection: ${mib(Math.max(...resent))} MiB at most, ${mib(resent.reduce((a, b) => a + b) / resent.length)} on average; segments under way are ${mib(most)} MiB`,
+      `  sent again per broken connection: ${mib(Math.max(...resent))} MiB at most, ` +
+        `${mib(resent.reduce((a, b) => a + b) / resent.length)} on average; segments under way are ${mib(most)} ` +
+        "MiB",
     );
   }
   for (const [what, times] of [
     ["after a server that started again listens", goneOn],
-    ["to another replica after one was killed or told to stop", takenOver],
+    ["to another replica after one was killed or asked to stop", takenOver],
   ] as const) {
     if (times.length === 0) continue;
     const sorted = times.toSorted((a, b) => a - b);
     report.say(
-      `  until bytes flow ${what}: ${Math.round(sorted[sorted.length >> 1]!)} ms (median), ${Math.round(sorted.at(-1)!)} ms at most, of ${sorted.length}`,
+      `  until bytes flow ${what}: ${Math.round(sorted[sorted.length >> 1]!)} ms (median), ` +
+        `${Math.round(sorted.at(-1)!)} ms at most, of ${sorted.length}`,
     );
   }
   const silent = [...counts].filter(([, times]) => times === 0).map(([kind]) => kind);

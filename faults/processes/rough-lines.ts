@@ -22,10 +22,10 @@ export const NOWHERE = "http://127.0.0.1:1";
 export class RoughLines {
   /** Where connections to each address go; changes when a server comes back elsewhere. */
   readonly targets: string[];
-  /** Which address bytes came to last. */
+  /** Which address was sent bytes last. */
   last = 0;
   readonly #proxies: TcpProxy[] = [];
-  /** Bytes that came from clients, by address. */
+  /** Bytes that were received from clients, by address. */
   readonly #up: number[];
   readonly #due: { bytes: number; except: number | undefined; strike: () => void }[] = [];
   readonly #timers = new Set<NodeJS.Timeout>();
@@ -50,7 +50,7 @@ export class RoughLines {
     return this.#proxies.map(({ url }) => url).join(",");
   }
 
-  /** Bytes that came from clients, to any address or to any but one. */
+  /** Bytes that were received from clients, to any address or to any but one. */
   up(except?: number): number {
     return this.#up.reduce((sum, bytes, at) => (at === except ? sum : sum + bytes), 0);
   }

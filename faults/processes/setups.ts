@@ -38,7 +38,10 @@ export interface Setup {
   readonly faults: Readonly<Record<string, () => Promise<void>>>;
   /** Moments of a commit at which a server can be killed. */
   readonly commitSteps: readonly CommitStep[];
-  /** Does this once, when the next commit is there; what a server asked of S3 then is never answered. Returns what takes it back. */
+  /**
+   * Does this once, when the next commit is there; what a server asked of S3 then is never answered. Returns what takes
+   * it back.
+   */
   atCommit(step: CommitStep, strike: () => void): () => void;
   /** Ends what it started. */
   close(): Promise<void>;

@@ -27,7 +27,10 @@ type WrongWay = (typeof WRONG_WAYS)[number];
 const EVER: readonly Reason[] = ["STORE_UNAVAILABLE", "DATABASE_UNAVAILABLE"];
 const NO_ROOM: readonly Reason[] = ["COLLECTION_BUSY", "QUOTA_EXCEEDED", "ROTATION_BLOCKED"];
 
-/** One backup: a message on its way into a collection, over any server, with everything that can go wrong on the client's side. */
+/**
+ * One backup: a message on its way into a collection, over any server, with everything that can go wrong on the
+ * client's side.
+ */
 export class Client implements Intent {
   readonly isWhole: boolean;
   readonly size: number;

@@ -59,7 +59,8 @@ export function changeLimits(world: World): void {
   if (then !== now) faults.count(then < now ? "limits lowered" : "limits raised");
   if (spec.minRetentionMs !== next.minRetentionMs) faults.count("retention changed");
   world.note(
-    `limits of ${spec.name}: ${next.maxBackupsCount} versions, hard ${then}, retention ${next.minRetentionMs ?? "none"}`,
+    `limits of ${spec.name}: ${next.maxBackupsCount} versions, hard ${then}, retention ` +
+      `${next.minRetentionMs ?? "none"}`,
   );
   world.configure(next);
 }

@@ -2,7 +2,9 @@ import { BlobStoreError } from "@strongroom/server/app/ports/blob-store";
 import { DomainError } from "@strongroom/server/domain/errors";
 import type { Random } from "@strongroom/testkit/random";
 
-/** Every kind of fault. Over a whole run each must fire, or the suite fails: a fault that never strikes proves nothing. */
+/**
+ * Every kind of fault. Over a whole run each must fire, or the suite fails: a fault that never strikes proves nothing.
+ */
 export const FAULT_KINDS = [
   "store.begin before",
   "store.begin answer lost",
@@ -65,7 +67,7 @@ export type FaultKind = (typeof FAULT_KINDS)[number];
 export class Faults {
   readonly counts = new Map<FaultKind, number>();
   readonly #random: Random;
-  /** The probability of a fault at each place; 0 while the scenario ends in peace. */
+  /** The probability of a fault at each place; 0 while the scenario settles and is checked. */
   rate: number;
 
   constructor(random: Random, rate: number) {

@@ -67,8 +67,9 @@ export function wrongCounters(rows: Snapshot): string[] {
 }
 
 /**
- * Judges every transaction by the protocol's text (`architecture.md`, "Uploads"; the rules of quota, rotation and removal), and shares no code with the
- * server: it sees the rows before and after, and which operation caused the change.
+ * Judges every transaction by the protocol's text (`architecture.md`, "Uploads"; the rules of quota, rotation and
+ * removal), and shares no code with the server: it sees the rows before and after, and which operation caused the
+ * change.
  */
 export class Oracle {
   #before: Snapshot = EMPTY;
@@ -141,7 +142,8 @@ export class Oracle {
           after.last !== after.segments - 1
         ) {
           this.#fail(
-            `upload ${after.id} is committed with ${after.stored} of ${after.segments} segments, ${after.bytes} of ${size} bytes`,
+            `upload ${after.id} is committed with ${after.stored} of ${after.segments} segments, ` +
+              `${after.bytes} of ${size} bytes`,
           );
         }
         if (after.number! <= (this.#highest.get(after.collection) ?? 0))
@@ -248,7 +250,10 @@ export class Oracle {
     if (version.purgeAfter! > this.#around.now()) this.#fail(`version ${version.number} was purged before its time`);
   }
 
-  /** By the rules: the newest by the time of their beginning stay, besides them the protected ones, and the new one always. */
+  /**
+   * By the rules: the newest by the time of their beginning stay, besides them the protected ones, and the new one
+   * always.
+   */
   #publication(version: VersionFacts, removed: readonly VersionFacts[], before: Snapshot, after: Snapshot): void {
     const { spec, intentOf, retentions } = this.#around;
     const intent = intentOf(version.id);
@@ -269,7 +274,8 @@ export class Oracle {
     const really = removed.map((v) => v.number).sort((a, b) => a - b);
     if (expected.join() !== really.join()) {
       this.#fail(
-        `publishing ${version.number} removed ${really.join() || "nothing"}, by the rules it is ${expected.join() || "nothing"}`,
+        `publishing ${version.number} removed ${really.join() || "nothing"}, by the rules it is ` +
+          `${expected.join() || "nothing"}`,
       );
     }
     const wrong = removed.find((v) => v.removedBy !== version.id || v.collection !== version.collection);
@@ -298,7 +304,10 @@ export class Oracle {
     return { keep: live.filter(stays), remove: live.filter((v) => !stays(v)) };
   }
 
-  /** Whoever got more bytes or a place in this transaction fits into the formula of the protocol, with everybody else's reservations. */
+  /**
+   * Whoever got more bytes or a place in this transaction fits into the formula of the protocol, with everybody else's
+   * reservations.
+   */
   #reservations(before: Snapshot, after: Snapshot): void {
     for (const upload of after.uploads) {
       const earlier = before.uploads.find((u) => u.id === upload.id);
@@ -325,7 +334,8 @@ export class Oracle {
     const allowance = Math.min(hard - sum(kept) - sum(reserved), soft + extra - above);
     if (upload.reserved > allowance) {
       this.#fail(
-        `upload ${upload.id} has ${upload.reserved} bytes reserved, ${allowance} are allowed (hard ${hard}, kept ${kept}, others ${reserved})`,
+        `upload ${upload.id} has ${upload.reserved} bytes reserved, ${allowance} are allowed (hard ${hard}, ` +
+          `kept ${kept}, others ${reserved})`,
       );
     }
     const tenant = after.organizations.find((o) => o.name === upload.organization);

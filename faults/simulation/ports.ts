@@ -5,7 +5,7 @@ import { DomainError } from "@strongroom/server/domain/errors";
 import type { FaultKind, Faults } from "./faults.ts";
 import { NEVER, type Operation, ProcessDied, type Scheduler } from "./scheduler.ts";
 
-/** What the ports of one operation need. */
+/** The operation that calls through the ports, and what may happen to its calls. */
 export interface Seam {
   readonly scheduler: Scheduler;
   readonly faults: Faults;
@@ -73,7 +73,7 @@ function onlyRolledBack(error: unknown): void {
   if (!(error instanceof RolledBack)) throw error;
 }
 
-/** Stops at a gate; the operation of a dead server stays there for ever. */
+/** Stops at a gate; the operation of a dead server stays there forever. */
 async function stop({ scheduler, operation }: Seam, where: string, signal?: AbortSignal): Promise<void> {
   try {
     await scheduler.gate(operation, where, signal);
@@ -197,7 +197,10 @@ export function gatedStore(inner: BlobStore, seam: Seam): BlobStore {
   };
 }
 
-/** Passes the body on to the store. Without an answer the store sees it break off, as when a process dies or the disk is full. */
+/**
+ * Passes the body on to the store. Without an answer the store sees it break off, as when a process dies or the disk is
+ * full.
+ */
 async function* gatedBody(
   seam: Seam,
   body: AsyncIterable<Uint8Array>,
@@ -212,7 +215,10 @@ async function* gatedBody(
   }
 }
 
-/** The attempts of one server. Whoever waits for an older attempt waits for the scenario, which stands at a gate of that one. */
+/**
+ * The attempts of one server. Whoever waits for an older attempt waits for the scenario, which stands at a gate of that
+ * one.
+ */
 export class CountedAttempts extends SegmentAttempts {
   readonly #faults: Faults;
   readonly #running = new Set<string>();

@@ -12,7 +12,7 @@ import { temporaryRoot } from "../place.ts";
 import { Client, type MessageKind } from "./client.ts";
 import { beginDeletion, beginReading, beginSweep, changeLimits, limits, moveClock } from "./events.ts";
 import { Faults } from "./faults.ts";
-import { checkEnd, finish, settleDown } from "./peace.ts";
+import { checkEnd, finish, settleDown } from "./settle-and-check.ts";
 import { type Queryable, World } from "./world.ts";
 
 /** How a scenario ended. */
@@ -39,7 +39,8 @@ export async function playScenario(harness: Harness, seed: string): Promise<Scen
     store = await DirectoryBlobStore.open(root!);
     return store;
   };
-  // A name of its own, since one database serves many scenarios; what it left must be ended, or this one's sweeps would meet it.
+  // A name of its own, since one database serves many scenarios; what it left must be ended, or this one's sweeps would
+  // meet it.
   const tenant = random.chance(0.4) ? `t-${seed}` : "";
   const specs = policies(random, seed, tenant);
   const database = harness.deps.database as Queryable;

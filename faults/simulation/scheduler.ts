@@ -26,8 +26,9 @@ interface Parked {
 export const NEVER: Promise<never> = new Promise(() => {});
 
 /**
- * Lets operations of several servers run one step at a time. An operation stops at every gate (each call of the store and the database, before and
- * after, and each chunk); the scenario chooses which one goes on. So its interleaving is that of the seed, whatever the machine does.
+ * Lets operations of several servers run one step at a time. An operation stops at every gate (each call of the store
+ * and the database, before and after, and each chunk); the scenario chooses which one goes on. So its interleaving is
+ * that of the seed, whatever the machine does.
  */
 export class Scheduler {
   readonly #parked: Parked[] = [];
@@ -40,7 +41,8 @@ export class Scheduler {
   }
 
   /**
-   * Waits until the scenario lets the operation go on. When its signal aborts it goes on at once: nobody waits for what was given up.
+   * Waits until the scenario lets the operation go on. When its signal aborts it goes on at once: nobody waits for what
+   * was given up.
    * @throws ProcessDied when its server died meanwhile.
    */
   async gate(operation: Operation, where: string, signal?: AbortSignal): Promise<void> {

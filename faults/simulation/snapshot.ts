@@ -79,16 +79,21 @@ export async function takeSnapshot(
       'reserved', reserved_bytes, 'trash', trash_bytes)), '[]') from collections where name in (${names})),
     'organizations', (select coalesce(json_agg(json_build_object('name', name, 'stored', stored_bytes,
       'reserved', reserved_bytes, 'trash', trash_bytes)), '[]') from organizations where name = ${organization}),
-    'uploads', (select coalesce(json_agg(json_build_object('id', u.id, 'collection', collection_name, 'organization', organization,
-      'state', u.state, 'lapsed', lapsed, 'reserved', reserved_bytes, 'begun', ${ms("begun_at")}, 'lease', ${ms("lease_expires_at")}, 'expires', ${ms("expires_at")},
-      'number', version_number, 'reason', abort_reason, 'segments', s.count, 'stored', s.stored, 'bytes', s.bytes, 'last', s.last, 'attempts', s.attempts)), '[]')
-      from uploads u, lateral (select count(*), count(*) filter (where state = 'stored') as stored, coalesce(sum(size), 0) as bytes,
-      coalesce(max(index), -1) as last, coalesce(json_agg(json_build_object('index', index, 'attempt', attempt, 'state', state)), '[]') as attempts
+    'uploads', (select coalesce(json_agg(json_build_object('id', u.id, 'collection', collection_name,
+      'organization', organization, 'state', u.state, 'lapsed', lapsed, 'reserved', reserved_bytes,
+      'begun', ${ms("begun_at")}, 'lease', ${ms("lease_expires_at")}, 'expires', ${ms("expires_at")},
+      'number', version_number, 'reason', abort_reason, 'segments', s.count, 'stored', s.stored, 'bytes', s.bytes,
+      'last', s.last, 'attempts', s.attempts)), '[]')
+      from uploads u, lateral (select count(*), count(*) filter (where state = 'stored') as stored,
+      coalesce(sum(size), 0) as bytes, coalesce(max(index), -1) as last,
+      coalesce(json_agg(json_build_object('index', index, 'attempt', attempt, 'state', state)), '[]') as attempts
       from segments where upload_id = u.id) s where collection_name in (${names})),
-    'versions', (select coalesce(json_agg(json_build_object('id', id, 'collection', collection_name, 'organization', organization, 'key', key,
-      'number', number, 'state', state, 'size', size, 'begun', ${ms("begun_at")}, 'committed', ${ms("committed_at")},
+    'versions', (select coalesce(json_agg(json_build_object('id', id, 'collection', collection_name,
+      'organization', organization, 'key', key, 'number', number, 'state', state, 'size', size,
+      'begun', ${ms("begun_at")}, 'committed', ${ms("committed_at")},
       'protectedUntil', ${ms("protected_until")}, 'removed', ${ms("removed_at")}, 'removedBy', removed_by,
-      'purgeAfter', ${ms("purge_after")}, 'revision', revision, 'manifestRevision', manifest_revision)), '[]') from versions where collection_name in (${names}))) as facts`);
+      'purgeAfter', ${ms("purge_after")}, 'revision', revision, 'manifestRevision', manifest_revision)), '[]')
+      from versions where collection_name in (${names}))) as facts`);
   const facts = rows[0]!.facts;
   return (typeof facts === "string" ? JSON.parse(facts) : facts) as Snapshot;
 }

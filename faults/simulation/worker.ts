@@ -1,9 +1,12 @@
-/** Plays scenarios in a process of its own: `node worker.ts <seed> <first> <step> <end>`; writes one line of JSON for each. */
+/**
+ * Plays scenarios in a process of its own: `node worker.ts <seed> <first> <step> <end>`; writes one line of JSON for
+ * each.
+ */
 import { createHash } from "node:crypto";
 import { Harness } from "../../server/test/support/harness.ts";
 import { playScenario } from "./scenario.ts";
 
-/** What a worker tells of a scenario. */
+/** What a worker reports of a scenario. */
 export interface Line {
   readonly number: number;
   readonly store: string;

@@ -56,7 +56,10 @@ interface Running extends Operation {
 
 const SILENT = { info() {}, warn() {}, error() {} };
 
-/** An operation older than this by the clock is one across which the clock leapt; deletions are paused while there is one, as the sweeper does. In milliseconds. */
+/**
+ * An operation older than this by the clock is one across which the clock leapt; deletions are paused while there is
+ * one, as the sweeper does. In milliseconds.
+ */
 const LEAP_MS = 20 * 3_600_000;
 
 /** The servers of a scenario over one database and one store, everything they do judged. */
@@ -163,7 +166,10 @@ export class World {
     return this.#deps(this.#parts.database, this.#store, 0, () => this.random.uuid());
   }
 
-  /** Begins an operation on a server, and lets it go to its first gate. `ended` is told how it ended, also when the server died. */
+  /**
+   * Begins an operation on a server, and lets it go to its first gate. `ended` is called with how it ended, also when
+   * the server died.
+   */
   async begin<T>(
     what: { name: string; replica: number; cause?: Partial<Cause>; upload?: Intent | undefined },
     work: (deps: SweepDeps, by: Principal) => Promise<T>,

@@ -9,13 +9,13 @@ function looks(stream: Uint8Array, chunk: number): number {
   let count = 0;
   const machine = new FramingMachine(ANY);
   for (let at = 0; at < stream.length; at += chunk) {
-    const watched = new Proxy(stream.subarray(at, at + chunk), {
+    const observed = new Proxy(stream.subarray(at, at + chunk), {
       get(target, property) {
         if (typeof property === "string" && /^\d+$/.test(property)) count += 1;
         return Reflect.get(target, property);
       },
     });
-    machine.push(watched);
+    machine.push(observed);
   }
   machine.finish();
   return count;

@@ -2,7 +2,10 @@ const FRAME_HEADER_BYTES = 9;
 /** DATA, HEADERS and CONTINUATION (RFC 9113, section 6). */
 const ANSWER_TYPES = new Set([0, 1, 9]);
 
-/** Follows the frames that a server sends over one HTTP/2 connection, and leaves out those that carry answers when asked to. */
+/**
+ * Follows the frames that a server sends over one HTTP/2 connection, and leaves out those that carry answers when asked
+ * to.
+ */
 export class AnswerFilter {
   /** As much as has arrived of a frame's header. */
   #header = Buffer.alloc(0);

@@ -5,8 +5,9 @@ import { FramingMachine } from "@strongroom/framing";
 const SESSION_KEY_PACKET = Uint8Array.of(0xc1, 14, 3, 1, 2, 3, 4, 5, 6, 7, 8, 1, 0, 9, 1, 0xff);
 
 /**
- * A message of exactly `size` bytes with the structure of OpenPGP (RFC 9580): one session-key packet and one integrity-protected packet with
- * a five-octet length. The bytes inside are random; nobody can open it, as the server cannot open real ones.
+ * A message of exactly `size` bytes with the structure of OpenPGP (RFC 9580): one session-key packet and one
+ * integrity-protected packet with a five-octet length. The bytes inside are random; nobody can open it, as the server
+ * cannot open real ones.
  */
 export function openpgpMessage(size: number): Uint8Array {
   const head = SESSION_KEY_PACKET.length + 6;
@@ -33,7 +34,10 @@ export function sha256(bytes: Uint8Array): Uint8Array {
   return new Uint8Array(createHash("sha256").update(bytes).digest());
 }
 
-/** Cuts a message into segments, each with the framing state it starts in. A message that is no ciphertext gets the initial state everywhere. */
+/**
+ * Cuts a message into segments, each with the framing state it starts in. A message that is no ciphertext gets the
+ * initial state everywhere.
+ */
 export function cutSegments(message: Uint8Array, segmentSize: number): TestSegment[] {
   const machine = new FramingMachine({ formats: ["openpgp", "age"] });
   let alive = true;

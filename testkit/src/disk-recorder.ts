@@ -51,8 +51,8 @@ const REFUSED = ["appendFileSync", "copyFileSync", "cpSync", "linkSync", "symlin
 type Functions = Record<string, (...args: never[]) => unknown>;
 
 /**
- * Records what this process does to files below a directory by the synchronous functions of `node:fs`, which do their work as before. PGlite uses no
- * others. One at a time in a process.
+ * Records what this process does to files below a directory by the synchronous functions of `node:fs`, which do their
+ * work as before. PGlite uses no others. One at a time in a process.
  */
 export class DiskRecorder {
   readonly events: DiskEvent[] = [];

@@ -2,7 +2,10 @@
 import type { ExecutionContext } from "ava";
 import { type Outcome, run, STRONGROOM } from "./processes.ts";
 
-/** Makes a configuration with `strongroom init`, with one collection. Returns the password of `admin`. @throws Error with what `init` said when it failed. */
+/**
+ * Makes a configuration with `strongroom init`, with one collection. Returns the password of `admin`. @throws Error
+ * with what `init` said when it failed.
+ */
 export async function initConfiguration(directory: string, collection = "default"): Promise<string> {
   const { code, stdout, stderr } = await run(STRONGROOM, ["init", directory, "--collection", collection]);
   const password = /password\s+(\S+)/.exec(stdout.toString())?.[1];
@@ -10,7 +13,10 @@ export async function initConfiguration(directory: string, collection = "default
   return password;
 }
 
-/** A collection as a document of the configuration. @param spec - in YAML's flow style, such as `maxBackupsCount: 3, maxOneVersionSize: 1G`. */
+/**
+ * A collection as a document of the configuration. @param spec - in YAML's flow style, such as
+ * `maxBackupsCount: 3, maxOneVersionSize: 1G`.
+ */
 export function collectionDocument(name: string, spec: string): string {
   return `apiVersion: backups.riotkit.org/v1alpha1
 kind: BackupCollection

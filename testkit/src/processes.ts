@@ -23,7 +23,10 @@ export interface RunOptions {
   readonly cwd?: string;
 }
 
-/** The environment of this process without options of Strongroom or Backup Maker, so that a developer's own do not leak in. */
+/**
+ * The environment of this process without options of Strongroom or Backup Maker, so that a developer's own do not leak
+ * in.
+ */
 export function cleanEnvironment(): Record<string, string> {
   const entries = Object.entries(process.env).filter(([name]) => !/^(STRONGROOM|BM)_/.test(name));
   return Object.fromEntries(entries) as Record<string, string>;
@@ -31,7 +34,10 @@ export function cleanEnvironment(): Record<string, string> {
 
 const living = new Map<ChildProcess, NodeJS.Signals>();
 
-/** Sends a child this signal when this process ends before it does, so that a test or a demo that is ended leaves nothing behind. */
+/**
+ * Sends a child this signal when this process ends before it does, so that a test or a demo that is ended leaves
+ * nothing behind.
+ */
 export function endWithUs(child: ChildProcess, signal: NodeJS.Signals): void {
   if (living.size === 0) {
     process.on("exit", endAll);
@@ -81,7 +87,8 @@ export interface ServerProcess {
 
 /**
  * Starts a server on a free port and waits until it listens. Throws with its messages when it ends before.
- * @param openFiles how many files the process may have open, as `ulimit -n` sets it; the shell's own limit when left out.
+ * @param openFiles how many files the process may have open, as `ulimit -n` sets it; the shell's own limit when left
+ *   out.
  */
 export async function startServerProcess(
   args: readonly string[],

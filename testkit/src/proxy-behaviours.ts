@@ -1,10 +1,16 @@
-/** What a proxy can do to the connections that pass through it, by name. Each counts from the moment it is put in force, over all connections. */
+/**
+ * What a proxy can do to the connections that pass through it, by name. Each counts from the moment it is put in force,
+ * over all connections.
+ */
 import { setTimeout as sleep } from "node:timers/promises";
 
 /** Towards the server, or back to the client. */
 export type Direction = "up" | "down";
 
-/** How a connection ends before its time: by a reset, or so that both ends see an orderly end in the middle of what was being sent. */
+/**
+ * How a connection ends before its time: by a reset, or so that both ends see an orderly end in the middle of what was
+ * being sent.
+ */
 export type Ending = "reset" | "orderly";
 
 /** Some bytes of one connection, on their way. */
@@ -60,8 +66,8 @@ export function stall(direction?: Direction): Behaviour {
 }
 
 /**
- * Answers are lost, though all the client sends arrives: of what the server sends (HTTP/2 without TLS), frames with headers or data are thrown away, and
- * those that keep a connection alive pass.
+ * Answers are lost, though all the client sends arrives: of what the server sends (HTTP/2 without TLS), frames with
+ * headers or data are thrown away, and those that keep a connection alive pass.
  */
 export function loseAnswers(): Behaviour {
   return { name: "lose answers", takes: "answers" };
@@ -89,8 +95,8 @@ export function slow(bytesPerSecond: number, direction: Direction = "up"): Behav
 }
 
 /**
- * Everything arrives half a round trip (in milliseconds) after it was sent, without a limit of bytes a second. What TCP itself would do on such a line is
- * not shown, since both ends of the proxy are near; HTTP/2's windows are.
+ * Everything arrives half a round trip (in milliseconds) after it was sent, without a limit of bytes a second. What TCP
+ * itself would do on such a line is not shown, since both ends of the proxy are near; HTTP/2's windows are.
  */
 export function delay(roundTripMs: number): Behaviour {
   return { name: "delay", delayMs: roundTripMs / 2 };

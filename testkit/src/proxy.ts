@@ -57,7 +57,10 @@ export class TcpProxy {
     return this.#fired.get(name) ?? 0;
   }
 
-  /** Puts this in force from now on, over open connections and new ones, after what is in force already. Returns what ends it. */
+  /**
+   * Puts this in force from now on, over open connections and new ones, after what is in force already. Returns what
+   * ends it.
+   */
   behave(behaviour: Behaviour): () => void {
     this.#inForce.add(behaviour);
     if (behaviour.takes === "connections") this.drop();

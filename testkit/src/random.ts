@@ -1,6 +1,9 @@
 import { createHash } from "node:crypto";
 
-/** Numbers that look random and are the same for the same seed (SFC32 by Chris Doty-Humphrey, from PractRand; public domain). */
+/**
+ * Numbers that look random and are the same for the same seed (SFC32 by Chris Doty-Humphrey, from PractRand; public
+ * domain).
+ */
 export class Random {
   readonly #state: Uint32Array;
 

@@ -43,8 +43,8 @@ export interface S3FaultProxy {
   /** Makes the next requests of this kind go wrong. */
   fail(operation: S3Operation, fault: S3Fault, times?: number): void;
   /**
-   * Does this once, when the next request of this kind arrives, or when its effect is there. That request is never answered, and when it was caught on
-   * arrival it has no effect either. Returns what takes it back.
+   * Does this once, when the next request of this kind arrives, or when its effect is there. That request is never
+   * answered, and when it was caught on arrival it has no effect either. Returns what takes it back.
    */
   at(operation: S3Operation, moment: S3Moment, strike: () => void): () => void;
   /** Faults that have not struck yet. */

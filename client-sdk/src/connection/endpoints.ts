@@ -16,8 +16,9 @@ export interface Endpoint {
 const AVOID_MS = 30_000;
 
 /**
- * Sends every call to one address for as long as that is well. A call that fails for the network, or because the server is not available, makes the
- * next address the one to talk to; the call itself is repeated by whoever made it. Calls under way elsewhere go on.
+ * Sends every call to one address for as long as that is well. A call that fails for the network, or because the server
+ * is not available, makes the next address the one to talk to; the call itself is repeated by whoever made it. Calls
+ * under way elsewhere go on.
  */
 export class Endpoints {
   /** For `createClient`. */
@@ -68,7 +69,7 @@ export class Endpoints {
       const index = this.#current;
       try {
         const response = await this.#endpoints[index]!.transport.stream(method, signal, ...rest);
-        return { ...response, message: this.#watched(response.message, index, signal) };
+        return { ...response, message: this.#noteFailures(response.message, index, signal) };
       } catch (error) {
         this.#leave(index, error, signal);
         throw error;
@@ -76,7 +77,11 @@ export class Endpoints {
     };
   }
 
-  async *#watched<T>(messages: AsyncIterable<T>, index: number, signal: AbortSignal | undefined): AsyncGenerator<T> {
+  async *#noteFailures<T>(
+    messages: AsyncIterable<T>,
+    index: number,
+    signal: AbortSignal | undefined,
+  ): AsyncGenerator<T> {
     try {
       for await (const message of messages) {
         this.#avoidUntil[index] = 0;

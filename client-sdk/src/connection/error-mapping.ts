@@ -1,4 +1,7 @@
-/** Turns what the Connect client throws into the errors of {@link ./errors.ts}, and tells how the server or the network put it. */
+/**
+ * Turns what the Connect client throws into the errors of {@link ./errors.ts}, and tells how the server or the network
+ * put it.
+ */
 
 import { Code, ConnectError } from "@connectrpc/connect";
 import { ErrorInfoSchema, RequestInfoSchema, RetryInfoSchema } from "@strongroom/gen/google/rpc/error_details_pb";
@@ -22,7 +25,9 @@ export interface CallContext {
   url?: string;
 }
 
-/** Errors of name resolution and of connecting: the server was not reached at all, so nothing can have happened there. */
+/**
+ * Errors of name resolution and of connecting: the server was not reached at all, so nothing can have happened there.
+ */
 const CONNECT_FAILURES: Readonly<Record<string, string>> = {
   ECONNREFUSED: "the connection was refused; check the address and that the server is running",
   ENOTFOUND: "the host name is not known; check the address",
@@ -34,7 +39,8 @@ const CONNECT_FAILURES: Readonly<Record<string, string>> = {
   ERR_SSL_WRONG_VERSION_NUMBER:
     "the server does not speak TLS there; the address should begin with http://, or name the port that does",
   ERR_SSL_TLSV13_ALERT_CERTIFICATE_REQUIRED:
-    "the server takes only clients with a certificate; give one (--tls-cert and --tls-key, tls.certificate and tls.key in the SDK)",
+    "the server takes only clients with a certificate; give one (--tls-cert and --tls-key, tls.certificate and " +
+    "tls.key in the SDK)",
   INADEQUATE_SECURITY: "the server speaks TLS there; the address should begin with https://",
   EPROTO: "the TLS handshake failed; check whether the address should begin with http:// or https://",
   ERR_HTTP2_ERROR: "the other end does not speak HTTP/2; check address and port, and that proxies between pass HTTP/2",
@@ -61,7 +67,10 @@ export function connectFailure(error: unknown): string | undefined {
   return undefined;
 }
 
-/** `ErrorInfo.reason` when a Strongroom server answered; undefined when the network, a proxy or the client's own stack made the error. */
+/**
+ * `ErrorInfo.reason` when a Strongroom server answered; undefined when the network, a proxy or the client's own stack
+ * made the error.
+ */
 export function serverReason(error: ConnectError): string | undefined {
   return error.findDetails(ErrorInfoSchema).find((info) => info.domain === ERROR_DOMAIN)?.reason;
 }
@@ -87,7 +96,7 @@ function codeName(code: Code): string {
 type ErrorClass = new (message: string, details: StrongroomErrorDetails) => StrongroomError;
 
 /** Reasons whose class does not follow from the Connect code. */
-const BY_REASON: Readonly<Record<string, ErrorClass>> = {
+const CLASS_BY_REASON: Readonly<Record<string, ErrorClass>> = {
   QUOTA_EXCEEDED: QuotaExceededError,
   CIPHERTEXT_REFUSED: PolicyRefusedError,
   COLLECTION_BUSY: PolicyRefusedError,
@@ -96,7 +105,7 @@ const BY_REASON: Readonly<Record<string, ErrorClass>> = {
   VERSION_DAMAGED: IntegrityError,
 };
 
-const BY_CODE: Readonly<Record<Code, ErrorClass>> = {
+const CLASS_BY_CODE: Readonly<Record<Code, ErrorClass>> = {
   [Code.Canceled]: UnavailableError,
   [Code.Unknown]: UnavailableError,
   [Code.InvalidArgument]: InvalidRequestError,
@@ -116,8 +125,9 @@ const BY_CODE: Readonly<Record<Code, ErrorClass>> = {
 };
 
 /**
- * Turns any thrown value into a {@link StrongroomError}: one that is already is returned as it is, an error of a Connect call becomes the class
- * that fits its reason or code, anything else a plain `StrongroomError` with the value as its `cause`.
+ * Turns any thrown value into a {@link StrongroomError}: one that is already is returned as it is, an error of a
+ * Connect call becomes the class that fits its reason or code, anything else a plain `StrongroomError` with the value
+ * as its `cause`.
  */
 export function toStrongroomError(error: unknown, context: CallContext = {}): StrongroomError {
   if (error instanceof StrongroomError) return error;
@@ -130,10 +140,10 @@ export function toStrongroomError(error: unknown, context: CallContext = {}): St
   if (error.cause instanceof StrongroomError) return error.cause;
   const details = detailsOf(error);
   if (details.reason) {
-    const type = BY_REASON[details.reason] ?? BY_CODE[error.code] ?? StrongroomError;
+    const type = CLASS_BY_REASON[details.reason] ?? CLASS_BY_CODE[error.code] ?? StrongroomError;
     return new type(`${sentence(error.rawMessage)}${suffix(details.requestId)}`, details);
   }
-  return new (BY_CODE[error.code] ?? StrongroomError)(foreignMessage(error, context, details.requestId), details);
+  return new (CLASS_BY_CODE[error.code] ?? StrongroomError)(foreignMessage(error, context, details.requestId), details);
 }
 
 /** Words for an error that no Strongroom server made. */
@@ -142,7 +152,10 @@ function foreignMessage(error: ConnectError, context: CallContext, requestId: st
   const failure = connectFailure(error);
   if (failure !== undefined) return `Cannot reach ${where}: ${CONNECT_FAILURES[failure]} (${failure}).`;
   if (error.code === Code.Unimplemented || error.code === Code.NotFound) {
-    return `Expected a Strongroom server at ${where}, but it does not know this call; check the address and the server's version. It said: ${sentence(error.rawMessage)}`;
+    return (
+      `Expected a Strongroom server at ${where}, but it does not know this call; check the address and the ` +
+      `server's version. It said: ${sentence(error.rawMessage)}`
+    );
   }
   return `The call to ${where} failed: ${sentence(error.rawMessage)}${suffix(requestId)}`;
 }

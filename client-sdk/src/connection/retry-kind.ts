@@ -4,8 +4,9 @@ import { AuthenticationError, StrongroomError } from "../errors.ts";
 import { connectFailure, serverReason } from "./error-mapping.ts";
 
 /**
- * How an error is retried: not at all; only a few times (the same may come again); only a few times because the session may be refreshed by then; a few
- * times before anything is open and patiently afterwards (there may be no Strongroom server at the address); or patiently.
+ * How an error is retried: not at all; only a few times (the same may come again); only a few times because the session
+ * may be refreshed by then; a few times before anything is open and patiently afterwards (there may be no Strongroom
+ * server at the address); or patiently.
  */
 export type RetryKind = "no" | "few" | "session" | "connect" | "patient";
 
@@ -51,8 +52,8 @@ export function retryKind(error: unknown): RetryKind {
   // The stock client reports an answer that was cut off as a protocol error.
   const cut = error.code === Code.InvalidArgument && error.rawMessage.startsWith("protocol error");
   if (FINAL_CODES.has(error.code) && !cut) return "no";
-  // A proxy without a server behind it, for a moment. All else (no connection, none of our answers, a deadline because a firewall swallows packets)
-  // most likely is a wrong address as long as nothing ever succeeded.
+  // A proxy without a server behind it, for a moment. All else (no connection, none of our answers, a deadline because
+  // a firewall swallows packets) most likely is a wrong address as long as nothing ever succeeded.
   return error.code === Code.Unavailable && connectFailure(error) === undefined ? "patient" : "connect";
 }
 

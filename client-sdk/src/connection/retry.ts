@@ -2,11 +2,12 @@
  * What is tried again, how soon and for how long.
  *
  * - An answer of the server is retried when its reason says that a retry can help.
- * - An error that no Strongroom server made (a broken connection, a proxy) is retried, since every call the SDK makes is idempotent.
- * - Before anything is open, a server that cannot be reached at all is given up after a few seconds: most likely the address is wrong. Once an
- *   upload is open, its source cannot be rewound, and patience pays.
- * - Delays are random between 0 and a bound that grows from 250 ms to 15 s by doubling ("full jitter"), so that clients do not come back all at once. A
- *   longer `google.rpc.RetryInfo` wins.
+ * - An error that no Strongroom server made (a broken connection, a proxy) is retried, since every call the SDK makes
+ *   is idempotent.
+ * - Before anything is open, a server that cannot be reached at all is given up after a few seconds: most likely the
+ *   address is wrong. Once an upload is open, its source cannot be rewound, and patience pays.
+ * - Delays are random between 0 and a bound that grows from 250 ms to 15 s by doubling ("full jitter"), so that clients
+ *   do not come back all at once. A longer `google.rpc.RetryInfo` wins.
  * - Where another address of the installation did not fail just now, the call is made there without a delay.
  */
 import { orAborted, sleep } from "../abort.ts";
@@ -16,7 +17,7 @@ import { leavesServer, type RetryKind, retryKind } from "./retry-kind.ts";
 import type { Timings } from "./timings.ts";
 import type { Connection } from "./transport.ts";
 
-/** Told before every wait for a retry. */
+/** Called before every wait for a retry. */
 export interface RetryEvent {
   /** What is going to be tried again, for example `WriteSegment`. */
   operation: string;
@@ -34,11 +35,11 @@ export interface RetryScope {
   timings: Timings;
   /** How long failures may go on without any success, in milliseconds. */
   giveUpAfterMs: number;
-  /** Whether the token is asked for anew before each call, so that a refused session may be a valid one next time. */
+  /** Whether the token is asked for again before each call, so that a refused session may be a valid one next time. */
   tokenMayChange: boolean;
   /** Address of the server, for messages. */
   url: string;
-  /** Told before every wait. */
+  /** Called before every wait. */
   onRetry: ((event: RetryEvent) => void) | undefined;
   /** The connection: whether there are other addresses, and giving up an attempt to connect that took too long. */
   connection: Pick<Connection, "addresses" | "elsewhere" | "stopConnecting">;
@@ -69,11 +70,13 @@ export class Retrier {
     this.#open = true;
     this.#uploadId = uploadId;
     if (uploadId !== "")
-      this.consequence = `Upload ${uploadId} was given up; nothing was published by it. Where the server could not be told, it keeps its place in the collection until its lease ends or somebody aborts it.`;
+      this.consequence =
+        `Upload ${uploadId} was given up; nothing was published by it. Where the server could not be notified, ` +
+        "it keeps its place in the collection until its lease ends or somebody aborts it.";
     this.progress();
   }
 
-  /** Something went forward: failures count anew. */
+  /** Something went forward: failures count again. */
   progress(): void {
     this.#progressAt = performance.now();
   }
@@ -102,7 +105,8 @@ export class Retrier {
         counts[kind] += 1;
         const mapped = toStrongroomError(error, this.#scope);
         if (!this.#mayRetry(kind, counts[kind])) throw mapped;
-        // An established connection stays: on a slow line an answer may just wait behind segments, and pings find out whether it is dead.
+        // An established connection stays: on a slow line an answer may just wait in line after segments, and pings
+        // find out whether it is dead.
         if (mapped.code === "deadline_exceeded" && mapped.reason === "") connection.stopConnecting();
         const atOnce = leavesServer(error) && connection.elsewhere;
         const delayMs = atOnce ? 0 : this.#delay(++delays, kind, mapped.retryAfterMs);
@@ -144,7 +148,8 @@ export class Retrier {
   #gaveUp(operation: string, attempts: number, failingMs: number, last: StrongroomError): UnavailableError {
     const consequence = this.consequence === "" ? "" : ` ${this.consequence}`;
     return new UnavailableError(
-      `${operation} failed ${attempts} times, for ${Math.round(failingMs / 1000)} s, and is not tried any longer.${consequence} Last error: ${last.message}`,
+      `${operation} failed ${attempts} times, for ${Math.round(failingMs / 1000)} s, and is not tried any ` +
+        `longer.${consequence} Last error: ${last.message}`,
       {
         reason: last.reason,
         metadata: last.metadata,

@@ -1,10 +1,11 @@
 /**
  * WriteSegment without the copies: the Connect streaming protocol, written straight onto the HTTP/2 stream.
  *
- * The stock client copies every chunk three times into fresh zeroed memory (message, growth of the message, envelope), which costs more than all
- * else together: about 2.4 CPU-seconds for each GiB, against 0.4 this way. Protobuf-es has no hook to serialize, and interceptors see
- * messages, so it takes a transport method. The bytes on the wire are the same (https://connectrpc.com/docs/protocol#streaming-rpcs); interceptors, signals
- * and deadlines go through connect's own `runStreamingCall`.
+ * The stock client copies every chunk three times into fresh zeroed memory (message, growth of the message, envelope),
+ * which costs more than all else together: about 2.4 CPU-seconds for each GiB, against 0.4 this way. Protobuf-es has no
+ * hook to serialize, and interceptors see messages, so it takes a transport method. The bytes on the wire are the same
+ * (https://connectrpc.com/docs/protocol#streaming-rpcs); interceptors, signals and deadlines go through connect's own
+ * `runStreamingCall`.
  */
 
 import { once } from "node:events";
@@ -44,7 +45,7 @@ const ANSWER_LIMIT_BYTES = 1024 * 1024;
 const METHOD = UploadService.method.writeSegment;
 type Method = typeof METHOD;
 
-/** What the transport needs. */
+/** The address, connection and interceptors of the stock transport. */
 export interface SegmentTransportOptions {
   /** Address of the server. */
   baseUrl: string;
@@ -95,7 +96,7 @@ async function exchange(
   try {
     const answer = receive(stream, manager);
     const sending = send(request.message, stream);
-    // A source of frames that fails must fail the call; everything else is the answer's to tell.
+    // A source of frames that fails must fail the call; everything else is reported by the answer.
     const { header, body } = await Promise.race([answer, sending.then(() => answer)]);
     return { ...request, header, trailer: new Headers(), message: parse(header, body) };
   } finally {
@@ -131,7 +132,10 @@ interface Answer {
   readonly body: Buffer;
 }
 
-/** Takes the whole answer. What the server said counts for more than how the stream ended: it may refuse a segment long before its last byte. */
+/**
+ * Takes the whole answer. What the server said counts for more than how the stream ended: it may refuse a segment long
+ * before its last byte.
+ */
 function receive(stream: ClientHttp2Stream, manager: Http2SessionManager): Promise<Answer> {
   return new Promise<Answer>((resolve, reject) => {
     const header = new Headers();

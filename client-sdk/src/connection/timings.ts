@@ -10,11 +10,16 @@ export interface Timings {
   connectAttempts: number;
   /** Retries of an error that is likely to come again. */
   fewRetries: number;
-  /** Longest time without an acknowledgement before the lease is renewed; a third of the lease where that is shorter. */
+  /**
+   * Longest time without an acknowledgement before the lease is renewed; a third of the lease where that is shorter.
+   */
   renewEveryMs: number;
   /** How long a short call may take. */
   unaryTimeoutMs: number;
-  /** How long one CommitUpload may take: the store puts an object of many parts together. It is repeated, so this is no limit of the commit. */
+  /**
+   * How long one CommitUpload may take: the store puts an object of many parts together. It is repeated, so this is no
+   * limit of the commit.
+   */
   commitTimeoutMs: number;
   /** How long an abort may take in all; it is a courtesy to the server, whose lease ends by itself. */
   abortTimeoutMs: number;
@@ -27,8 +32,8 @@ export interface Timings {
   /** A connection that is used without an answer is probed after this time. */
   pingIntervalMs: number;
   /**
-   * How long the answer to a probe may take. It waits behind the bytes that are already under way, up to the server's window for each stream: 30 s let a
-   * line of 0.6 Mbit/s carry 2 MiB before it is taken for dead.
+   * How long the answer to a probe may take. It waits for the bytes that are already under way, up to the server's
+   * window for each stream: 30 s let a line of 0.6 Mbit/s carry 2 MiB before it is taken for dead.
    */
   pingTimeoutMs: number;
   /** Least time between two progress reports that nothing but read bytes caused. */

@@ -1,12 +1,19 @@
-/** Where session tokens come from. A token goes into the `authorization` header and nowhere else: not into messages, logs or arguments. */
+/**
+ * Where session tokens come from. A token goes into the `authorization` header and nowhere else: not into messages,
+ * logs or arguments.
+ */
 import { readFile } from "node:fs/promises";
 import { AuthenticationError, InvalidRequestError } from "../errors.ts";
 
-/** A session token, or a function that is asked for it before every call, so that a token may change during a long upload. */
+/**
+ * A session token, or a function that is asked for it before every call, so that a token may change during a long
+ * upload.
+ */
 export type TokenSource = string | (() => string | Promise<string>);
 
 /**
- * A token source that reads a file before every call, for files that something else keeps fresh (a mounted Secret, a login job).
+ * A token source that reads a file before every call, for files that something else keeps fresh (a mounted Secret, a
+ * login job).
  *
  * @param path - the file; blanks around the token are ignored
  * @returns a function for `ClientOptions.token`; it throws {@link AuthenticationError} when the file cannot be read
@@ -27,14 +34,16 @@ export function tokenFromFile(path: string): () => Promise<string> {
 /**
  * Asks the source and makes the value of the `authorization` header; undefined when there is no token.
  *
- * @throws AuthenticationError when what came cannot be a token; the message does not repeat it, as fetch's own error for a malformed header would
+ * @throws AuthenticationError when the text cannot be a token; the message does not repeat it, as fetch's own error for
+ *   a malformed header would
  */
 export async function authorizationValue(source: TokenSource | undefined): Promise<string | undefined> {
   const token = (typeof source === "function" ? await ask(source) : source)?.trim();
   if (!token) return undefined;
   if (!/^[\x21-\x7e]+$/.test(token)) {
     throw new AuthenticationError(
-      `Expected a session token of printable characters without blanks, but got ${token.length} characters with others among them; check where the token comes from.`,
+      `Expected a session token of printable characters without blanks, got ${token.length} characters ` +
+        "with others among them; check where the token comes from.",
       { code: "unauthenticated" },
     );
   }
@@ -58,7 +67,8 @@ async function ask(source: () => string | Promise<string>): Promise<string> {
  * Checks the address of a server.
  *
  * @returns the address without a slash at its end
- * @throws InvalidRequestError when it is not http(s), or carries a user name or password, which would end up in messages
+ * @throws InvalidRequestError when it is not http(s), or carries a user name or password, which would end up in
+ *   messages
  */
 export function checkServerUrl(url: string): string {
   const parsed = URL.canParse(url) ? new URL(url) : undefined;

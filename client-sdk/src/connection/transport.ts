@@ -1,8 +1,9 @@
 /**
  * Connections to the server: the Connect protocol over HTTP/2, tuned for a few large streams.
  *
- * The stock client stops at 64 KiB under way for a connection, and has no hook to change that; {@link SessionManager} sets it. Each upload and
- * each download has a connection of its own, because streams that share one also share its flow control, its memory limit and its end.
+ * The stock client stops at 64 KiB under way for a connection, and has no hook to change that; {@link SessionManager}
+ * sets it. Each upload and each download has a connection of its own, because streams that share one also share its
+ * flow control, its memory limit and its end.
  */
 import { randomUUID } from "node:crypto";
 import type { ClientHttp2Session, ClientHttp2Stream, SecureClientSessionOptions } from "node:http2";
@@ -26,7 +27,10 @@ const STREAM_WINDOW_BYTES = 1 * MIB;
 /** Window of a download's stream: with 1 MiB, a round trip of 40 ms would hold it at 25 MiB/s. */
 export const DOWNLOAD_WINDOW_BYTES = 4 * MIB;
 
-/** Node's limit (in MB) for what one session holds; the default of 10 refuses streams with ENHANCE_YOUR_CALM when chunks are 1 MiB. */
+/**
+ * Node's limit (in MB) for what one session holds; the default of 10 refuses streams with ENHANCE_YOUR_CALM when chunks
+ * are 1 MiB.
+ */
 const MAX_SESSION_MEMORY_MB = 1000;
 
 /** A full page of versions with all their labels and metadata has 45 MiB at most. */
@@ -42,7 +46,7 @@ export interface TlsOptions {
   key?: string | Uint8Array;
 }
 
-/** What a connection needs to know. */
+/** Where to connect, as whom, and when to give up. */
 export interface ConnectionOptions {
   /** Addresses of one installation, checked with `checkServerUrl`; at least one. */
   urls: readonly string[];
@@ -75,7 +79,7 @@ export interface Connection {
   readonly elsewhere: boolean;
   /** Drops the connection, and with it every call under way; the next call opens a new one. */
   reset(): void;
-  /** Gives up connecting, so that the next call tries anew; an established connection is left alone. */
+  /** Gives up connecting, so that the next call tries again; an established connection is left alone. */
   stopConnecting(): void;
 }
 
@@ -116,7 +120,10 @@ function createTransport(baseUrl: string, manager: Http2SessionManager, options:
   return withFastSegments(stock, { baseUrl, manager, interceptors });
 }
 
-/** The stock manager, with a window for the whole connection on every session it opens, and a limit for the time that opening takes. */
+/**
+ * The stock manager, with a window for the whole connection on every session it opens, and a limit for the time that
+ * opening takes.
+ */
 class SessionManager extends Http2SessionManager {
   readonly #windowBytes: number;
   readonly #connectMs: number;
@@ -162,20 +169,24 @@ function notConnected(ms: number): ConnectError {
   return new ConnectError(`no connection within ${ms / 1000} s`, Code.Unavailable, undefined, undefined, cause);
 }
 
-/** Read once for all connections that are opened. @throws InvalidRequestError for what is no PEM, or a key that does not fit */
+/**
+ * Read once for all connections that are opened. @throws InvalidRequestError for what is no PEM, or a key that does not
+ * fit
+ */
 function secureOptions(tls: TlsOptions | undefined): SecureClientSessionOptions {
   if (tls === undefined) return { minVersion: "TLSv1.2" };
   const pem = (given: string | Uint8Array | undefined) =>
     given === undefined || typeof given === "string" ? given : Buffer.from(given);
   const { ca, certificate, key } = tls;
   try {
-    // Node.js passes by what is no certificate here, and would trust nobody then.
+    // Node.js skips what is no certificate here, and would then trust nobody.
     if (ca !== undefined && !pem(ca)?.includes("-----BEGIN CERTIFICATE-----")) throw new Error("ca has no certificate");
     const context = { ca: pem(ca), cert: pem(certificate), key: pem(key), minVersion: "TLSv1.2" as const };
     return { secureContext: createSecureContext(context) };
   } catch (cause) {
     throw new InvalidRequestError(
-      `The certificates or the key for TLS cannot be used; expected PEM, a key that is not encrypted and fits the certificate: ${(cause as Error).message}.`,
+      "The certificates or the key for TLS cannot be used; expected PEM, a key that is not encrypted and fits " +
+        `the certificate: ${(cause as Error).message}.`,
       { code: "invalid_argument", cause },
     );
   }

@@ -1,13 +1,14 @@
 /**
  * Downloading a version: server -> verification -> decryption -> zstd -> sink.
  *
- * **What is verified when.** The list of segment digests is checked against the version's digest before the first byte. Each segment is checked at its
- * end; its bytes are handed on as they come, since a segment may have hundreds of MiB. So the sink may have seen bytes that turn out to be wrong, and
- * must not treat its input as whole before {@link download} resolves: that is after every byte came, every segment was right, and decryption and
+ * **What is verified when.** The list of segment digests is checked against the version's digest before the first byte.
+ * Each segment is checked at its end; its bytes are handed on as they come, since a segment may have hundreds of MiB.
+ * So the sink may have seen bytes that turn out to be wrong, and must not treat its input as whole before
+ * {@link download} resolves: that is after every byte was received, every segment was right, and decryption and
  * decompression reached their own ends.
  *
- * **Memory.** 4 MiB under way on the connection, a few chunks of at most 1 MiB, 32 bytes for each segment, and what decryption and zstd take. The
- * server sends no faster than the sink takes.
+ * **Memory.** 4 MiB under way on the connection, a few chunks of at most 1 MiB, 32 bytes for each segment, and what
+ * decryption and zstd take. The server sends no faster than the sink takes.
  */
 import { createClient } from "@connectrpc/connect";
 import { ContentEncoding, EncryptionFormat, type Version } from "@strongroom/gen/strongroom/v1/resources_pb";
@@ -40,18 +41,21 @@ export interface DownloadOptions {
   /** Number of the version; default `newest`. */
   number?: bigint | "newest";
   /**
-   * How to decrypt it; default `none`, which gives the ciphertext as it is stored. Otherwise compression is undone, too, as recorded. A passphrase alone, given
-   * for OpenPGP, also opens an age file that was made with one.
+   * How to decrypt it; default `none`, which gives the ciphertext as it is stored. Otherwise compression is undone,
+   * too, as recorded. A passphrase alone, given for OpenPGP, also opens an age file that was made with one.
    */
   decryption?: Decryption;
   /**
-   * Takes the bytes, and is waited for. There is no call at the end: that the bytes are whole and right is known when the download resolves, not before.
-   * What it throws ends the download, and is thrown by it unchanged.
+   * Takes the bytes, and is waited for. There is no call at the end: that the bytes are whole and right is known when
+   * the download resolves, not before. What it throws ends the download, and is thrown by it unchanged.
    */
   sink: (chunk: Uint8Array) => void | Promise<void>;
-  /** Told which version it is, before the first byte. What it throws ends the download. */
+  /** Called with the version, before the first byte. What it throws ends the download. */
   onVersion?: (version: Version) => void | Promise<void>;
-  /** Told how far the download is, at most every half second, at resumptions and at the end. What it throws ends the download. */
+  /**
+   * Called with how far the download is, at most every half second, at resumptions and at the end. What it throws ends
+   * the download.
+   */
   onProgress?: (progress: DownloadProgress) => void;
   /** Ends the download, which then rejects with the signal's reason. */
   signal?: AbortSignal;
@@ -136,7 +140,7 @@ async function run(
       if (performance.now() - reportedAt >= timings.progressEveryMs) report();
     },
   });
-  const decrypting = new Watched(decrypt(source, signal));
+  const decrypting = new StreamWithEnd(decrypt(source, signal));
   try {
     const plain = decrypting.stream();
     for await (const chunk of unpack ? decompressed(plain) : plain) {
@@ -165,7 +169,7 @@ async function run(
     throw cause;
   } finally {
     await source.close();
-    // The keys are gone before the caller is told, who may end the process then.
+    // The keys are gone before the caller is notified, who may end the process then.
     await decrypting.ended;
   }
 }
@@ -179,7 +183,7 @@ function fitting(decryption: Decryption, version: Version): Decryption {
 }
 
 /** A stream whose end can be waited for, also when its reader is a pipeline that does not. */
-class Watched {
+class StreamWithEnd {
   readonly #source: AsyncIterable<Uint8Array>;
   readonly #ended = Promise.withResolvers<void>();
   #begun = false;
@@ -212,7 +216,8 @@ function isCompressed(version: Version): boolean {
       return false;
     default:
       throw new DecryptionError(
-        `${nameOf(version)} was made with a content encoding (${version.contentEncoding}) that this client does not know; use a newer one.`,
+        `${nameOf(version)} was made with a content encoding (${version.contentEncoding}) that this client ` +
+          "does not know; use a newer one.",
       );
   }
 }

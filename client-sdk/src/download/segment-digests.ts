@@ -15,8 +15,8 @@ export function nameOf(version: Version): string {
 }
 
 /**
- * Loads the digests of all segments, 32 bytes each, and checks them against the composite digest of the version; so, from the first byte on, every
- * segment is held against a digest that belongs to this version.
+ * Loads the digests of all segments, 32 bytes each, and checks them against the composite digest of the version; so,
+ * from the first byte on, every segment is held against a digest that belongs to this version.
  *
  * @returns the digests in one piece: 320 KB for 10,000 segments
  * @throws IntegrityError when they do not fit the version
@@ -40,7 +40,8 @@ export async function loadDigests(
     const tooMany = count + page.sha256.length > segmentCount;
     if (page.firstIndex !== count || tooMany || page.sha256.some((digest) => digest.length !== SHA256_BYTES)) {
       throw new IntegrityError(
-        `${nameOf(version)} has ${segmentCount} segments, but the server's list of their digests does not fit: ${page.sha256.length} digests from index ${page.firstIndex}, expected from index ${count}.`,
+        `${nameOf(version)} has ${segmentCount} segments, but the server's list of their digests does not fit: ` +
+          `${page.sha256.length} digests from index ${page.firstIndex}, expected from index ${count}.`,
       );
     }
     pages.push(Buffer.concat(page.sha256));
@@ -55,7 +56,8 @@ export async function loadDigests(
   const composite = Buffer.from(compositeSha256([digests]));
   if (!composite.equals(version.compositeSha256)) {
     throw new IntegrityError(
-      `${nameOf(version)} has the digest ${hex(version.compositeSha256)}, but the digests of its segments make ${composite.toString("hex")}. Do not use it; tell the operator of the server.`,
+      `${nameOf(version)} has the digest ${hex(version.compositeSha256)}, but the digests of its segments make ` +
+        `${composite.toString("hex")}. Do not use it; tell the operator of the server.`,
     );
   }
   return digests;
@@ -84,7 +86,8 @@ export class SegmentVerifier {
     const { sizeBytes: size, segmentSizeBytes: segmentSize, segmentCount } = version;
     if (size <= 0n || segmentSize <= 0n || (size + segmentSize - 1n) / segmentSize !== BigInt(segmentCount)) {
       throw new IntegrityError(
-        `${nameOf(version)} is described as ${size} bytes in ${segmentCount} segments of ${segmentSize}, which cannot be.`,
+        `${nameOf(version)} is described as ${size} bytes in ${segmentCount} segments of ${segmentSize}, which ` +
+          "cannot be.",
       );
     }
     this.#missing = this.#sizeOf(0);
@@ -95,7 +98,7 @@ export class SegmentVerifier {
     return BigInt(this.#offset);
   }
 
-  /** Whether every byte came and every segment was right. */
+  /** Whether every byte was received and every segment was right. */
   get complete(): boolean {
     return this.offset === this.#version.sizeBytes;
   }
@@ -132,7 +135,9 @@ export class SegmentVerifier {
     if (!actual.equals(expected)) {
       const first = this.#index * this.#segmentSize;
       throw new IntegrityError(
-        `${nameOf(this.#version)} is damaged: bytes ${first} to ${this.#offset - 1} have the SHA-256 ${actual.toString("hex")}, expected ${hex(expected)}. Nothing that was put out may be used. Download it again; if that fails, too, tell the operator of the server.`,
+        `${nameOf(this.#version)} is damaged: bytes ${first} to ${this.#offset - 1} have the SHA-256 ` +
+          `${actual.toString("hex")}, expected ${hex(expected)}. Nothing that was put out may be used. Download ` +
+          "it again; if that fails, too, tell the operator of the server.",
         { metadata: { segment: String(this.#index), first_byte: String(first), last_byte: String(this.#offset - 1) } },
       );
     }

@@ -25,18 +25,18 @@ export interface ReadContext {
   timings: Timings;
   /** Ends the reading. */
   signal: AbortSignal;
-  /** Told before every attempt to go on but the first. */
+  /** Called before every attempt to go on but the first. */
   onResume: () => void;
-  /** Told after every chunk. */
+  /** Called after every chunk. */
   onChunk: () => void;
 }
 
 /**
- * The verified bytes of a version. Can be iterated once; leaving the iteration early does not end it, so that the rest can still be verified with
- * {@link VerifiedSource.drain}.
+ * The verified bytes of a version. Can be iterated once; leaving the iteration early does not end it, so that the rest
+ * can still be verified with {@link VerifiedSource.drain}.
  *
- * A chunk is passed on as soon as it comes, its segment is verified at the segment's end: a segment may have hundreds of MiB. So a reader may have seen
- * up to one segment of wrong bytes when the iteration fails.
+ * A chunk is passed on as soon as it comes, its segment is verified at the segment's end: a segment may have hundreds
+ * of MiB. So a reader may have seen up to one segment of wrong bytes when the iteration fails.
  */
 export class VerifiedSource implements AsyncIterable<Uint8Array> {
   readonly #version: Version;
@@ -112,7 +112,8 @@ export class VerifiedSource implements AsyncIterable<Uint8Array> {
         cuts += 1;
         if (cuts >= CUT_LIMIT) {
           throw new IntegrityError(
-            `${nameOf(this.#version)} has ${this.#version.sizeBytes} bytes, but the server ended the download ${cuts} times at byte ${before}. Tell the operator of the server.`,
+            `${nameOf(this.#version)} has ${this.#version.sizeBytes} bytes, but the server ended the download ` +
+              `${cuts} times at byte ${before}. Tell the operator of the server.`,
           );
         }
         onResume();
@@ -150,8 +151,8 @@ class Attempt {
 
   /** The next chunk; undefined at the end of the stream. */
   async next(): Promise<Uint8Array | undefined> {
-    // Only while a frame is waited for: how long the sink takes for the last one is its own affair.
-    this.#watchdog.expect(this.#stallMs, "no byte came");
+    // Only while a frame is waited for: how long the sink takes for the last one is not limited.
+    this.#watchdog.expect(this.#stallMs, "no byte was received");
     try {
       for (;;) {
         const result = await this.#frames.next();
@@ -184,7 +185,8 @@ class Attempt {
       header.offsetBytes !== this.#offset
     ) {
       throw new IntegrityError(
-        `${nameOf(this.#version)}: expected its bytes from ${this.#offset} on, but the server sends version ${header.version?.number} from byte ${header.offsetBytes} on.`,
+        `${nameOf(this.#version)}: expected its bytes from ${this.#offset} on, but the server sends version ` +
+          `${header.version?.number} from byte ${header.offsetBytes} on.`,
       );
     }
   }

@@ -1,6 +1,6 @@
 /**
- * age files that open with a passphrase (`age -p`; https://age-encryption.org/v1, "The scrypt recipient type"), with node:crypto: the library's scrypt stops
- * everything else for seconds.
+ * age files that open with a passphrase (`age -p`; https://age-encryption.org/v1, "The scrypt recipient type"), with
+ * node:crypto: the library's scrypt stops everything else for seconds.
  */
 import { createDecipheriv, scrypt } from "node:crypto";
 import { promisify } from "node:util";
@@ -9,7 +9,10 @@ import { decryptionFailure } from "./options.ts";
 
 const LABEL = "age-encryption.org/v1/scrypt";
 
-/** The most work that is done for a file; `age` does no more by itself either. 2^22 blocks of 1 KiB are 4 GiB of memory, 2^20 are 1 GiB. */
+/**
+ * The most work that is done for a file; `age` does no more by itself either. 2^22 blocks of 1 KiB are 4 GiB of memory,
+ * 2^20 are 1 GiB.
+ */
 const MOST_WORK = 20;
 
 const TAG = 16;

@@ -1,6 +1,7 @@
 /**
- * The payload of an age file (https://age-encryption.org/v1, "Payload") with node:crypto, which does it ten times as fast as the library; the library does the
- * header. 16 bytes of nonce, then chunks of 64 KiB, each sealed with ChaCha20-Poly1305 under a nonce that counts and tells the last one.
+ * The payload of an age file (https://age-encryption.org/v1, "Payload") with node:crypto, which does it ten times as
+ * fast as the library; the library does the header. 16 bytes of nonce, then chunks of 64 KiB, each sealed with
+ * ChaCha20-Poly1305 under a nonce that counts and tells the last one.
  */
 import { createCipheriv, createDecipheriv, hkdfSync, randomBytes } from "node:crypto";
 import { decryptionFailure } from "./options.ts";
@@ -26,7 +27,10 @@ function chunkNonce(index: number, last: boolean): Buffer {
   return nonce;
 }
 
-/** Cuts a stream into pieces of exactly `size` bytes; the last has 1 to `size`, or 0 if the stream is empty. Tells which is the last. */
+/**
+ * Cuts a stream into pieces of exactly `size` bytes; the last has 1 to `size`, or 0 if the stream is empty. Tells which
+ * is the last.
+ */
 async function* pieces(
   source: AsyncIterable<Uint8Array>,
   size: number,
@@ -65,8 +69,8 @@ export async function* sealPayload(source: AsyncIterable<Uint8Array>, fileKey: U
 }
 
 /**
- * Decrypts what stands behind the header. A chunk is put out when it was verified.
- * @throws DecryptionError when a chunk was changed, or the file is cut short or goes on behind its last chunk
+ * Decrypts what follows the header. A chunk is put out when it was verified.
+ * @throws DecryptionError when a chunk was changed, or the file is cut short or goes on after its last chunk
  */
 export async function* openPayload(source: AsyncIterable<Uint8Array>, fileKey: Uint8Array): AsyncGenerator<Uint8Array> {
   const iterator = source[Symbol.asyncIterator]();

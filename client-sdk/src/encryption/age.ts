@@ -1,4 +1,7 @@
-/** age v1 (https://age-encryption.org/v1): with the user's `age`, or with the library for the header and node:crypto for the payload. */
+/**
+ * age v1 (https://age-encryption.org/v1): with the user's `age`, or with the library for the header and node:crypto for
+ * the payload.
+ */
 import { armor, Decrypter, Encrypter, generateX25519Identity, identityToRecipient } from "age-encryption";
 import { orAborted } from "../abort.ts";
 import { DecryptionError, EncryptionError } from "../errors.ts";
@@ -7,7 +10,7 @@ import { onlyLibraryDecrypts, onlyLibraryEncrypts, stanzaKinds } from "./age-abi
 import { passphraseIdentity } from "./age-passphrase.ts";
 import { openPayload, sealPayload, splitHeader } from "./age-payload.ts";
 import { FramedSource } from "./framed.ts";
-import { abortable, failed, WatchedSource } from "./library-stage.ts";
+import { abortable, failed, RecordedSource } from "./library-stage.ts";
 import {
   type Decryption,
   decryptionFailure,
@@ -72,7 +75,7 @@ export function ageProgramDecryption(options: AgeDecryption, age = findProgram("
 /** Encrypts with the library; `age1...` recipients only. The payload goes through node:crypto. */
 export function ageLibraryEncryption(options: Extract<Encryption, { kind: "age" }>): Stage {
   return async function* (source, signal) {
-    const input = new WatchedSource(source);
+    const input = new RecordedSource(source);
     try {
       const { header, fileKey } = await makeHeader(lines(...options.recipients));
       signal.throwIfAborted();
@@ -87,14 +90,18 @@ export function ageLibraryEncryption(options: Extract<Encryption, { kind: "age" 
   };
 }
 
-/** A header for these recipients, and the key in it: the library encrypts an empty payload, whose nonce and only chunk are cut off. */
+/**
+ * A header for these recipients, and the key in it: the library encrypts an empty payload, whose nonce and only chunk
+ * are cut off.
+ */
 async function makeHeader(recipients: readonly string[]): Promise<{ header: Uint8Array; fileKey: Uint8Array }> {
   const encrypter = new Encrypter();
   for (const recipient of recipients) {
     if (!/^age1[0-9a-z]+$/.test(recipient)) {
       const kind = recipient.startsWith("ssh-") ? "SSH keys" : "other recipients";
       throw encryptionFailure(
-        `The age library knows age1... recipients only; ${kind} need the age program, which is not used here: install age, and ask for no other program.`,
+        `The age library knows age1... recipients only; ${kind} need the age program, which is not used here: ` +
+          "install age, and ask for no other program.",
       );
     }
     encrypter.addRecipient(recipient);
@@ -113,7 +120,7 @@ async function makeHeader(recipients: readonly string[]): Promise<{ header: Uint
 /** Decrypts with the library: `AGE-SECRET-KEY-...` identities and passphrases. The payload goes through node:crypto. */
 export function ageLibraryDecryption(options: AgeDecryption): AgeStage {
   return async function* ({ header, rest }, signal) {
-    const input = new WatchedSource(rest);
+    const input = new RecordedSource(rest);
     try {
       const decrypter = new Decrypter();
       for (const identity of await openedIdentities(options)) {
@@ -138,8 +145,9 @@ export function ageLibraryDecryption(options: AgeDecryption): AgeStage {
 }
 
 /**
- * Decrypts with what can: a passphrase with node:crypto, since `age` reads it from a terminal only; keys with the program that is asked for, `auto` by the
- * file's recipients. Either is given the file binary, and is believed only when it was a whole one.
+ * Decrypts with what can: a passphrase with node:crypto, since `age` reads it from a terminal only; keys with the
+ * program that is asked for, `auto` by the file's recipients. Either is given the file binary, and its exit code 0
+ * counts only when it was a whole one.
  */
 export function ageDecryption(options: AgeDecryption): Stage {
   const { program = "auto" } = options;
@@ -233,7 +241,7 @@ async function openedIdentities(options: AgeDecryption): Promise<(string | Uint8
 
 const ARMOR_BEGIN = Buffer.from("-----BEGIN AGE ENCRYPTED FILE-----");
 
-/** White space that may stand before the armor; the server takes no more either. */
+/** White space that may precede the armor; the server takes no more either. */
 const ARMOR_PEEK = 1024 + ARMOR_BEGIN.length;
 
 /** A new age key pair. */

@@ -1,7 +1,8 @@
 /**
  * Compression before encryption, with Zstandard (RFC 8878) from Node itself.
  *
- * gpg's own compression is sixteen times slower than its encryption, and ciphertext does not compress, so this is the one place for it.
+ * gpg's own compression is sixteen times slower than its encryption, and ciphertext does not compress, so this is the
+ * one place for it.
  */
 
 import { promisify } from "node:util";
@@ -47,7 +48,8 @@ export function compressed(source: AsyncIterable<Uint8Array>): AsyncIterable<Uin
 }
 
 /**
- * The stream, decompressed. It holds what the compressor's window asks for: about 5 MiB for dumps made by {@link compressed}, never more than 128 MiB.
+ * The stream, decompressed. It holds what the compressor's window asks for: about 5 MiB for dumps made by
+ * {@link compressed}, never more than 128 MiB.
  *
  * @throws DecryptionError when it is not zstd, or is cut short
  */
@@ -57,7 +59,8 @@ export function decompressed(source: AsyncIterable<Uint8Array>): AsyncIterable<U
     createZstdDecompress(),
     (cause) =>
       new DecryptionError(
-        `The version is recorded as compressed with zstd, but what was decrypted cannot be decompressed: ${cause instanceof Error ? cause.message : String(cause)}.`,
+        "The version is recorded as compressed with zstd, but what was decrypted cannot be decompressed: " +
+          `${cause instanceof Error ? cause.message : String(cause)}.`,
         { cause },
       ),
   );

@@ -3,8 +3,8 @@ import { FramingError, FramingMachine } from "@strongroom/framing";
 import { decryptionFailure } from "./options.ts";
 
 /**
- * Passes a stream on, and knows whether it was one whole message. A program that reads less than the whole, or takes a broken message for a whole one, is
- * found out by that.
+ * Passes a stream on, and knows whether it was one whole message. A program that reads less than the whole, or takes a
+ * broken message for a whole one, is found out by that.
  */
 export class FramedSource implements AsyncIterable<Uint8Array> {
   readonly #source: AsyncIterable<Uint8Array>;

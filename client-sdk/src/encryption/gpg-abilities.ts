@@ -1,4 +1,4 @@
-/** Which messages an installed gpg can open, told by their packets. */
+/** Which messages an installed gpg can open, recognized by their packets. */
 import { execFile } from "node:child_process";
 import { promisify } from "node:util";
 import type { OpenPgpMessage, SessionKeyPacket } from "./openpgp-message.ts";
@@ -7,10 +7,16 @@ import { PACKET } from "./packets.ts";
 /** Public-key algorithms (RFC 9580 section 9.1) of every gpg that is in use: RSA, Elgamal, ECDH. */
 const OLD_ALGORITHMS: ReadonlySet<number> = new Set([1, 2, 16, 18]);
 
-/** Ways from a passphrase to a key (RFC 9580 section 3.7.1) that gpg knows: simple, salted, iterated. Argon2 (4) it does not. */
+/**
+ * Ways from a passphrase to a key (RFC 9580 section 3.7.1) that gpg knows: simple, salted, iterated. Argon2 (4) it does
+ * not.
+ */
 const OLD_S2K: ReadonlySet<number> = new Set([0, 1, 3]);
 
-/** LibrePGP's packets (20, and passphrase packets of version 5) are read from 2.3 on; its post-quantum keys (algorithm 8) from 2.5. */
+/**
+ * LibrePGP's packets (20, and passphrase packets of version 5) are read from 2.3 on; its post-quantum keys (algorithm
+ * 8) from 2.5.
+ */
 const LIBREPGP = [2, 3] as const;
 const POST_QUANTUM = [2, 5] as const;
 
@@ -18,7 +24,7 @@ const POST_QUANTUM = [2, 5] as const;
  * What keeps gpg from opening a message.
  *
  * @param gpg - full path of the program
- * @returns reasons, to be put behind "gpg cannot open it:"; none when nothing does
+ * @returns reasons, to be appended to "gpg cannot open it:"; none when nothing does
  */
 export async function gpgObstacles(message: OpenPgpMessage, gpg: string): Promise<string[]> {
   const { data, keys } = message;

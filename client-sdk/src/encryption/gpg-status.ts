@@ -1,12 +1,15 @@
 /**
- * What gpg says on its status channel (`--status-fd`; GnuPG's doc/DETAILS, "Format of the --status-fd output"). Its exit status alone is not enough: gpg
- * exits with 0 after it has decrypted nothing (`NODATA`).
+ * What gpg says on its status channel (`--status-fd`; GnuPG's doc/DETAILS, "Format of the --status-fd output"). Its
+ * exit status alone is not enough: gpg exits with 0 after it has decrypted nothing (`NODATA`).
  */
 import type { Failure } from "./options.ts";
 
 const PREFIX = "[GNUPG:] ";
 
-/** Lines that say that something is wrong with the message as a whole. Those about one key of several (`NO_SECKEY`, `ERROR`) are not among them. */
+/**
+ * Lines that say that something is wrong with the message as a whole. Those about one key of several (`NO_SECKEY`,
+ * `ERROR`) are not among them.
+ */
 const FAILURES: ReadonlyMap<string, string> = new Map([
   ["NODATA", "it found no encrypted data that it can read"],
   ["UNEXPECTED", "it met something unexpected in the data"],
@@ -36,11 +39,12 @@ export class GpgStatus {
     const [keyword = "", reason = "", ...rest] = text.slice(PREFIX.length).split(" ");
     this.#seen.add(keyword);
     if (keyword === "INV_RECP" && this.#rejected === "") {
-      this.#rejected = `The recipient ${rest.join(" ")}: ${UNUSABLE_RECIPIENT[Number(reason)] ?? UNUSABLE_RECIPIENT[0]}. `;
+      const why = UNUSABLE_RECIPIENT[Number(reason)] ?? UNUSABLE_RECIPIENT[0];
+      this.#rejected = `The recipient ${rest.join(" ")}: ${why}. `;
     }
   }
 
-  /** What is wrong with a recipient, as a sentence with a space behind it; empty when gpg said nothing. */
+  /** What is wrong with a recipient, as a sentence and a space; empty when gpg said nothing. */
   get rejectedRecipient(): string {
     return this.#rejected;
   }

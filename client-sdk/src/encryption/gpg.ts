@@ -1,8 +1,9 @@
 /**
  * OpenPGP with the user's own `gpg`: twice as fast as the library, and the way to a keyring and to smart cards.
  *
- * Key files are used in a home directory of their own that is deleted afterwards, with the agent gpg starts there, so that the user's keyring
- * neither changes nor matters. Passphrases go over a file descriptor, never into arguments or the environment.
+ * Key files are used in a home directory of their own that is deleted afterwards, with the agent gpg starts there, so
+ * that the user's keyring neither changes nor matters. Passphrases go over a file descriptor, never into arguments or
+ * the environment.
  */
 import { dirname, join } from "node:path";
 import { DecryptionError, EncryptionError } from "../errors.ts";
@@ -26,7 +27,10 @@ const WITH_SECRET = ["--pinentry-mode", "loopback", "--passphrase-fd", "3"];
 /** Writes its status to descriptor 4: the exit status alone does not tell whether anything was decrypted. */
 const WITH_STATUS = ["--status-fd", "4"];
 
-/** Encrypts with `gpg`: AES-256, binary, and without gpg's own compression, which is sixteen times slower than encrypting. */
+/**
+ * Encrypts with `gpg`: AES-256, binary, and without gpg's own compression, which is sixteen times slower than
+ * encrypting.
+ */
 export function gpgEncryption(options: Extract<Encryption, { kind: "openpgp" }>, gpg = findProgram("gpg")): Stage {
   if (gpg === undefined)
     throw new EncryptionError("gpg was asked for, but is not on the PATH; install it, or use the library.");
@@ -82,7 +86,10 @@ export function gpgEncryption(options: Extract<Encryption, { kind: "openpgp" }>,
   };
 }
 
-/** Decrypts with `gpg`: with the given private keys, else with the user's keyring, or with the passphrase of the message. */
+/**
+ * Decrypts with `gpg`: with the given private keys, else with the user's keyring, or with the passphrase of the
+ * message.
+ */
 export function gpgDecryption(
   options: Extract<Decryption, { kind: "openpgp" }>,
   gpg = findProgram("gpg"),
@@ -99,7 +106,8 @@ export function gpgDecryption(
       for (const key of privateKeys) {
         await runProgram({ ...run, args: [...COMMON, "--import"] }, key, signal);
       }
-      // A signature inside is not what is asked for here, and its key is usually not at hand: gpg would fail after the last byte.
+      // A signature inside is not what is asked for here, and its key is usually not at hand: gpg would fail after the
+      // last byte.
       const args = [...COMMON, "--skip-verify", ...WITH_STATUS];
       if (passphrase !== undefined) args.push(...WITH_SECRET);
       // A protected key without a passphrase is an error, not a window on somebody's screen.
@@ -150,7 +158,8 @@ async function removeHome(home: PrivateDirectory, gpg: string, used: boolean): P
 async function endAgents(home: PrivateDirectory, gpg: string): Promise<void> {
   const program = findProgram("gpgconf") ?? join(dirname(gpg), "gpgconf");
   const run = { program, env: { GNUPGHOME: home.path }, failure: decryptionFailure };
-  // Not the caller's signal: this has to happen after an abort, too. An agent that stays ends by itself once its directory is gone.
+  // Not the caller's signal: this has to happen after an abort, too. An agent that stays ends by itself once its
+  // directory is gone.
   for (const args of [["--kill", "all"], ["--remove-socketdir"]]) {
     await runProgram({ ...run, args }, new Uint8Array(0), AbortSignal.timeout(KILL_TIMEOUT_MS)).catch(() => undefined);
   }

@@ -1,10 +1,16 @@
-/** Why a public key does not serve, and which program can use it: told from the key itself, so that the answer is the same whatever encrypts. */
+/**
+ * Why a public key does not serve, and which program can use it: derived from the key itself, so that the answer is the
+ * same whatever encrypts.
+ */
 import type { Key, SignaturePacket, Subkey } from "openpgp";
 
 /** Curves that the library does not have, by the names it gives them. */
 const MISSING_CURVES = /^(brainpool|secp256k1)/i;
 
-/** Algorithms that only current programs know (RFC 9580 section 9.1: X25519, X448, Ed25519, Ed448), by the library's names. */
+/**
+ * Algorithms that only current programs know (RFC 9580 section 9.1: X25519, X448, Ed25519, Ed448), by the library's
+ * names.
+ */
 const NEW_ALGORITHMS: ReadonlySet<string> = new Set(["x25519", "x448"]);
 
 /** Bits of an RSA key below which the library does not encrypt to it. */
@@ -16,7 +22,7 @@ type Part = Key | Subkey;
  * What is wrong with keys that a dump is to be encrypted to.
  *
  * @param forLibrary - whether the library encrypts, which does not take every key that gpg takes
- * @returns a sentence for each key that cannot be used, with a space behind it; empty when all can
+ * @returns a sentence for each key that cannot be used, with a space after it; empty when all can
  */
 export async function keyProblems(keys: readonly Key[], forLibrary: boolean): Promise<string> {
   const sentences: string[] = [];
@@ -27,7 +33,10 @@ export async function keyProblems(keys: readonly Key[], forLibrary: boolean): Pr
   return sentences.join("");
 }
 
-/** Whether every gpg that is in use can encrypt to the keys: those of version 4 with the algorithms of RFC 4880 and 6637. */
+/**
+ * Whether every gpg that is in use can encrypt to the keys: those of version 4 with the algorithms of RFC 4880 and
+ * 6637.
+ */
 export function knownToGpg(keys: readonly Key[]): boolean {
   return keys.every(
     (key) =>
@@ -65,7 +74,10 @@ async function unusable(key: Key): Promise<string | undefined> {
     }
   }
   if (reasons.length < parts.length) return undefined;
-  return `cannot encrypt: its part that encrypts ${[...new Set(reasons)].join(" or ")}; add a new one, or encrypt to another key`;
+  return (
+    `cannot encrypt: its part that encrypts ${[...new Set(reasons)].join(" or ")}; add a new one, or encrypt to ` +
+    "another key"
+  );
 }
 
 function foreignToLibrary(key: Key): string | undefined {
@@ -74,7 +86,10 @@ function foreignToLibrary(key: Key): string | undefined {
   for (const part of partsOf(key)) {
     const { algorithm, bits } = algorithmOf(part);
     if (algorithm === "dsa" || algorithm === "elgamal") {
-      return `is of the kind ${algorithm === "dsa" ? "DSA" : "Elgamal"}, to which the library does not encrypt; install gpg`;
+      return (
+        `is of the kind ${algorithm === "dsa" ? "DSA" : "Elgamal"}, to which the library does not encrypt; ` +
+        "install gpg"
+      );
     }
     if (bits !== undefined && bits < RSA_BITS)
       return `is an RSA key of ${bits} bits, which is too short to be safe; make a new one`;
@@ -87,7 +102,10 @@ function partsOf(key: Key): Part[] {
   return [key, ...key.getSubkeys()];
 }
 
-/** Whether a part is for encryption, by the flags its owner gave it; without flags, by its algorithm (RFC 9580 section 5.2.3.29). */
+/**
+ * Whether a part is for encryption, by the flags its owner gave it; without flags, by its algorithm (RFC 9580 section
+ * 5.2.3.29).
+ */
 function canEncrypt(part: Part): boolean {
   // Keys of version 6 have their flags in a signature of the key itself.
   const signatures =

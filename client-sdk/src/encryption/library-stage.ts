@@ -4,7 +4,7 @@ import { StrongroomError } from "../errors.ts";
 import type { Failure } from "./options.ts";
 
 /** Remembers what the source threw, since the libraries wrap and rename it. */
-export class WatchedSource implements AsyncIterable<Uint8Array> {
+export class RecordedSource implements AsyncIterable<Uint8Array> {
   readonly #source: AsyncIterable<Uint8Array>;
   /** What the source threw, if it did. */
   failure: { error: unknown } | undefined;
@@ -48,10 +48,13 @@ export async function* abortable(source: AsyncIterable<Uint8Array>, signal: Abor
   }
 }
 
-/** The error to throw: the abort's reason, the source's own, one that explains itself, or the library's with an explanation. */
+/**
+ * The error to throw: the abort's reason, the source's own, one that explains itself, or the library's with an
+ * explanation.
+ */
 export function failed(
   error: unknown,
-  input: WatchedSource,
+  input: RecordedSource,
   signal: AbortSignal,
   what: string,
   failure: Failure,

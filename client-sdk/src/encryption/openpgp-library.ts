@@ -19,7 +19,7 @@ import { orAborted } from "../abort.ts";
 import { StrongroomError } from "../errors.ts";
 import { fromWebStream, toWebStream } from "../streams.ts";
 import { keyProblems, missingInLibrary } from "./key-problems.ts";
-import { failed, WatchedSource } from "./library-stage.ts";
+import { failed, RecordedSource } from "./library-stage.ts";
 import type { MessageStage, OpenPgpMessage } from "./openpgp-message.ts";
 import {
   checkPassphrase,
@@ -37,17 +37,20 @@ import { readAndUnlock, readPublicKeys } from "./read-keys.ts";
 /** The library's type for streams comes from a package that is not installed; this is what it means. */
 type Bytes = ReadableStream<Uint8Array>;
 
-/** Encrypts with the library: AES-256, binary, no compression; with AEAD only for keys of version 6, which no gpg reads anyway. */
+/**
+ * Encrypts with the library: AES-256, binary, no compression; with AEAD only for keys of version 6, which no gpg reads
+ * anyway.
+ */
 export function openpgpEncryption(options: Extract<Encryption, { kind: "openpgp" }>): Stage {
   const { publicKeys = [], passphrase } = options;
   return async function* (source, signal) {
-    const input = new WatchedSource(source);
+    const input = new RecordedSource(source);
     try {
       const encryptionKeys = (await Promise.all(publicKeys.map((key) => readPublicKeys(key)))).flat();
       const problems = await keyProblems(encryptionKeys, true);
       if (problems !== "") throw encryptionFailure(problems.trimEnd());
-      // Data with AEAD, which keys of version 4 may ask for, no gpg opens. A key that does not list AES-256 would make the library choose AES-128; the session
-      // key says what is used.
+      // Data with AEAD, which keys of version 4 may ask for, no gpg opens. A key that does not list AES-256 would make
+      // the library choose AES-128; the session key says what is used.
       const withAead = encryptionKeys.length > 0 && encryptionKeys.every((key) => key.keyPacket.version === 6);
       const suite = withAead ? await generateSessionKey({ encryptionKeys }) : undefined;
       const sessionKey = { ...suite, data: new Uint8Array(randomBytes(32)), algorithm: "aes256" as const };
@@ -75,15 +78,15 @@ const LENIENT = {
 };
 
 /**
- * Decrypts with the library: it finds the session key; data of version 1 is decrypted with node:crypto, data with AEAD by the library. A changed message is
- * seen at its end at the latest, and fails the stage there.
+ * Decrypts with the library: it finds the session key; data of version 1 is decrypted with node:crypto, data with AEAD
+ * by the library. A changed message is seen at its end at the latest, and fails the stage there.
  */
 export function openpgpDecryption(options: Extract<Decryption, { kind: "openpgp" }>): MessageStage {
   return async function* (message, signal) {
     try {
       const keys = await orAborted(sessionKeys(message, options), signal);
       if (message.data.type === PACKET.protectedData && message.data.version === 1) {
-        const plain = new WatchedSource(openProtectedData(message.body(), keys));
+        const plain = new RecordedSource(openProtectedData(message.body(), keys));
         yield* literalData(plain);
         // What is wrong at the very end is seen although the dump ended before.
         if (plain.failure !== undefined) throw plain.failure.error;
@@ -166,8 +169,8 @@ export interface OpenPgpKeyPair {
 }
 
 /**
- * Makes an OpenPGP key pair: version 4, Ed25519 to sign and Curve25519 to encrypt in the forms that gpg 2.2 reads; it does not expire, since a
- * backup must open years later.
+ * Makes an OpenPGP key pair: version 4, Ed25519 to sign and Curve25519 to encrypt in the forms that gpg 2.2 reads; it
+ * does not expire, since a backup must open years later.
  *
  * @param options - name and address of the owner; a passphrase protects the private key
  * @throws InvalidRequestError when the passphrase is empty or more than one line, which no restore would take

@@ -1,6 +1,6 @@
 /**
- * The beginning of an encrypted OpenPGP message (RFC 9580 section 10.3): its session-key packets and what kind of data follows. It decides which program can
- * open the message, before one is started.
+ * The beginning of an encrypted OpenPGP message (RFC 9580 section 10.3): its session-key packets and what kind of data
+ * follows. It decides which program can open the message, before one is started.
  */
 import { ByteReader } from "./byte-reader.ts";
 import { decryptionFailure } from "./options.ts";
@@ -13,7 +13,10 @@ const HEAD_LIMIT = 128 * 1024;
 /** White space before armor, at most this much, and the dashes; the server takes no more either. */
 const ARMOR_PEEK = 1024 + 16;
 
-/** Bytes of the data that are looked at: the longest header, and the fixed fields of its versions with some of what follows. */
+/**
+ * Bytes of the data that are looked at: the longest header, and the fixed fields of its versions with some of what
+ * follows.
+ */
 const DATA_PEEK = 5 + 64;
 
 /** A packet that holds the session key. */
@@ -108,8 +111,8 @@ export class OpenPgpMessage {
   }
 
   /**
-   * The message, binary: fillers left out, and packets to keys before those to passphrases. gpg asks for the passphrase of whatever comes first, and gives up
-   * where there is none.
+   * The message, binary: fillers left out, and packets to keys before those to passphrases. gpg asks for the passphrase
+   * of whatever comes first, and gives up where there is none.
    * @param withPassphrases false leaves the packets to passphrases out, where others are there
    */
   async *forGpg(withPassphrases: boolean): AsyncGenerator<Uint8Array> {
@@ -154,7 +157,7 @@ export class OpenPgpMessage {
   }
 }
 
-/** The first bytes of a body, from the bytes behind the first octet of its packet. */
+/** The first bytes of a body, from the bytes after the first octet of its packet. */
 function dataHead(bytes: Uint8Array, { lengthOctets }: PacketHeader): Uint8Array {
   const first = bytes[0] ?? 0;
   const skipped = lengthOctets === "new" ? (first < 192 ? 1 : first < 224 ? 2 : first < 255 ? 1 : 5) : lengthOctets;

@@ -13,14 +13,19 @@ export type Encryption =
       recipients?: string[];
       /** A passphrase, instead of or besides the keys; one line. */
       passphrase?: string;
-      /** What encrypts: the user's `gpg` (faster, knows the keyring), the library, or `auto`: `gpg` where it is installed and knows the keys. */
+      /**
+       * What encrypts: the user's `gpg` (faster, knows the keyring), the library, or `auto`: `gpg` where it is
+       * installed and knows the keys.
+       */
       program?: "auto" | "gpg" | "library";
     }
   | {
       kind: "age";
       /** `age1...` recipients; with the `age` program also SSH keys and plugins. */
       recipients: string[];
-      /** What encrypts: the user's `age`, the library, or `auto`: `age` where it is installed and knows the recipients. */
+      /**
+       * What encrypts: the user's `age`, the library, or `auto`: `age` where it is installed and knows the recipients.
+       */
       program?: "auto" | "age" | "library";
     };
 
@@ -30,21 +35,24 @@ export type Decryption =
   | { kind: "none" }
   | {
       kind: "openpgp";
-      /** Contents of private key files, armored or binary. Without them `gpg` uses the user's keyring and smart cards. */
+      /**
+       * Contents of private key files, armored or binary. Without them `gpg` uses the user's keyring and smart cards.
+       */
       privateKeys?: Uint8Array[];
       /** Passphrase of the key, or of the message; one line. */
       passphrase?: string;
       /**
-       * What decrypts: the user's `gpg`, the library, or `auto`: `gpg` where it is installed, unless the message has a form that only the library opens. The
-       * keyring needs `gpg`.
+       * What decrypts: the user's `gpg`, the library, or `auto`: `gpg` where it is installed, unless the message has a
+       * form that only the library opens. The keyring needs `gpg`.
        */
       program?: "auto" | "gpg" | "library";
     }
   | {
       kind: "age";
       /**
-       * Contents of identity files: lines of `AGE-SECRET-KEY-1...`, comments are fine. With the `age` program also SSH private keys, plugins, and files
-       * protected by a passphrase, which it asks for on the terminal. May be empty where there is a passphrase.
+       * Contents of identity files: lines of `AGE-SECRET-KEY-1...`, comments are fine. With the `age` program also SSH
+       * private keys, plugins, and files protected by a passphrase, which it asks for on the terminal. May be empty
+       * where there is a passphrase.
        */
       identities: (string | Uint8Array)[];
       /** Passphrase of protected identity files, so that nobody is asked; or of the version itself (`age -p`). */
@@ -53,7 +61,7 @@ export type Decryption =
       program?: "auto" | "age" | "library";
     };
 
-/** A step of the way of the bytes: reads one stream, gives another. */
+/** A step in the pipeline of bytes: reads one stream, gives another. */
 export type Stage = (source: AsyncIterable<Uint8Array>, signal: AbortSignal) => AsyncIterable<Uint8Array>;
 
 /** Makes the error of a failed step. */
@@ -84,7 +92,8 @@ export function checkEncryption(encryption: Encryption): void {
     if (recipients.some((r) => r.trim() === "")) refuse("A recipient of OpenPGP encryption is empty.");
     if (recipients.length > 0 && encryption.program === "library") {
       refuse(
-        "Recipients are looked up in the gpg keyring, which the library cannot read; give their public keys, or use gpg.",
+        "Recipients are looked up in the gpg keyring, which the library cannot read; give their public keys, " +
+          "or use gpg.",
       );
     }
     checkPassphrase(passphrase);
@@ -117,7 +126,8 @@ export function checkDecryption(decryption: Decryption): void {
 }
 
 /**
- * gpg reads a passphrase up to the end of a line; a longer one would lock a version, or a key, that only the library opens.
+ * gpg reads a passphrase up to the end of a line; a longer one would lock a version, or a key, that only the library
+ * opens.
  * @throws InvalidRequestError when it is empty or more than one line
  */
 export function checkPassphrase(passphrase: string | undefined): void {

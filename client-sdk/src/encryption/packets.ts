@@ -21,7 +21,10 @@ export const PACKET = {
 export interface PacketHeader {
   /** Type of the packet. */
   readonly type: number;
-  /** How its body's length is written: of old packets in so many octets (0: up to the end of the stream), of new ones in the form of section 4.2.1. */
+  /**
+   * How its body's length is written: of old packets in so many octets (0: up to the end of the stream), of new ones in
+   * the form of section 4.2.1.
+   */
   readonly lengthOctets: 0 | 1 | 2 | 4 | "new";
 }
 

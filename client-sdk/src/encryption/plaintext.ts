@@ -9,7 +9,10 @@ import { PACKET, packetBody, packetHeader } from "./packets.ts";
 /** Compressed packets within each other; a sender has no reason for a second. */
 const DEEPEST = 4;
 
-/** Packets that say nothing of the dump: signatures, which nobody asked to be checked, and fillers, which senders put where they like. */
+/**
+ * Packets that say nothing of the dump: signatures, which nobody asked to be checked, and fillers, which senders put
+ * where they like.
+ */
 const PASSED_OVER: ReadonlySet<number> = new Set<number>([
   PACKET.signature,
   PACKET.onePassSignature,
@@ -22,7 +25,8 @@ const PASSED_OVER: ReadonlySet<number> = new Set<number>([
 const NOT_CRITICAL = 40;
 
 /**
- * The literal data of a decrypted message. Everything is read to its end, so that whoever decrypts sees the end as well.
+ * The literal data of a decrypted message. Everything is read to its end, so that whoever decrypts sees the end as
+ * well.
  *
  * @throws DecryptionError when there is none, or more than one
  */

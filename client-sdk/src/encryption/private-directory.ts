@@ -4,7 +4,10 @@ import { mkdtemp, rm, writeFile } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 
-/** The name of a socket has at most 108 bytes (Linux; 104 on macOS) with its directory; gpg-agent's longest is `S.gpg-agent.browser`. */
+/**
+ * The name of a socket has at most 108 bytes (Linux; 104 on macOS) with its directory; gpg-agent's longest is
+ * `S.gpg-agent.browser`.
+ */
 const LONGEST_DIRECTORY = 104 - "/S.gpg-agent.browser".length - 1;
 
 /** Those that exist. A process that ends in a hurry, by a second Ctrl-C, leaves no keys behind either. */

@@ -42,11 +42,17 @@ export interface FilterOptions {
   secret?: string | undefined;
   /** Takes what the program writes to file descriptor 4, line by line. */
   onStatus?: (line: string) => void;
-  /** Looks at the program's success before it counts; throws where it is none. Called after the last byte of output and the last line of status. */
+  /**
+   * Looks at the program's success before it counts; throws where it is none. Called after the last byte of output and
+   * the last line of status.
+   */
   check?: () => void;
   /** Put before the message when the program fails; may be empty. */
   explain?: () => string;
-  /** Whether success needs the whole input to be taken: true for encryption, where less would be a cut dump, and for age, which reads to the end. */
+  /**
+   * Whether success needs the whole input to be taken: true for encryption, where less would be a cut dump, and for
+   * age, which reads to the end.
+   */
   wholeInput: boolean;
   /** Makes the error when the program fails. */
   failure: Failure;
@@ -55,8 +61,9 @@ export interface FilterOptions {
 /**
  * Runs a program between two streams, with the pace of the slower end.
  *
- * When the source fails, the program is killed and the source's error thrown: what it wrote so far must not look like a whole message. It is also
- * killed when the signal is aborted, and when the reader stops. It has ended when the iteration has.
+ * When the source fails, the program is killed and the source's error thrown: what it wrote so far must not look like a
+ * whole message. It is also killed when the signal is aborted, and when the reader stops. It has ended when the
+ * iteration has.
  */
 export async function* runFilter(
   options: FilterOptions,
@@ -173,7 +180,10 @@ function byLine(stream: NodeJS.ReadableStream, take: (line: string) => void): ()
   };
 }
 
-/** Reads a stream of text. What the program started may hold it open, so the function waits for its end, but not forever. */
+/**
+ * Reads a stream of text. What the program started may hold it open, so the function waits for its end, but not
+ * forever.
+ */
 function read(stream: NodeJS.ReadableStream, take: (chunk: string) => void): () => Promise<void> {
   const ended = new Promise<void>((resolve) => {
     stream.on("data", (chunk: Buffer) => take(chunk.toString("utf8")));

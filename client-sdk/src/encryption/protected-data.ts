@@ -1,8 +1,9 @@
 /**
- * Integrity-protected data of version 1 (RFC 9580 section 5.13.1) with node:crypto: AES in CFB, and a SHA-1 over everything at the end.
+ * Integrity-protected data of version 1 (RFC 9580 section 5.13.1) with node:crypto: AES in CFB, and a SHA-1 over
+ * everything at the end.
  *
- * The library could do it, but it reads what it decrypted before it knows whether the key was right, and waits forever for the end of some packets that no
- * sender wrote.
+ * The library could do it, but it reads what it decrypted before it knows whether the key was right, and waits forever
+ * for the end of some packets that no sender wrote.
  */
 import { createDecipheriv, createHash } from "node:crypto";
 import { ByteReader } from "./byte-reader.ts";

@@ -85,7 +85,8 @@ export function decryptionStage(decryption: Decryption): Stage {
     } catch (error) {
       if (obstacles.length === 0 || !(error instanceof DecryptionError)) throw error;
       throw decryptionFailure(
-        `${gpg} cannot open this message: ${obstacles.join("; ")}. Use the library (--program library), with the private key as a file or the passphrase.`,
+        `${gpg} cannot open this message: ${obstacles.join("; ")}. Use the library (--program library), with ` +
+          "the private key as a file or the passphrase.",
         error,
       );
     }

@@ -1,4 +1,7 @@
-/** Takes ASCII armor off a stream: OpenPGP's (RFC 9580 section 6) and age's (strict PEM), which the libraries read slowly or only as a whole. */
+/**
+ * Takes ASCII armor off a stream: OpenPGP's (RFC 9580 section 6) and age's (strict PEM), which the libraries read
+ * slowly or only as a whole.
+ */
 import { decryptionFailure } from "./options.ts";
 
 /** Whether a stream that begins so is armored: white space, and five dashes. Binary messages begin with neither. */

@@ -1,4 +1,4 @@
-/** The caller's source, counted and watched. */
+/** The caller's source, counted and checked. */
 import { createHash, type Hash } from "node:crypto";
 import { orAborted } from "../abort.ts";
 import { DumpMismatchError, MinSizeError, SourceError } from "../errors.ts";
@@ -13,15 +13,15 @@ export interface DumpSourceOptions {
   expectedSha256?: Uint8Array | undefined;
   /** Ends the reading, also while the source is silent. */
   signal: AbortSignal;
-  /** Told after every chunk. */
+  /** Called after every chunk. */
   onRead: () => void;
 }
 
 /**
  * Reads the caller's source once.
  *
- * Its end is only passed on when it had enough bytes, and its error never looks like an end: what stands behind it in the row cannot take a
- * broken dump for a whole one.
+ * Its end is only passed on when it had enough bytes, and its error never looks like an end: what follows it in the
+ * pipeline cannot take a broken dump for a whole one.
  */
 export class DumpSource implements AsyncIterable<Uint8Array> {
   readonly #source: AsyncIterable<Uint8Array>;
@@ -72,7 +72,8 @@ export class DumpSource implements AsyncIterable<Uint8Array> {
 
   #mismatch(found: string): DumpMismatchError {
     return new DumpMismatchError(
-      `Expected a dump of exactly ${this.#options.expectedSize} bytes, got ${found}, so nothing was stored. Look at the program that makes it.`,
+      `Expected a dump of exactly ${this.#options.expectedSize} bytes, got ${found}, so nothing was stored. ` +
+        "Look at the program that makes it.",
     );
   }
 
@@ -83,13 +84,14 @@ export class DumpSource implements AsyncIterable<Uint8Array> {
     const expected = Buffer.from(expectedSha256).toString("hex");
     if (found === expected) return;
     throw new DumpMismatchError(
-      `Expected a dump with the SHA-256 ${expected}, got ${found} (${this.#bytes} bytes), so nothing was stored. Look at the program that makes it.`,
+      `Expected a dump with the SHA-256 ${expected}, got ${found} (${this.#bytes} bytes), so nothing was ` +
+        "stored. Look at the program that makes it.",
     );
   }
 
   /**
-   * Tells a source that is not at its end that nobody reads it any more: with `destroy()` where it is a Node stream, and with `return()`. It is not
-   * waited for, since it may never move again.
+   * Tells a source that is not at its end that nobody reads it any more: with `destroy()` where it is a Node stream,
+   * and with `return()`. It is not waited for, since it may never move again.
    */
   close(): void {
     if (this.#ended) return;
@@ -105,7 +107,7 @@ export class DumpSource implements AsyncIterable<Uint8Array> {
       const result = await orAborted(iterator.next(), signal);
       if (result.done === true) this.#ended = true;
       else if (!(result.value instanceof Uint8Array)) {
-        throw new TypeError(`expected chunks of bytes (Uint8Array), but a ${typeof result.value} came`);
+        throw new TypeError(`expected chunks of bytes (Uint8Array), got a ${typeof result.value}`);
       }
       return result;
     } catch (cause) {

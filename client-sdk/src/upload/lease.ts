@@ -25,7 +25,7 @@ export class LeaseKeeper {
    *
    * @param everyMs - how long nothing may extend the lease
    * @param renew - extends it; retries by itself
-   * @param fail - told when it cannot be extended
+   * @param fail - called when it cannot be extended
    */
   constructor(everyMs: number, renew: () => Promise<void>, fail: (error: unknown) => void) {
     this.#everyMs = everyMs;
@@ -34,7 +34,7 @@ export class LeaseKeeper {
     this.extended();
   }
 
-  /** The server extended the lease: the time counts anew. */
+  /** The server extended the lease: the time counts again. */
   extended(): void {
     clearTimeout(this.#timer);
     if (!this.#stopped) this.#timer = setTimeout(() => void this.#run(), this.#everyMs);

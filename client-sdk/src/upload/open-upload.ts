@@ -66,14 +66,16 @@ export class OpenUpload {
       upload.maxChunkSizeBytes <= 0n
     ) {
       throw new UnavailableError(
-        `Expected an upload with id, segment size and chunk size from ${connection.url}, but the answer lacks them; check the server's version.`,
+        `Expected an upload with id, segment size and chunk size from ${connection.url}, but the answer lacks ` +
+          "them; check the server's version.",
       );
     }
     if (upload.state !== UploadState.OPEN && upload.state !== UploadState.UNSPECIFIED) {
       const { uploadId, versionNumber } = upload;
       const became = versionNumber === 0n ? "has ended" : `became version ${versionNumber}`;
       throw new InvalidRequestError(
-        `The request id was used before: upload ${uploadId} of it ${became}. Give every backup a request id of its own.`,
+        `The request id was used before: upload ${uploadId} of it ${became}. Give every backup a request id of ` +
+          "its own.",
         {
           code: "already_exists",
           metadata: { upload_id: uploadId, version_number: String(versionNumber) },
@@ -86,7 +88,7 @@ export class OpenUpload {
 
   /**
    * Renews the lease from now on whenever nothing was acknowledged for a while.
-   * @param fail - told when the lease is lost
+   * @param fail - called when the lease is lost
    */
   keepLease(fail: (error: unknown) => void): void {
     const { timings, retrier } = this.#context;
@@ -106,11 +108,11 @@ export class OpenUpload {
   }
 
   /**
-   * Sends a segment until it is acknowledged. Before every attempt but the first the server is asked whether it has the segment already: only the answer
-   * may have been lost.
+   * Sends a segment until it is acknowledged. Before every attempt but the first the server is asked whether it has the
+   * segment already: only the answer may have been lost.
    *
-   * @param onResume - told before every attempt but the first
-   * @param onSent - told how many of its bytes are handed to the network
+   * @param onResume - called before every attempt but the first
+   * @param onSent - called with how many of its bytes are handed to the network
    * @returns bytes that the quota would let in on top
    */
   async write(segment: PreparedSegment, onResume: () => void, onSent: (bytes: number) => void): Promise<bigint> {
@@ -146,12 +148,16 @@ export class OpenUpload {
     return isStored ? (upload?.remainingBytes ?? 0n) : undefined;
   }
 
-  /** Publishes the upload. A repeated commit returns the same version, so an unknown outcome is cleared up by asking again. */
+  /**
+   * Publishes the upload. A repeated commit returns the same version, so an unknown outcome is cleared up by asking
+   * again.
+   */
   async commit(size: bigint, compositeSha256: Uint8Array): Promise<CommitUploadResponse> {
     const { retrier, timings } = this.#context;
     const { uploadId } = this.upload;
     retrier.progress();
-    retrier.consequence = `Whether upload ${uploadId} became a version is not known; list the versions of the collection to see.`;
+    retrier.consequence =
+      `Whether upload ${uploadId} became a version is not known; ` + "list the versions of the collection to see.";
     this.commitSent = true;
     return retrier.run("CommitUpload", this.#signal, () =>
       this.#client.commitUpload(
@@ -161,7 +167,10 @@ export class OpenUpload {
     );
   }
 
-  /** Gives the upload up, as far as the server can be reached within a few seconds; otherwise its lease ends by itself. Never throws. */
+  /**
+   * Gives the upload up, as far as the server can be reached within a few seconds; otherwise its lease ends by itself.
+   * Never throws.
+   */
   async abort(reason: string): Promise<void> {
     const request = { uploadId: this.upload.uploadId, reason: reason.slice(0, REASON_LIMIT) };
     const limit = new AbortController();

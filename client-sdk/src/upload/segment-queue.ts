@@ -1,8 +1,11 @@
-/** The segments between cutting and acknowledgement: a few under way, the others waiting in memory or in the temporary file. */
+/**
+ * The segments between cutting and acknowledgement: a few under way, the others waiting in memory or in the temporary
+ * file.
+ */
 import type { PreparedSegment, SegmentBuffers } from "./segments.ts";
 import type { Spool } from "./spool.ts";
 
-/** What a queue works with. */
+/** What a queue writes with, and where it reports. */
 export interface SegmentQueueOptions {
   /** The most segments under way at once. */
   parallel: number;
@@ -12,13 +15,14 @@ export interface SegmentQueueOptions {
   spool: Spool | undefined;
   /** Sends one until it is acknowledged. */
   deliver: (segment: PreparedSegment) => Promise<void>;
-  /** Told of the first failure; nothing is begun after it. */
+  /** Called with the first failure; nothing is begun after it. */
   fail: (error: unknown) => void;
 }
 
 /**
- * Sends segments in order, several at once, and keeps each until it is acknowledged. When the last free buffer is taken by a segment that cannot be
- * sent yet, that segment goes to the file, so that the source never waits while the file has room.
+ * Sends segments in order, several at once, and keeps each until it is acknowledged. When the last free buffer is taken
+ * by a segment that cannot be sent yet, that segment goes to the file, so that the source never waits while the file
+ * has room.
  */
 export class SegmentQueue {
   readonly #options: SegmentQueueOptions;

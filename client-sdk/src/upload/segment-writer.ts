@@ -14,7 +14,7 @@ import { LinkedController, Watchdog } from "../abort.ts";
 import type { Timings } from "../connection/timings.ts";
 import type { PreparedSegment } from "./segments.ts";
 
-/** What a segment needs besides itself. */
+/** The upload that segments belong to, and how to reach its server. */
 export interface SegmentTarget {
   /** Client on the upload's own connection. */
   client: Client<typeof UploadService>;
@@ -24,13 +24,13 @@ export interface SegmentTarget {
   maxChunkSize: number;
   /** When to take an attempt for stuck. */
   timings: Pick<Timings, "stallMs" | "acknowledgeMs">;
-  /** Told how many bytes of the segment are handed to the network. */
+  /** Called with how many bytes of the segment are handed to the network. */
   onSent?: (bytes: number) => void;
 }
 
 /**
- * Sends a segment and waits for its acknowledgement. The call is over when the promise settles: also after an early refusal, whose request stream is
- * closed at once.
+ * Sends a segment and waits for its acknowledgement. The call is over when the promise settles: also after an early
+ * refusal, whose request stream is closed at once.
  *
  * @throws ConnectError as the call failed; with code `deadline_exceeded` when it stood still
  */

@@ -1,9 +1,10 @@
 /**
  * Cutting ciphertext into segments.
  *
- * A segment is copied once into a buffer of the segment's size that is used again when the segment was acknowledged, or moved to the temporary file:
- * chunks come from pipes in 64 KiB pieces, and sending many small messages costs far more than the copy. The number of buffers is the bound on memory; a
- * source that is faster than the network waits for a free one. The memory of a buffer is only taken as far as it was ever filled.
+ * A segment is copied once into a buffer of the segment's size that is used again when the segment was acknowledged, or
+ * moved to the temporary file: chunks come from pipes in 64 KiB pieces, and sending many small messages costs far more
+ * than the copy. The number of buffers is the bound on memory; a source that is faster than the network waits for a
+ * free one. The memory of a buffer is only taken as far as it was ever filled.
  */
 import { createHash, type Hash } from "node:crypto";
 import { FramingError, FramingMachine } from "@strongroom/framing";
@@ -87,8 +88,8 @@ export class SegmentBuffers {
 }
 
 /**
- * Cuts a stream into segments of the buffers' size; the last may be shorter. The ciphertext check runs along, and gives each segment the state it
- * begins in; so plaintext is refused here before it leaves the machine.
+ * Cuts a stream into segments of the buffers' size; the last may be shorter. The ciphertext check runs along, and gives
+ * each segment the state it begins in; so plaintext is refused here before it leaves the machine.
  *
  * @throws PolicyRefusedError when the bytes are no OpenPGP message and no age file
  * @throws what the source throws; segments that were given out before stay valid until they are released
@@ -130,7 +131,10 @@ class OpenSegment {
   readonly #buffer: Buffer;
   readonly #buffers: SegmentBuffers;
   readonly #framingIn: Uint8Array;
-  /** The thread pool would take the work off this thread, but copies a segment into fresh memory first, which takes as long as the hash. */
+  /**
+   * The thread pool would take the work off this thread, but copies a segment into fresh memory first, which takes as
+   * long as the hash.
+   */
   readonly #hash: Hash = createHash("sha256");
   #length = 0;
 

@@ -18,7 +18,8 @@ export class SpoolError extends StrongroomError {
       ? `There is no room left in ${directory} for segments that the server has not acknowledged yet`
       : `No temporary file for segments can be used in ${directory}`;
     super(
-      `${what} (${cause.code ?? cause.message}). Choose another folder (option spoolDirectory, --spool-dir), or a smaller file (option spoolLimit, --spool).`,
+      `${what} (${cause.code ?? cause.message}). Choose another folder (option spoolDirectory, --spool-dir), ` +
+        "or a smaller file (option spoolLimit, --spool).",
       { code: "failed_precondition", cause },
     );
     this.directory = directory;
@@ -26,8 +27,8 @@ export class SpoolError extends StrongroomError {
 }
 
 /**
- * A file of slots of one size. It has mode 0600 and no name: it is unlinked as soon as it is open, so nobody else finds it, and the system frees its
- * space when this process ends, however it ends. What is in it is ciphertext only.
+ * A file of slots of one size. It has mode 0600 and no name: it is unlinked as soon as it is open, so nobody else finds
+ * it, and the system frees its space when this process ends, however it ends. What is in it is ciphertext only.
  */
 export class Spool {
   /** The most segments it holds. */

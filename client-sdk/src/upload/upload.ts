@@ -1,15 +1,17 @@
 /**
  * Uploading a dump of unknown length: source -> zstd -> encryption -> segments -> server.
  *
- * **Memory.** Whatever the dump's size: as many segments as `memoryLimit` has room for (by default 64 MiB, and at least `parallel + 1` segments, so three of
- * 16 MiB or four; a segment is larger only in collections whose versions may pass some 150 GiB), one of them being filled, the others kept until they
- * are acknowledged. Besides: about 1 MiB for each segment under way in the layers below, 5 MiB for zstd, a few hundred KiB for pipes, and 32 bytes for
- * each segment sent. When that memory is full, segments go to a temporary file as long as `spoolLimit` lets them (by default not at all), and then the
- * source is read no faster than segments are acknowledged.
+ * **Memory.** Whatever the dump's size: as many segments as `memoryLimit` has room for (by default 64 MiB, and at least
+ * `parallel + 1` segments, so three of 16 MiB or four; a segment is larger only in collections whose versions may pass
+ * some 150 GiB), one of them being filled, the others kept until they are acknowledged. Besides: about 1 MiB for each
+ * segment under way in the layers below, 5 MiB for zstd, a few hundred KiB for pipes, and 32 bytes for each segment
+ * sent. When that memory is full, segments go to a temporary file as long as `spoolLimit` lets them (by default not at
+ * all), and then the source is read no faster than segments are acknowledged.
  *
- * **What can go wrong.** A broken connection, a stopping server or a failing store cost the segments under way, which are sent again. Whatever cannot be
- * retried, an error of the source, and the caller's signal abort the upload on the server, so that its place is free at once. Only the explicit commit,
- * after the source has ended and `beforeCommit` has returned, makes a version.
+ * **What can go wrong.** A broken connection, a stopping server or a failing store cost the segments under way, which
+ * are sent again. Whatever cannot be retried, an error of the source, and the caller's signal abort the upload on the
+ * server, so that its place is free at once. Only the explicit commit, after the source has ended and `beforeCommit`
+ * has returned, makes a version.
  */
 import { randomUUID } from "node:crypto";
 import { ContentEncoding, type Version } from "@strongroom/gen/strongroom/v1/resources_pb";
@@ -50,8 +52,9 @@ export interface UploadOptions {
   /** Name of the collection. */
   collection: string;
   /**
-   * The dump: plain, or already ciphertext with encryption `none`. An error it throws aborts the upload. When the upload ends before the source does,
-   * the source is told with `return()`, and with `destroy()` where it is a Node stream.
+   * The dump: plain, or already ciphertext with encryption `none`. An error it throws aborts the upload. When the
+   * upload ends before the source does, the source is notified with `return()`, and with `destroy()` where it is a Node
+   * stream.
    */
   source: AsyncIterable<Uint8Array>;
   /** How to encrypt it. */
@@ -73,27 +76,40 @@ export interface UploadOptions {
   /** SHA-256 of the whole source, 32 bytes, before compression and encryption. */
   expectedSourceSha256?: Uint8Array;
   /**
-   * Takes a binary age file with encryption `none` although neither size nor digest is declared. Such a file looks whole wherever it is cut, so a program that
-   * dies while it writes it would leave a version that does not open. Set it where the end is known from elsewhere, such as an exit status that `beforeCommit`
-   * looks at; OpenPGP messages and armored age files show their end themselves. Default false.
+   * Takes a binary age file with encryption `none` although neither size nor digest is declared. Such a file looks
+   * whole wherever it is cut, so a program that dies while it writes it would leave a version that does not open. Set
+   * it where the end is known from elsewhere, such as an exit status that `beforeCommit` looks at; OpenPGP messages and
+   * armored age files show their end themselves. Default false.
    */
   trustSourceEnd?: boolean;
   /** Segments under way at once; default 2, at most 64. */
   parallel?: number;
-  /** The most memory for segments, in bytes: at least two segments are held whatever it says. Default 64 MiB, or `parallel + 1` segments if that is more. */
+  /**
+   * The most memory for segments, in bytes: at least two segments are held whatever it says. Default 64 MiB, or
+   * `parallel + 1` segments if that is more.
+   */
   memoryLimit?: number;
   /**
-   * The largest temporary file for segments that do not fit into memory, in bytes, so that the source can go on while the server is away; at least one
-   * segment unless it is 0. Default 0: no file, and the source waits.
+   * The largest temporary file for segments that do not fit into memory, in bytes, so that the source can go on while
+   * the server is away; at least one segment unless it is 0. Default 0: no file, and the source waits.
    */
   spoolLimit?: number;
   /** Folder of the temporary file; default the system's (`TMPDIR`). */
   spoolDirectory?: string;
-  /** Called after the last segment was acknowledged; the commit waits for it. What it throws aborts the upload, and is thrown by it unchanged. */
+  /**
+   * Called after the last segment was acknowledged; the commit waits for it. What it throws aborts the upload, and is
+   * thrown by it unchanged.
+   */
   beforeCommit?: () => void | Promise<void>;
-  /** Told how far the upload is: after every acknowledgement and resumption, and now and then while bytes are read. What it throws aborts the upload. */
+  /**
+   * Called with how far the upload is: after every acknowledgement and resumption, and now and then while bytes are
+   * read. What it throws aborts the upload.
+   */
   onProgress?: (progress: UploadProgress) => void;
-  /** Aborts the upload, which then rejects with the signal's reason. After the commit was sent, whether it took effect is not known. */
+  /**
+   * Aborts the upload, which then rejects with the signal's reason. After the commit was sent, whether it took effect
+   * is not known.
+   */
   signal?: AbortSignal;
 }
 
@@ -186,13 +202,13 @@ class UploadRun {
     const { signal } = this.#ending;
     const { parallel = 2, memoryLimit, spoolLimit = 0, spoolDirectory = "", beforeCommit } = this.#options;
     if (!Number.isInteger(parallel) || parallel < 1 || parallel > MAX_PARALLEL) {
-      throw new InvalidRequestError(`Expected 1 to ${MAX_PARALLEL} segments in parallel, but got ${parallel}.`, {
+      throw new InvalidRequestError(`Expected 1 to ${MAX_PARALLEL} segments in parallel, got ${parallel}.`, {
         code: "invalid_argument",
       });
     }
     for (const [name, bytes] of Object.entries({ memoryLimit, spoolLimit })) {
       if (bytes !== undefined && !(bytes >= 0 && bytes <= Number.MAX_SAFE_INTEGER)) {
-        throw new InvalidRequestError(`Expected a number of bytes for ${name}, but got ${bytes}.`, {
+        throw new InvalidRequestError(`Expected a number of bytes for ${name}, got ${bytes}.`, {
           code: "invalid_argument",
         });
       }
@@ -200,7 +216,7 @@ class UploadRun {
     const encrypt = encryptionStage(this.#options.encryption);
     // The server has to know before the first byte whether the dump is compressed.
     const { plain, compress } = await this.#chooseCompression();
-    // A folder that cannot be written to is told before anything is begun.
+    // A folder that cannot be written to is reported before anything is begun.
     if (spoolLimit > 0) await (await Spool.open(spoolDirectory, 1, 1)).close();
     const upload = await this.#create(compress);
     const ciphertext = encrypt(compress ? compressed(plain) : plain, signal);
@@ -275,7 +291,9 @@ class UploadRun {
     if (expectedSourceSize !== undefined || expectedSourceSha256 !== undefined || trustSourceEnd) return;
     if (!BINARY_AGE.equals(head.subarray(0, BINARY_AGE.length))) return;
     throw new InvalidRequestError(
-      "The dump is a binary age file that another program encrypts, and such a file looks whole wherever it is cut: if that program dies, the version would not open. Declare its size or its SHA-256, make it with armor (age -a), let it be encrypted here, or accept the risk.",
+      "The dump is a binary age file that another program encrypts, and such a file looks whole wherever it is " +
+        "cut: if that program dies, the version would not open. Declare its size or its SHA-256, make it with " +
+        "armor (age -a), let it be encrypted here, or accept the risk.",
       { code: "invalid_argument", metadata: { missing: "expectedSourceSize, expectedSourceSha256 or trustSourceEnd" } },
     );
   }

@@ -25,7 +25,10 @@ export function text(size: number): Buffer {
   return bytes;
 }
 
-/** A binary OpenPGP message of at least `size` bytes: a session-key packet, and encrypted data (tag 18) with one length of five octets. */
+/**
+ * A binary OpenPGP message of at least `size` bytes: a session-key packet, and encrypted data (tag 18) with one length
+ * of five octets.
+ */
 export function ciphertext(size: number): Buffer {
   const sessionKey = Buffer.concat([
     Buffer.from([0xc1, 0x0d, 3]),

@@ -32,9 +32,9 @@ export function padding(size: number): Buffer {
 
 /** What may be done to a message. */
 export interface Wrapping {
-  /** Put before and behind the data packet. */
+  /** Put before and after the data packet. */
   readonly before?: Uint8Array;
-  readonly behind?: Uint8Array;
+  readonly after?: Uint8Array;
   /** Whether the digest at the end is a wrong one. */
   readonly wrongDigest?: boolean;
   /** Whether the data is LibrePGP's packet 20 with AES-256 in OCB. */
@@ -43,7 +43,7 @@ export interface Wrapping {
 
 /** An encrypted message (packet 18, version 1, AES-256) to a key, whose content is given as it is. */
 export async function messageTo(publicKey: string, content: Uint8Array, wrapping: Wrapping = {}): Promise<Buffer> {
-  const { before = Buffer.alloc(0), behind = Buffer.alloc(0), wrongDigest = false, ocb = false } = wrapping;
+  const { before = Buffer.alloc(0), after = Buffer.alloc(0), wrongDigest = false, ocb = false } = wrapping;
   const key = randomBytes(32);
   const keyPacket = (await encryptSessionKey({
     data: new Uint8Array(key),
@@ -51,14 +51,14 @@ export async function messageTo(publicKey: string, content: Uint8Array, wrapping
     encryptionKeys: await readKey({ armoredKey: publicKey }),
     format: "binary",
   })) as Uint8Array;
-  if (ocb) return Buffer.concat([keyPacket, before, ocbData(key, content), behind]);
+  if (ocb) return Buffer.concat([keyPacket, before, ocbData(key, content), after]);
   const prefix = randomBytes(16);
   const plain = Buffer.concat([prefix, prefix.subarray(14), content, Buffer.of(0xd3, 0x14)]);
   const digest = createHash("sha1").update(plain).digest();
   if (wrongDigest) digest[3]! ^= 1;
   const cipher = createCipheriv("aes-256-cfb", key, Buffer.alloc(16));
   const data = packet(18, 1, cipher.update(plain), cipher.update(digest));
-  return Buffer.concat([keyPacket, before, data, behind]);
+  return Buffer.concat([keyPacket, before, data, after]);
 }
 
 /** Packet 20 (draft-koch-librepgp section 5.16): chunks of 64 bytes, and a tag over the whole. */

@@ -18,7 +18,7 @@ export function ask(source: AsyncIterable<Uint8Array>, more: Partial<UploadOptio
   return { collection: "pg", source, encryption: none, ...more };
 }
 
-/** Nothing was published, and the server was told why. */
+/** Nothing was published, and the server was given the reason. */
 export function assertAborted(t: ExecutionContext, server: FakeServer, reason: RegExp): void {
   t.is(server.versions.length, 0);
   t.is(server.aborted.length, 1);

@@ -44,7 +44,10 @@ export class Authority {
     return new Authority(folder, certificate, key);
   }
 
-  /** Issues a certificate for loopback, valid for this many days from now (in the past when negative), under a file name of its own. */
+  /**
+   * Issues a certificate for loopback, valid for this many days from now (in the past when negative), under a file name
+   * of its own.
+   */
   async issue(name: string, days = 2): Promise<CertificateFiles> {
     const at = (ending: string) => join(this.#folder, `${name}.${ending}`);
     const [certificate, key] = [at("pem"), at("key")];

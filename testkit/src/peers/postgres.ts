@@ -42,7 +42,8 @@ function otherUser(): { uid: number; gid: number } | undefined {
 
 /**
  * Makes a database cluster and starts a server on a free port of loopback.
- * @param settings of the server, such as `{ max_connections: "20" }`. `fsync` is off unless asked for: the death of processes loses nothing without it.
+ * @param settings of the server, such as `{ max_connections: "20" }`. `fsync` is off unless asked for: the death of
+ *   processes loses nothing without it.
  * @param tls switches TLS on with this certificate.
  */
 export async function startPostgres(

@@ -1,4 +1,7 @@
-/** Programs of others that tests and benchmarks run against. No user of Strongroom needs them; `peers/install.sh` installs them. */
+/**
+ * Programs of others that tests and benchmarks run against. No user of Strongroom needs them; `peers/install.sh`
+ * installs them.
+ */
 import { accessSync, constants, readdirSync } from "node:fs";
 import { createServer } from "node:net";
 import { homedir } from "node:os";
@@ -48,8 +51,8 @@ export function requirePeer(name: string): string {
 }
 
 /**
- * Whether all these programs are installed. Where one is not, the test says so loudly and passes, but fails under CI=true, so that nobody believes
- * that it was tried.
+ * Whether all these programs are installed. Where one is not, the test says so loudly and passes, but fails under
+ * CI=true, so that nobody believes that it was tried.
  */
 export function hasPeers(t: ExecutionContext, ...names: string[]): boolean {
   const missing = names.filter((name) => findPeer(name) === undefined);

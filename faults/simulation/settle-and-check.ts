@@ -15,7 +15,7 @@ export async function finish(world: World, client: Client): Promise<void> {
   }
 }
 
-/** Peace: no faults any more. Some clients go on to the end, others are never heard of again. */
+/** No more faults. Some clients go on to the end, others are never heard of again. */
 export async function settleDown(world: World, clients: readonly Client[]): Promise<void> {
   const { random } = world;
   world.faults.rate = 0;
@@ -40,7 +40,10 @@ function pass(world: World, times: (rows: World["oracle"]["rows"]) => number[]):
   world.clock.now = new Date(Math.max(day, ...times(world.oracle.rows).map((time) => time + 1)));
 }
 
-/** What must hold in the end: nothing is open or reserved, what was acknowledged is there, and the store holds exactly that. */
+/**
+ * What must hold in the end: nothing is open or reserved, what was acknowledged is there, and the store holds exactly
+ * that.
+ */
 export async function checkEnd(world: World, clients: readonly Client[]): Promise<void> {
   const { rows } = world.oracle;
   const open = rows.uploads.filter((u) => u.state === "open" || u.state === "committing" || u.reserved > 0);
@@ -85,7 +88,7 @@ async function checkStore(
   world.check();
 }
 
-/** The manifest says what the row says; but one that a dead server had sent may have come after every sweep. */
+/** The manifest says what the row says; but one that a dead server had sent may arrive after every sweep. */
 async function checkManifest(world: World, version: World["oracle"]["rows"]["versions"][number]): Promise<void> {
   const key = manifestKey(version.key);
   if (version.manifestRevision !== version.revision)
