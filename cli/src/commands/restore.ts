@@ -19,6 +19,7 @@ export const restore: CommandSpec = {
     "SIGTERM (then SIGKILL) instead. A file is written as FILE.partial and renamed when it is verified. A pipe behind standard output sees its " +
     "end in any case: only the exit code tells, so prefer -c or --output. A strongroom that is itself killed by SIGKILL cannot hold its promise: " +
     "make the command all-or-nothing where it can be (psql --single-transaction).\n" +
+    "A command that stops reading before the end of the dump is a failure, also when it exits with 0: add `; cat > /dev/null` where it knows its end by itself.\n" +
     "Without a key, gpg looks into your keyring.",
   args: [["[collection]", "name of the collection"]],
   options: [
