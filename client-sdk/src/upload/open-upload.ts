@@ -156,8 +156,7 @@ export class OpenUpload {
     const { retrier, timings } = this.#context;
     const { uploadId } = this.upload;
     retrier.progress();
-    retrier.consequence =
-      `Whether upload ${uploadId} became a version is not known; ` + "list the versions of the collection to see.";
+    retrier.consequence = `Whether upload ${uploadId} became a version is not known; list the collection's versions.`;
     this.commitSent = true;
     return retrier.run("CommitUpload", this.#signal, () =>
       this.#client.commitUpload(

@@ -135,8 +135,9 @@ export declare const GetCollectionHealthRequestSchema: GenMessage<GetCollectionH
  */
 export declare type HealthCheck = Message<"strongroom.v1.HealthCheck"> & {
   /**
-   * What was checked: `window`, `age`, `size`, `sum`, `integrity`, `frozen`. Names are stable, and the set is open: servers to come have more checks, and a
-   * check that does not apply to the collection is left out. Go by `status` for those you do not know.
+   * What was checked: `window`, `age`, `size`, `sum`, `integrity`, `frozen`. Names are stable, and the set is open:
+   * servers to come have more checks, and a check that does not apply to the collection is left out. Go by `status` for
+   * those you do not know.
    *
    * @generated from field: string name = 1;
    */
@@ -319,8 +320,9 @@ export declare const CollectionService: GenService<{
     output: typeof GetCollectionResponseSchema;
   },
   /**
-   * Runs the health checks; a frozen collection has only the check `frozen`, which fails. For callers that may see the collection, and, without a session, for monitoring that sends the collection's
-   * health secret in the header `strongroom-health-secret`.
+   * Runs the health checks; a frozen collection has only the check `frozen`, which fails. For callers that may see the
+   * collection, and, without a session, for monitoring that sends the collection's health secret in the header
+   * `strongroom-health-secret`.
    *
    * @generated from rpc strongroom.v1.CollectionService.GetCollectionHealth
    */

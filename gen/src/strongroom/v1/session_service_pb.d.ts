@@ -145,7 +145,8 @@ export declare type LoginRequest = Message<"strongroom.v1.LoginRequest"> & {
   description: string;
 
   /**
-   * What to narrow the session to, at most 100 elements; empty for everything the user may do. A narrowed session has no system-wide role.
+   * What to narrow the session to, at most 100 elements; empty for everything the user may do. A narrowed session has
+   * no system-wide role.
    *
    * @generated from field: repeated strongroom.v1.ScopeElement scope = 4;
    */
@@ -402,14 +403,16 @@ export enum ObjectType {
 export declare const ObjectTypeSchema: GenEnum<ObjectType>;
 
 /**
- * Sessions. A session is one issued JSON Web Token, sent as `Authorization: Bearer <token>` with every call; the server keeps only its hash.
+ * Sessions. A session is one issued JSON Web Token, sent as `Authorization: Bearer <token>` with every call; the server
+ * keeps only its hash.
  *
  * @generated from service strongroom.v1.SessionService
  */
 export declare const SessionService: GenService<{
   /**
-   * Checks a password and issues a token. The one call without a token. Every failure has the same answer (CREDENTIALS_INVALID).
-   * Under retry: every call issues another session. One whose answer is lost ends by itself; it is listed by ListSessions.
+   * Checks a password and issues a token. The one call without a token. Every failure has the same answer
+   * (CREDENTIALS_INVALID). Under retry: every call issues another session. One whose answer is lost ends by itself; it
+   * is listed by ListSessions.
    *
    * @generated from rpc strongroom.v1.SessionService.Login
    */
@@ -419,8 +422,8 @@ export declare const SessionService: GenService<{
     output: typeof LoginResponseSchema;
   },
   /**
-   * Issues a new token with the same access key, scope and description. The old one stays valid until it expires or is revoked.
-   * Under retry: every call issues another session.
+   * Issues a new token with the same access key, scope and description. The old one stays valid until it expires or is
+   * revoked. Under retry: every call issues another session.
    *
    * @generated from rpc strongroom.v1.SessionService.RefreshSession
    */

@@ -113,7 +113,8 @@ export const ObjectType = /*@__PURE__*/
   tsEnum(ObjectTypeSchema);
 
 /**
- * Sessions. A session is one issued JSON Web Token, sent as `Authorization: Bearer <token>` with every call; the server keeps only its hash.
+ * Sessions. A session is one issued JSON Web Token, sent as `Authorization: Bearer <token>` with every call; the server
+ * keeps only its hash.
  *
  * @generated from service strongroom.v1.SessionService
  */

@@ -28,21 +28,24 @@ export declare type CreateUploadRequest = Message<"strongroom.v1.CreateUploadReq
   collection: string;
 
   /**
-   * Chosen by the client, unique for each backup (a UUID is good); makes a retry safe. At most 128 characters; may be empty.
+   * Chosen by the client, unique for each backup (a UUID is good); makes a retry safe. At most 128 characters; may be
+   * empty.
    *
    * @generated from field: string request_id = 2;
    */
   requestId: string;
 
   /**
-   * Size of the ciphertext if it is known, to be refused early; 0 when it is not. Only a hint: nothing is reserved for it.
+   * Size of the ciphertext if it is known, to be refused early; 0 when it is not. Only a hint: nothing is reserved for
+   * it.
    *
    * @generated from field: int64 expected_size_bytes = 3;
    */
   expectedSizeBytes: bigint;
 
   /**
-   * File name of the version; at most 240 bytes, no slash, no control character, no dot at its beginning. Empty: made from the collection's template.
+   * File name of the version; at most 240 bytes, no slash, no control character, no dot at its beginning. Empty: made
+   * from the collection's template.
    *
    * @generated from field: string filename = 4;
    */
@@ -167,8 +170,8 @@ export declare type SegmentHeader = Message<"strongroom.v1.SegmentHeader"> & {
   sha256: Uint8Array;
 
   /**
-   * State of the ciphertext check before the first byte, as Strongroom's own SDK computes it (at most 512 bytes). Lets segments be sent in any order.
-   * Empty: the segment goes on from the one before, which must be acknowledged then.
+   * State of the ciphertext check before the first byte, as Strongroom's own SDK computes it (at most 512 bytes). Lets
+   * segments be sent in any order. Empty: the segment goes on from the one before, which must be acknowledged then.
    *
    * @generated from field: bytes framing_in = 5;
    */
@@ -276,7 +279,8 @@ export declare type GetUploadRequest = Message<"strongroom.v1.GetUploadRequest">
   uploadId: string;
 
   /**
-   * Segments looked at for one answer; 0 or more than 1000 means 1000. Segments under way are looked at too and left out, so a page may have fewer.
+   * Segments looked at for one answer; 0 or more than 1000 means 1000. Segments under way are looked at too and left
+   * out, so a page may have fewer.
    *
    * @generated from field: int32 page_size = 2;
    */
@@ -290,7 +294,8 @@ export declare type GetUploadRequest = Message<"strongroom.v1.GetUploadRequest">
   pageToken: string;
 
   /**
-   * The first segment of the first page, by its index: for a client that only asks about the segments it still holds. Not looked at with a page_token.
+   * The first segment of the first page, by its index: for a client that only asks about the segments it still holds.
+   * Not looked at with a page_token.
    *
    * @generated from field: int32 first_index = 4;
    */
@@ -507,13 +512,14 @@ export declare type AbortUploadResponse = Message<"strongroom.v1.AbortUploadResp
 export declare const AbortUploadResponseSchema: GenMessage<AbortUploadResponse>;
 
 /**
- * Takes encrypted dumps in. An upload is created, its segments are written in any order (several at once, over any connection, to any replica),
- * and an explicit commit turns it into a version. A simple client is a loop: CreateUpload, WriteSegment for each segment, CommitUpload.
+ * Takes encrypted dumps in. An upload is created, its segments are written in any order (several at once, over any
+ * connection, to any replica), and an explicit commit turns it into a version. A simple client is a loop: CreateUpload,
+ * WriteSegment for each segment, CommitUpload.
  *
  * An upload belongs to the user and access key that created it; any valid session of theirs continues it.
  *
- * A call that is cancelled, runs out of its deadline or loses its connection may or may not have taken effect: repeat it, or ask GetUpload. Nothing here is
- * made worse by a repetition.
+ * A call that is cancelled, runs out of its deadline or loses its connection may or may not have taken effect: repeat
+ * it, or ask GetUpload. Nothing here is made worse by a repetition.
  *
  * @generated from service strongroom.v1.UploadService
  */
@@ -521,9 +527,9 @@ export declare const UploadService: GenService<{
   /**
    * Starts an upload and takes one of the collection's places (max_parallel_uploads).
    *
-   * Under retry: give a request_id, and the same call within 7 days returns the same upload; with another content it is refused
-   * (REQUEST_ID_REUSED). Refused before anything is stored when the caller may not upload, no window is open (WINDOW_CLOSED), every place is taken
-   * (COLLECTION_BUSY), or expected_size_bytes does not fit (QUOTA_EXCEEDED).
+   * Under retry: give a request_id, and the same call within 7 days returns the same upload; with another content it is
+   * refused (REQUEST_ID_REUSED). Refused before anything is stored when the caller may not upload, no window is open
+   * (WINDOW_CLOSED), every place is taken (COLLECTION_BUSY), or expected_size_bytes does not fit (QUOTA_EXCEEDED).
    *
    * @generated from rpc strongroom.v1.UploadService.CreateUpload
    */
@@ -533,21 +539,26 @@ export declare const UploadService: GenService<{
     output: typeof CreateUploadResponseSchema;
   },
   /**
-   * Writes one segment: first a frame with the header, then frames with chunks until exactly header.size_bytes bytes were sent, then the end of the stream.
-   * The answer comes when the segment is stored for good; until then the client keeps its copy.
+   * Writes one segment: first a frame with the header, then frames with chunks until exactly header.size_bytes bytes
+   * were sent, then the end of the stream. The answer comes when the segment is stored for good; until then the client
+   * keeps its copy.
    *
-   * Space is reserved for the declared size before a byte is read (QUOTA_EXCEEDED). Bytes are counted, checked to be ciphertext
-   * (CIPHERTEXT_REFUSED, which aborts the upload) and compared with header.sha256 (SEGMENT_DIGEST_MISMATCH) while they flow.
+   * Space is reserved for the declared size before a byte is read (QUOTA_EXCEEDED). Bytes are counted, checked to be
+   * ciphertext (CIPHERTEXT_REFUSED, which aborts the upload) and compared with header.sha256 (SEGMENT_DIGEST_MISMATCH)
+   * while they flow.
    *
-   * Early answers: a refusal, and the acknowledgement of a segment that was acknowledged before, do not wait for the bytes. The client stops sending then, takes the
-   * answer, and need not end its stream; what it sent is dropped. Over HTTP/1.1 the connection is closed after such an answer.
+   * Early answers: a refusal, and the acknowledgement of a segment that was acknowledged before, do not wait for the
+   * bytes. The client stops sending then, takes the answer, and need not end its stream; what it sent is dropped. Over
+   * HTTP/1.1 the connection is closed after such an answer.
    *
-   * Under retry: an acknowledged segment is answered at once without reading. Otherwise the newest attempt takes over, and the older one fails with
-   * SEGMENT_SUPERSEDED. Another size, digest or framing_in under the same index is refused (SEGMENT_CONFLICT).
+   * Under retry: an acknowledged segment is answered at once without reading. Otherwise the newest attempt takes over,
+   * and the older one fails with SEGMENT_SUPERSEDED. Another size, digest or framing_in under the same index is refused
+   * (SEGMENT_CONFLICT).
    *
-   * Cancelled attempts: one that is cancelled, breaks off, or sends nothing for too long (60 s unless the operator has set another time; SEGMENT_IDLE) stores nothing, and its index
-   * keeps its announced size, digest and reservation: the next attempt must announce the same. Only an attempt of which every byte arrived may be stored
-   * although its answer is lost; to send it again shows that.
+   * Cancelled attempts: one that is cancelled, breaks off, or sends nothing for too long (60 s unless the operator has
+   * set another time; SEGMENT_IDLE) stores nothing, and its index keeps its announced size, digest and reservation: the
+   * next attempt must announce the same. Only an attempt of which every byte arrived may be stored although its answer
+   * is lost; to send it again shows that.
    *
    * @generated from rpc strongroom.v1.UploadService.WriteSegment
    */
@@ -557,8 +568,8 @@ export declare const UploadService: GenService<{
     output: typeof WriteSegmentResponseSchema;
   },
   /**
-   * Extends the lease while the source is silent. Idempotent. After the lease has run out it takes the place and the space again if
-   * they are still free (COLLECTION_BUSY, QUOTA_EXCEEDED otherwise).
+   * Extends the lease while the source is silent. Idempotent. After the lease has run out it takes the place and the
+   * space again if they are still free (COLLECTION_BUSY, QUOTA_EXCEEDED otherwise).
    *
    * @generated from rpc strongroom.v1.UploadService.RenewUpload
    */
@@ -578,8 +589,8 @@ export declare const UploadService: GenService<{
     output: typeof GetUploadResponseSchema;
   },
   /**
-   * Lists uploads that are open (lapsed ones too) or being committed, the newest first: one's own, and with the right to manage the collection those of
-   * everybody.
+   * Lists uploads that are open (lapsed ones too) or being committed, the newest first: one's own, and with the right
+   * to manage the collection those of everybody.
    *
    * @generated from rpc strongroom.v1.UploadService.ListUploads
    */
@@ -591,11 +602,12 @@ export declare const UploadService: GenService<{
   /**
    * Turns the upload into a version. size_bytes and composite_sha256 must be those of everything sent.
    *
-   * Under retry: idempotent; the same commit again returns the same version, also while or after another server finishes the first. Refused without effect
-   * when segments are missing (SEGMENTS_INCOMPLETE), nothing was sent (UPLOAD_EMPTY), or size or digest differ (COMMIT_MISMATCH). A message that ends
-   * too early is refused and the upload aborted (CIPHERTEXT_REFUSED); of a binary age file the end cannot be told, so commit only what is known to be
-   * whole. STORE_UNAVAILABLE after this point means: repeat the commit. A commit that is cancelled after it passed its checks is finished by the server
-   * all the same.
+   * Under retry: idempotent; the same commit again returns the same version, also while or after another server
+   * finishes the first. Refused without effect when segments are missing (SEGMENTS_INCOMPLETE), nothing was sent
+   * (UPLOAD_EMPTY), or size or digest differ (COMMIT_MISMATCH). A message that ends too early is refused and the upload
+   * aborted (CIPHERTEXT_REFUSED); of a binary age file the end cannot be known, so commit only what is known to be
+   * whole. STORE_UNAVAILABLE after this point means: repeat the commit. A commit that is cancelled after it passed its
+   * checks is finished by the server all the same.
    *
    * @generated from rpc strongroom.v1.UploadService.CommitUpload
    */
@@ -605,9 +617,9 @@ export declare const UploadService: GenService<{
     output: typeof CommitUploadResponseSchema;
   },
   /**
-   * Gives the upload up: its bytes are deleted, its space and place are free. The reason is kept and shown by GetCollectionHealth.
-   * Besides the user and access key that created it, whoever may manage the collection can do this.
-   * Idempotent. An upload that is being committed or is committed is left alone (UPLOAD_NOT_OPEN).
+   * Gives the upload up: its bytes are deleted, its space and place are free. The reason is kept and shown by
+   * GetCollectionHealth. Besides the user and access key that created it, whoever may manage the collection can do
+   * this. Idempotent. An upload that is being committed or is committed is left alone (UPLOAD_NOT_OPEN).
    *
    * @generated from rpc strongroom.v1.UploadService.AbortUpload
    */

@@ -120,13 +120,14 @@ export const AbortUploadResponseSchema = /*@__PURE__*/
   messageDesc(file_strongroom_v1_upload_service, 14);
 
 /**
- * Takes encrypted dumps in. An upload is created, its segments are written in any order (several at once, over any connection, to any replica),
- * and an explicit commit turns it into a version. A simple client is a loop: CreateUpload, WriteSegment for each segment, CommitUpload.
+ * Takes encrypted dumps in. An upload is created, its segments are written in any order (several at once, over any
+ * connection, to any replica), and an explicit commit turns it into a version. A simple client is a loop: CreateUpload,
+ * WriteSegment for each segment, CommitUpload.
  *
  * An upload belongs to the user and access key that created it; any valid session of theirs continues it.
  *
- * A call that is cancelled, runs out of its deadline or loses its connection may or may not have taken effect: repeat it, or ask GetUpload. Nothing here is
- * made worse by a repetition.
+ * A call that is cancelled, runs out of its deadline or loses its connection may or may not have taken effect: repeat
+ * it, or ask GetUpload. Nothing here is made worse by a repetition.
  *
  * @generated from service strongroom.v1.UploadService
  */

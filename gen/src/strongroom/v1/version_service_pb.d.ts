@@ -403,8 +403,8 @@ export declare type DeleteVersionResponse = Message<"strongroom.v1.DeleteVersion
 export declare const DeleteVersionResponseSchema: GenMessage<DeleteVersionResponse>;
 
 /**
- * The stored versions of collections. Listing and describing need the right to upload or to download; reading needs the right to download;
- * removing needs collectionManager.
+ * The stored versions of collections. Listing and describing need the right to upload or to download; reading needs the
+ * right to download; removing needs collectionManager.
  *
  * @generated from service strongroom.v1.VersionService
  */
@@ -430,8 +430,9 @@ export declare const VersionService: GenService<{
     output: typeof GetVersionResponseSchema;
   },
   /**
-   * Lists the SHA-256 of every segment, so that a download, whole or by range, can be verified segment by segment. Give the number from the second page on:
-   * the newest may be another version by then. By its number a removed version can be asked for as long as it can be read.
+   * Lists the SHA-256 of every segment, so that a download, whole or by range, can be verified segment by segment. Give
+   * the number from the second page on: the newest may be another version by then. By its number a removed version can
+   * be asked for as long as it can be read.
    *
    * @generated from rpc strongroom.v1.VersionService.ListSegmentDigests
    */
@@ -441,13 +442,15 @@ export declare const VersionService: GenService<{
     output: typeof ListSegmentDigestsResponseSchema;
   },
   /**
-   * Streams the ciphertext: first a frame with the header, then chunks of 1 byte to 1 MiB until exactly header.length_bytes bytes came, then the end. A
-   * broken download goes on with the number from the header (never with `newest`, which may be another version by then) and the offset reached. A version
-   * removed meanwhile stays readable by its number for at least 24 hours.
+   * Streams the ciphertext: first a frame with the header, then chunks of 1 byte to 1 MiB until exactly
+   * header.length_bytes bytes were sent, then the end. A broken download goes on with the number from the header (never
+   * with `newest`, which may be another version by then) and the offset reached. A version removed meanwhile stays
+   * readable by its number for at least 24 hours.
    *
-   * Empty reads: offset_bytes equal to the version's size gives the header with length_bytes 0 and no chunk. An offset beyond it is refused (RANGE_INVALID); a
-   * limit that reaches beyond the end is lowered. The rights are checked again while bytes flow, so a stream may end with ACCESS_DENIED or
-   * SESSION_INVALID; one that ends with STORE_UNAVAILABLE goes on as a broken one does. Whoever needs no more cancels the call.
+   * Empty reads: offset_bytes equal to the version's size gives the header with length_bytes 0 and no chunk. An offset
+   * beyond it is refused (RANGE_INVALID); a limit that reaches beyond the end is lowered. The rights are checked again
+   * while bytes flow, so a stream may end with ACCESS_DENIED or SESSION_INVALID; one that ends with STORE_UNAVAILABLE
+   * goes on as a broken one does. Whoever needs no more cancels the call.
    *
    * @generated from rpc strongroom.v1.VersionService.ReadVersion
    */
@@ -457,8 +460,9 @@ export declare const VersionService: GenService<{
     output: typeof ReadVersionResponseSchema;
   },
   /**
-   * Removes a version: it is invisible at once, its bytes are deleted no sooner than 24 hours later. Idempotent. Held and protected versions are
-   * refused (VERSION_PROTECTED). COLLECTION_BUSY: a backup is being committed that would not fit beside the older version this brings back; repeat it.
+   * Removes a version: it is invisible at once, its bytes are deleted no sooner than 24 hours later. Idempotent. Held
+   * and protected versions are refused (VERSION_PROTECTED). COLLECTION_BUSY: a backup is being committed that would not
+   * fit beside the older version this brings back; repeat it.
    *
    * @generated from rpc strongroom.v1.VersionService.DeleteVersion
    */

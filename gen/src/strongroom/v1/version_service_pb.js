@@ -91,8 +91,8 @@ export const DeleteVersionResponseSchema = /*@__PURE__*/
   messageDesc(file_strongroom_v1_version_service, 10);
 
 /**
- * The stored versions of collections. Listing and describing need the right to upload or to download; reading needs the right to download;
- * removing needs collectionManager.
+ * The stored versions of collections. Listing and describing need the right to upload or to download; reading needs the
+ * right to download; removing needs collectionManager.
  *
  * @generated from service strongroom.v1.VersionService
  */
