@@ -71,7 +71,7 @@ test("noise is not compressed", async (t) => {
   t.is(server.versions[0]!.version.contentEncoding, ContentEncoding.NONE);
 });
 
-test("several segments are under way at once, up to the number asked for, on the upload's own connection", async (t) => {
+test("several segments are under way at once, up to the number asked for, on the upload's connection", async (t) => {
   for (const parallel of [1, 3]) {
     let release: () => void = () => undefined;
     const full = new Promise<void>((resolve) => {

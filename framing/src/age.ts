@@ -43,8 +43,9 @@ const ARGUMENT_DUE = 1;
 const ARGUMENT_OPEN = 2;
 
 /**
- * Walks an age v1 file (https://github.com/C2SP/C2SP/blob/main/age.md): the header's lines, whose arguments and bodies are opaque, then a
- * nonce, then chunks of 64 KiB and their tags, of which only the last may be shorter, and empty only where it is the first.
+ * Walks an age v1 file (https://github.com/C2SP/C2SP/blob/main/age.md): the header's lines, whose arguments and bodies
+ * are opaque, then a nonce, then chunks of 64 KiB and their tags, of which only the last may be shorter, and empty only
+ * where it is the first.
  */
 export class AgeWalker implements Walker {
   readonly #acceptance: Acceptance;
@@ -52,7 +53,10 @@ export class AgeWalker implements Walker {
   #column = 0;
   /** In {@link AT_LINE}: whether a stanza came before. In {@link IN_PAYLOAD}: whether a full chunk came before. */
   #earlier = false;
-  /** In base64: whether the bits that do not fill a byte are zero so far, as they must be at the end (RFC 4648 section 3.5). */
+  /**
+   * In base64: whether the bits that do not fill a byte are zero so far, as they must be at the end (RFC 4648 section
+   * 3.5).
+   */
   #spareClear = true;
 
   constructor(acceptance: Acceptance) {
@@ -102,7 +106,8 @@ export class AgeWalker implements Walker {
       throw new FramingError(
         "header-too-long",
         offset,
-        `The age header must end within the first ${HEADER_LIMIT} bytes of the stream, and it does not. Encrypt to fewer recipients`,
+        `The age header must end within the first ${HEADER_LIMIT} bytes of the stream, and it does not. ` +
+          "Encrypt to fewer recipients",
       );
     }
     switch (this.#section) {

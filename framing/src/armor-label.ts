@@ -11,7 +11,9 @@ export interface ArmorLabel {
   readonly end: Uint8Array;
   /** Most characters in a line of base64. */
   readonly columns: number;
-  /** Whether every line but the last must have exactly that many characters, and no white space may follow armor lines. */
+  /**
+   * Whether every line but the last must have exactly that many characters, and no white space may follow armor lines.
+   */
   readonly strict: boolean;
 }
 

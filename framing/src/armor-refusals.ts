@@ -8,7 +8,8 @@ export function malformedArmor(offset: number, expected: string, value: number):
   return new FramingError(
     "malformed",
     offset,
-    `The armor is broken: expected ${expected}, got ${found}. Make the message again, better without armor: binary is faster`,
+    `The armor is broken: expected ${expected}, got ${found}. Make the message again, better without armor: ` +
+      "binary is faster",
   );
 }
 
@@ -27,7 +28,8 @@ export function armoredHeaderTooLong(offset: number): FramingError {
   return new FramingError(
     "header-too-long",
     offset,
-    `The payload must begin within the first ${HEADER_LIMIT} bytes of the stream, and it does not. Encrypt to fewer keys`,
+    `The payload must begin within the first ${HEADER_LIMIT} bytes of the stream, and it does not. Encrypt to ` +
+      "fewer keys",
   );
 }
 
@@ -36,7 +38,8 @@ export function truncatedInArmor(offset: number): FramingError {
   return new FramingError(
     "truncated",
     offset,
-    "The armor ends in the middle of the message inside it. Look for an error of the program that made it, and make it again",
+    "The armor ends in the middle of the message inside it. Look for an error of the program that made it, and " +
+      "make it again",
   );
 }
 
@@ -54,6 +57,7 @@ export function trailingSpaceTooLong(offset: number): FramingError {
   return new FramingError(
     "trailing-data",
     offset,
-    `The armored message is over, and more than ${TRAILING_SPACE_LIMIT} bytes of white space follow it. Upload one message alone`,
+    `The armored message is over, and more than ${TRAILING_SPACE_LIMIT} bytes of white space follow it. Upload ` +
+      "one message alone",
   );
 }

@@ -29,8 +29,8 @@ const IN_END = 5;
 const AFTER_END = 6;
 
 /**
- * Reads ASCII armor after its first line's text and hands the bytes inside to a walker. Lines end with LF or CR LF. An OpenPGP checksum
- * is passed over, whatever it says, as RFC 9580 section 6.1 demands.
+ * Reads ASCII armor after its first line's text and hands the bytes inside to a walker. Lines end with LF or CR LF. An
+ * OpenPGP checksum is passed over, whatever it says, as RFC 9580 section 6.1 demands.
  */
 export class ArmorReader {
   readonly #label: ArmorLabel;
@@ -72,7 +72,10 @@ export class ArmorReader {
     }
   }
 
-  /** Passes whole groups of one line whose bytes the walker does not want to see; returns the index of the first byte left. */
+  /**
+   * Passes whole groups of one line whose bytes the walker does not want to see; returns the index of the first byte
+   * left.
+   */
   #passGroups(chunk: Uint8Array, from: number): number {
     const walker = this.#walker;
     // Before the payload every byte is taken on its own, so that the header limit is seen at the byte that passes it.

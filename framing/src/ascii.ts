@@ -11,10 +11,15 @@ export const DASH = 0x2d;
 /** Equals sign: base64 padding, and the start of an OpenPGP armor checksum. */
 export const EQUALS = 0x3d;
 
-/** Marks the bytes outside the base64 alphabet in {@link SEXTETS}; no sextet has this bit, so values can be or-ed before one test. */
+/**
+ * Marks the bytes outside the base64 alphabet in {@link SEXTETS}; no sextet has this bit, so values can be or-ed before
+ * one test.
+ */
 export const NOT_BASE64 = 0x80;
 
-/** Byte to its six bits in standard base64 (RFC 4648 section 4), or {@link NOT_BASE64}. Padding is not in the alphabet. */
+/**
+ * Byte to its six bits in standard base64 (RFC 4648 section 4), or {@link NOT_BASE64}. Padding is not in the alphabet.
+ */
 export const SEXTETS: Readonly<Uint8Array> = (() => {
   const table = new Uint8Array(256).fill(NOT_BASE64);
   const alphabet = asciiBytes("ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/");

@@ -1,6 +1,9 @@
 import { requirePossible, type StateReader, type StateWriter } from "./state-codec.ts";
 
-/** Values of {@link Base64Group.place} after three characters: one more padding character is due; padding has ended the text. */
+/**
+ * Values of {@link Base64Group.place} after three characters: one more padding character is due; padding has ended the
+ * text.
+ */
 const PADDING_DUE = 4;
 const PADDED = 5;
 
@@ -59,7 +62,9 @@ export class Base64Group {
     }
   }
 
-  /** Takes a padding character; false where none may stand, or where the bits before it do not end with a whole byte. */
+  /**
+   * Takes a padding character; false where none may stand, or where the bits before it do not end with a whole byte.
+   */
   pad(): boolean {
     const due = this.#place === 2 || this.#place === 3 || this.#place === PADDING_DUE;
     if (!due || this.#bits !== 0) return false;

@@ -22,12 +22,18 @@ export type FramingViolation =
   | "truncated"
   | "empty";
 
-/** A stream that is not what the collection accepts. The message is for a person: what was expected, what it got, what to do. */
+/**
+ * A stream that is not what the collection accepts. The message is for a person: what was expected, what it got, what
+ * to do.
+ */
 export class FramingError extends Error {
   override readonly name = "FramingError";
   /** The rule that was broken. */
   readonly violation: FramingViolation;
-  /** Offset in bytes, in the whole stream, of the byte at which it was seen; the stream's length where the end itself is wrong. */
+  /**
+   * Offset in bytes, in the whole stream, of the byte at which it was seen; the stream's length where the end itself is
+   * wrong.
+   */
   readonly offset: bigint;
 
   /**
@@ -42,7 +48,10 @@ export class FramingError extends Error {
   }
 }
 
-/** An encoded state that is malformed, of an unknown version, or that no stream can lead to. Encoded states are untrusted input. */
+/**
+ * An encoded state that is malformed, of an unknown version, or that no stream can lead to. Encoded states are
+ * untrusted input.
+ */
 export class FramingStateError extends Error {
   override readonly name = "FramingStateError";
 

@@ -4,7 +4,8 @@ import { armorAfterText, recognize } from "./recognize.ts";
 
 /** What to do about a stream that is not encrypted; the end of many messages. */
 export const ENCRYPT_HINT =
-  "Encrypt the dump before it is uploaded, for example with `gpg --encrypt --recipient KEY`, `age -r RECIPIENT` or `strongroom backup`";
+  "Encrypt the dump before it is uploaded, for example with `gpg --encrypt --recipient KEY`, `age -r " +
+  "RECIPIENT` or `strongroom backup`";
 
 /** OpenPGP packets (RFC 9580 section 5) that begin messages which are not encrypted. */
 const PACKETS: ReadonlyMap<number, string> = new Map([
@@ -27,7 +28,10 @@ export function describeStart(value: number): string {
 export function describePacketStart(tag: number, value: number): string {
   const packet = PACKETS.get(tag);
   if (packet === undefined) return describeStart(value);
-  return `Expected an encrypted OpenPGP message, got the beginning of ${packet} (packet ${tag}), which is not encrypted. ${ENCRYPT_HINT}`;
+  return (
+    `Expected an encrypted OpenPGP message, got the beginning of ${packet} (packet ${tag}), which is not ` +
+    `encrypted. ${ENCRYPT_HINT}`
+  );
 }
 
 /**
@@ -49,7 +53,10 @@ export function describeForeign(head: Uint8Array, violation: FramingViolation): 
   if (found === undefined) return undefined;
   const got = `Expected an OpenPGP message or an age file, got ${found.what}`;
   if (!found.encrypted) return `${got}. ${ENCRYPT_HINT}`;
-  return `${got}: it may be encrypted, but this kind is not accepted. Encrypt the dump itself with \`gpg\`, \`age\` or \`strongroom backup\`, or this file once more`;
+  return (
+    `${got}: it may be encrypted, but this kind is not accepted. Encrypt the dump itself with \`gpg\`, \`age\` ` +
+    "or `strongroom backup`, or this file once more"
+  );
 }
 
 /** Whether a stream begins as one that is accepted, and went wrong later: its own error says more. */

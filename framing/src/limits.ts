@@ -1,10 +1,13 @@
 /**
- * Bytes from the start of the stream within which the part before the payload must fit: OpenPGP session-key packets, or the
- * age header with its MAC line. Counted in the stream as received, so armor counts with its line ends.
+ * Bytes from the start of the stream within which the part before the payload must fit: OpenPGP session-key packets, or
+ * the age header with its MAC line. Counted in the stream as received, so armor counts with its line ends.
  */
 export const HEADER_LIMIT = 65_536;
 
-/** Bytes from the start of the stream within which the armor headers of OpenPGP (`Comment: ...`) and their blank line must fit. */
+/**
+ * Bytes from the start of the stream within which the armor headers of OpenPGP (`Comment: ...`) and their blank line
+ * must fit.
+ */
 export const ARMOR_HEADER_LIMIT = 4_096;
 
 /** Most bytes of white space before the first armor line; the age reference implementation has the same limit. */

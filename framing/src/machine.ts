@@ -17,12 +17,12 @@ const KIND_ARMORED_OPENPGP = 3;
 const KIND_ARMORED_AGE = 4;
 
 /**
- * Checks that a stream has the structure of one encrypted OpenPGP message (RFC 9580, RFC 4880, LibrePGP's packet 20) or of one age
- * v1 file, binary or armored, in chunks of any size. It never keeps payload, and passes over packet bodies without looking at them.
- * Structure is all it sees: that the content is secret, whole or authentic it cannot tell.
+ * Checks that a stream has the structure of one encrypted OpenPGP message (RFC 9580, RFC 4880, LibrePGP's packet 20) or
+ * of one age v1 file, binary or armored, in chunks of any size. It never keeps payload, and passes over packet bodies
+ * without looking at them. Structure is all it sees: that the content is secret, whole or authentic it cannot tell.
  *
- * The verdict and the state depend on the bytes alone, not on how they were cut into chunks or segments. Only the words of a refusal may say more where the
- * first chunk is longer.
+ * The verdict and the state depend on the bytes alone, not on how they were cut into chunks or segments. Only the words
+ * of a refusal may say more where the first chunk is longer.
  */
 export class FramingMachine {
   readonly #acceptance: Acceptance;
@@ -36,7 +36,8 @@ export class FramingMachine {
   /**
    * @param policy what is accepted; it is not part of the state and is given again for every segment
    * @param state what {@link FramingMachine.encodeState} gave, untrusted; absent for the start of a stream
-   * @throws FramingStateError for a state that cannot be used; a format that the policy does not accept is found by the first push
+   * @throws FramingStateError for a state that cannot be used; a format that the policy does not accept is found by the
+   *   first push
    * @throws TypeError for a policy with a malformed recipient
    */
   constructor(policy: FramingPolicy, state?: Uint8Array) {
@@ -67,8 +68,8 @@ export class FramingMachine {
   }
 
   /**
-   * The state after the bytes so far, at most `MAX_FRAMING_STATE_BYTES` long. Equal states have equal bytes, so the end of a segment
-   * and the start of the next can be compared as they are.
+   * The state after the bytes so far, at most `MAX_FRAMING_STATE_BYTES` long. Equal states have equal bytes, so the end
+   * of a segment and the start of the next can be compared as they are.
    * @throws FramingError the one that `push` threw
    */
   encodeState(): Uint8Array {
@@ -80,7 +81,10 @@ export class FramingMachine {
     return writer.finish();
   }
 
-  /** Whether the message could end here. A binary age file looks complete wherever its payload is cut, but for the first 16 bytes of a chunk. */
+  /**
+   * Whether the message could end here. A binary age file looks complete wherever its payload is cut, but for the first
+   * 16 bytes of a chunk.
+   */
   get complete(): boolean {
     if (this.#failure !== undefined || this.#walker === undefined) return false;
     return this.#armor === undefined ? this.#walker.complete : this.#armor.complete;
@@ -104,7 +108,8 @@ export class FramingMachine {
 
   /**
    * Ends the stream. It changes nothing where it does not throw.
-   * @throws FramingError "empty" when there was no byte, "truncated" unless {@link FramingMachine.complete}, or the one that `push` threw
+   * @throws FramingError "empty" when there was no byte, "truncated" unless {@link FramingMachine.complete}, or the one
+   *   that `push` threw
    */
   finish(): void {
     if (this.#failure !== undefined) throw this.#failure;
@@ -120,7 +125,8 @@ export class FramingMachine {
         : new FramingError(
             "truncated",
             this.#offset,
-            `The stream ends inside ${this.#unfinished()}. Look for an error of the program that encrypts, or of the connection, and ` +
+            `The stream ends inside ${this.#unfinished()}. Look for an error of the program that encrypts, or ` +
+              "of the connection, and " +
               "upload again",
           ),
     );

@@ -37,7 +37,8 @@ export function headerTooLong(offset: number): FramingError {
   return new FramingError(
     "header-too-long",
     offset,
-    `The session-key packets must end within the first ${HEADER_LIMIT} bytes of the stream, and they do not. Encrypt to fewer keys`,
+    `The session-key packets must end within the first ${HEADER_LIMIT} bytes of the stream, and they do not. ` +
+      "Encrypt to fewer keys",
   );
 }
 
@@ -55,7 +56,8 @@ export function notIntegrityProtected(offset: number): FramingError {
   return new FramingError(
     "not-integrity-protected",
     offset,
-    "The data is encrypted without integrity protection (packet 9), so changes to it could not be noticed. Encrypt with " +
+    "The data is encrypted without integrity protection (packet 9), so changes to it could not be noticed. " +
+      "Encrypt with " +
       "integrity protection, which current OpenPGP programs do by themselves",
   );
 }
@@ -65,7 +67,8 @@ export function passphraseNotAccepted(offset: number): FramingError {
   return new FramingError(
     "recipient-not-accepted",
     offset,
-    "This collection accepts only messages to its own keys, and this one can be opened with a passphrase. Encrypt without a " +
+    "This collection accepts only messages to its own keys, and this one can be opened with a passphrase. " +
+      "Encrypt without a " +
       "passphrase (gpg: leave out --symmetric)",
   );
 }
@@ -76,7 +79,8 @@ export function recipientNotAccepted(offset: number, keyId: string | undefined):
   return new FramingError(
     "recipient-not-accepted",
     offset,
-    `This collection accepts only messages to its own keys, and this one is encrypted to ${recipient}. Encrypt to the collection's ` +
+    `This collection accepts only messages to its own keys, and this one is encrypted to ${recipient}. Encrypt ` +
+      "to the collection's " +
       "keys alone, and look for defaults such as gpg's encrypt-to",
   );
 }

@@ -48,8 +48,8 @@ const AT_INSPECTED = 2;
 const AT_BODY = 3;
 
 /**
- * Walks the packets of an encrypted OpenPGP message (RFC 9580 section 10.3): session-key packets, one encrypted-data packet with
- * integrity protection, the end; marker and padding packets anywhere between.
+ * Walks the packets of an encrypted OpenPGP message (RFC 9580 section 10.3): session-key packets, one encrypted-data
+ * packet with integrity protection, the end; marker and padding packets anywhere between.
  */
 export class OpenPgpWalker implements Walker {
   readonly #acceptance: Acceptance;

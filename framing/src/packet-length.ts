@@ -8,7 +8,9 @@ export const PARTIAL_MAX = 2 ** 30;
 /** Added to a length of two octets in the new format. */
 const TWO_OCTET_BIAS = 192;
 
-/** Reads the length octets of a packet's header, or of a further part of its body (RFC 9580 sections 4.2.1 and 4.2.2). */
+/**
+ * Reads the length octets of a packet's header, or of a further part of its body (RFC 9580 sections 4.2.1 and 4.2.2).
+ */
 export class PacketLength {
   /** Octets to come of a big-endian number; 0 where the first octet of a new-format length is due. */
   #octets = 0;

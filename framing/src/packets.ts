@@ -8,7 +8,10 @@ export const UNPROTECTED = 9;
 export const MARKER = 10;
 /** Symmetrically encrypted and integrity protected data (RFC 9580 section 5.13). */
 export const SEIPD = 18;
-/** AEAD encrypted data of LibrePGP (draft-koch-librepgp), made by GnuPG 2.3 and later where the key says that it can read it. */
+/**
+ * AEAD encrypted data of LibrePGP (draft-koch-librepgp), made by GnuPG 2.3 and later where the key says that it can
+ * read it.
+ */
 export const AEAD = 20;
 /** Padding (RFC 9580 section 5.14). */
 export const PADDING = 21;
@@ -20,8 +23,9 @@ export const MARKER_TEXT: Readonly<Uint8Array> = Uint8Array.of(0x50, 0x47, 0x50)
 export const FIRST_PARTIAL_MIN = 512;
 
 /**
- * The shortest message that can be encrypted: a literal packet of a 2-byte header and a 6-byte body (format, empty name, date).
- * Whatever is shorter than the packet around it cannot be decrypted; greater minima would refuse small dumps.
+ * The shortest message that can be encrypted: a literal packet of a 2-byte header and a 6-byte body (format, empty
+ * name, date). Whatever is shorter than the packet around it cannot be decrypted; greater minima would refuse small
+ * dumps.
  */
 const MESSAGE_MIN = 8;
 
@@ -41,13 +45,15 @@ const MINIMA: ReadonlyMap<number, ReadonlyMap<number, number>> = new Map([
   [
     SEIPD,
     new Map([
-      // Version, prefix of 8 + 2 (block ciphers of 64 bits have the shortest), message, modification detection code of 22.
+      // Version, prefix of 8 + 2 (block ciphers of 64 bits have the shortest), message, modification detection code of
+      // 22.
       [1, 1 + 10 + MESSAGE_MIN + 22],
       // Version, cipher, AEAD mode, chunk size, salt of 32, message with its tag of 16, last tag of 16.
       [2, 4 + 32 + MESSAGE_MIN + 16 + 16],
     ]),
   ],
-  // Version, cipher, AEAD mode, chunk size, nonce (12 in GCM, which is experimental, is the shortest), message with its tag, last tag.
+  // Version, cipher, AEAD mode, chunk size, nonce (12 in GCM, which is experimental, is the shortest), message with its
+  // tag, last tag.
   [AEAD, new Map([[1, 4 + 12 + MESSAGE_MIN + 16 + 16]])],
 ]);
 

@@ -1,6 +1,8 @@
 import { FramingError } from "./errors.ts";
 
-/** A format of ciphertext: OpenPGP (RFC 9580, RFC 4880) or age v1 (https://age-encryption.org/v1). Each may be armored. */
+/**
+ * A format of ciphertext: OpenPGP (RFC 9580, RFC 4880) or age v1 (https://age-encryption.org/v1). Each may be armored.
+ */
 export type CiphertextFormat = "openpgp" | "age";
 
 /** What a collection accepts. */
@@ -9,8 +11,9 @@ export interface FramingPolicy {
   readonly formats: readonly CiphertextFormat[];
   /**
    * OpenPGP only. When given, every public-key session-key packet must name one of these keys; hidden recipients and
-   * passphrases are refused. Lower-case hex: a 64-bit key id (16 digits) or a fingerprint (v4: 40 digits, v6: 64 digits), of which the
-   * key id counts. A message names the key it is encrypted to, which usually is a subkey: list the encryption subkeys.
+   * passphrases are refused. Lower-case hex: a 64-bit key id (16 digits) or a fingerprint (v4: 40 digits, v6: 64
+   * digits), of which the key id counts. A message names the key it is encrypted to, which usually is a subkey: list
+   * the encryption subkeys.
    */
   readonly recipientKeyIds?: readonly string[];
 }
@@ -34,7 +37,8 @@ export class Acceptance {
     throw new FramingError(
       "format-not-accepted",
       offset,
-      `This collection accepts ${accepted}, and the stream is ${NAMES[format]}. Encrypt with the accepted format, or change ` +
+      `This collection accepts ${accepted}, and the stream is ${NAMES[format]}. Encrypt with the accepted ` +
+        "format, or change " +
         "the collection's encryption policy.",
     );
   }
@@ -43,8 +47,8 @@ export class Acceptance {
 const NAMES: Record<CiphertextFormat, string> = { openpgp: "OpenPGP", age: "age" };
 
 /**
- * The key id within a fingerprint: the last 8 octets of version 4, the first 8 of version 6 (RFC 9580 section 5.5.4) and of
- * LibrePGP's version 5, which is as long as version 6.
+ * The key id within a fingerprint: the last 8 octets of version 4, the first 8 of version 6 (RFC 9580 section 5.5.4)
+ * and of LibrePGP's version 5, which is as long as version 6.
  */
 function keyIdOf(recipient: string): string {
   if (/^[0-9a-f]+$/.test(recipient)) {
@@ -53,7 +57,8 @@ function keyIdOf(recipient: string): string {
     if (recipient.length === 64) return recipient.slice(0, 16);
   }
   throw new TypeError(
-    "recipientKeyIds must hold key ids (16 digits) or fingerprints (40 or 64 digits) in lower-case hex without blanks, " +
+    "recipientKeyIds must hold key ids (16 digits) or fingerprints (40 or 64 digits) in lower-case hex without " +
+      "blanks, " +
       `but got ${JSON.stringify(recipient)}`,
   );
 }

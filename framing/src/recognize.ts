@@ -18,7 +18,9 @@ const ARMOR_SEARCH = 65_536;
 
 const ARMOR_LINES = ["-----BEGIN PGP MESSAGE-----", "-----BEGIN AGE ENCRYPTED FILE-----"] as const;
 
-/** OID 1.2.840.113549.1.7.3, enveloped data of CMS (RFC 5652 section 6), and its compressed and authenticated relatives. */
+/**
+ * OID 1.2.840.113549.1.7.3, enveloped data of CMS (RFC 5652 section 6), and its compressed and authenticated relatives.
+ */
 const ENVELOPED = [0x06, 0x09, 0x2a, 0x86, 0x48, 0x86, 0xf7, 0x0d, 0x01, 0x07] as const;
 
 /**
@@ -91,7 +93,10 @@ function asText(head: Uint8Array): Recognized | undefined {
   return { what: "plain text", encrypted: false };
 }
 
-/** Whether bytes are UTF-8 (RFC 3629) without control characters but white space and escape; a character that is cut at the end counts. */
+/**
+ * Whether bytes are UTF-8 (RFC 3629) without control characters but white space and escape; a character that is cut at
+ * the end counts.
+ */
 function isUtf8Text(bytes: Uint8Array): boolean {
   let missing = 0;
   for (const byte of bytes) {

@@ -1,8 +1,8 @@
 import { minimumBody, PKESK } from "./packets.ts";
 
 /**
- * Most bytes of a public-key session-key packet that come before its algorithm: version, length, key version and a v6 fingerprint
- * of 32 octets (RFC 9580 section 5.1.2).
+ * Most bytes of a public-key session-key packet that come before its algorithm: version, length, key version and a v6
+ * fingerprint of 32 octets (RFC 9580 section 5.1.2).
  */
 export const RECIPIENT_BYTES = 35;
 
@@ -51,8 +51,8 @@ export function recipientField(bytes: Uint8Array, seen: number): RecipientField 
 }
 
 /**
- * Key id of a complete recipient field as 16 lower-case hex digits, or undefined for a hidden recipient. A v4 fingerprint ends with
- * its key id, a v6 fingerprint begins with it (RFC 9580 section 5.5.4).
+ * Key id of a complete recipient field as 16 lower-case hex digits, or undefined for a hidden recipient. A v4
+ * fingerprint ends with its key id, a v6 fingerprint begins with it (RFC 9580 section 5.5.4).
  */
 export function recipientKeyId(bytes: Uint8Array): string | undefined {
   if (bytes[0] === 3) {

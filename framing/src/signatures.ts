@@ -22,8 +22,8 @@ const PG_DUMP = "a plain pg_dump";
 const MARIADB = "a MariaDB dump";
 
 /**
- * Files that people upload by mistake, by their first bytes; the more special before the more general. From the formats' own documents and the data base of
- * `file` (https://github.com/file/file/tree/master/magic).
+ * Files that people upload by mistake, by their first bytes; the more special before the more general. From the
+ * formats' own documents and the data base of `file` (https://github.com/file/file/tree/master/magic).
  */
 export const SIGNATURES: readonly Signature[] = [
   // Encrypted otherwise.

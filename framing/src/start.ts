@@ -10,7 +10,10 @@ import { requirePossible, type StateReader, type StateWriter } from "./state-cod
 /** The first letter of the only format that begins with a letter. */
 const AGE_START = 0x61;
 
-/** How a stream turned out to begin. A binary format begins with the byte that showed it, armor after its first line's text. */
+/**
+ * How a stream turned out to begin. A binary format begins with the byte that showed it, armor after its first line's
+ * text.
+ */
 export interface Beginning {
   /** The format. */
   readonly format: CiphertextFormat;
@@ -73,7 +76,8 @@ export class Start {
         "not-ciphertext",
         offset,
         'Expected the first line "-----BEGIN PGP MESSAGE-----" or "-----BEGIN AGE ENCRYPTED FILE-----", got byte ' +
-          `${showByte(value)}, which does not fit: plain SQL, keys, signatures and signed texts are not encrypted. ${ENCRYPT_HINT}`,
+          `${showByte(value)}, which does not fit: plain SQL, keys, signatures and signed texts are not ` +
+          `encrypted. ${ENCRYPT_HINT}`,
       );
     }
     this.#matched += 1;

@@ -4,7 +4,9 @@ import { FramingStateError } from "./errors.ts";
 /** First byte of every encoded state; changes with every change of the layout. */
 export const STATE_VERSION = 1;
 
-/** Writes the fields of a state, one after the other, without names: the reader knows the order from the fields before. */
+/**
+ * Writes the fields of a state, one after the other, without names: the reader knows the order from the fields before.
+ */
 export class StateWriter {
   readonly #bytes: number[] = [STATE_VERSION];
 

@@ -1,8 +1,8 @@
 import type { StateWriter } from "./state-codec.ts";
 
 /**
- * Walks one message of a format, binary, from its first byte. It is fed byte by byte where it must look, and given how many bytes
- * went by where it need not, so its cost follows the number of headers and not the number of bytes.
+ * Walks one message of a format, binary, from its first byte. It is fed byte by byte where it must look, and given how
+ * many bytes went by where it need not, so its cost follows the number of headers and not the number of bytes.
  */
 export interface Walker {
   /** How many of the next bytes may be passed to {@link Walker.skip}; 0 where the next byte must be looked at. */

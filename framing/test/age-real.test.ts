@@ -90,7 +90,8 @@ test("files made by age, cut and added to", (t) => {
     for (const garbage of ["x", "-----BEGIN AGE ENCRYPTED FILE-----\n", "\0"]) {
       t.not(violation(Buffer.concat([armored, Buffer.from(garbage)]), ANY), "accepted");
     }
-    // Fewer bytes than a tag after the last chunk can be nothing. (Of a last chunk that is not full, more bytes look like a longer one.)
+    // Fewer bytes than a tag after the last chunk can be nothing. (Of a last chunk that is not full, more bytes look
+    // like a longer one.)
     if (size === 65_536) t.not(violation(Buffer.concat([file, Buffer.alloc(16)]), ANY), "accepted");
   }
 });

@@ -119,7 +119,9 @@ test("lines have at most 76 characters, and exactly 64 in age armor", (t) => {
   const age = Buffer.from(AGE).toString("base64");
   const wrap = (columns: number) =>
     text(
-      `-----BEGIN AGE ENCRYPTED FILE-----\n${age.replaceAll(new RegExp(`.{1,${columns}}`, "g"), "$&\n")}-----END AGE ENCRYPTED FILE-----\n`,
+      "-----BEGIN AGE ENCRYPTED " +
+        `FILE-----\n${age.replaceAll(new RegExp(`.{1,${columns}}`, "g"), "$&\n")}-----END AGE ENCRYPTED ` +
+        `FILE-----\n`,
     );
   t.is(violation(wrap(64)), "accepted");
   t.is(violation(wrap(60)), "malformed");

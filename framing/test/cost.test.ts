@@ -24,7 +24,8 @@ function looks(stream: Uint8Array, chunk: number): number {
 test("of a binary message only headers and the starts of bodies are looked at, whatever the chunks", (t) => {
   const body = join(1, noise(1 << 20, 2));
   const whole = join(KEY, packet(18, body));
-  // Header and recipient of the key packet, header and version of the data packet; the first byte twice, once to tell the format.
+  // Header and recipient of the key packet, header and version of the data packet; the first byte twice, once to tell
+  // the format.
   const heads = 1 + 3 + 9 + 6 + 1;
   for (const chunk of [whole.length, 1 << 16, 1000]) t.is(looks(whole, chunk), heads);
   const parts = join(KEY, partialPacket(18, body, Array(200).fill(13)));

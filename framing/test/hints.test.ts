@@ -91,7 +91,7 @@ test("what is not encrypted is named, with what to do", (t) => {
   }
 });
 
-test("what is encrypted otherwise is said not to be accepted, and nobody is advised to encrypt it as if it were plain", (t) => {
+test("what is encrypted otherwise is not accepted, and is not called plain", (t) => {
   for (const [what, streams] of Object.entries(SEALED)) {
     for (const stream of streams) {
       const message = words(t, stream);

@@ -104,8 +104,8 @@ test("the data of RFC 9580 without integrity protection, made by openpgp.js, is 
 });
 
 /**
- * A packet 20 as GnuPG 2.3 and later write it: AES-256, OCB, chunks of 4 MiB (draft-koch-librepgp, "OCB Encrypted Data Packet"), which
- * the GnuPG of the build machine cannot make.
+ * A packet 20 as GnuPG 2.3 and later write it: AES-256, OCB, chunks of 4 MiB (draft-koch-librepgp, "OCB Encrypted Data
+ * Packet"), which the GnuPG of the build machine cannot make.
  */
 function ocbBody(key: Uint8Array, content: Uint8Array): Uint8Array {
   const head = Uint8Array.of(1, 9, 2, 16);

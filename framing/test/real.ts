@@ -3,7 +3,10 @@ import fc from "fast-check";
 import { FramingMachine, inspectFramingState } from "../src/index.ts";
 import { ANY, cuts, run } from "./support.ts";
 
-/** What a real message must show: it is accepted whatever the cuts, its beginnings are not, and its state says what it is. */
+/**
+ * What a real message must show: it is accepted whatever the cuts, its beginnings are not, and its state says what it
+ * is.
+ */
 export function checkReal(t: ExecutionContext, stream: Uint8Array, format: "openpgp" | "age", armored: boolean): void {
   const whole = run(stream);
   if (!whole.accepted) {

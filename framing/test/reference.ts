@@ -1,5 +1,6 @@
 /*
- * The same rules once more, written over whole buffers and without any state, to compare the machine with. Slow and plain on purpose.
+ * The same rules once more, written over whole buffers and without any state, to compare the machine with. Slow and
+ * plain on purpose.
  */
 
 const LIMIT = 65_536;

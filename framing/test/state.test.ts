@@ -47,7 +47,10 @@ function push(machine: FramingMachine, chunk: Uint8Array): boolean {
   }
 }
 
-/** What holds for every state that is not refused, forged or not: it has one encoding, and leads only to more such states. */
+/**
+ * What holds for every state that is not refused, forged or not: it has one encoding, and leads only to more such
+ * states.
+ */
 function checkAccepted(machine: FramingMachine, encoded: Uint8Array, chunks: readonly Uint8Array[]): void {
   if (Buffer.compare(machine.encodeState(), encoded) !== 0) throw new Error("two encodings of one state");
   inspectFramingState(encoded);

@@ -282,7 +282,8 @@ export function pgpArmor(message: Uint8Array, options: Partial<PgpArmor> = {}): 
 /** age armor around a file. */
 export function ageArmor(file: Uint8Array, end = "\n", after = "\n"): Uint8Array {
   return text(
-    `-----BEGIN AGE ENCRYPTED FILE-----${end}${lines(Buffer.from(file).toString("base64"), 64, end)}-----END AGE ENCRYPTED FILE-----${after}`,
+    `-----BEGIN AGE ENCRYPTED FILE-----${end}${lines(Buffer.from(file).toString("base64"), 64, end)}-----END ` +
+      `AGE ENCRYPTED FILE-----${after}`,
   );
 }
 

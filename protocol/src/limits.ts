@@ -1,6 +1,6 @@
 /*
- * Limits of the contract that client and server must agree on. What the server's operator or a collection decides is no part of it. The comments of
- * `proto/strongroom/v1` repeat some for people who read nothing else.
+ * Limits of the contract that client and server must agree on. What the server's operator or a collection decides is no
+ * part of it. The comments of `proto/strongroom/v1` repeat some for people who read nothing else.
  */
 
 /** How many items a page of a list has. */
@@ -14,7 +14,10 @@ export interface PageLimit {
 /** Most bytes of one chunk of WriteSegment. */
 export const MAX_CHUNK_BYTES = 1024 * 1024;
 
-/** Bytes of a full chunk as Strongroom sends it: a little less than the most, so that the message around it still fits one HTTP/2 write. */
+/**
+ * Bytes of a full chunk as Strongroom sends it: a little less than the most, so that the message around it still fits
+ * one HTTP/2 write.
+ */
 export const FULL_CHUNK_BYTES = MAX_CHUNK_BYTES - 64;
 
 /** What a message has beside its chunk, in bytes, is less than this. */

@@ -1,4 +1,7 @@
-/** A text or number that is no valid value; the message says what was expected and what it got, without naming where it stood. */
+/**
+ * A text or number that is no valid value; the message says what was expected and what it got, without naming where it
+ * stood.
+ */
 export class ValueError extends RangeError {
   override name = "ValueError";
 }
@@ -28,7 +31,8 @@ const DURATION_EXPECTED = "expected a duration such as 45s, 30m, 1h30m, 5d or 2w
 const MAX_TEXT = 64;
 
 /**
- * Shows a value in a message: JSON form, cut after 60 characters, so that a message stays one line. Never to be used for secrets.
+ * Shows a value in a message: JSON form, cut after 60 characters, so that a message stays one line. Never to be used
+ * for secrets.
  */
 export function quoted(value: unknown): string {
   const text = JSON.stringify(value) ?? String(value);
@@ -43,11 +47,12 @@ function scaled(whole: string, fraction: string, unit: bigint): bigint | undefin
 }
 
 /**
- * Reads a size in bytes: `500`, `10K`, `1M`, `5G`, `2T`, also with `i`, `B` or `iB` after the unit, in either case, with a decimal fraction
- * as long as the result is whole bytes.
+ * Reads a size in bytes: `500`, `10K`, `1M`, `5G`, `2T`, also with `i`, `B` or `iB` after the unit, in either case,
+ * with a decimal fraction as long as the result is whole bytes.
  *
- * Every unit is a power of 1024, `KB` and `MB` too: existing installations were read by `labstack/gommon` 0.3.1, whose `KB` is 1024 (it became
- * 1000 in 0.4), and a quota must not shrink because the server changed. P and E are accepted because that parser knew them.
+ * Every unit is a power of 1024, `KB` and `MB` too: existing installations were read by `labstack/gommon` 0.3.1, whose
+ * `KB` is 1024 (it became 1000 in 0.4), and a quota must not shrink because the server changed. P and E are accepted
+ * because that parser knew them.
  * @param value text, or a whole number of bytes as YAML gives for a bare `500`.
  * @returns bytes, from 0 to {@link MAX_SIZE}.
  * @throws {ValueError} for anything else.
@@ -69,8 +74,8 @@ export function parseSize(value: string | number): bigint {
 }
 
 /**
- * Writes a size for people, in units of 1024: `500 B`, `1.5 GiB`. At most two decimals, rounded towards zero, so that a size just below a
- * limit never reads as the limit; where the exact number matters, a message gives bytes as well.
+ * Writes a size for people, in units of 1024: `500 B`, `1.5 GiB`. At most two decimals, rounded towards zero, so that a
+ * size just below a limit never reads as the limit; where the exact number matters, a message gives bytes as well.
  * @param bytes may be negative, for differences.
  */
 export function formatSize(bytes: bigint): string {
@@ -87,8 +92,9 @@ export function formatSize(bytes: bigint): string {
 }
 
 /**
- * Reads a duration: numbers with the units `w` (7 days), `d` (24 hours), `h`, `m`, `s`, `ms`, put together as in `1h30m`. A decimal fraction
- * is fine when the result is whole milliseconds. A bare `0` needs no unit, as in Go, whose form existing installations use.
+ * Reads a duration: numbers with the units `w` (7 days), `d` (24 hours), `h`, `m`, `s`, `ms`, put together as in
+ * `1h30m`. A decimal fraction is fine when the result is whole milliseconds. A bare `0` needs no unit, as in Go, whose
+ * form existing installations use.
  * @returns milliseconds, from 0 to {@link MAX_DURATION_MS}.
  * @throws {ValueError} for anything else, also for a number without a unit.
  */
@@ -110,7 +116,8 @@ export function parseDuration(value: string): number {
 }
 
 /**
- * Writes a duration in the form {@link parseDuration} reads, with days as the largest unit: `5d`, `1h30m`, `1.5s` as `1s500ms`.
+ * Writes a duration in the form {@link parseDuration} reads, with days as the largest unit: `5d`, `1h30m`, `1.5s` as
+ * `1s500ms`.
  * @param ms milliseconds, not negative; fractions are rounded.
  */
 export function formatDuration(ms: number): string {

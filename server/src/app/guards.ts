@@ -22,7 +22,8 @@ export function requireAction(
   if (!mayDo(principal, spec, action)) {
     throw new DomainError(
       "ACCESS_DENIED",
-      `you may not ${action} in collection "${name}"; ask for a role that allows it (behaviour of roles: docs/configuration.md)`,
+      `you may not ${action} in collection "${name}"; ask for a role that allows it (behaviour of roles: ` +
+        "docs/configuration.md)",
       { metadata: { action, collection: name } },
     );
   }
@@ -30,8 +31,8 @@ export function requireAction(
 }
 
 /**
- * What reads need of a collection. A frozen one, whose object is gone from the configuration while versions remain, has a name and no limits; it is
- * there for systemAdmin only, since the access list is gone with the object.
+ * What reads need of a collection. A frozen one, whose object is gone from the configuration while versions remain, has
+ * a name and no limits; it is there for systemAdmin only, since the access list is gone with the object.
  */
 export type ReadableCollection = Pick<CollectionSpec, "name" | "minRetentionMs">;
 
@@ -62,7 +63,10 @@ export async function requireWritable(
   return requireAction(deps.config, principal, name, action);
 }
 
-/** The row of a collection if it is frozen and the caller may know of it. Asks the database only where the configuration does not answer. */
+/**
+ * The row of a collection if it is frozen and the caller may know of it. Asks the database only where the configuration
+ * does not answer.
+ */
 export async function findFrozen(
   tx: Transaction,
   config: ConfigSource,
@@ -82,7 +86,8 @@ export function isFrozen(config: ConfigSource, row: Pick<CollectionRow, "name" |
 function collectionFrozen(name: string): DomainError {
   return new DomainError(
     "COLLECTION_FROZEN",
-    `collection "${name}" is not configured any more; its versions can be read, and nothing is uploaded, rotated or deleted until its object is back in the configuration`,
+    `collection "${name}" is not configured any more; its versions can be read, and nothing is uploaded, ` +
+      "rotated or deleted until its object is back in the configuration",
     { metadata: { collection: name } },
   );
 }
@@ -99,7 +104,10 @@ export async function requireOwnUpload(tx: Transaction, principal: Principal, up
   return upload;
 }
 
-/** Finds an upload of the caller, or one in a collection that the caller may manage. Any other and none at all have the same answer. */
+/**
+ * Finds an upload of the caller, or one in a collection that the caller may manage. Any other and none at all have the
+ * same answer.
+ */
 export async function requireOwnOrManagedUpload(
   tx: Transaction,
   config: ConfigSource,
@@ -122,7 +130,10 @@ function uploadNotFound(uploadId: string): DomainError {
   );
 }
 
-/** The specification of an upload's collection, which must still be configured, and the caller must still be allowed to upload to it. */
+/**
+ * The specification of an upload's collection, which must still be configured, and the caller must still be allowed to
+ * upload to it.
+ */
 export function requireUploadAccess(config: ConfigSource, principal: Principal, upload: UploadRow): CollectionSpec {
   if (!config.current().collections.has(upload.collectionName)) {
     throw collectionFrozen(upload.collectionName);
@@ -131,8 +142,9 @@ export function requireUploadAccess(config: ConfigSource, principal: Principal, 
 }
 
 /**
- * As {@link requireUploadAccess}, where the collection is still configured. Without it there is nobody left who could have the right, and its owner
- * may learn how the upload ended, or end it; not in a session that is narrowed to other things.
+ * As {@link requireUploadAccess}, where the collection is still configured. Without it there is nobody left who could
+ * have the right, and its owner may learn how the upload ended, or end it; not in a session that is narrowed to other
+ * things.
  */
 export function requireUploadAccessIfConfigured(config: ConfigSource, principal: Principal, upload: UploadRow): void {
   const configured = config.current().collections.has(upload.collectionName);

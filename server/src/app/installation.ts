@@ -2,27 +2,33 @@ import { INSTALLATION_KEY } from "../domain/object-keys.ts";
 import type { BlobReader, BlobStore } from "./ports/blob-store.ts";
 import type { Database } from "./ports/database.ts";
 
-/** Database and store do not belong together; the server must not start, since its sweeper could delete what it does not know. */
+/**
+ * Database and store do not belong together; the server must not start, since its sweeper could delete what it does not
+ * know.
+ */
 export class InstallationMismatchError extends Error {
   override name = "InstallationMismatchError";
 }
 
 /**
- * Makes sure that database and store carry the same installation id: an empty or rolled-back database must never empty a store. A new database
- * and an unmarked store are bound together here.
+ * Makes sure that database and store carry the same installation id: an empty or rolled-back database must never empty
+ * a store. A new database and an unmarked store are bound together here.
  */
 export async function checkInstallation(database: Database, store: BlobStore): Promise<string> {
   const { id, fresh, recovering } = await database.installation();
   if (recovering) {
     throw new InstallationMismatchError(
-      "the database is being rebuilt and is not complete: run `strongroom recover` with the same storage and database again",
+      "the database is being rebuilt and is not complete: run `strongroom recover` with the same storage and " +
+        "database again",
     );
   }
   const bytes = await store.get(INSTALLATION_KEY, 4096);
   if (bytes === undefined) {
     if (!fresh) {
       throw new InstallationMismatchError(
-        `the database is in use (installation ${id}), but the ${store.capabilities.name} store has no ${INSTALLATION_KEY}: it is empty or another one. Check the storage URL; if the store was lost on purpose, begin with a new database`,
+        `the database is in use (installation ${id}), but the ${store.capabilities.name} store has no ` +
+          `${INSTALLATION_KEY}: it is empty or another one. Check the storage URL; if the store was lost on ` +
+          "purpose, begin with a new database",
       );
     }
     const marker = { installation_id: id, what: "Belongs to the Strongroom installation of this id. Do not delete." };
@@ -32,22 +38,27 @@ export async function checkInstallation(database: Database, store: BlobStore): P
   const found = installationIdOf(bytes);
   if (found !== id) {
     throw new InstallationMismatchError(
-      `the store belongs to installation ${found}, the database to ${id}. Check the storage URL and the database; never point two installations at one place. If the database was lost, rebuild it: \`strongroom recover\``,
+      `the store belongs to installation ${found}, the database to ${id}. Check the storage URL and the ` +
+        "database; never point two installations at one place. If the database was lost, rebuild it: " +
+        "`strongroom recover`",
     );
   }
   return id;
 }
 
 /**
- * Whether the store still is the one that belongs to the database; asked before anything is deleted or called missing, since a disk can be unmounted
- * and a bucket changed while the server runs.
+ * Whether the store still is the one that belongs to the database; asked before anything is deleted or called missing,
+ * since a disk can be unmounted and a bucket changed while the server runs.
  */
 export async function isSameInstallation(database: Database, store: BlobReader): Promise<boolean> {
   const { id } = await database.installation();
   return (await storeInstallation(store)) === id;
 }
 
-/** The installation id that the store carries; undefined when it is unmarked. @throws InstallationMismatchError when the mark cannot be read. */
+/**
+ * The installation id that the store carries; undefined when it is unmarked. @throws InstallationMismatchError when the
+ * mark cannot be read.
+ */
 export async function storeInstallation(store: BlobReader): Promise<string | undefined> {
   const bytes = await store.get(INSTALLATION_KEY, 4096);
   return bytes === undefined ? undefined : installationIdOf(bytes);

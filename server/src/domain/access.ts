@@ -25,15 +25,18 @@ const ACTIONS_OF_ROLE: Readonly<Record<Role, readonly CollectionAction[]>> = {
 const permits = (roles: readonly Role[], action: CollectionAction) =>
   roles.some((role) => ACTIONS_OF_ROLE[role].includes(action));
 
-/** Roles that mean something only for the whole system; in an access list they would give a collection what only the system can give. */
+/**
+ * Roles that mean something only for the whole system; in an access list they would give a collection what only the
+ * system can give.
+ */
 const SYSTEM_ONLY: ReadonlySet<Role> = new Set(["systemAdmin", "userManager"]);
 
 const grantsPermit = (grants: readonly ObjectGrant[], collection: string, action: CollectionAction) =>
   grants.some((g) => g.type === "collection" && g.name === collection && permits(g.roles, action));
 
 /**
- * Whether the caller may do this to the collection: (a role in its access list or a system-wide role) and, with an access key, the key's roles for
- * it, and, with a scope, the scope's roles for it. Access keys and scopes only narrow.
+ * Whether the caller may do this to the collection: (a role in its access list or a system-wide role) and, with an
+ * access key, the key's roles for it, and, with a scope, the scope's roles for it. Access keys and scopes only narrow.
  */
 export function mayDo(principal: Principal, collection: CollectionSpec, action: CollectionAction): boolean {
   const { user } = principal;
@@ -61,8 +64,8 @@ export function maySee(principal: Principal, collection: CollectionSpec): boolea
 }
 
 /**
- * Whether the caller has a role for the whole system. Sessions of access keys and narrowed sessions never do: their grants name
- * collections only.
+ * Whether the caller has a role for the whole system. Sessions of access keys and narrowed sessions never do: their
+ * grants name collections only.
  */
 export function hasSystemRole(principal: Principal, role: Role): boolean {
   if (principal.accessKey !== "" || principal.scope.length > 0) return false;

@@ -15,8 +15,9 @@ export function normalizeAddress(address: string): string {
 }
 
 /**
- * Addresses and CIDR ranges (IPv4 and IPv6). What is no address is in none of them, and what is no range is skipped. `::/0` is every IPv6 address
- * and no IPv4 address; a range of mapped ones (`::ffff:192.0.2.0/120`) is the range of IPv4 addresses. Zones (`%eth0`) do not count.
+ * Addresses and CIDR ranges (IPv4 and IPv6). What is no address is in none of them, and what is no range is skipped.
+ * `::/0` is every IPv6 address and no IPv4 address; a range of mapped ones (`::ffff:192.0.2.0/120`) is the range of
+ * IPv4 addresses. Zones (`%eth0`) do not count.
  */
 export class AddressSet {
   readonly #v4 = new BlockList();
@@ -73,8 +74,9 @@ export function parseAddressRange(text: string): string {
 }
 
 /**
- * The address of a caller. The `X-Forwarded-For` of a trusted proxy is used: each proxy appends the address it was called from, so
- * the list is read from its end, up to the first address that is no trusted proxy. What is before that was sent from outside and is not looked at.
+ * The address of a caller. The `X-Forwarded-For` of a trusted proxy is used: each proxy appends the address it was
+ * called from, so the list is read from its end, up to the first address that is no trusted proxy. What is before that
+ * was sent from outside and is not looked at.
  *
  * @param connection - the other end of the connection
  * @param forwardedFor - the header; undefined when there is none

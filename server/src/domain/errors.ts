@@ -1,6 +1,6 @@
 /**
- * What a call can be refused for. The names are those of `proto/strongroom/v1/error_reason.proto` without their prefix; which code each becomes
- * is decided in `transport/error-map.ts`.
+ * What a call can be refused for. The names are those of `proto/strongroom/v1/error_reason.proto` without their prefix;
+ * which code each becomes is decided in `transport/error-map.ts`.
  */
 export type Reason =
   | "INVALID_REQUEST"
@@ -50,7 +50,10 @@ export interface DomainErrorOptions {
   readonly cause?: unknown;
 }
 
-/** A refusal or failure that is reported to the caller. The message is for a person: what was expected, what it got, what to do. */
+/**
+ * A refusal or failure that is reported to the caller. The message is for a person: what was expected, what it got,
+ * what to do.
+ */
 export class DomainError extends Error {
   override name = "DomainError";
   readonly reason: Reason;
@@ -74,7 +77,8 @@ export function invalidField(field: string, message: string): DomainError {
 export function collectionNotFound(name: string): DomainError {
   return new DomainError(
     "COLLECTION_NOT_FOUND",
-    `collection "${name}" does not exist, or you may not see it; check the name, and the roles of the user, access key and session`,
+    `collection "${name}" does not exist, or you may not see it; check the name, and the roles of the user, ` +
+      "access key and session",
     { metadata: { collection: name } },
   );
 }

@@ -13,8 +13,8 @@ export interface FilenameFacts {
 }
 
 /**
- * The name under which a version is downloaded, ending in what was done to the dump, in order: `.zst` for compression, then `.gpg`, `.asc` (armored
- * OpenPGP) or `.age`. By hand: `gpg -d x.tar.zst.gpg | zstd -d`.
+ * The name under which a version is downloaded, ending in what was done to the dump, in order: `.zst` for compression,
+ * then `.gpg`, `.asc` (armored OpenPGP) or `.age`. By hand: `gpg -d x.tar.zst.gpg | zstd -d`.
  */
 export function versionFilename(facts: FilenameFacts): string {
   const encryption = facts.encryptionFormat === "age" ? ".age" : facts.armored ? ".asc" : ".gpg";

@@ -76,10 +76,14 @@ export function healthOfSummary(
   return worst(checks.map((check) => check.status));
 }
 
-/** The only check of a collection whose object is gone from the configuration: there is nothing left to compare with, and no backup comes. */
+/**
+ * The only check of a collection whose object is gone from the configuration: there is nothing left to compare with,
+ * and no backup comes.
+ */
 export function frozenCheck(): HealthCheck {
   const message =
-    "expected the collection's object in the configuration; it is gone, so nothing is uploaded, rotated or deleted. Put it back, or take the versions elsewhere";
+    "expected the collection's object in the configuration; it is gone, so nothing is uploaded, rotated or " +
+    "deleted. Put it back, or take the versions elsewhere";
   return { name: "frozen", status: "failed", message };
 }
 
@@ -117,7 +121,9 @@ function checkSize(spec: CollectionSpec, versions: readonly HealthVersion[]): He
   return {
     name,
     status: "warning",
-    message: `above maxOneVersionSize, ${formatSize(spec.maxOneVersionSize)}: version ${list}; raise the limits before the extra space is used up`,
+    message:
+      `above maxOneVersionSize, ${formatSize(spec.maxOneVersionSize)}: version ${list}; raise the limits before ` +
+      "the extra space is used up",
   };
 }
 
@@ -127,7 +133,7 @@ function checkSum(spec: CollectionSpec, versions: readonly HealthVersion[]): Hea
   if (sum <= spec.maxCollectionSize) {
     return { name, status: "ok", message: `${formatSize(sum)} of ${formatSize(spec.maxCollectionSize)} used` };
   }
-  const message = `the versions have ${sum} bytes together, which is above maxCollectionSize, ${spec.maxCollectionSize} bytes`;
+  const message = `the versions have ${sum} bytes together, above maxCollectionSize, ${spec.maxCollectionSize} bytes`;
   return { name, status: "failed", message };
 }
 
@@ -140,6 +146,8 @@ function checkIntegrity(versions: readonly HealthVersion[]): HealthCheck {
   return {
     name,
     status: "failed",
-    message: `${damaged.length} version(s) failed the last verification: ${list.join("; ")}${more}. Make a new backup, and look at the store`,
+    message:
+      `${damaged.length} version(s) failed the last verification: ${list.join("; ")}${more}. Make a new backup, ` +
+      "and look at the store",
   };
 }

@@ -21,7 +21,10 @@ export const VERSIONS_PREFIX = "collections/";
 /** Beginning of the keys of the objects with which readiness tries a store. They hold nothing worth keeping. */
 export const READINESS_PROBES = "strongroom-probe-";
 
-/** Beginning of the keys of the unfinished objects with which a store is tried when it is opened. They are never finished. */
+/**
+ * Beginning of the keys of the unfinished objects with which a store is tried when it is opened. They are never
+ * finished.
+ */
 export const OPENING_PROBES = "strongroom-probe/";
 
 const MANIFEST_SUFFIX = ".manifest.json";

@@ -1,7 +1,10 @@
 import type { CiphertextFormat } from "@strongroom/framing";
 import type { UploadWindow } from "./window.ts";
 
-/** Roles a user can have system-wide, on a collection, for an access key or in a session's scope (behaviour of each in `access.ts`). */
+/**
+ * Roles a user can have system-wide, on a collection, for an access key or in a session's scope (behaviour of each in
+ * `access.ts`).
+ */
 export const ROLES = [
   "systemAdmin",
   "userManager",

@@ -20,8 +20,8 @@ export function costOf(hash: string): HashCost | undefined {
 const known = new WeakMap<Configuration, readonly HashCost[]>();
 
 /**
- * Every set of parameters that a login may meet, in a fixed order. Each login computes one hash for each of them, so that the time tells
- * neither whether a name exists nor which hash it has.
+ * Every set of parameters that a login may meet, in a fixed order. Each login computes one hash for each of them, so
+ * that the time tells neither whether a name exists nor which hash it has.
  */
 export function passwordCosts(configuration: Configuration): readonly HashCost[] {
   const before = known.get(configuration);

@@ -23,8 +23,9 @@ export function isPostgresUrl(text: string): boolean {
 }
 
 /**
- * Reads a connection URL as libpq has it (https://www.postgresql.org/docs/current/libpq-connect.html, 34.1.1.2), of its parameters `sslmode`, `sslrootcert`,
- * `user`, `password`, and `host` and `port`. Messages never repeat any of the text, since a password may be in it.
+ * Reads a connection URL as libpq has it (https://www.postgresql.org/docs/current/libpq-connect.html, 34.1.1.2), of its
+ * parameters `sslmode`, `sslrootcert`, `user`, `password`, and `host` and `port`. Messages never repeat any of the
+ * text, since a password may be in it.
  * @throws RangeError for what is wrong or would silently mean something else.
  */
 export function parsePostgresUrl(text: string): PostgresLocation {
@@ -36,7 +37,8 @@ export function parsePostgresUrl(text: string): PostgresLocation {
     for (const piece of [url.hostname, url.username, url.password, url.pathname]) part(piece);
   } catch {
     throw new RangeError(
-      `expected one ${FORM}; it cannot be read. Special characters in user and password are written in percent-encoding, a colon as %3A`,
+      `expected one ${FORM}; it cannot be read. Special characters in user and password are written in ` +
+        "percent-encoding, a colon as %3A",
     );
   }
   const parameters = new Map(url.searchParams);
@@ -80,12 +82,14 @@ function protection(
   const tls = mode ?? (system ? "verify-full" : near ? "disable" : undefined);
   if (tls === undefined) {
     throw new RangeError(
-      "beyond this machine the URL must say sslmode: ?sslmode=verify-full (encrypted, the server proves who it is), require (encrypted only), or disable on a network you trust",
+      "beyond this machine the URL must say sslmode: ?sslmode=verify-full (encrypted, the server proves who it " +
+        "is), require (encrypted only), or disable on a network you trust",
     );
   }
   if (tls !== "disable" && tls !== "require" && tls !== "verify-full") {
     throw new RangeError(
-      "expected sslmode=disable, require or verify-full; other modes look like protection and are none, or check less than they seem to",
+      "expected sslmode=disable, require or verify-full; other modes look like protection and are none, or " +
+        "check less than they seem to",
     );
   }
   if (caFile !== undefined && tls !== "verify-full")

@@ -27,7 +27,8 @@ export function tokenMs(limit: RateLimit): number {
 export type Taken = { readonly fullAt: number } | { readonly retryAfterMs: number };
 
 /**
- * Takes one token. A bucket is kept as one number: when it will be full again; one that is full needs none. (The generic cell rate algorithm, ITU-T I.371.)
+ * Takes one token. A bucket is kept as one number: when it will be full again; one that is full needs none. (The
+ * generic cell rate algorithm, ITU-T I.371.)
  * @param fullAt when the bucket is full again; undefined or past for one that is.
  */
 export function takeToken(limit: RateLimit, fullAt: number | undefined, now: number): Taken {
@@ -38,8 +39,8 @@ export function takeToken(limit: RateLimit, fullAt: number | undefined, now: num
 }
 
 /**
- * Who shares a budget: an IPv4 address, or the /64 an IPv6 address is in, since one customer usually has at least that. What is no address is
- * its own.
+ * Who shares a budget: an IPv4 address, or the /64 an IPv6 address is in, since one customer usually has at least that.
+ * What is no address is its own.
  */
 export function budgetHolder(address: string): string {
   if (isIP(address) !== 6) return address;

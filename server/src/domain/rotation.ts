@@ -21,8 +21,9 @@ export function isRemovalBlocked(version: RotatableVersion, now: Date): boolean 
 }
 
 /**
- * Plans rotation for one more version: of the live ones, the newest `maxBackupsCount - 1` stay. Held and protected versions stay besides, so that
- * holding one never pushes out another. The new version itself always stays, also when a version begun later was published before it.
+ * Plans rotation for one more version: of the live ones, the newest `maxBackupsCount - 1` stay. Held and protected
+ * versions stay besides, so that holding one never pushes out another. The new version itself always stays, also when a
+ * version begun later was published before it.
  */
 export function planFifo<V extends RotatableVersion>(
   live: readonly V[],

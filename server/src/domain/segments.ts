@@ -2,8 +2,8 @@
 export const MIB = 1024n * 1024n;
 
 /**
- * The size of an upload's segments: the smallest multiple of 1 MiB, at least `least` and the store's least part, with which `maxSize` bytes fit
- * into `maxParts` parts.
+ * The size of an upload's segments: the smallest multiple of 1 MiB, at least `least` and the store's least part, with
+ * which `maxSize` bytes fit into `maxParts` parts.
  */
 export function chooseSegmentSize(
   maxSize: bigint,

@@ -5,7 +5,10 @@ import type { CollectionSpec } from "./objects.ts";
 /** How the client transformed a dump before encryption. */
 export type ContentEncoding = "none" | "zstd";
 
-/** Kinds of damage, as the contract explains them; empty for none, and for damage that was found before reasons were kept. */
+/**
+ * Kinds of damage, as the contract explains them; empty for none, and for damage that was found before reasons were
+ * kept.
+ */
 export const DAMAGE_REASONS = ["", "object-missing", "size-differs", "bytes-differ", "record-inconsistent"] as const;
 
 /** One of {@link DAMAGE_REASONS}. */
@@ -41,9 +44,10 @@ const uuid = text("a UUID", /^[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$/);
 const notEmpty = text("a text that is not empty", /./);
 
 /**
- * The fields of a version, in the order in which its manifest has them. Its type, its manifest and what raises its revision follow from this table. A new field
- * is written here; the compiler then asks for its column (`adapters/postgres/schema.ts`) and where it comes from (`app/uploads/commit-upload.ts`), and a test
- * whether clients see it (`transport/messages.ts`). A field of an old manifest is never removed from it.
+ * The fields of a version, in the order in which its manifest has them. Its type, its manifest and what raises its
+ * revision follow from this table. A new field is written here; the compiler then asks for its column
+ * (`adapters/postgres/schema.ts`) and where it comes from (`app/uploads/commit-upload.ts`), and a test whether clients
+ * see it (`transport/messages.ts`). A field of an old manifest is never removed from it.
  */
 export const VERSION_FIELDS = {
   /** The id of the upload it was. */
@@ -92,7 +96,10 @@ export const VERSION_FIELDS = {
   storage: recorded<string>(),
   /** How many digests of segments the manifest lists. */
   segmentCount: recorded<number>(),
-  /** The revision that the manifest in the store says; the sweeper writes it again when it is another one. 0 when it may say anything. */
+  /**
+   * The revision that the manifest in the store says; the sweeper writes it again when it is another one. 0 when it may
+   * say anything.
+   */
   manifestRevision: recorded<number>(),
   /** When its object was last read back and compared; null while that was only done on arrival. */
   verifiedAt: recorded<Date | null>(),
@@ -131,7 +138,10 @@ export const PUBLISHED = {
   damagedSegment: null,
 } as const satisfies Partial<Version>;
 
-/** A version with the protection in force: what it was published with, or longer where the configuration has become longer since. */
+/**
+ * A version with the protection in force: what it was published with, or longer where the configuration has become
+ * longer since.
+ */
 export function withProtection(version: Version, spec: Pick<CollectionSpec, "minRetentionMs"> | undefined): Version {
   if (spec?.minRetentionMs === undefined) return version;
   const configured = new Date(version.committedAt.getTime() + spec.minRetentionMs);

@@ -23,17 +23,24 @@ const LAST_VALUES = [59, 23, 31, 12, 6] as const;
 const CRON_EXPECTED =
   'expected a cron expression of five fields (minute, hour, day, month, weekday) such as "0 1 * * *"';
 
-/** From here the search for a first run starts; any fixed date will do, and a fixed one keeps {@link parseWindowStart} pure. */
+/**
+ * From here the search for a first run starts; any fixed date will do, and a fixed one keeps {@link parseWindowStart}
+ * pure.
+ */
 const EPOCH = new Date("2000-01-01T00:00:00Z");
 
-/** DST: a start that falls into the hour left out comes when the clock has jumped; one in the repeated hour comes once, unless it is an interval. */
+/**
+ * DST: a start that falls into the hour left out comes when the clock has jumped; one in the repeated hour comes once,
+ * unless it is an interval.
+ */
 function schedule(from: string, timezone: string): Cron {
   return new Cron(from, { timezone, mode: "5-part", paused: true });
 }
 
 /**
- * Rewrites one field where the parser of existing installations (robfig/cron) and croner differ: `?` and a step of one over everything mean `*`
- * (which matters for the rule of day and weekday), and `5/15` means from 5 to the end in steps of 15.
+ * Rewrites one field where the parser of existing installations (robfig/cron) and croner differ: `?` and a step of one
+ * over everything mean `*` (which matters for the rule of day and weekday), and `5/15` means from 5 to the end in steps
+ * of 15.
  */
 function normalizeField(text: string, last: number): string {
   return text
@@ -46,7 +53,8 @@ function normalizeField(text: string, last: number): string {
 }
 
 /**
- * Checks the start of a window and gives it in five fields. A missing weekday means any, as existing installations may have it.
+ * Checks the start of a window and gives it in five fields. A missing weekday means any, as existing installations may
+ * have it.
  * @throws {ValueError} when it is no cron expression, or names a day that never comes (30 February).
  */
 export function parseWindowStart(from: string): string {
@@ -88,7 +96,10 @@ export function parseWindow(window: { readonly from: string; readonly duration: 
   return { from: parseWindowStart(window.from), durationMs: parseWindowDuration(window.duration) };
 }
 
-/** Whether this is the name of a time zone in the IANA database (`UTC`, `Europe/Warsaw`); plain offsets such as `+02:00` are not. */
+/**
+ * Whether this is the name of a time zone in the IANA database (`UTC`, `Europe/Warsaw`); plain offsets such as `+02:00`
+ * are not.
+ */
 export function isTimezone(name: string): boolean {
   if (!/^[A-Za-z]/.test(name)) return false;
   try {
@@ -101,13 +112,15 @@ export function isTimezone(name: string): boolean {
 
 /** The latest occurrence that started at `moment` or before. */
 function latestOccurrence(window: UploadWindow, timezone: string, moment: Date): WindowOccurrence | undefined {
-  // croner's previous runs lie strictly before the reference; starts are on full minutes, so a millisecond makes it inclusive.
+  // croner's previous runs lie strictly before the reference; starts are on full minutes, so a millisecond makes it
+  // inclusive.
   const [start] = schedule(window.from, timezone).previousRuns(1, new Date(moment.getTime() + 1));
   return start && { start, end: new Date(start.getTime() + window.durationMs) };
 }
 
 /**
- * The occurrence that is open: `start <= now < end`. Of several (overlapping windows, or one longer than its interval) the one that ends last.
+ * The occurrence that is open: `start <= now < end`. Of several (overlapping windows, or one longer than its interval)
+ * the one that ends last.
  * @param timezone IANA name, in which the cron expressions are read.
  * @returns undefined when uploads may not begin now, also when there are no windows at all.
  */
@@ -136,8 +149,8 @@ export function nextWindowStart(windows: readonly UploadWindow[], timezone: stri
 }
 
 /**
- * The occurrence with the latest `end <= now`, over all windows. Of several that ended together the longest, since a backup begun in any of
- * them was in time.
+ * The occurrence with the latest `end <= now`, over all windows. Of several that ended together the longest, since a
+ * backup begun in any of them was in time.
  * @returns undefined when there are no windows or none has ever finished.
  */
 export function lastFinishedWindow(

@@ -49,7 +49,8 @@ function fileName(template: string): string {
   // biome-ignore lint/suspicious/noControlCharactersInRegex: control characters are what is refused.
   if (/^[^/\\\u0000-\u001f\u007f"]{1,200}$/.test(template) && !template.startsWith(".")) return template;
   throw new ValueError(
-    `expected a file name of 1 to 200 characters without "/", "\\", quotes and control characters, not beginning with ".", got ${quoted(template)}`,
+    `expected a file name of 1 to 200 characters without "/", "\\", quotes and control characters, not ` +
+      `beginning with ".", got ${quoted(template)}`,
   );
 }
 
@@ -77,14 +78,16 @@ function readStrategy(spec: ObjectNode): void {
   const name = node ? node.text() : "fifo";
   if (name === "fifo-plus-older") {
     node?.warn(
-      "this version rotates as fifo: the newest maxBackupsCount are kept, older copies are not; set fifo to silence this",
+      "this version rotates as fifo: the newest maxBackupsCount are kept, older copies are not; set fifo to " +
+        "silence this",
     );
   } else if (name !== undefined && name !== "fifo") {
     node?.error(
       `expected the strategy fifo, got ${quoted(name)}, which this version does not have${suggestion(name, ["fifo"])}`,
     );
   }
-  // Without effect under fifo, but existing files have them. The former server never read the duration, so a wrong one is no reason to refuse.
+  // Without effect under fifo, but existing files have them. The former server never read the duration, so a wrong one
+  // is no reason to refuse.
   const details = spec.get("strategySpec")?.object();
   details?.get("keepLastOlderNotMoreThan")?.parsed(parseDuration, "warn");
   details?.get("maxOlderCopies")?.integer(0, MAX_COPIES);
@@ -140,7 +143,8 @@ function parseHealthSecret(text: string, layers: number): string {
   const hex = unwrapBase64(text, layers, (inner) => /^[0-9a-f]{64}$/i.test(inner));
   if (hex) return hex.toLowerCase();
   throw new ValueError(
-    "expected the SHA-256 of the health secret in hexadecimal (64 digits), got something else (not shown); `echo -n secret | sha256sum` gives it",
+    "expected the SHA-256 of the health secret in hexadecimal (64 digits), got something else (not shown); " +
+      "`echo -n secret | sha256sum` gives it",
   );
 }
 
@@ -171,7 +175,8 @@ function checkExtraSpace(node: ValueNode | undefined, count: number, soft: bigin
   if (needed <= hard) return;
   const size = (bytes: bigint) => `${formatSize(bytes)} (${bytes} bytes)`;
   node?.error(
-    `expected at least maxBackupsCount * maxOneVersionSize = ${count} * ${formatSize(soft)} = ${size(needed)}, got ${size(hard)}, ` +
+    `expected at least maxBackupsCount * maxOneVersionSize = ${count} * ${formatSize(soft)} = ${size(needed)}, ` +
+      `got ${size(hard)}, ` +
       `so the extra space is ${formatSize(hard - needed)}; raise maxCollectionSize or lower one of the others`,
   );
 }

@@ -59,14 +59,17 @@ const SYNTAX: Readonly<Record<string, string>> = {
   TAB_AS_INDENT: "a tab in the indentation; use spaces",
   TAG_RESOLVE_FAILED: "an unknown tag (!...); remove it",
   UNEXPECTED_TOKEN:
-    "something unexpected; often a text that needs quotes, as one that begins with *, or an indentation that does not fit",
+    "something unexpected; often a text that needs quotes, as one that begins with *, or an indentation that " +
+    "does not fit",
 };
 
 function syntaxReason(error: YAMLError): string {
   return `not valid YAML: ${SYNTAX[error.code] ?? `the parser says ${error.code}`}`;
 }
 
-/** Looks at the aliases, which the parser itself leaves until values are read; gives the offset and reason of a problem. */
+/**
+ * Looks at the aliases, which the parser itself leaves until values are read; gives the offset and reason of a problem.
+ */
 function aliasProblem(document: Document): { readonly offset: number; readonly reason: string } | undefined {
   const aliases: Alias[] = [];
   visit(document, { Alias: (_key, alias) => void aliases.push(alias) });

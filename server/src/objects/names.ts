@@ -6,13 +6,15 @@ const LOGIN_NAME = /^[A-Za-z0-9][A-Za-z0-9@._-]{0,252}$/;
 const PATH_NAME = /^[a-z0-9][a-z0-9._-]{0,252}$/;
 
 /**
- * Checks the name of a collection: 1 to 253 of `a-z 0-9 . _ -`, beginning with a letter or digit, not ending with a dot and without `..`.
+ * Checks the name of a collection: 1 to 253 of `a-z 0-9 . _ -`, beginning with a letter or digit, not ending with a dot
+ * and without `..`.
  * @throws {ValueError}
  */
 export function checkCollectionName(name: string): string {
   if (PATH_NAME.test(name) && !name.includes("..") && !name.endsWith(".")) return name;
   throw new ValueError(
-    `expected a name of 1 to 253 lower-case letters, digits, ".", "_" and "-", beginning with a letter or digit and without "..", got ${quoted(name)}`,
+    `expected a name of 1 to 253 lower-case letters, digits, ".", "_" and "-", beginning with a letter or ` +
+      `digit and without "..", got ${quoted(name)}`,
   );
 }
 
@@ -24,7 +26,8 @@ export function checkLoginName(name: string): string {
   if (LOGIN_NAME.test(name) && !name.includes("..") && !name.endsWith(".")) return name;
   const dollar = name.includes("$") ? '; "$" stands between user and access key in a login' : "";
   throw new ValueError(
-    `expected a name of 1 to 253 letters, digits, "@", ".", "_" and "-", beginning with a letter or digit and without "..", got ${quoted(name)}${dollar}`,
+    `expected a name of 1 to 253 letters, digits, "@", ".", "_" and "-", beginning with a letter or digit and ` +
+      `without "..", got ${quoted(name)}${dollar}`,
   );
 }
 

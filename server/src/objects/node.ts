@@ -173,7 +173,10 @@ export class ObjectNode {
     this.#collect(map);
   }
 
-  /** Takes over the fields of a mapping, then those of mappings merged in with `<<`, which never replace the mapping's own. */
+  /**
+   * Takes over the fields of a mapping, then those of mappings merged in with `<<`, which never replace the mapping's
+   * own.
+   */
   #collect(map: YAMLMap, collected = new Set<YAMLMap>()): void {
     // An alias may stand inside its own anchor, so that merging could go in circles.
     if (collected.has(map)) return;

@@ -1,11 +1,17 @@
 import { ValueError } from "@strongroom/protocol/sizes";
 
-/** Bounds of argon2id parameters: a hash in the configuration must not let a login take the server's memory or minutes of its time. */
+/**
+ * Bounds of argon2id parameters: a hash in the configuration must not let a login take the server's memory or minutes
+ * of its time.
+ */
 const MAX_MEMORY_KIB = 1024 * 1024;
 const MAX_PASSES = 10;
 const MAX_LANES = 16;
 
-/** Other password schemes by the names they write, so that a message can say what it is without showing any of the value. */
+/**
+ * Other password schemes by the names they write, so that a message can say what it is without showing any of the
+ * value.
+ */
 const OTHER_SCHEMES = new Set(["argon2i", "argon2d", "2a", "2b", "2y", "1", "5", "6", "y", "scrypt", "pbkdf2-sha256"]);
 
 const HOW = "make one with `strongroom hash-password`";
@@ -18,7 +24,8 @@ function decodeBase64(text: string): Buffer | undefined {
 }
 
 /**
- * Takes base64 off a text until it has the wanted form, at most `layers` times. Line ends of encoded files and editors do no harm.
+ * Takes base64 off a text until it has the wanted form, at most `layers` times. Line ends of encoded files and editors
+ * do no harm.
  * @returns undefined when the form never appears.
  */
 export function unwrapBase64(text: string, layers: number, wanted: (text: string) => boolean): string | undefined {
@@ -50,8 +57,9 @@ function field(name: string, text: string, least: number, most: number): string 
 }
 
 /**
- * Reads a password hash: the standard encoded (PHC) argon2id string, as it is or in base64. Existing installations padded the base64 inside
- * the string with `=`, which the PHC format and `argon2.verify` do not allow; the result is without.
+ * Reads a password hash: the standard encoded (PHC) argon2id string, as it is or in base64. Existing installations
+ * padded the base64 inside the string with `=`, which the PHC format and `argon2.verify` do not allow; the result is
+ * without.
  *
  * Messages never contain the value, only its scheme and the numbers of its parameters.
  * @param layers how often it may be encoded in base64.

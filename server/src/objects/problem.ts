@@ -8,7 +8,9 @@ export interface Place {
   readonly path: string;
 }
 
-/** Something to be said about a configuration directory. The reason never contains a value of a Secret or a password. */
+/**
+ * Something to be said about a configuration directory. The reason never contains a value of a Secret or a password.
+ */
 export interface ConfigProblem extends Place {
   /** What was expected, what it got, what to do. */
   readonly reason: string;
@@ -16,7 +18,10 @@ export interface ConfigProblem extends Place {
   readonly severity: "error" | "warning";
 }
 
-/** Writes a problem as one line: `file:line: path: reason`; the path is left out where there is none, and the line where it is the directory itself. */
+/**
+ * Writes a problem as one line: `file:line: path: reason`; the path is left out where there is none, and the line where
+ * it is the directory itself.
+ */
 export function formatProblem(problem: ConfigProblem): string {
   const path = problem.path === "" ? "" : `${problem.path}: `;
   const where = problem.file === "." ? "the directory" : `${problem.file}:${problem.line}`;

@@ -58,7 +58,10 @@ class ObjectIndex {
     return [...(this.#kinds.get(kind)?.values() ?? [])];
   }
 
-  /** Says, as an error or a warning, that a reference leads nowhere; an object that is there but wrong was reported itself. */
+  /**
+   * Says, as an error or a warning, that a reference leads nowhere; an object that is there but wrong was reported
+   * itself.
+   */
   check(kind: ConfigKind, { name, node }: NameReference, severity: "error" | "warn", consequence: string): void {
     const known = this.#kinds.get(kind);
     if (known?.has(name)) return;

@@ -23,11 +23,15 @@ function whyUnusable(key: PublicKey): string {
   return "it can only sign";
 }
 
-/** Ids of the key's parts that may encrypt, by their flags. Expiry does not count: a dump made before it stays as good as it was. */
+/**
+ * Ids of the key's parts that may encrypt, by their flags. Expiry does not count: a dump made before it stays as good
+ * as it was.
+ */
 async function encryptionKeyIds(key: PublicKey, config: Config): Promise<string[]> {
   const ids: string[] = [];
   for (const part of key.getKeys()) {
-    // With null for the date the library leaves expiry out, but refuses revoked keys and those without the flag or a valid binding.
+    // With null for the date the library leaves expiry out, but refuses revoked keys and those without the flag or a
+    // valid binding.
     const usable = await key.getEncryptionKey(part.getKeyID(), null, undefined, config).catch(() => undefined);
     if (usable) ids.push(usable.getKeyID().toHex());
   }

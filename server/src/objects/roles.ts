@@ -11,8 +11,8 @@ function isRole(name: string): name is Role {
 }
 
 /**
- * Reads a list of roles; unknown ones are reported, repeated ones given once. `usersManager`, which the former resource definition demanded,
- * is `userManager`, which the former server looked for.
+ * Reads a list of roles; unknown ones are reported, repeated ones given once. `usersManager`, which the former resource
+ * definition demanded, is `userManager`, which the former server looked for.
  * @param where `object`: a role that means something only for the whole system is left out with a warning.
  */
 export function readRoles(list: ValueNode | undefined, where: "system" | "object"): Role[] {

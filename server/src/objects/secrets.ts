@@ -11,7 +11,10 @@ interface Entry {
   readonly layers: number;
 }
 
-/** The Secrets of a directory. Their values are looked at only where something refers to them, since other programs' Secrets may lie beside. */
+/**
+ * The Secrets of a directory. Their values are looked at only where something refers to them, since other programs'
+ * Secrets may lie beside.
+ */
 export class SecretStore {
   readonly #secrets = new Map<string, Map<string, Entry>>();
 
@@ -25,8 +28,8 @@ export class SecretStore {
         if (node) entries.set(entry, { node, layers });
       }
     };
-    // The output of the former --encode-password was itself base64; kubectl puts a second layer around what it is given. As in Kubernetes,
-    // stringData has none of its own and replaces data.
+    // The output of the former --encode-password was itself base64; kubectl puts a second layer around what it is
+    // given. As in Kubernetes, stringData has none of its own and replaces data.
     take("data", 2);
     take("stringData", 1);
     root.get("type");
@@ -36,7 +39,8 @@ export class SecretStore {
   }
 
   /**
-   * Follows a reference `{name, entry}` in `field` of an object. A reference without a name counts as none, as it always did.
+   * Follows a reference `{name, entry}` in `field` of an object. A reference without a name counts as none, as it
+   * always did.
    * @returns `undefined` when there is no reference, else the value, which is undefined when something was reported.
    */
   follow<T>(owner: ObjectNode, field: string, parse: SecretParser<T>): { readonly value: T | undefined } | undefined {

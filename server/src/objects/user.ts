@@ -31,8 +31,8 @@ function isHash(text: string): boolean {
 }
 
 /**
- * The hash of a user or access key. A reference wins over an inline value: the examples of existing installations have the placeholder
- * `hashed` beside it.
+ * The hash of a user or access key. A reference wins over an inline value: the examples of existing installations have
+ * the placeholder `hashed` beside it.
  */
 function readPassword(owner: ObjectNode, secrets: SecretStore, who: string): string | undefined {
   const inline = owner.get("password");

@@ -75,7 +75,7 @@ export class Argon2Hasher implements PasswordHasher {
     }
   }
 
-  /** Waits for a place. Whoever is gone by then leaves the queue: nothing is computed for the dead. */
+  /** Waits for a place. A caller that has gone leaves the queue: abandoned logins are not hashed. */
   async #turn(signal: AbortSignal | undefined): Promise<void> {
     await new Promise<void>((resolve, reject) => {
       const enter = () => {

@@ -1,5 +1,6 @@
 /**
- * Passes a body on and breaks off at once when the signal aborts, also while the body is silent. However the iteration ends, the body is told.
+ * Passes a body on and breaks off at once when the signal aborts, also while the body is silent. However the iteration
+ * ends, the body is closed.
  * @throws the body's own errors and the signal's reason unchanged.
  */
 export async function* abortable(
@@ -37,7 +38,8 @@ function nextUnlessAborted(
   return new Promise((resolve, reject) => {
     signal.throwIfAborted();
     const onAbort = () => reject(signal.reason);
-    // A listener for each step, not one promise for the whole body: racing against a long-lived promise would collect one reaction per chunk.
+    // A listener for each step, not one promise for the whole body: racing against a long-lived promise would collect
+    // one reaction per chunk.
     signal.addEventListener("abort", onAbort, { once: true });
     const settled = () => signal.removeEventListener("abort", onAbort);
     try {
@@ -53,7 +55,8 @@ function nextUnlessAborted(
 async function closeQuietly(source: AsyncIterator<Uint8Array>, signal: AbortSignal): Promise<void> {
   try {
     const closing = source.return?.();
-    // After an abort the source may be stuck in its own await and close only after it, if ever: that must not delay the caller.
+    // After an abort the source may be stuck in its own await and close only after it, if ever: that must not delay the
+    // caller.
     if (signal.aborted) closing?.catch(() => {});
     else await closing;
   } catch {}

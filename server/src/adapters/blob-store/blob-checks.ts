@@ -16,7 +16,8 @@ const SEGMENT = /^[A-Za-z0-9_-][A-Za-z0-9._-]*$/;
 export function assertBlobKey(key: string): void {
   if (isBlobKey(key)) return;
   throw new BlobStoreError(
-    `The key ${quote(key)} cannot be used: expected at most ${MAX_KEY_LENGTH} characters in segments separated by "/", each of at most ` +
+    `The key ${quote(key)} cannot be used: expected at most ${MAX_KEY_LENGTH} characters in segments separated ` +
+      `by "/", each of at most ` +
       `${MAX_SEGMENT_LENGTH} letters, digits, ".", "_" and "-", not beginning with ".".`,
   );
 }
@@ -59,7 +60,8 @@ export function partOffset(part: BlobPart, placement: PartPlacement, { maxParts 
   }
   if (part.size < 0n || part.size > placement.segmentSize) {
     throw new BlobStoreError(
-      `Part ${part.index} cannot be stored: it has ${part.size} bytes, but parts of this object have at most ${placement.segmentSize}.`,
+      `Part ${part.index} cannot be stored: it has ${part.size} bytes, but parts of this object have at most ` +
+        `${placement.segmentSize}.`,
     );
   }
   if (part.sha256.length !== SHA256_BYTES) {
@@ -80,9 +82,7 @@ export function contiguousSize(key: string, parts: readonly BlobPart[]): bigint 
   let size = 0n;
   for (const [position, part] of parts.entries()) {
     if (part.index !== position) {
-      throw new BlobStoreError(
-        `${key} cannot be completed: part ${position} was expected next, but part ${part.index} came.`,
-      );
+      throw new BlobStoreError(`${key} cannot be completed: expected part ${position} next, got part ${part.index}.`);
     }
     size += part.size;
   }
@@ -90,8 +90,8 @@ export function contiguousSize(key: string, parts: readonly BlobPart[]): bigint 
 }
 
 /**
- * Compares the parts an object is to be made of with those that are stored. Stored parts that are not asked for do not matter: they come from
- * attempts that were never acknowledged.
+ * Compares the parts an object is to be made of with those that are stored. Stored parts that are not asked for do not
+ * matter: they come from attempts that were never acknowledged.
  * @throws BlobStoreError
  */
 export function assertPartsStored(
@@ -106,7 +106,8 @@ export function assertPartsStored(
     }
     if (!isSamePart(found, part)) {
       throw new BlobStoreError(
-        `${key} cannot be completed: part ${part.index} should have ${describe(part)}, but what is stored has ${describe(found)}.`,
+        `${key} cannot be completed: part ${part.index} should have ${describe(part)}, but what is stored has ` +
+          `${describe(found)}.`,
       );
     }
   }

@@ -2,11 +2,13 @@ import { BlobStoreError } from "../../app/ports/blob-store.ts";
 import { abortable } from "./abortable.ts";
 
 /**
- * Passes a body on and sees to it that it has exactly the declared size: the consumer's loop ends normally only after the body ended with the last
- * declared byte. Bytes beyond are never passed on. Breaks off at once when the signal aborts, also while the body is silent.
+ * Passes a body on and sees to it that it has exactly the declared size: the consumer's loop ends normally only after
+ * the body ended with the last declared byte. Bytes beyond are never passed on. Breaks off at once when the signal
+ * aborts, also while the body is silent.
  *
  * @param size in bytes.
- * @throws BlobStoreError when the body ends early or goes on too long; the body's own errors and the signal's reason unchanged.
+ * @throws BlobStoreError when the body ends early or goes on too long; the body's own errors and the signal's reason
+ *   unchanged.
  */
 export async function* declaredBody(
   body: AsyncIterable<Uint8Array>,
@@ -22,8 +24,8 @@ export async function* declaredBody(
   if (received < size) throw wrongSize(`only ${received}`, size);
 }
 
-function wrongSize(came: string, size: bigint): BlobStoreError {
+function wrongSize(received: string, size: bigint): BlobStoreError {
   return new BlobStoreError(
-    `The part was declared with ${size} bytes, but ${came} came. Send it again with exactly the declared bytes.`,
+    `Expected a part of ${size} bytes, got ${received}. Send it again with exactly the declared bytes.`,
   );
 }

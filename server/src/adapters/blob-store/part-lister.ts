@@ -10,7 +10,10 @@ export interface StoredPart {
   readonly sha256: Uint8Array | undefined;
 }
 
-/** What every store can besides the port, since it compares the parts before it completes an object. No use case asks; the suite of all stores does. */
+/**
+ * What every store can besides the port, since it compares the parts before it completes an object. No use case asks;
+ * the suite of all stores does.
+ */
 export interface PartLister {
   /** The parts that exist, by index. @throws BlobNotFoundError when there is no such unfinished object. */
   listParts(blob: PendingBlob): Promise<StoredPart[]>;

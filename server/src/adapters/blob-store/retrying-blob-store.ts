@@ -12,9 +12,9 @@ import type { PartLister, StoredPart } from "./part-lister.ts";
 import { retried } from "./retried.ts";
 
 /**
- * Repeats small calls of another store that fail in passing, as the port allows for all of them. Calls that stream are not repeated here: a part's bytes are
- * with the client, which sends them again, a body of
- * unknown length is the adapter's, which has its parts, and readers and listings go on by themselves.
+ * Repeats small calls of another store that fail in passing, as the port allows for all of them. Calls that stream are
+ * not repeated here: a part's bytes are with the client, which sends them again, a body of unknown length is the
+ * adapter's, which has its parts, and readers and listings go on by themselves.
  */
 export class RetryingBlobStore implements BlobStore, PartLister {
   readonly #inner: BlobStore & PartLister;

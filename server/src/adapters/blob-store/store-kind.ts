@@ -5,7 +5,10 @@ export interface StoreLog {
   info(fields: Record<string, unknown>, message: string): void;
 }
 
-/** A kind of store, as the `index.ts` of its folder exports it. Loading that file, and `parse`, load no package of others; `open` does. */
+/**
+ * A kind of store, as the `index.ts` of its folder exports it. Loading that file, and `parse`, load no package of
+ * others; `open` does.
+ */
 export interface StoreKind<L> {
   /** Of its URLs, without the colon. */
   readonly scheme: string;
@@ -16,6 +19,8 @@ export interface StoreKind<L> {
    * @throws RangeError that repeats nothing of the URL that could be secret.
    */
   parse(text: string): L;
-  /** Opens the store there, and makes it when there is none. @throws BlobStoreError, FileLockedError with what to do. */
+  /**
+   * Opens the store there, and makes it when there is none. @throws BlobStoreError, FileLockedError with what to do.
+   */
   open(location: L, log: StoreLog): Promise<BlobStore>;
 }

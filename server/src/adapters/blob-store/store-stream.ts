@@ -6,7 +6,8 @@ import { abortable } from "./abortable.ts";
 const PARALLEL = 3;
 
 /**
- * {@link BlobStore.putStream} by the store's other calls, on any store: cuts the body into parts in memory, since a part goes out with its size and digest.
+ * {@link BlobStore.putStream} by the store's other calls, on any store: cuts the body into parts in memory, since a
+ * part goes out with its size and digest.
  * @returns the size in bytes.
  */
 export async function storeStream(

@@ -29,8 +29,9 @@ function why(error: unknown): string {
 /**
  * Reads all `.yaml`, `.yml` and `.json` files below a directory, in a stable order. What begins with a dot is skipped.
  *
- * Symbolic links are followed, because Kubernetes mounts a ConfigMap as links into a hidden `..data` directory; a directory or file that
- * is reached a second time by another way is not read again, so that links can neither go in circles nor double an object.
+ * Symbolic links are followed, because Kubernetes mounts a ConfigMap as links into a hidden `..data` directory; a
+ * directory or file that is reached a second time by another way is not read again, so that links can neither go in
+ * circles nor double an object.
  */
 export async function readConfigFiles(dir: string, findings: Findings): Promise<ConfigDirectory> {
   const files: ConfigFile[] = [];

@@ -46,7 +46,9 @@ const ALPHABET = "abcdefghjkmnpqrstuvwxyz23456789";
 /** 26 of 31 characters are 128 bits. */
 const PASSWORD_LENGTH = 26;
 
-/** Draws every character with equal chance: bytes beyond the largest multiple of the alphabet's length are thrown away. */
+/**
+ * Draws every character with equal chance: bytes beyond the largest multiple of the alphabet's length are thrown away.
+ */
 function makePassword(randomBytes: (count: number) => Uint8Array): string {
   const fair = 256 - (256 % ALPHABET.length);
   let password = "";
@@ -59,13 +61,15 @@ function makePassword(randomBytes: (count: number) => Uint8Array): string {
 }
 
 /**
- * Narrower than what the configuration allows: a label as Kubernetes names objects, so that the files can be applied there too. It also
- * needs no quotes in YAML, unless it reads as a number or a word such as `true`, which the templates' quotes take care of.
+ * Narrower than what the configuration allows: a label as Kubernetes names objects, so that the files can be applied
+ * there too. It also needs no quotes in YAML, unless it reads as a number or a word such as `true`, which the
+ * templates' quotes take care of.
  */
 function checkName(what: string, name: string): void {
   if (/^[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?$/.test(name)) return;
   throw new InitRefusedError(
-    `The ${what}'s name: expected 1 to 63 lower-case letters, digits and "-", not beginning or ending with "-", got ${JSON.stringify(name)}.`,
+    `The ${what}'s name: expected 1 to 63 lower-case letters, digits and "-", not beginning or ending with ` +
+      `"-", got ${JSON.stringify(name)}.`,
   );
 }
 
@@ -85,7 +89,8 @@ function checkLimits({ maxBackupsCount, maxOneVersionSize, maxCollectionSize }: 
   const most = size("maxCollectionSize", maxCollectionSize);
   if (needed > most || needed === 0n) {
     throw new InitRefusedError(
-      `maxCollectionSize: expected at least maxBackupsCount * maxOneVersionSize (${formatSize(needed)}) and both above zero, got ${formatSize(most)}.`,
+      `maxCollectionSize: expected at least maxBackupsCount * maxOneVersionSize (${formatSize(needed)}) and ` +
+        `both above zero, got ${formatSize(most)}.`,
     );
   }
 }
@@ -102,7 +107,8 @@ async function checkDirectory(dir: string): Promise<void> {
   }
   if (names.length > 0) {
     throw new InitRefusedError(
-      `Expected an empty or missing directory, but ${dir} already holds ${names.length === 1 ? names[0] : `${names.length} entries`}. ` +
+      `Expected an empty or missing directory, but ${dir} already holds ` +
+        `${names.length === 1 ? names[0] : `${names.length} entries`}. ` +
         "Choose another directory, or check the configuration that is there with `strongroom check-config`.",
     );
   }
@@ -233,9 +239,9 @@ data:
 }
 
 /**
- * Fills a directory with a first configuration: a user with the role systemAdmin and a new random password, a collection, and a Secret
- * with the password's hash. The layout is that of existing installations. Directories it makes get
- * mode 0700, the Secret 0600, the rest 0644.
+ * Fills a directory with a first configuration: a user with the role systemAdmin and a new random password, a
+ * collection, and a Secret with the password's hash. The layout is that of existing installations. Directories it makes
+ * get mode 0700, the Secret 0600, the rest 0644.
  *
  * The password itself is written nowhere. When writing fails, what was written is taken away again.
  * @throws {InitRefusedError} when the directory is not empty, or a name or limit is not allowed.

@@ -1,11 +1,14 @@
 import { type FSWatcher, watch } from "node:fs";
 
-/** Directories that are watched at most; the rest is found by polling. Every watch takes one of the few a user may have. */
+/**
+ * Directories that are watched at most; the rest is found by polling. Every watch takes one of the few a user may have.
+ */
 const MAX_WATCHED = 200;
 
 /**
- * Calls back when something in one of several directories changed, where the file system tells. Never throws, and promises nothing: network file
- * systems stay silent, and changes while the directories are being taken up are missed. So it only makes a poll quicker.
+ * Calls back when something in one of several directories changed, where the file system reports it. Never throws, and
+ * promises nothing: network file systems stay silent, and changes while the directories are being taken up are missed.
+ * So it only makes a poll quicker.
  */
 export class DirectoryNotices {
   readonly #onNotice: () => void;
@@ -15,7 +18,10 @@ export class DirectoryNotices {
     this.#onNotice = onNotice;
   }
 
-  /** Watches these directories from now on, and no others. Directories that were replaced under the same name need it too. */
+  /**
+   * Watches these directories from now on, and no others. Directories that were replaced under the same name need it
+   * too.
+   */
   follow(directories: readonly string[]): void {
     this.close();
     for (const directory of directories.slice(0, MAX_WATCHED)) {

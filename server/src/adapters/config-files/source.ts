@@ -9,7 +9,10 @@ import { interpret, type LoadResult, type ObjectFiles } from "../../objects/read
 import { type ConfigDirectory, readConfigFiles } from "./files.ts";
 import { DirectoryNotices } from "./notices.ts";
 
-/** A change is taken up when two readings this far apart are equal, in milliseconds: files are written, and mounts switched, piece by piece. */
+/**
+ * A change is taken up when two readings this far apart are equal, in milliseconds: files are written, and mounts
+ * switched, piece by piece.
+ */
 const SETTLE_MS = 150;
 /** How soon after a notice the directory is looked at, in milliseconds: one change gives several notices. */
 const NOTICE_MS = 50;
@@ -20,12 +23,15 @@ const LOGGED = 50;
 
 /** A configuration directory as it was read at one time, not yet judged. */
 export interface DirectoryContent extends ConfigDirectory, ObjectFiles {
-  /** SHA-256 over everything that was read, in hexadecimal: equal for equal content, whatever the times of the files. */
+  /**
+   * SHA-256 over everything that was read, in hexadecimal: equal for equal content, whatever the times of the files.
+   */
   readonly digest: string;
 }
 
 /**
- * Reads the files of a configuration directory. Never throws because of what the directory holds: that it is missing, too, is a finding.
+ * Reads the files of a configuration directory. Never throws because of what the directory holds: that it is missing,
+ * too, is a finding.
  * @param dir path of the directory; links in it are followed (see {@link readConfigFiles}).
  */
 export async function readDirectory(dir: string): Promise<DirectoryContent> {
@@ -39,8 +45,9 @@ export async function readDirectory(dir: string): Promise<DirectoryContent> {
 }
 
 /**
- * Reads and checks a configuration directory: `.yaml`, `.yml` and `.json` files in any layout, with one or several documents each. The layout
- * `<namespace>/<group>/<version>/<kind>/<name>.yaml` of existing installations is a convention only.
+ * Reads and checks a configuration directory: `.yaml`, `.yml` and `.json` files in any layout, with one or several
+ * documents each. The layout `<namespace>/<group>/<version>/<kind>/<name>.yaml` of existing installations is a
+ * convention only.
  *
  * Never throws because of what the directory holds.
  * @param dir path of the directory.
@@ -49,7 +56,9 @@ export async function loadConfiguration(dir: string): Promise<LoadResult> {
   return await interpret(await readDirectory(dir));
 }
 
-/** How a look at the directory ended: nothing new, a change in force, a change refused, or one that is still being made. */
+/**
+ * How a look at the directory ended: nothing new, a change in force, a change refused, or one that is still being made.
+ */
 export type ReloadOutcome = "unchanged" | "changed" | "refused" | "unsettled";
 
 /** Replaceable parts of {@link ConfigFilesSource}. */
@@ -59,8 +68,8 @@ export interface ConfigFilesOptions {
 }
 
 /**
- * A configuration source that is a directory of files. It is read when it is opened; {@link ConfigFilesSource.watch} takes up changes from then on. The
- * state in force is replaced as a whole, and only by one without any problem.
+ * A configuration source that is a directory of files. It is read when it is opened; {@link ConfigFilesSource.watch}
+ * takes up changes from then on. The state in force is replaced as a whole, and only by one without any problem.
  */
 export class ConfigFilesSource implements ConfigSource {
   /** The directory as it was given. */
@@ -115,8 +124,9 @@ export class ConfigFilesSource implements ConfigSource {
   }
 
   /**
-   * Takes up changes from now on: soon after the file system tells of one, and at least every `pollMs` milliseconds, since network file systems tell
-   * nothing. What changed, or why it was refused, goes into the log, once for each change.
+   * Takes up changes from now on: soon after the file system reports one, and at least every `pollMs` milliseconds,
+   * since network file systems report nothing. What changed, or why it was refused, goes into the log, once for each
+   * change.
    */
   watch(options: { readonly pollMs: number; readonly log: Log }): void {
     this.#log = options.log;
@@ -129,7 +139,8 @@ export class ConfigFilesSource implements ConfigSource {
     let noticed = false;
     let isLooking = false;
     let tookMs = 0;
-    // Thousands of files take seconds to read: looking then takes a twentieth of the time, and a fifth while they are being changed.
+    // Thousands of files take seconds to read: looking then takes a twentieth of the time, and a fifth while they are
+    // being changed.
     const afterNotice = () => Math.max(NOTICE_MS, 4 * tookMs);
     const look = () => {
       const before = noticed;
@@ -241,7 +252,8 @@ export class ConfigFilesSource implements ConfigSource {
       this.#log?.error(placeOf(problem), `configuration: ${formatProblem(problem)}`);
     this.#log?.error(
       { problems: problems.length },
-      "configuration: the change is refused, the last good state stays in force; `strongroom check-config` lists all problems",
+      "configuration: the change is refused, the last good state stays in force; `strongroom check-config` " +
+        "lists all problems",
     );
     return "refused";
   }

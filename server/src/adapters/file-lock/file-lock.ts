@@ -10,7 +10,8 @@ export class FileLockedError extends Error {
 
   constructor(directory: string, holder: string, options?: ErrorOptions) {
     super(
-      `The directory ${directory} is in use by ${holder}; it can serve only one at a time. Stop the other server, or give this one a ` +
+      `The directory ${directory} is in use by ${holder}; it can serve only one at a time. Stop the other ` +
+        "server, or give this one a " +
         "directory of its own.",
       options,
     );
@@ -22,13 +23,15 @@ export class FileLockedError extends Error {
 export interface FileLock {
   /** The lock file's real path. */
   readonly path: string;
-  /** Lets the lock go; a second call does nothing. The file stays, since deleting it would race with the next holder. */
+  /**
+   * Lets the lock go; a second call does nothing. The file stays, since deleting it would race with the next holder.
+   */
   release(): Promise<void>;
 }
 
 /**
- * The locks this process holds, by real path. It refuses a second acquire with a better message than SQLite's, and it keeps the connections reachable:
- * a garbage-collected connection would let its lock go without a word.
+ * The locks this process holds, by real path. It refuses a second acquire with a better message than SQLite's, and it
+ * keeps the connections reachable: a garbage-collected connection would let its lock go without a word.
  */
 const held = new Map<string, DatabaseSync>();
 
@@ -37,12 +40,13 @@ const SQLITE_BUSY = 5;
 const SQLITE_LOCKED = 6;
 
 /**
- * Takes an exclusive lock on a directory by way of a lock file in it. The kernel drops it when the process ends in any way, `kill -9` included, so a
- * lock is never stale and nobody has to delete anything.
+ * Takes an exclusive lock on a directory by way of a lock file in it. The kernel drops it when the process ends in any
+ * way, `kill -9` included, so a lock is never stale and nobody has to delete anything.
  *
- * Node has no binding to `fcntl` or `flock`; SQLite does, so the lock is an exclusive transaction on an empty database that never writes a
- * page: the file stays empty and no journal appears. The lock is a POSIX record lock, which the kernel also drops when this process closes *any*
- * descriptor of the file. So nothing in the process may open the lock file, not even to copy or read it.
+ * Node has no binding to `fcntl` or `flock`; SQLite does, so the lock is an exclusive transaction on an empty database
+ * that never writes a page: the file stays empty and no journal appears. The lock is a POSIX record lock, which the
+ * kernel also drops when this process closes *any* descriptor of the file. So nothing in the process may open the lock
+ * file, not even to copy or read it.
  *
  * @param path the lock file, in the directory it guards, which must exist; it is created if it is missing.
  * @throws FileLockedError when another process, or this one, holds it.
@@ -97,7 +101,8 @@ function lockExclusively(path: string, directory: string): DatabaseSync {
       throw new FileLockedError(directory, `another server (its lock is on ${path})`, { cause });
     }
     throw new Error(
-      `Cannot take the lock ${path}: ${cause instanceof Error ? cause.message : String(cause)}. Expected an empty file, or none, in a directory ` +
+      `Cannot take the lock ${path}: ${cause instanceof Error ? cause.message : String(cause)}. Expected an ` +
+        "empty file, or none, in a directory " +
         "that this user may write to, on a file system with POSIX locks.",
       { cause },
     );

@@ -27,7 +27,7 @@ import { createDurably, DIRECTORY_MODE, syncDirectory, syncUpTo } from "./durabl
 import { KeyedLock } from "./keyed-lock.ts";
 import { ObjectTree } from "./object-tree.ts";
 import { PartAttempts } from "./part-attempts.ts";
-import { PendingUploads, type StoredPart } from "./pending-uploads.ts";
+import { PendingUploads, type PlacedPart } from "./pending-uploads.ts";
 import { publishObject } from "./publish-object.ts";
 import { readFileRange } from "./read-file-range.ts";
 import { writePartFile } from "./write-part-file.ts";
@@ -36,11 +36,12 @@ import { writePartFile } from "./write-part-file.ts";
  * A {@link BlobStore} in a local directory:
  *
  * - `objects/<key>`: the finished objects, plain files;
- * - `meta/<key>`: which upload an object came from;
+ * - `meta/<key>`: the upload of each finished object;
  * - `pending/<token>/`: unfinished objects, one data file each, see {@link PendingUploads};
  * - `.lock`: the lock that keeps a second server out, see {@link acquireFileLock}. Nothing in this process may open it.
  *
- * Everything that is acknowledged has been through fsync, file and directory. Publishing is one rename on one file system, so all of it must be on one.
+ * Everything that is acknowledged has been through fsync, file and directory. Publishing is one rename on one file
+ * system, so all of it must be on one.
  */
 export class DirectoryBlobStore implements BlobStore, PartLister {
   readonly capabilities: BlobStoreCapabilities = {
@@ -107,7 +108,7 @@ export class DirectoryBlobStore implements BlobStore, PartLister {
     signal: AbortSignal,
   ): Promise<void> {
     assertBlobKey(blob.key);
-    const stored: StoredPart = { ...part, offset: partOffset(part, placement, this.capabilities) };
+    const stored: PlacedPart = { ...part, offset: partOffset(part, placement, this.capabilities) };
     signal.throwIfAborted();
     await this.#track(async () => {
       const attempt = this.#attempts.start(blob.token, part.index);

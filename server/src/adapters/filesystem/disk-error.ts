@@ -6,7 +6,8 @@ const ADVICE: Readonly<Record<string, string>> = {
   ENOSPC: "the file system is full. Free space on it or enlarge it",
   EDQUOT: "the quota of this user on the file system is used up. Free space or raise the quota",
   EFBIG:
-    "the file would be larger than the file system or the process limit (ulimit -f) allows. Use another file system or raise the limit",
+    "the file would be larger than the file system or the process limit (ulimit -f) allows. Use another file " +
+    "system or raise the limit",
   EACCES: "permission is denied. Give the directory and everything in it to the user that the server runs as",
   EPERM:
     "the file system does not permit it. Give the directory and everything in it to the user that the server runs as",
@@ -29,14 +30,18 @@ export function systemErrorCode(error: unknown): string | undefined {
   return typeof code === "string" && typeof syscall === "string" ? code : undefined;
 }
 
-/** Whether the error says that there is no such file; a path that leads through a file instead of a directory counts too. */
+/**
+ * Whether the error says that there is no such file; a path that leads through a file instead of a directory counts
+ * too.
+ */
 export function isMissing(error: unknown): boolean {
   const code = systemErrorCode(error);
   return code === "ENOENT" || code === "ENOTDIR";
 }
 
 /**
- * Runs a step on the disk and turns errors of the system into a {@link BlobStoreError} that says what to do; other errors pass unchanged.
+ * Runs a step on the disk and turns errors of the system into a {@link BlobStoreError} that says what to do; other
+ * errors pass unchanged.
  *
  * @param doing completes the sentence "Cannot ...".
  */

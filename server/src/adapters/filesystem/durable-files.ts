@@ -7,10 +7,16 @@ export const DIRECTORY_MODE = 0o700;
 /** See {@link DIRECTORY_MODE}. */
 export const FILE_MODE = 0o600;
 
-/** A publication loses its directory to a deletion at most as often as there are deletions under way; more than this means something else. */
+/**
+ * A publication loses its directory to a deletion at most as often as there are deletions under way; more than this
+ * means something else.
+ */
 const MOST_TRIES = 100;
 
-/** Writes all bytes at a position, in as many calls as the system wants; a single call may write fewer than it was given. */
+/**
+ * Writes all bytes at a position, in as many calls as the system wants; a single call may write fewer than it was
+ * given.
+ */
 export async function writeFully(file: FileHandle, bytes: Uint8Array, position: number): Promise<void> {
   let written = 0;
   while (written < bytes.length) {
@@ -19,7 +25,10 @@ export async function writeFully(file: FileHandle, bytes: Uint8Array, position: 
   }
 }
 
-/** Creates a file, which must not exist, with these bytes and makes them durable. The name is durable only after {@link syncDirectory}. */
+/**
+ * Creates a file, which must not exist, with these bytes and makes them durable. The name is durable only after
+ * {@link syncDirectory}.
+ */
 export async function createDurably(path: string, bytes: Uint8Array): Promise<void> {
   await using file = await open(path, "wx", FILE_MODE);
   await writeFully(file, bytes, 0);
@@ -33,8 +42,9 @@ export async function syncDirectory(path: string): Promise<void> {
 }
 
 /**
- * {@link syncDirectory} for a directory and those above it, up to and with `base`. All of them, since after a crash nobody knows whether a directory
- * that exists is itself durable in the one above. Directories pruned meanwhile are passed over: the one above holds the news.
+ * {@link syncDirectory} for a directory and those above it, up to and with `base`. All of them, since after a crash
+ * nobody knows whether a directory that exists is itself durable in the one above. Directories pruned meanwhile are
+ * passed over: the one above holds the news.
  */
 export async function syncUpTo(base: string, directory: string): Promise<void> {
   for (let current = directory; ; current = dirname(current)) {
@@ -48,8 +58,8 @@ export async function syncUpTo(base: string, directory: string): Promise<void> {
 }
 
 /**
- * Moves a durable file to its final path below `base`, replacing one that is there, and makes the move durable there. Makes the directories in between,
- * again if a concurrent {@link pruneUpTo} takes them away before the file is in.
+ * Moves a durable file to its final path below `base`, replacing one that is there, and makes the move durable there.
+ * Makes the directories in between, again if a concurrent {@link pruneUpTo} takes them away before the file is in.
  */
 export async function moveDurably(base: string, source: string, target: string): Promise<void> {
   const directory = dirname(target);
@@ -67,7 +77,10 @@ export async function moveDurably(base: string, source: string, target: string):
   await syncUpTo(base, directory);
 }
 
-/** Removes a directory below `base` and those above it as far as they are empty; `base` stays. Not durable: an empty directory does no harm. */
+/**
+ * Removes a directory below `base` and those above it as far as they are empty; `base` stays. Not durable: an empty
+ * directory does no harm.
+ */
 export async function pruneUpTo(base: string, directory: string): Promise<void> {
   for (let current = directory; current !== base; current = dirname(current)) {
     try {

@@ -1,4 +1,7 @@
-/** Runs operations on one key one after the other, and those on different keys side by side. Within this process; the store's file lock keeps others out. */
+/**
+ * Runs operations on one key one after the other, and those on different keys side by side. Within this process; the
+ * store's file lock keeps others out.
+ */
 export class KeyedLock {
   readonly #last = new Map<string, Promise<void>>();
 

@@ -5,7 +5,10 @@ import { BlobStoreError } from "../../app/ports/blob-store.ts";
 import { unlessMissing } from "./disk-error.ts";
 import { createDurably, moveDurably, pruneUpTo, syncUpTo } from "./durable-files.ts";
 
-/** Kept beside an object that was made of parts, so that completing it again can be told from another upload's attempt. */
+/**
+ * Kept beside an object that was made of parts, so that completing it again can be distinguished from another upload's
+ * attempt.
+ */
 export interface ObjectOrigin {
   readonly uploadId: string;
   /** The token it was made under. */
@@ -13,10 +16,11 @@ export interface ObjectOrigin {
 }
 
 /**
- * The finished objects: `objects/<key>` holds the bytes, `meta/<key>` the {@link ObjectOrigin} of those made of parts, as JSON.
+ * The finished objects: `objects/<key>` holds the bytes, `meta/<key>` the {@link ObjectOrigin} of those made of parts,
+ * as JSON.
  *
- * An origin is durable before its object appears and goes after it. So an object with an origin was made of parts, one without was put, and an
- * origin without an object is what a crash left; it means nothing.
+ * An origin is durable before its object appears and goes after it. So an object with an origin was made of parts, one
+ * without was put, and an origin without an object is what a crash left; it means nothing.
  *
  * Changes to one key must not overlap; the store's lock by key sees to that.
  */
@@ -41,7 +45,7 @@ export class ObjectTree {
     return sizeNow === undefined ? undefined : { key, size: sizeNow, uploadId: undefined };
   }
 
-  /** Where an object that was made of parts came from; undefined when it was put, or is missing and left no trace. */
+  /** The upload of an object that was made of parts; undefined when it was put, or is missing and left no trace. */
   async origin(key: string): Promise<ObjectOrigin | undefined> {
     const path = join(this.#meta, key);
     const text = await unlessMissing(() => readFile(path, "utf8"));
@@ -51,7 +55,8 @@ export class ObjectTree {
       if (typeof uploadId === "string" && typeof token === "string") return { uploadId, token };
     } catch {}
     throw new BlobStoreError(
-      `${path} is damaged: expected the upload id and the token in JSON. Check the disk; the object itself may be whole.`,
+      `${path} is damaged: expected the upload id and the token in JSON. Check the disk; the object itself may ` +
+        "be whole.",
     );
   }
 

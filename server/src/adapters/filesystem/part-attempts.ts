@@ -1,8 +1,8 @@
 import { BlobNotFoundError, BlobStoreError } from "../../app/ports/blob-store.ts";
 
 /**
- * One attempt to write a part into the common data file. It may touch the file only in {@link step}s, so that whoever takes over can wait until the
- * last of them is done, without waiting for a body that may never end.
+ * One attempt to write a part into the common data file. It may touch the file only in {@link step}s, so that whoever
+ * takes over can wait until the last of them is done, without waiting for a body that may never end.
  */
 export class PartAttempt {
   readonly #controller = new AbortController();
@@ -42,19 +42,23 @@ export class PartAttempt {
 }
 
 /**
- * The attempts under way, so that at most one writes at a time to one part's place in the data file, and none while the file is being published: an
- * attempt that was given up elsewhere may still have bytes to write, and nobody has checked those.
+ * The attempts under way, so that at most one writes at a time to one part's place in the data file, and none while the
+ * file is being published: an attempt that was given up elsewhere may still have bytes to write, and nobody has checked
+ * those.
  */
 export class PartAttempts {
   /** The latest attempt by index, by token. */
   readonly #uploads = new Map<string, Map<number, PartAttempt>>();
   readonly #sealed = new Set<string>();
 
-  /** Starts an attempt, which takes the place of an earlier one at the same part: that one fails with a {@link BlobStoreError}. */
+  /**
+   * Starts an attempt, which takes the place of an earlier one at the same part: that one fails with a
+   * {@link BlobStoreError}.
+   */
   start(token: string, index: number): PartAttempt {
     if (this.#sealed.has(token)) {
       throw new BlobStoreError(
-        `Part ${index} came while its object was being completed or aborted. Ask for the upload's state.`,
+        `Part ${index} was sent while its object was being completed or aborted. Ask for the upload's state.`,
       );
     }
     let attempts = this.#uploads.get(token);
@@ -71,7 +75,10 @@ export class PartAttempts {
     return attempt;
   }
 
-  /** Ends an attempt: waits for its last step, and for those whose place it took even if it never came to a step, then forgets it. */
+  /**
+   * Ends an attempt: waits for its last step, and for those whose place it took even if it never began a step, then
+   * forgets it.
+   */
   async end(token: string, index: number, attempt: PartAttempt): Promise<void> {
     await attempt.stop(new BlobStoreError(`The attempt at part ${index} is over.`));
     const attempts = this.#uploads.get(token);

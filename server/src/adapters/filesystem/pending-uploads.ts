@@ -13,7 +13,7 @@ export interface PendingInfo {
 }
 
 /** A part that is stored, and where it begins in the data file, in bytes. */
-export interface StoredPart extends BlobPart {
+export interface PlacedPart extends BlobPart {
   readonly offset: bigint;
 }
 
@@ -29,7 +29,8 @@ const MARKER = /^part-(\d+)-(\d+)-(\d+)-([0-9a-f]{64})$/;
  * - `data`: the object in the making, every part at its offset; it moves away when the object is published;
  * - `part-<index>-<offset>-<size>-<sha256>`: an empty file for every part whose bytes are durable in `data`.
  *
- * Directories come and go by one rename, so none is ever seen half made or half removed. `tmp-*` is what a crash may leave behind.
+ * Directories come and go by one rename, so none is ever seen half made or half removed. `tmp-*` is what a crash may
+ * leave behind.
  */
 export class PendingUploads {
   readonly #root: string;
@@ -39,7 +40,10 @@ export class PendingUploads {
     this.#root = root;
   }
 
-  /** Removes what a crash left half made or half removed. Only for the one holder of the store's lock, before anything else. */
+  /**
+   * Removes what a crash left half made or half removed. Only for the one holder of the store's lock, before anything
+   * else.
+   */
   async clean(): Promise<void> {
     for (const name of await readdir(this.#root)) {
       if (TEMPORARY.test(name)) await rm(join(this.#root, name), { recursive: true, force: true });
@@ -47,8 +51,8 @@ export class PendingUploads {
   }
 
   /**
-   * Runs an operation with a path for something that it makes and then renames into place. What is left there when it fails is removed, or by
-   * {@link clean} after a crash.
+   * Runs an operation with a path for something that it makes and then renames into place. What is left there when it
+   * fails is removed, or by {@link clean} after a crash.
    */
   async withTemporary<T>(operation: (path: string) => Promise<T>): Promise<T> {
     const path = join(this.#root, `tmp-${newToken()}`);
@@ -91,7 +95,8 @@ export class PendingUploads {
       if (typeof key === "string" && typeof uploadId === "string") return { key, uploadId };
     } catch {}
     throw new BlobStoreError(
-      `${path} is damaged: expected the key and the upload id in JSON. Check the disk, then move its directory out of the store.`,
+      `${path} is damaged: expected the key and the upload id in JSON. Check the disk, then move its directory ` +
+        "out of the store.",
     );
   }
 
@@ -113,12 +118,12 @@ export class PendingUploads {
   }
 
   /** Whether exactly this part is durable. */
-  async isMarked(token: string, part: StoredPart): Promise<boolean> {
+  async isMarked(token: string, part: PlacedPart): Promise<boolean> {
     return await exists(this.#markerPath(token, part));
   }
 
   /** Declares a part durable, whose bytes must be so. Repeating it succeeds. */
-  async mark(token: string, part: StoredPart): Promise<void> {
+  async mark(token: string, part: PlacedPart): Promise<void> {
     try {
       const marker = await open(this.#markerPath(token, part), "wx", FILE_MODE);
       await marker.close();
@@ -130,8 +135,8 @@ export class PendingUploads {
   }
 
   /** The parts that are durable, by index. */
-  async parts(token: string): Promise<Map<number, StoredPart>> {
-    const parts: StoredPart[] = [];
+  async parts(token: string): Promise<Map<number, PlacedPart>> {
+    const parts: PlacedPart[] = [];
     for (const name of await readdir(this.#directory(token))) {
       const part = parseMarker(name);
       if (part !== undefined) parts.push(part);
@@ -141,7 +146,8 @@ export class PendingUploads {
     if (byIndex.size === parts.length) return byIndex;
     // Only one of them can be what the data file holds.
     throw new BlobStoreError(
-      `The unfinished object ${token} holds differing parts under one index, so its bytes cannot be trusted. Abort it and upload again.`,
+      `The unfinished object ${token} holds differing parts under one index, so its bytes cannot be trusted. ` +
+        "Abort it and upload again.",
     );
   }
 
@@ -167,7 +173,10 @@ export class PendingUploads {
     }
   }
 
-  /** The remains of objects that have been published; they are here only for the moment before their removal, or after a crash in it. */
+  /**
+   * The remains of objects that have been published; they are here only for the moment before their removal, or after a
+   * crash in it.
+   */
   async *listPublished(): AsyncGenerator<PendingBlob> {
     for (const token of await readdir(this.#root)) {
       const info = (await this.hasData(token)) ? undefined : await this.remains(token);
@@ -179,7 +188,7 @@ export class PendingUploads {
     return join(this.#root, token);
   }
 
-  #markerPath(token: string, { index, offset, size, sha256 }: StoredPart): string {
+  #markerPath(token: string, { index, offset, size, sha256 }: PlacedPart): string {
     return join(this.#directory(token), `part-${index}-${offset}-${size}-${Buffer.from(sha256).toString("hex")}`);
   }
 }
@@ -188,7 +197,7 @@ function newToken(): string {
   return randomBytes(16).toString("hex");
 }
 
-function parseMarker(name: string): StoredPart | undefined {
+function parseMarker(name: string): PlacedPart | undefined {
   const [, index, offset, size, sha256] = MARKER.exec(name) ?? [];
   if (index === undefined || offset === undefined || size === undefined || sha256 === undefined) return undefined;
   return { index: Number(index), offset: BigInt(offset), size: BigInt(size), sha256: Buffer.from(sha256, "hex") };

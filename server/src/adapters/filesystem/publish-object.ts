@@ -2,13 +2,16 @@ import type { BlobPart, PendingBlob } from "../../app/ports/blob-store.ts";
 import { BlobStoreError } from "../../app/ports/blob-store.ts";
 import { assertPartsStored } from "../blob-store/blob-checks.ts";
 import type { ObjectTree } from "./object-tree.ts";
-import type { PendingUploads, StoredPart } from "./pending-uploads.ts";
+import type { PendingUploads, PlacedPart } from "./pending-uploads.ts";
 
 /** What {@link publishObject} publishes. */
 export interface Publication {
   readonly pending: PendingUploads;
   readonly tree: ObjectTree;
-  /** An unfinished object that exists, whose key names no finished one, and that nobody writes to or publishes meanwhile. */
+  /**
+   * An unfinished object that exists, whose key names no finished one, and that nobody writes to or publishes
+   * meanwhile.
+   */
   readonly blob: PendingBlob;
   readonly uploadId: string;
   readonly parts: readonly BlobPart[];
@@ -17,8 +20,9 @@ export interface Publication {
 }
 
 /**
- * Turns an unfinished object into a finished one. Every step is durable before the next and may be repeated, so that a crash between any two is mended by
- * completing the object again. What counts is the rename: before it there is no object, after it a whole one.
+ * Turns an unfinished object into a finished one. Every step is durable before the next and may be repeated, so that a
+ * crash between any two is mended by completing the object again. What counts is the rename: before it there is no
+ * object, after it a whole one.
  *
  * @throws BlobStoreError when what is stored is not what was asked for; nothing has changed then.
  */
@@ -39,13 +43,14 @@ export async function publishObject({ pending, tree, blob, uploadId, parts, size
 }
 
 /** Every part must begin where the one before ends, or the file has gaps: that takes one segment size for all calls. */
-function assertAdjoining(key: string, parts: readonly BlobPart[], stored: ReadonlyMap<number, StoredPart>): void {
+function assertAdjoining(key: string, parts: readonly BlobPart[], stored: ReadonlyMap<number, PlacedPart>): void {
   let end = 0n;
   for (const { index, size } of parts) {
     const offset = stored.get(index)?.offset;
     if (offset !== end) {
       throw new BlobStoreError(
-        `${key} cannot be completed: part ${index} was written at ${offset}, but the parts before it end at ${end}. All parts but the last ` +
+        `${key} cannot be completed: part ${index} was written at ${offset}, but the parts before it end at ` +
+          `${end}. All parts but the last ` +
           "must have the segment size.",
       );
     }
@@ -60,10 +65,11 @@ async function trimData(pending: PendingUploads, { key, token }: PendingBlob, si
     const status = await file.stat({ bigint: true });
     if (status.size < size) {
       throw new BlobStoreError(
-        `${key} cannot be completed: its file has ${status.size} bytes, but its parts have ${size}. Check the disk, abort, and upload again.`,
+        `${key} cannot be completed: its file has ${status.size} bytes, but its parts have ${size}. Check the ` +
+          "disk, abort, and upload again.",
       );
     }
-    // A broken attempt at a part that is not wanted may have left bytes behind the end.
+    // A broken attempt at a part that is not wanted may have left bytes after the end.
     if (status.size > size) await file.truncate(Number(size));
     await file.sync();
   } finally {

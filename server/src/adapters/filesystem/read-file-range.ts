@@ -4,8 +4,9 @@ import { BlobStoreError } from "../../app/ports/blob-store.ts";
 import { onDisk } from "./disk-error.ts";
 
 /**
- * Streams a range of an open file in chunks of at most {@link FULL_CHUNK_BYTES}, and closes the file when it ends in whatever way. When the signal
- * aborts it closes the file at once, even if nobody asks for another chunk. Every chunk is a buffer of its own and stays valid.
+ * Streams a range of an open file in chunks of at most {@link FULL_CHUNK_BYTES}, and closes the file when it ends in
+ * whatever way. When the signal aborts it closes the file at once, even if nobody asks for another chunk. Every chunk
+ * is a buffer of its own and stays valid.
  *
  * @param key names the object in messages.
  * @param offset, length in bytes; the range must lie within the file.

@@ -22,8 +22,8 @@ const REREAD_MS = 3_600_000;
 const REREAD_UNKNOWN_MS = 5000;
 
 /**
- * Signs tokens as JSON Web Tokens (RFC 7519): with an Ed25519 key set kept in the database, the newest key signing and all verifying, or with
- * a shared secret (HS256) where one is given.
+ * Signs tokens as JSON Web Tokens (RFC 7519): with an Ed25519 key set kept in the database, the newest key signing and
+ * all verifying, or with a shared secret (HS256) where one is given.
  */
 export class JoseSigner implements TokenSigner {
   readonly #algorithm: "EdDSA" | "HS256";
@@ -47,8 +47,8 @@ export class JoseSigner implements TokenSigner {
   }
 
   /**
-   * A signer with the key set in the database, shared by all servers on it. A new key is made when there is none or the newest is older than 90 days;
-   * keys whose last token has expired are forgotten.
+   * A signer with the key set in the database, shared by all servers on it. A new key is made when there is none or the
+   * newest is older than 90 days; keys whose last token has expired are forgotten.
    * @param sessionMs how long tokens are valid, in milliseconds.
    */
   static async fromDatabase(database: Database, sessionMs: number): Promise<JoseSigner> {
@@ -116,8 +116,8 @@ async function readKeySet(database: Database, sessionMs: number): Promise<KeySet
       await tx.sessions.insertSigningKey(row);
       keys.unshift(row);
     }
-    // A key is needed until the last token signed with it ends: its successor's birth, the time until every server has seen that, and the life of
-    // a session; a day covers the second.
+    // A key is needed until the last token signed with it ends: its successor's birth, the time until every server has
+    // seen that, and the life of a session; a day covers the second.
     const needed = keys.filter(
       (_, i) => i === 0 || keys[i - 1]!.createdAt.getTime() + sessionMs + DAY_MS > tx.now.getTime(),
     );

@@ -10,10 +10,15 @@ import {
   type StreamInput,
 } from "../../app/ports/blob-store.ts";
 
-/** How a call of a store ended: `missing` for an object that is not there, `canceled` when the caller or its body ended it. */
+/**
+ * How a call of a store ended: `missing` for an object that is not there, `canceled` when the caller or its body ended
+ * it.
+ */
 export type StoreOutcome = "ok" | "missing" | "canceled" | "error";
 
-/** Is told of each call that ended: its name, the seconds the store took, without what it waited for the caller, and the outcome. */
+/**
+ * Called after each call: its name, the seconds the store took, without what it waited for the caller, and the outcome.
+ */
 export type StoreObserver = (operation: string, seconds: number, outcome: StoreOutcome) => void;
 
 /** Seconds spent waiting for somebody else. */
@@ -22,7 +27,7 @@ interface Waited {
   failed: boolean;
 }
 
-/** Passes everything on to another store and tells an observer how long it took and how it ended. */
+/** Passes everything on to another store and reports to an observer how long it took and how it ended. */
 export class MeasuredBlobStore implements BlobStore {
   readonly #inner: BlobStore;
   readonly #observe: StoreObserver;
@@ -56,7 +61,10 @@ export class MeasuredBlobStore implements BlobStore {
     return this.#timed("complete", () => this.#inner.complete(blob, uploadId, parts));
   }
 
-  /** The time includes that of parts that were sent while the next was waited for, less all waiting, so it is a lower bound. */
+  /**
+   * The time includes that of parts that were sent while the next was waited for, less all waiting, so it is a lower
+   * bound.
+   */
   putStream(input: StreamInput, body: AsyncIterable<Uint8Array>): Promise<bigint> {
     return this.#timedBody("putStream", body, input.signal, (passed) => this.#inner.putStream(input, passed));
   }
@@ -120,10 +128,10 @@ export class MeasuredBlobStore implements BlobStore {
     const started = performance.now();
     try {
       const result = await work(awaited(body, waited));
-      this.#tell(operation, started, waited, "ok");
+      this.#report(operation, started, waited, "ok");
       return result;
     } catch (error) {
-      this.#tell(operation, started, waited, waited.failed || signal.aborted ? "canceled" : outcomeOf(error));
+      this.#report(operation, started, waited, waited.failed || signal.aborted ? "canceled" : outcomeOf(error));
       throw error;
     }
   }
@@ -143,13 +151,14 @@ export class MeasuredBlobStore implements BlobStore {
     }
   }
 
-  #tell(operation: string, started: number, waited: Waited, outcome: StoreOutcome): void {
+  #report(operation: string, started: number, waited: Waited, outcome: StoreOutcome): void {
     this.#observe(operation, Math.max(0, since(started) - waited.seconds), outcome);
   }
 }
 
 /**
- * Passes items on, noting how long each was waited for and whether that failed. No generator: one would let a stop wait for an item that may never come.
+ * Passes items on, noting how long each was waited for and whether that failed. No generator: one would let a stop wait
+ * for an item that may never come.
  */
 function awaited<T>(items: AsyncIterable<T>, waited: Waited): AsyncIterable<T> {
   return {

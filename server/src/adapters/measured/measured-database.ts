@@ -1,9 +1,12 @@
 import type { Database } from "../../app/ports/database.ts";
 import { DomainError } from "../../domain/errors.ts";
 
-/** The same database; `onError` is called for each call that failed because of it, rather than by an answer to the caller. */
+/**
+ * The same database; `onError` is called for each call that failed because of it, rather than by an answer to the
+ * caller.
+ */
 export function measuredDatabase(inner: Database, onError: () => void): Database {
-  const watched = async <T>(call: Promise<T>): Promise<T> => {
+  const measured = async <T>(call: Promise<T>): Promise<T> => {
     try {
       return await call;
     } catch (error) {
@@ -12,14 +15,14 @@ export function measuredDatabase(inner: Database, onError: () => void): Database
     }
   };
   return {
-    transaction: async (work) => await watched(inner.transaction(work)),
-    read: async (work) => await watched(inner.read(work)),
-    installation: async () => await watched(inner.installation()),
-    startRecovery: async (id) => await watched(inner.startRecovery(id)),
-    finishRecovery: async () => await watched(inner.finishRecovery()),
-    // What fails inside it is told by the calls it makes.
+    transaction: async (work) => await measured(inner.transaction(work)),
+    read: async (work) => await measured(inner.read(work)),
+    installation: async () => await measured(inner.installation()),
+    startRecovery: async (id) => await measured(inner.startRecovery(id)),
+    finishRecovery: async () => await measured(inner.finishRecovery()),
+    // What fails inside it is reported by the calls it makes.
     exclusively: async (name, work) => await inner.exclusively(name, work),
-    ping: async () => await watched(inner.ping()),
+    ping: async () => await measured(inner.ping()),
     close: async () => await inner.close(),
   };
 }

@@ -27,7 +27,8 @@ import { storeStream } from "../blob-store/store-stream.ts";
 /** Options of {@link MemoryBlobStore}. */
 export interface MemoryBlobStoreOptions {
   /**
-   * Keep only the sizes of parts, for measurements of everything else: objects made of parts are then read as zeros. Small objects that are put are kept.
+   * Keep only the sizes of parts, for measurements of everything else: objects made of parts are then read as zeros.
+   * Small objects that are put are kept.
    */
   readonly discard?: boolean;
 }
@@ -48,7 +49,10 @@ interface FinishedObject extends Content {
   readonly uploadId: string | undefined;
 }
 
-/** A {@link BlobStore} in memory: for tests, demonstrations (`mem://`) and measurements. "Survives the process" is the one guarantee it cannot give. */
+/**
+ * A {@link BlobStore} in memory: for tests, demonstrations (`mem://`) and measurements. "Survives the process" is the
+ * one guarantee it cannot give.
+ */
 export class MemoryBlobStore implements BlobStore, PartLister {
   readonly capabilities: BlobStoreCapabilities = {
     name: "memory",

@@ -11,7 +11,10 @@ const MOUNT_POINT = "/pglite/data";
 /** Only what a finished database has; PostgreSQL reads it first. */
 const VERSION_FILE = "PG_VERSION";
 
-/** PostgreSQL's control file, the place of the state in it, and the state of a database that was closed in order (`DB_SHUTDOWNED`, pg_control.h). */
+/**
+ * PostgreSQL's control file, the place of the state in it, and the state of a database that was closed in order
+ * (`DB_SHUTDOWNED`, pg_control.h).
+ */
 const CONTROL_FILE = join("global", "pg_control");
 const STATE_OFFSET = 16;
 const CLOSED = 1;
@@ -55,14 +58,14 @@ export class NoDatabaseError extends Error {
 }
 
 /**
- * The data directory of PGlite, on disks that may lose what was not synced. Three things are added to PGlite's own layer (`NodeFS`, 0.5.16), where `fsync`
- * and `fdatasync` report success and do nothing:
+ * The data directory of PGlite, on disks that may lose what was not synced. Three things are added to PGlite's own
+ * layer (`NodeFS`, 0.5.16), where `fsync` and `fdatasync` report success and do nothing:
  *
- * - both reach the file, and the names of files that were created, renamed or removed before it; PostgreSQL itself asks that of few directories, and
- *   counts on file systems to do so;
+ * - both reach the file, and the names of files that were created, renamed or removed before it; PostgreSQL itself asks
+ *   that of few directories, and counts on file systems to do so;
  * - a new database is made beside its place, synced as a whole, and renamed to it: there is a whole one or none;
- * - one that was closed in order, but by a program without these syncs, is synced as a whole before it is used. PostgreSQL does that itself with one that
- *   was not closed in order.
+ * - one that was closed in order, but by a program without these syncs, is synced as a whole before it is used.
+ *   PostgreSQL does that itself with one that was not closed in order.
  */
 export class DataDirectory extends NodeFS {
   readonly #path: string;
@@ -192,7 +195,9 @@ function isVacant(path: string): boolean {
   if (fs.existsSync(resolve(path, VERSION_FILE))) return false;
   if (!fs.existsSync(path) || fs.readdirSync(path).length === 0) return true;
   throw new NoDatabaseError(
-    `${path} holds files, but no database: it lacks ${VERSION_FILE}. Either a power cut took it, or the server was ended while it made its first database. Put back the copy of the data directory; where it never held a backup, remove this folder, and a new database is made`,
+    `${path} holds files, but no database: it lacks ${VERSION_FILE}. Either a power cut took it, or the server ` +
+      "was ended while it made its first database. Put back the copy of the data directory; where it never held " +
+      "a backup, remove this folder, and a new database is made",
   );
 }
 
@@ -202,8 +207,8 @@ function noteOf(path: string): string {
 }
 
 /**
- * What stands in the note of this closing; undefined for a database that was not closed in order. A copy of the directory, which nobody may have synced, has
- * another inode or time of change.
+ * What stands in the note of this closing; undefined for a database that was not closed in order. A copy of the
+ * directory, which nobody may have synced, has another inode or time of change.
  */
 function closedControl(path: string): string | undefined {
   const file = join(path, CONTROL_FILE);
@@ -213,7 +218,9 @@ function closedControl(path: string): string | undefined {
   return `${createHash("sha256").update(control).digest("hex")} ${ino} ${ctimeNs}\n`;
 }
 
-/** On many file systems each sync costs a turn of the disk, also of a file that did not change; there are a thousand. */
+/**
+ * On many file systems each sync costs a turn of the disk, also of a file that did not change; there are a thousand.
+ */
 function syncWhenClosedByOthers(path: string): void {
   const control = closedControl(path);
   if (control === undefined) return;

@@ -6,7 +6,10 @@ import type { Executor } from "../postgres/repositories.ts";
 import * as schema from "../postgres/schema.ts";
 import { EmbeddedPostgres } from "./embedded-postgres.ts";
 
-/** Log that may lie between two checkpoints, in bytes. It is read again by a start after a crash. PostgreSQL makes none by itself in this mode. */
+/**
+ * Log that may lie between two checkpoints, in bytes. It is read again by a start after a crash. PostgreSQL makes none
+ * by itself in this mode.
+ */
 const CHECKPOINT_BYTES = 64n * 1024n * 1024n;
 
 /** Transactions between two looks at the size of the log. */
@@ -29,8 +32,8 @@ export interface EmbeddedDriverOptions {
 }
 
 /**
- * PostgreSQL inside this process, as a driver. When it ends by itself it is started again on its data directory by what is asked next, as a PostgreSQL server
- * does with its processes: what was committed is read from the log.
+ * PostgreSQL inside this process, as a driver. When it ends by itself it is started again on its data directory by what
+ * is asked next, as a PostgreSQL server does with its processes: what was committed is read from the log.
  */
 export class EmbeddedDriver implements SqlDriver {
   readonly #options: EmbeddedDriverOptions;

@@ -4,7 +4,10 @@ import { DataDirectory, NoDatabaseError } from "./data-directory.ts";
 /** Status of the exception by which PGlite goes on after an ordinary error of a query. */
 const QUERY_FAILED = 100;
 
-/** PGlite's own parameters turn fsync off (-F). The rest are PostgreSQL's defaults, which no file in an old data directory may change. */
+/**
+ * PGlite's own parameters turn fsync off (-F). The rest are PostgreSQL's defaults, which no file in an old data
+ * directory may change.
+ */
 const START_PARAMETERS = [
   ...PGlite.defaultStartParams.filter((parameter) => parameter !== "-F"),
   ...["fsync=on", "wal_sync_method=fsync", "full_page_writes=on", "synchronous_commit=on"].flatMap((setting) => [
@@ -13,14 +16,18 @@ const START_PARAMETERS = [
   ]),
 ];
 
-/** The embedded database ended by itself, as PostgreSQL does when it cannot write or sync its log. Nothing more can be asked of it. */
+/**
+ * The embedded database ended by itself, as PostgreSQL does when it cannot write or sync its log. Nothing more can be
+ * asked of it.
+ */
 export class DatabaseEndedError extends Error {
   override name = "DatabaseEndedError";
 }
 
 /**
- * PGlite that syncs. Also, when PostgreSQL ends inside it (a PANIC, out of memory), every call fails from then on: PGlite itself (0.5.16) swallows what was
- * thrown, and asks what is dead again and again, in a loop that never gives the process back.
+ * PGlite that syncs. Also, when PostgreSQL ends inside it (a PANIC, out of memory), every call fails from then on:
+ * PGlite itself (0.5.16) swallows what was thrown, and asks what is dead again and again, in a loop that never gives
+ * the process back.
  */
 export class EmbeddedPostgres extends PGlite {
   readonly #directory: DataDirectory | undefined;
@@ -41,7 +48,8 @@ export class EmbeddedPostgres extends PGlite {
   }
 
   /**
-   * Starts PostgreSQL on the data directory, which is made when it is missing; undefined for memory, where nothing is synced.
+   * Starts PostgreSQL on the data directory, which is made when it is missing; undefined for memory, where nothing is
+   * synced.
    * @throws NoDatabaseError
    * @throws DatabaseEndedError when it cannot start on what is there
    */
@@ -87,7 +95,10 @@ export class EmbeddedPostgres extends PGlite {
     else this.#directory?.abandon();
   }
 
-  /** Notices what ends PostgreSQL, and breaks PGlite's loop there: after anything thrown it calls `stackRestore`, outside any `try`. */
+  /**
+   * Notices what ends PostgreSQL, and breaks PGlite's loop there: after anything thrown it calls `stackRestore`,
+   * outside any `try`.
+   */
   #guard(): void {
     if (this.#guarded) return;
     this.#guarded = true;

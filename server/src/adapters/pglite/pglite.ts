@@ -11,13 +11,16 @@ export interface PgliteOptions {
   readonly directory: string | undefined;
   /** Replaces the database's clock; for tests. */
   readonly clock?: (() => Date) | undefined;
-  /** Called when PostgreSQL ended by itself, as when its disk is full or broken; it is started again when it is needed. */
+  /**
+   * Called when PostgreSQL ended by itself, as when its disk is full or broken; it is started again when it is needed.
+   */
   readonly onEnded?: ((reason: string) => void) | undefined;
 }
 
 /**
- * Opens the embedded PostgreSQL (PGlite, in this process) and applies migrations. What is committed in a directory is synced to the disk. It takes an exclusive
- * lock on the directory: a second server there fails with `FileLockedError`. Needs no migration lock of its own for that reason.
+ * Opens the embedded PostgreSQL (PGlite, in this process) and applies migrations. What is committed in a directory is
+ * synced to the disk. It takes an exclusive lock on the directory: a second server there fails with `FileLockedError`.
+ * Needs no migration lock of its own for that reason.
  */
 export async function openPglite(options: PgliteOptions): Promise<SqlDatabase> {
   let release = async () => {};

@@ -11,12 +11,16 @@ import { openSocket } from "./socket.ts";
 /** How long a connection may take to be made, TLS and authentication included, in milliseconds. */
 const CONNECT_MS = 10_000;
 
-/** How long the server may be silent while it is asked something, in milliseconds; longer than its own limit for a statement. */
+/**
+ * How long the server may be silent while it is asked something, in milliseconds; longer than its own limit for a
+ * statement.
+ */
 const SILENCE_MS = 75_000;
 
 /**
- * What protects others from a session of ours: a statement of more than a minute, a wait for a lock of more than 15 s (locks are held for
- * milliseconds), a transaction whose process is frozen or gone. Set, not given at the start, which PgBouncer refuses.
+ * What protects others from a session of ours: a statement of more than a minute, a wait for a lock of more than 15 s
+ * (locks are held for milliseconds), a transaction whose process is frozen or gone. Set, not given at the start, which
+ * PgBouncer refuses.
  */
 const SESSION = [
   "set statement_timeout = '60s'",
@@ -30,13 +34,16 @@ const SESSION = [
   "set datestyle = 'ISO'",
 ].join("; ");
 
-/** SQLSTATEs for which waiting does not help: wrong password or role (28), no such database (3D000), no permission (42501). */
+/**
+ * SQLSTATEs for which waiting does not help: wrong password or role (28), no such database (3D000), no permission
+ * (42501).
+ */
 const PERMANENT = /^(28...|3D000|42501)$/;
 
 /**
- * One session of a PostgreSQL server, used by one piece of work at a time, and thrown away when it breaks. postgres.js' own pool is not used:
- * there a transaction whose connection broke goes on with the connection that took its place, and its next query runs outside any transaction, or inside
- * somebody else's.
+ * One session of a PostgreSQL server, used by one piece of work at a time, and thrown away when it breaks. postgres.js'
+ * own pool is not used: there a transaction whose connection broke goes on with the connection that took its place, and
+ * its next query runs outside any transaction, or inside somebody else's.
  */
 export class PgConnection {
   readonly #client: postgres.Sql;
@@ -79,7 +86,7 @@ export class PgConnection {
   static async open(location: PostgresLocation): Promise<PgConnection> {
     const connection = new PgConnection(location);
     try {
-      await connection.#watched(async () => await connection.#client.unsafe(SESSION));
+      await connection.#whileConnected(async () => await connection.#client.unsafe(SESSION));
       return connection;
     } catch (error) {
       connection.destroy();
@@ -98,14 +105,17 @@ export class PgConnection {
     return () => this.#whenLost.delete(callback);
   }
 
-  /** Runs work on this session. @throws ConnectionLostError as soon as the connection is lost, also when the work goes on. */
+  /**
+   * Runs work on this session. @throws ConnectionLostError as soon as the connection is lost, also when the work goes
+   * on.
+   */
   async use<T>(work: (db: Executor) => Promise<T>): Promise<T> {
-    return await this.#watched(async () => await work(this.db));
+    return await this.#whileConnected(async () => await work(this.db));
   }
 
   /** Runs a command without parameters and returns its tag, such as `COMMIT`. */
   async command(text: string): Promise<string> {
-    return await this.#watched(async () => (await this.#client.unsafe(text)).command);
+    return await this.#whileConnected(async () => (await this.#client.unsafe(text)).command);
   }
 
   /** Ends the session in order. */
@@ -138,7 +148,7 @@ export class PgConnection {
     this.#whenLost.clear();
   }
 
-  async #watched<T>(work: () => Promise<T>): Promise<T> {
+  async #whileConnected<T>(work: () => Promise<T>): Promise<T> {
     if (this.#lost) throw new ConnectionLostError("the connection to the database was lost");
     this.#socket?.setTimeout(SILENCE_MS);
     let forget = () => {};
@@ -182,5 +192,8 @@ function unreachable(error: unknown, { host, port, database }: PostgresLocation)
 }
 
 function place(host: string, port: number, database: string): string {
-  return `cannot use database "${database}" on ${host.includes(":") ? `[${host}]` : host}${host.startsWith("/") ? "" : `:${port}`}`;
+  return (
+    `cannot use database "${database}" on ` +
+    `${host.includes(":") ? `[${host}]` : host}${host.startsWith("/") ? "" : `:${port}`}`
+  );
 }

@@ -185,12 +185,13 @@ function isFinal(error: unknown): boolean {
   return error instanceof DatabaseUnreachableError || error instanceof CommitOutcomeUnknownError;
 }
 
-/** What the caller is told of a database that cannot do it now; undefined for faults. */
+/** The error for the caller when the database cannot do it now; undefined for faults. */
 function refusalOf(error: unknown): DomainError | undefined {
   const options = { cause: withoutValues(error), retryAfterMs: 1000 };
   if (error instanceof CommitOutcomeUnknownError) {
     const message =
-      "the database broke off while it committed, so it is not known whether the change was made; repeat the call, which is safe";
+      "the database broke off while it committed, so it is not known whether the change was made; repeat the " +
+      "call, which is safe";
     return new DomainError("DATABASE_UNAVAILABLE", message, options);
   }
   if (isTemporary(error) || isRetryable(error))

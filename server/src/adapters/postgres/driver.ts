@@ -4,7 +4,8 @@ import type { Executor } from "./repositories.ts";
 export interface SqlDriver {
   /**
    * Runs `work` in one transaction, READ COMMITTED.
-   * @throws DatabaseUnreachableError, ConnectionLostError, CommitOutcomeUnknownError, or what `work` or the database threw.
+   * @throws DatabaseUnreachableError, ConnectionLostError, CommitOutcomeUnknownError, or what `work` or the database
+   *   threw.
    */
   transaction<T>(work: (db: Executor) => Promise<T>): Promise<T>;
   /** Runs single queries outside a transaction. */

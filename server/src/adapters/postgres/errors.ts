@@ -52,16 +52,16 @@ export function isConnectionLoss(error: unknown): boolean {
 }
 
 /**
- * Whether the server answers, but cannot do it now: waited too long for a lock (55P03), took too long (57014), has no memory, space or connections left
- * (class 53), or is a standby that takes no changes (25006), as after a failover.
+ * Whether the server answers, but cannot do it now: waited too long for a lock (55P03), took too long (57014), has no
+ * memory, space or connections left (class 53), or is a standby that takes no changes (25006), as after a failover.
  */
 export function isTemporary(error: unknown): boolean {
   return /^(55P03|57014|53...|25006)$/.test(sqlState(error) ?? "");
 }
 
 /**
- * A failed query without its values: drizzle's message repeats every parameter, and PostgreSQL's detail the row, where secrets can be. What is no failed
- * query is passed through.
+ * A failed query without its values: drizzle's message repeats every parameter, and PostgreSQL's detail the row, where
+ * secrets can be. What is no failed query is passed through.
  */
 export function withoutValues(error: unknown): unknown {
   if (!(error instanceof DrizzleQueryError)) return error;

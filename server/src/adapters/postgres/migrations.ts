@@ -13,7 +13,8 @@ export class NewerDatabaseError extends Error {
 }
 
 /**
- * Whether the database lacks migrations. One that has them all is left alone, so that a role without the right to change tables can serve it.
+ * Whether the database lacks migrations. One that has them all is left alone, so that a role without the right to
+ * change tables can serve it.
  * @throws NewerDatabaseError
  */
 export async function needsMigration(db: Executor): Promise<boolean> {
@@ -26,7 +27,8 @@ export async function needsMigration(db: Executor): Promise<boolean> {
   const newest = Number(applied[0]!.newest);
   if (newest > known) {
     throw new NewerDatabaseError(
-      "the database was migrated by a newer version of Strongroom, and there is no way back. Start that version, or put back the copy of the database that was made before the upgrade (docs/operations.md)",
+      "the database was migrated by a newer version of Strongroom, and there is no way back. Start that " +
+        "version, or put back the copy of the database that was made before the upgrade (docs/operations.md)",
     );
   }
   return newest < known;

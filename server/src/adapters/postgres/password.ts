@@ -10,7 +10,10 @@ export interface PasswordSources {
   readonly passFile: string | undefined;
 }
 
-/** The location with its password: from the file, else as it is, else from the `.pgpass` file. None is no error: the server may not ask for one. */
+/**
+ * The location with its password: from the file, else as it is, else from the `.pgpass` file. None is no error: the
+ * server may not ask for one.
+ */
 export async function withPassword(location: PostgresLocation, sources: PasswordSources): Promise<PostgresLocation> {
   if (sources.passwordFile !== undefined) {
     const password = (await readFile(sources.passwordFile, "utf8")).replace(/\r?\n$/, "");
@@ -22,7 +25,10 @@ export async function withPassword(location: PostgresLocation, sources: Password
   return { ...location, password: passwordIn(await readFile(sources.passFile, "utf8"), location) };
 }
 
-/** The password of the first line that fits: `host:port:database:user:password`, `*` fits everything, a backslash escapes. */
+/**
+ * The password of the first line that fits: `host:port:database:user:password`, `*` fits everything, a backslash
+ * escapes.
+ */
 export function passwordIn(passFile: string, location: PostgresLocation): string | undefined {
   const host = location.host.startsWith("/") ? "localhost" : location.host;
   const wanted = [host, String(location.port), location.database, location.user ?? userInfo().username];

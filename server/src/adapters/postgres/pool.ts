@@ -1,7 +1,10 @@
 import { DomainError } from "../../domain/errors.ts";
 import type { PgConnection } from "./connection.ts";
 
-/** A session is replaced by a new one after this time, in milliseconds, so that a change of the server's address or limits is taken up. */
+/**
+ * A session is replaced by a new one after this time, in milliseconds, so that a change of the server's address or
+ * limits is taken up.
+ */
 const LIFETIME_MS = 30 * 60_000;
 
 /** How long work waits for a free session, in milliseconds. */
@@ -17,9 +20,10 @@ interface Waiter {
 /**
  * Sessions that are kept for the next work; at most `max` at a time. Opened when they are needed.
  *
- * Not the driver's own pool: postgres.js (3.4.9) opens a lost connection again behind the back of the transaction that was on it, whose later queries then run
- * outside any transaction, or writes to the socket that is gone, which ends the process. Here a session is one connection, lent to one piece of work, and
- * never used again once it is lost. `server/test/postgres-lost-connection.test.ts` holds it.
+ * Not the driver's own pool: postgres.js (3.4.9) opens a lost connection again without notice to the transaction that
+ * was on it, whose later queries then run outside any transaction, or writes to the socket that is gone, which ends the
+ * process. Here a session is one connection, lent to one piece of work, and never used again once it is lost.
+ * `server/test/postgres-lost-connection.test.ts` holds it.
  */
 export class ConnectionPool {
   readonly #open: () => Promise<PgConnection>;
@@ -38,7 +42,10 @@ export class ConnectionPool {
     this.#waitMs = waitMs;
   }
 
-  /** Lends a session for some work. @throws DatabaseUnreachableError, DomainError DATABASE_UNAVAILABLE when all are busy for too long */
+  /**
+   * Lends a session for some work. @throws DatabaseUnreachableError, DomainError DATABASE_UNAVAILABLE when all are busy
+   * for too long
+   */
   async use<T>(work: (connection: PgConnection) => Promise<T>): Promise<T> {
     const connection = await this.#acquire();
     try {
@@ -90,7 +97,10 @@ export class ConnectionPool {
     });
   }
 
-  /** Whose turn it is. From now on it is given a session or an error, never both: a session given to one that gave up would be lost. */
+  /**
+   * Whose turn it is. From now on it is given a session or an error, never both: a session given to one that gave up
+   * would be lost.
+   */
   #nextWaiter(): Waiter | undefined {
     const waiter = this.#waiting.shift();
     clearTimeout(waiter?.timer);

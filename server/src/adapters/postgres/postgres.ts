@@ -19,7 +19,7 @@ export interface PostgresOptions {
   readonly connections: number;
   /** How long to wait at the start for a server that cannot be reached, in milliseconds. */
   readonly waitMs: number;
-  /** Told while waiting, with the reason. */
+  /** Called while waiting, with the reason. */
   readonly onWait?: ((reason: string) => void) | undefined;
   /** Replaces the database's clock; for tests. */
   readonly clock?: (() => Date) | undefined;
@@ -36,7 +36,8 @@ const RETRY_MS = 1000;
 const LOCK_IDLE_MS = 60_000;
 
 /**
- * Opens a database on a PostgreSQL server and applies migrations, under a lock, so that several servers may start at once.
+ * Opens a database on a PostgreSQL server and applies migrations, under a lock, so that several servers may start at
+ * once.
  * @throws DatabaseUnreachableError with host, port, database and reason. What waiting cannot mend is thrown at once.
  */
 export async function openPostgres(options: PostgresOptions): Promise<SqlDatabase> {
@@ -131,8 +132,9 @@ class PostgresDriver implements SqlDriver {
 }
 
 /**
- * Runs work while a session shows signs of life, and lets the server end the session without them: the system of a process that is frozen still
- * answers keepalives, so its locks would be held for ever. The work must bear to lose the lock.
+ * Runs work while a session shows signs of life, and lets the server end the session without them: the system of a
+ * process that is frozen still answers keepalives, so its locks would be held forever. The work must bear to lose the
+ * lock.
  */
 async function keptAlive<T>(connection: PgConnection, idleMs: number, work: () => Promise<T>): Promise<T> {
   // PostgreSQL before 14 does not know the setting; there a frozen process keeps its lock.
@@ -158,7 +160,7 @@ async function commit(connection: PgConnection): Promise<void> {
     if (!isConnectionLoss(error)) throw error;
     throw new CommitOutcomeUnknownError("the connection to the database was lost during COMMIT", { cause: error });
   }
-  // A transaction in which a query failed is rolled back, whatever it is told.
+  // A transaction in which a query failed is rolled back, whatever is asked of it.
   if (tag !== "COMMIT")
     throw new Error(`a query of the transaction failed, and the work went on: COMMIT was answered with ${tag}`);
 }

@@ -1,6 +1,7 @@
 /**
- * The database schema, the same for PostgreSQL and PGlite. Migrations in `migrations/` are made from it by `npm run migrations` and only go forward.
- * What the columns mean is said where the rows are used, in `app/ports/database.ts`.
+ * The database schema, the same for PostgreSQL and PGlite. Migrations in `migrations/` are made from it by
+ * `npm run migrations` and only go forward. What the columns mean is said where the rows are used, in
+ * `app/ports/database.ts`.
  */
 import { sql } from "drizzle-orm";
 import {

@@ -5,13 +5,16 @@ import { connect as connectTls, type TLSSocket } from "node:tls";
 import type { PostgresLocation } from "../../domain/postgres-url.ts";
 import { DatabaseUnreachableError } from "./errors.ts";
 
-/** Message that asks for TLS, and its answer: https://www.postgresql.org/docs/current/protocol-flow.html#PROTOCOL-FLOW-SSL */
+/**
+ * Message that asks for TLS, and its answer:
+ * https://www.postgresql.org/docs/current/protocol-flow.html#PROTOCOL-FLOW-SSL
+ */
 const SSL_REQUEST = Buffer.from([0, 0, 0, 8, 4, 210, 22, 47]);
 const SSL_YES = 0x53;
 
 /**
- * Opens a socket to the server, encrypted where the location says so. The driver would do it as well, but goes on for ever where a proxy
- * accepts and closes, and does not say that the server has no TLS.
+ * Opens a socket to the server, encrypted where the location says so. The driver would do it as well, but goes on
+ * forever where a proxy accepts and closes, and does not say that the server has no TLS.
  * @param timeoutMs for all of it, in milliseconds.
  */
 export async function openSocket(location: PostgresLocation, timeoutMs: number): Promise<Socket> {
@@ -50,7 +53,7 @@ async function encrypted(socket: Socket, { host, tls, caFile }: PostgresLocation
     socket.once("close", () => reject(new Error("the server closed the connection")));
     socket.write(SSL_REQUEST);
   });
-  // Anything behind the one byte was not sent by a server that waits for our handshake.
+  // Anything after the one byte was not sent by a server that waits for our handshake.
   if (answer[0] !== SSL_YES || answer.length > 1) {
     throw new DatabaseUnreachableError(
       `the server offers no TLS, and sslmode is ${tls}; switch it on there (ssl = on)`,

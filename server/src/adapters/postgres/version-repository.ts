@@ -42,7 +42,10 @@ export function versionRepository(db: Executor): VersionRepository {
       .limit(limit);
   const lastVerified = sql`coalesce(${versions.verifiedAt}, ${versions.committedAt})`;
   const asInstant = (date: Date) => sql`${date.toISOString()}::timestamptz`;
-  /** Changes what manifests say, and raises the revision of the rows where that is really another value. Returns whether there was one. */
+  /**
+   * Changes what manifests say, and raises the revision of the rows where that is really another value. Returns whether
+   * there was one.
+   */
   const change = async (where: SQL | undefined, to: Partial<Pick<Version, Exclude<StatedField, "revision">>>) => {
     const differs = Object.entries(to).map(([field, value]) => {
       const column = versions[field as StatedField];

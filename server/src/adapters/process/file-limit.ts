@@ -1,4 +1,7 @@
-/** How many files this process may have open at once, as the system has it now; undefined where there is no limit. Node.js raises it to what is allowed. */
+/**
+ * How many files this process may have open at once, as the system has it now; undefined where there is no limit.
+ * Node.js raises it to what is allowed.
+ */
 export function fileLimit(): number | undefined {
   // @types/node does not know the property yet.
   const report = process.report as NodeJS.ProcessReport & { excludeNetwork: boolean };

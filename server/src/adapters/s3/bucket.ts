@@ -17,7 +17,7 @@ export const CALL_MS = 60_000;
 /** Completing may take a store minutes: some copy all parts together. In milliseconds. */
 export const COMPLETE_MS = 30 * 60_000;
 
-/** Key of the metadata that says which upload an object came from. */
+/** Key of the metadata that says which upload made an object. */
 export const UPLOAD_ID_METADATA = "strongroom-upload-id";
 
 /** A bucket through a client. */
@@ -58,7 +58,7 @@ export function callOptions(ms: number = CALL_MS): { abortSignal: AbortSignal } 
 }
 
 /** Begins an unfinished object. @param checksums whether the store is to keep and compare SHA-256 of its parts. */
-export async function createUpload(
+export async function createMultipartUpload(
   { client, name }: Bucket,
   key: string,
   { checksums, metadata }: { readonly checksums: boolean; readonly metadata?: Record<string, string> },
@@ -104,7 +104,10 @@ export async function sendPart(
   return { etag: ETag };
 }
 
-/** Has a request signed with this payload hash. The signer takes the hash it finds, instead of computing one or leaving the payload unsigned. */
+/**
+ * Has a request signed with this payload hash. The signer takes the hash it finds, instead of computing one or leaving
+ * the payload unsigned.
+ */
 export function signPayload(command: UploadPartCommand | PutObjectCommand, sha256: Uint8Array): void {
   const payloadHash = Buffer.from(sha256).toString("hex");
   const { middlewareStack } = command as UploadPartCommand;
@@ -177,7 +180,10 @@ function advanced(marker: string | undefined, next: string | undefined): string 
 /** Most times an abort is repeated: parts that were under way may come to be after it. */
 const MOST_ABORTS = 5;
 
-/** Removes an unfinished object, if there is one, until the store says that it is gone. @throws BlobStoreError when it does not go. */
+/**
+ * Removes an unfinished object, if there is one, until the store says that it is gone. @throws BlobStoreError when it
+ * does not go.
+ */
 export async function removeUpload(bucket: Bucket, upload: MultipartUpload): Promise<void> {
   const { client, name } = bucket;
   const input = { Bucket: name, Key: upload.key, UploadId: upload.uploadId };

@@ -1,7 +1,10 @@
 import type { StoreKind } from "../blob-store/store-kind.ts";
 import { parseS3, type S3Location } from "./s3-location.ts";
 
-/** `s3://BUCKET/PREFIX?...`. The client is loaded only when a store is opened: it doubles memory and start-up time of the embedded default. */
+/**
+ * `s3://BUCKET/PREFIX?...`. The client is loaded only when a store is opened: it doubles memory and start-up time of
+ * the embedded default.
+ */
 export const s3: StoreKind<S3Location> = {
   scheme: "s3",
   form: "s3://BUCKET/PREFIX",

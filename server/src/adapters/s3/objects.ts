@@ -8,7 +8,7 @@ import { isNoSuchKey, statusOf } from "./s3-error.ts";
 export interface ObjectHead {
   /** Bytes. */
   readonly size: bigint;
-  /** The upload it came from; undefined for objects that were put. */
+  /** The upload that made it; undefined for objects that were put. */
   readonly uploadId: string | undefined;
 }
 

@@ -20,7 +20,7 @@ export interface SignedRequest {
   readonly silenceMs: number;
 }
 
-/** What came back. */
+/** The answer. */
 export interface PartAnswer {
   readonly status: number;
   readonly headers: Record<string, string>;
@@ -43,12 +43,14 @@ export class PartBody {
   }
 
   /**
-   * Sends the body and gives the answer. The body is read in step with the socket, chunk by chunk without a copy, and a chunk is asked for only when the
-   * one before has left this process, so the source may use its buffer again. The last byte waits until the source has ended well: a body that breaks off
-   * or has another size never becomes a complete request. Then the connection is closed and the store drops what it has.
+   * Sends the body and gives the answer. The body is read in step with the socket, chunk by chunk without a copy, and a
+   * chunk is asked for only when the one before has left this process, so the source may use its buffer again. The last
+   * byte waits until the source has ended well: a body that breaks off or has another size never becomes a complete
+   * request. Then the connection is closed and the store drops what it has.
    *
    * An answer that comes before the end (a refusal, an overload) ends the sending.
-   * @throws an error, with {@link failure} set when it came from the body or the signal; BlobStoreUnavailableError for silence.
+   * @throws an error, with {@link failure} set when it is the body's or the signal's; BlobStoreUnavailableError for
+   *   silence.
    */
   async send(options: SignedRequest): Promise<PartAnswer> {
     const { secure, host, port, method, path, headers, agent, silenceMs } = options;

@@ -6,7 +6,7 @@ import {
   type Bucket,
   bytesBody,
   callOptions,
-  createUpload,
+  createMultipartUpload,
   listParts,
   listUploads,
   type MultipartUpload,
@@ -17,7 +17,10 @@ import { statusOf, storeError } from "./s3-error.ts";
 
 /** What a store that speaks S3 can do, as it showed. */
 export interface S3Abilities {
-  /** Whether it refuses a part whose bytes do not have the SHA-256 that the request was signed with (`x-amz-content-sha256`). */
+  /**
+   * Whether it refuses a part whose bytes do not have the SHA-256 that the request was signed with
+   * (`x-amz-content-sha256`).
+   */
   readonly verifiesPayloadHash: boolean;
   /** Whether it keeps SHA-256 checksums of parts, refuses wrong ones, and lists them. */
   readonly verifiesChecksums: boolean;
@@ -32,7 +35,8 @@ const BYTES = Buffer.from("Strongroom asks what this store can do.");
 const OTHER = Buffer.from("These are other bytes of the same size!");
 
 /**
- * Finds out what a store can do, by unfinished uploads that are removed again: nothing is left behind, and nothing becomes an object.
+ * Finds out what a store can do, by unfinished uploads that are removed again: nothing is left behind, and nothing
+ * becomes an object.
  * @param prefix of the storage URL.
  * @throws BlobStoreError with what to do, when the bucket cannot be used or the store lacks what is needed.
  */
@@ -73,7 +77,8 @@ async function verifiesChecksums(bucket: Bucket, prefix: string, place: string):
       return listed?.sha256 !== undefined && Buffer.compare(listed.sha256, sha256(BYTES)) === 0;
     });
   } catch (error) {
-    // Stores without checksums refuse the request for them in different words; what is wrong for good shows without them too.
+    // Stores without checksums refuse the request for them in different words; what is wrong for good shows without
+    // them too.
     const status = statusOf(error);
     if (status === 400 || status === 501) return false;
     throw error instanceof BlobStoreError ? error : storeError(place, error);
@@ -94,7 +99,8 @@ async function refuses(send: () => Promise<unknown>): Promise<boolean> {
 
 async function assertListsParts(bucket: Bucket, upload: MultipartUpload): Promise<void> {
   const needed =
-    "An upload is completed only after what is stored was compared with what was acknowledged. Use another store, or allow s3:ListMultipartUploadParts";
+    "An upload is completed only after what is stored was compared with what was acknowledged. Use another " +
+    "store, or allow s3:ListMultipartUploadParts";
   let listed: { readonly index: number; readonly size: bigint }[];
   try {
     listed = await listParts(bucket, upload);
@@ -149,7 +155,7 @@ async function withUpload<T>(
   operation: (upload: MultipartUpload) => Promise<T>,
 ): Promise<T> {
   const key = prefix + openingProbeKey(randomUUID());
-  const begin = () => createUpload(bucket, key, { checksums });
+  const begin = () => createMultipartUpload(bucket, key, { checksums });
   // With checksums the caller looks at the error itself.
   const uploadId = checksums ? await begin() : await explained(`${place} for writing (s3:PutObject)`, begin);
   const upload = { key, uploadId };

@@ -6,7 +6,8 @@ import { BlobStoreError, BlobStoreUnavailableError } from "../../app/ports/blob-
 const SILENCE_MS = 60_000;
 
 /**
- * Passes on the body of an answer, in chunks of at most {@link FULL_CHUNK_BYTES}. However the reading ends, the connection is freed.
+ * Passes on the body of an answer, in chunks of at most {@link FULL_CHUNK_BYTES}. However the reading ends, the
+ * connection is freed.
  * @param length that it must have, in bytes.
  * @throws BlobStoreUnavailableError when the store breaks off or falls silent; the reason of the signal.
  */

@@ -30,7 +30,7 @@ import {
   type Bucket,
   COMPLETE_MS,
   callOptions,
-  createUpload,
+  createMultipartUpload,
   listParts,
   listUploads,
   type MultipartUpload,
@@ -57,8 +57,9 @@ export interface S3BlobStoreOptions {
 }
 
 /**
- * A {@link BlobStore} in a bucket of S3 or what speaks it. An unfinished object is a multipart upload, its token the store's upload id; which upload an
- * object came from is in its metadata. Repeats nothing but what a promise of the port takes; a decorator does the rest.
+ * A {@link BlobStore} in a bucket of S3 or what speaks it. An unfinished object is a multipart upload, its token the
+ * store's upload id; which upload an object belongs to is in its metadata. Repeats nothing but what a promise of the
+ * port takes; a decorator does the rest.
  */
 export class S3BlobStore implements BlobStore, PartLister {
   readonly capabilities: BlobStoreCapabilities;
@@ -82,7 +83,10 @@ export class S3BlobStore implements BlobStore, PartLister {
     assertBlobKey(key);
     const metadata = { [UPLOAD_ID_METADATA]: uploadId };
     return await this.#call(`begin ${key}`, () =>
-      createUpload(this.#bucket, this.#prefix + key, { checksums: this.#abilities.verifiesChecksums, metadata }),
+      createMultipartUpload(this.#bucket, this.#prefix + key, {
+        checksums: this.#abilities.verifiesChecksums,
+        metadata,
+      }),
     );
   }
 
@@ -131,7 +135,7 @@ export class S3BlobStore implements BlobStore, PartLister {
     }
   }
 
-  /** Through lib-storage, see {@link StreamUpload}; parts smaller than it takes go the way of other stores. */
+  /** Through lib-storage, see {@link StreamUpload}; parts smaller than it takes go through the code of other stores. */
   async putStream(input: StreamInput, body: AsyncIterable<Uint8Array>): Promise<bigint> {
     const { key, uploadId, partSize } = input;
     assertBlobKey(key);

@@ -28,8 +28,9 @@ const IDLE_SOCKET_MS = 4000;
 const CONNECT_MS = 10_000;
 
 /**
- * Makes an S3 client on connections that are kept open. Bodies of parts go out through {@link PartBody}, everything else through the SDK's own handler. The
- * SDK repeats nothing and computes no checksums: callers do both where it makes sense. Credentials come from the SDK's default chain.
+ * Makes an S3 client on connections that are kept open. Bodies of parts go out through {@link PartBody}, everything
+ * else through the SDK's own handler. The SDK repeats nothing and computes no checksums: callers do both where it makes
+ * sense. Credentials come from the SDK's default chain.
  * @throws BlobStoreError when the file of certificates cannot be read.
  */
 export async function createS3Client(options: S3ClientOptions): Promise<S3Client> {

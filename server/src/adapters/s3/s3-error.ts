@@ -8,7 +8,8 @@ import {
 /** What an operator can do about the errors of S3 and of the way there, by code. */
 const ADVICE: Readonly<Record<string, string>> = {
   AccessDenied:
-    "the credentials do not allow it. Give them the permissions listed in docs/configuration.md, on this bucket and prefix",
+    "the credentials do not allow it. Give them the permissions listed in docs/configuration.md, on this " +
+    "bucket and prefix",
   AllAccessDisabled: "the bucket is disabled. Ask its provider",
   AuthorizationHeaderMalformed: "the region is wrong. Set the option region of the storage URL to the bucket's region",
   PermanentRedirect: "the bucket is elsewhere. Set the options region and endpoint of the storage URL to where it is",
@@ -25,9 +26,11 @@ const ADVICE: Readonly<Record<string, string>> = {
   InvalidBucketName: "the bucket's name is not valid. Correct the storage URL",
   RequestTimeTooSkewed: "the clocks of this machine and of the store differ too much. Set this machine's clock",
   CredentialsProviderError:
-    "there are no credentials. Set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or use a credentials file or the role of the machine",
+    "there are no credentials. Set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or use a credentials file or " +
+    "the role of the machine",
   AbortError:
-    "the store does not answer in time. Check the option endpoint of the storage URL, and whether the store is overloaded",
+    "the store does not answer in time. Check the option endpoint of the storage URL, and whether the store is " +
+    "overloaded",
   TimeoutError:
     "the store cannot be reached in time. Check the option endpoint of the storage URL, and firewalls on the way",
   ECONNREFUSED: "nothing listens there. Check the option endpoint of the storage URL, and whether the store runs",
@@ -51,8 +54,8 @@ const WRONG_DIGEST: ReadonlySet<string> = new Set([
 ]);
 
 /**
- * Errors that pass, whatever the status: an answer to completing begins as a 200 before its outcome is known. The last is what versitygw says when it
- * removes an empty directory at the moment another call stores something in it.
+ * Errors that pass, whatever the status: an answer to completing begins as a 200 before its outcome is known. The last
+ * is what versitygw says when it removes an empty directory at the moment another call stores something in it.
  */
 const PASSING: ReadonlySet<string> = new Set([
   "SlowDown",
@@ -77,7 +80,7 @@ export function codeOf(error: unknown): string {
   return "unknown";
 }
 
-/** The HTTP status of an answer; undefined when none came. */
+/** The HTTP status of an answer; undefined when there was none. */
 export function statusOf(error: unknown): number | undefined {
   const status = (error as { $metadata?: { httpStatusCode?: unknown } } | null)?.$metadata?.httpStatusCode;
   return typeof status === "number" ? status : undefined;
@@ -95,8 +98,8 @@ export function isNoSuchKey(error: unknown): boolean {
 }
 
 /**
- * Turns an error of the SDK or of the network into one of the port, with what to do about it. The SDK's error itself is not handed on: it may carry the
- * signature of the request.
+ * Turns an error of the SDK or of the network into one of the port, with what to do about it. The SDK's error itself is
+ * not handed on: it may carry the signature of the request.
  * @param doing completes the sentence "Cannot ...".
  */
 export function storeError(doing: string, error: unknown): BlobStoreError {
@@ -118,12 +121,13 @@ export function storeError(doing: string, error: unknown): BlobStoreError {
   const advice =
     ADVICE[code] ??
     (UNTRUSTED.test(code)
-      ? "the certificate of the store is not trusted. Name its CA's file by the option caFile of the storage URL, or by NODE_EXTRA_CA_CERTS"
+      ? "the certificate of the store is not trusted. Name its CA's file by the option caFile of the storage " +
+        "URL, or by NODE_EXTRA_CA_CERTS"
       : /region is missing/i.test(said)
         ? "there is no region. Set the option region of the storage URL, or AWS_REGION"
         : `the store says ${said}`);
   const message = `Cannot ${doing}: ${advice} (${code}).`;
-  // An answer of success that cannot be read was cut off; what came of the call is unknown.
+  // An answer of success that cannot be read was cut off; the outcome of the call is unknown.
   const passing = status === undefined || status < 300 || status >= 500 || status === 429 || PASSING.has(code);
   const lasting = LASTING.has(code) || UNTRUSTED.test(code) || (status === 501 && code === "NotImplemented");
   return passing && !lasting

@@ -73,7 +73,8 @@ function splitOnce(text: string, separator: string): [string, string] {
 
 function credentialsInUrl(): RangeError {
   return new RangeError(
-    "a storage URL has no place for credentials, since URLs end up in logs and process lists; set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, " +
+    "a storage URL has no place for credentials, since URLs end up in logs and process lists; set " +
+      "AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, " +
       "or use a credentials file (~/.aws/credentials) or the role of the machine",
   );
 }
@@ -96,7 +97,8 @@ function unknownOption(name: string): RangeError {
   const shown = /^[A-Za-z0-9_-]{1,40}$/.test(name) ? `"${name}"` : "with an unusual name";
   const near = S3_OPTIONS.find((option) => distance(option.toLowerCase(), name.toLowerCase()) <= 3);
   return new RangeError(
-    `an S3 URL has no option ${shown}; ${near === undefined ? `it has ${S3_OPTIONS.slice(0, 6).join(", ")}` : `did you mean ${near}?`}`,
+    `an S3 URL has no option ${shown}; ` +
+      `${near === undefined ? `it has ${S3_OPTIONS.slice(0, 6).join(", ")}` : `did you mean ${near}?`}`,
   );
 }
 

@@ -22,7 +22,7 @@ import {
   type Bucket,
   COMPLETE_MS,
   callOptions,
-  createUpload,
+  createMultipartUpload,
   listUploads,
   removeUpload,
   sendPart,
@@ -55,9 +55,10 @@ export interface StreamUploadOptions {
 }
 
 /**
- * One body of unknown length on its way into a bucket. lib-storage's `Upload` cuts it, keeps parts under way and completes them. Its requests go through
- * {@link StreamUpload.#send}: they end when anything fails or the caller aborts, are repeated when they fail in passing, and carry digests. `Upload.abort` is
- * never called, since `done` would then return while requests are under way; what is left over is removed here, after the last of them.
+ * One body of unknown length on its way into a bucket. lib-storage's `Upload` cuts it, keeps parts under way and
+ * completes them. Its requests go through {@link StreamUpload.#send}: they end when anything fails or the caller
+ * aborts, are repeated when they fail in passing, and carry digests. `Upload.abort` is never called, since `done` would
+ * then return while requests are under way; what is left over is removed here, after the last of them.
  */
 export class StreamUpload {
   readonly #options: StreamUploadOptions;
@@ -131,7 +132,10 @@ export class StreamUpload {
     throw reason;
   }
 
-  /** Removes unfinished objects of this key. Without the id of one, whatever the store lists under exactly this key; keys are never reused. */
+  /**
+   * Removes unfinished objects of this key. Without the id of one, whatever the store lists under exactly this key;
+   * keys are never reused.
+   */
   async #removeLeft(): Promise<void> {
     const { bucket, key, abilities } = this.#options;
     if (this.#lostBegin) {
@@ -193,7 +197,7 @@ export class StreamUpload {
     const { Metadata: metadata } = this.#description();
     const begin = async () => {
       try {
-        return await createUpload(bucket, key, { checksums: abilities.verifiesChecksums, metadata });
+        return await createMultipartUpload(bucket, key, { checksums: abilities.verifiesChecksums, metadata });
       } catch (error) {
         this.#lostBegin = true;
         throw storeError(`begin ${name}`, error);

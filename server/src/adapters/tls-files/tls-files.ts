@@ -4,7 +4,7 @@ import { createSecureContext } from "node:tls";
 
 /** Where the server's certificate and key are, and the authorities of client certificates. All are PEM. */
 export interface TlsPaths {
-  /** The server's certificate, and behind it the intermediate ones. */
+  /** The server's certificate, and after it the intermediate ones. */
   readonly cert: string;
   /** Its private key, not encrypted. */
   readonly key: string;
@@ -19,11 +19,11 @@ export interface TlsMaterial {
   readonly ca: Buffer | undefined;
 }
 
-/** Told what happens to the files while the server runs. */
+/** Called with what happens to the files while the server runs. */
 export interface TlsEvents {
   /** New files are good; connections that begin from now on use them. */
   changed(material: TlsMaterial, facts: CertificateFacts): void;
-  /** New files are of no use, and the old ones stay in force. Told once for each such state of the files. */
+  /** New files are of no use, and the old ones stay in force. Called once for each such state of the files. */
   rejected(error: TlsFileError): void;
 }
 
@@ -43,11 +43,14 @@ export class TlsFileError extends Error {
 /** Certificates and keys are a few KiB. */
 const MAX_FILE_BYTES = 1024 * 1024;
 
-/** How often the files are looked at, in milliseconds. Their content is compared, since watching misses what is swapped behind symbolic links. */
+/**
+ * How often the files are looked at, in milliseconds. Their content is compared, since watching misses what is swapped
+ * behind symbolic links.
+ */
 const LOOK_EVERY_MS = 5000;
 
 interface Contents extends TlsMaterial {
-  /** Digest over all files, to tell whether they changed. */
+  /** Digest over all files, to notice changes. */
   readonly digest: string;
 }
 
@@ -95,8 +98,8 @@ export class TlsFiles {
   }
 
   /**
-   * Looks once. A change counts when it was the same at the look before: certificate and key are written one after the other, and what is between
-   * is no mistake.
+   * Looks once. A change counts when it was the same at the look before: certificate and key are written one after the
+   * other, and what is between is no mistake.
    */
   async look(events: TlsEvents): Promise<void> {
     let contents: Contents | undefined;
@@ -165,13 +168,14 @@ function unreadable({ code, message }: NodeJS.ErrnoException): string {
   return `cannot be read: ${message}`;
 }
 
-/** Everything that can be wrong, so that it is told here and not by a handshake. @throws TlsFileError */
+/** Everything that can be wrong, so that it is reported here and not by a handshake. @throws TlsFileError */
 function check(paths: TlsPaths, { cert, key, ca }: TlsMaterial): CertificateFacts {
   const [certificate] = certificates("--tls-cert", paths.cert, cert);
   const privateKey = keyOf(paths.key, key);
   if (!certificate!.checkPrivateKey(privateKey)) {
     throw new TlsFileError(
-      `--tls-key ${paths.key} does not belong to the first certificate in --tls-cert ${paths.cert}; the server's own certificate comes first there, then the intermediate ones`,
+      `--tls-key ${paths.key} does not belong to the first certificate in --tls-cert ${paths.cert}; the ` +
+        "server's own certificate comes first there, then the intermediate ones",
     );
   }
   if (ca !== undefined) certificates("--tls-client-ca", paths.clientCa!, ca);
@@ -205,7 +209,8 @@ function certificates(option: string, path: string, pem: Buffer): X509Certificat
 function keyOf(path: string, pem: Buffer): KeyObject {
   if (/-----BEGIN ENCRYPTED PRIVATE KEY-----|^Proc-Type: 4,ENCRYPTED/m.test(pem.toString("latin1"))) {
     throw new TlsFileError(
-      `--tls-key ${path} is encrypted, and the server has no passphrase; write one that is not with \`openssl pkey -in FILE -out NEW\`, readable by the server alone`,
+      `--tls-key ${path} is encrypted, and the server has no passphrase; write one that is not with \`openssl ` +
+        "pkey -in FILE -out NEW`, readable by the server alone",
     );
   }
   try {

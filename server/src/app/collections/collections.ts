@@ -128,8 +128,8 @@ export interface CollectionHealth {
 }
 
 /**
- * Runs the health checks for a caller that may see the collection, or one that knows its health secret. Every other caller gets the one answer for
- * collections that do not exist or may not be seen.
+ * Runs the health checks for a caller that may see the collection, or one that knows its health secret. Every other
+ * caller gets the one answer for collections that do not exist or may not be seen.
  */
 export async function getCollectionHealth(
   deps: CollectionDeps,

@@ -63,8 +63,9 @@ export interface BlobReader {
   /** Describes a finished object; undefined when there is none. */
   stat(key: string): Promise<BlobStat | undefined>;
   /**
-   * Streams `length` bytes from `offset`, in chunks of at most 1 MiB. Throws {@link BlobNotFoundError} when there is no such object, and
-   * {@link BlobStoreError} when it ends before `offset + length`. Stopping the iteration or aborting the signal frees everything.
+   * Streams `length` bytes from `offset`, in chunks of at most 1 MiB. Throws {@link BlobNotFoundError} when there is no
+   * such object, and {@link BlobStoreError} when it ends before `offset + length`. Stopping the iteration or aborting
+   * the signal frees everything.
    */
   read(key: string, offset: bigint, length: bigint, signal: AbortSignal): AsyncIterable<Uint8Array>;
 }
@@ -73,7 +74,10 @@ export interface BlobReader {
 export interface BlobLister {
   /** Every finished object whose key begins with `prefix`, by key. */
   list(prefix: string): AsyncIterable<ListedBlob>;
-  /** Every unfinished object of this installation, as far as the store lists them: some forget, or list none. The token of each still works. */
+  /**
+   * Every unfinished object of this installation, as far as the store lists them: some forget, or list none. The token
+   * of each still works.
+   */
   listPending(): AsyncIterable<PendingBlob>;
 }
 
@@ -85,8 +89,10 @@ export interface BlobBuilder {
    */
   begin(key: string, uploadId: string): Promise<string>;
   /**
-   * Stores one part. Reads `body` to its end; when that throws, or gives fewer or more than `part.size` bytes, no part is stored and the
-   * error is passed on. Throws {@link BlobDigestError} when a store that verifies found other bytes than declared. A part that exists already under this index is replaced by the same bytes (the caller pins size and digest).
+   * Stores one part. Reads `body` to its end; when that throws, or gives fewer or more than `part.size` bytes, no part
+   * is stored and the error is passed on. Throws {@link BlobDigestError} when a store that verifies found other bytes
+   * than declared. A part that exists already under this index is replaced by the same bytes (the caller pins size and
+   * digest).
    */
   writePart(
     blob: PendingBlob,
@@ -96,8 +102,9 @@ export interface BlobBuilder {
     signal: AbortSignal,
   ): Promise<void>;
   /**
-   * Publishes the object of exactly these parts, after comparing them with what is stored (size, and digest where the store keeps one). Repeating it
-   * after success succeeds. Throws {@link BlobNotFoundError} when neither the unfinished nor the finished object exists.
+   * Publishes the object of exactly these parts, after comparing them with what is stored (size, and digest where the
+   * store keeps one). Repeating it after success succeeds. Throws {@link BlobNotFoundError} when neither the unfinished
+   * nor the finished object exists.
    */
   complete(blob: PendingBlob, uploadId: string, parts: readonly BlobPart[]): Promise<void>;
   /** Deletes an unfinished object; one that is finished or unknown is left alone. */
@@ -105,21 +112,24 @@ export interface BlobBuilder {
 }
 
 /**
- * Keeps objects. One suite (`server/test/support/blob-store-suite.ts`) is the specification that every adapter and decorator passes.
+ * Keeps objects. One suite (`server/test/support/blob-store-suite.ts`) is the specification that every adapter and
+ * decorator passes.
  *
- * Guarantees: no partial result is ever observable: an object is absent or whole, a part is absent or exactly the bytes declared. What a call
- * acknowledged survives the death of the process. `begin`, `writePart`, `complete`, `abort`, `put` and `delete` may be repeated after an unknown outcome.
- * Keys are never reused, so nothing is ever overwritten by other bytes. Failures are {@link BlobStoreError} or errors of the body.
+ * Guarantees: no partial result is ever observable: an object is absent or whole, a part is absent or exactly the bytes
+ * declared. What a call acknowledged survives the death of the process. `begin`, `writePart`, `complete`, `abort`,
+ * `put` and `delete` may be repeated after an unknown outcome. Keys are never reused, so nothing is ever overwritten by
+ * other bytes. Failures are {@link BlobStoreError} or errors of the body.
  */
 export interface BlobStore extends BlobReader, BlobLister, BlobBuilder {
   readonly capabilities: BlobStoreCapabilities;
   /** Stores a small object whole, replacing an earlier one atomically. */
   put(key: string, bytes: Uint8Array): Promise<void>;
   /**
-   * Stores a body of unknown length as one object. Holds a few parts in memory, and copies what it takes from the body. A body that breaks off and a signal
-   * that aborts leave neither an object nor an unfinished one, as far as the store can still be reached. When the answer to the last step is lost, the store
-   * is asked how it ended; only while it cannot say does everything stay, and the call may be repeated. An object of another upload, or of another size,
-   * is never replaced; storing the same again succeeds. From the moment the last step has begun the signal has no effect.
+   * Stores a body of unknown length as one object. Holds a few parts in memory, and copies what it takes from the body.
+   * A body that breaks off and a signal that aborts leave neither an object nor an unfinished one, as far as the store
+   * can still be reached. When the answer to the last step is lost, the store is asked how it ended; only while it
+   * cannot say does everything stay, and the call may be repeated. An object of another upload, or of another size, is
+   * never replaced; storing the same again succeeds. From the moment the last step has begun the signal has no effect.
    * @returns the size in bytes.
    * @throws the body's own error, the signal's reason, BlobStoreError.
    */

@@ -3,7 +3,8 @@ import type { Configuration } from "../../domain/objects.ts";
 /** How a source that changes while the server runs stands. */
 export interface ConfigStatus {
   /**
-   * Why what the source holds now is not in force, with file, line, path and reason; undefined while it is. Never contains a value of a Secret.
+   * Why what the source holds now is not in force, with file, line, path and reason; undefined while it is. Never
+   * contains a value of a Secret.
    */
   readonly problem: string | undefined;
   /** When the state in force was read, or was last found unchanged after a problem. */
@@ -16,7 +17,10 @@ export interface ConfigStatus {
 
 /** Where users, collections and organizations come from. */
 export interface ConfigSource {
-  /** The state in force. It is replaced as a whole: what needs consistent values over several steps takes it once ({@link pinned}). */
+  /**
+   * The state in force. It is replaced as a whole: what needs consistent values over several steps takes it once
+   * ({@link pinned}).
+   */
   current(): Configuration;
   /** How the source stands; absent for one that never changes. */
   status?(): ConfigStatus;

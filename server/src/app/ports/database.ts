@@ -144,7 +144,10 @@ export interface OrganizationRepository {
   addUsage(name: string, change: UsageChange): Promise<void>;
 }
 
-/** A page of rows in the order of their ids: at most `limit` after the row `after`; from the first when that is undefined. */
+/**
+ * A page of rows in the order of their ids: at most `limit` after the row `after`; from the first when that is
+ * undefined.
+ */
 export interface Page {
   readonly after: string | undefined;
   readonly limit: number;
@@ -154,7 +157,10 @@ export interface Page {
 export interface UploadRepository {
   insert(row: UploadRow): Promise<void>;
   find(id: string): Promise<UploadRow | undefined>;
-  /** The newest upload of this request id not older than `since`. One that ended before the store took it does not count. */
+  /**
+   * The newest upload of this request id not older than `since`. One that ended before the store took it does not
+   * count.
+   */
   findByRequest(
     key: { collectionId: string; userName: string; accessKey: string; requestId: string },
     since: Date,
@@ -194,7 +200,10 @@ export interface SegmentRepository {
   dropPending(uploadId: string, index: number, attempt: number): Promise<boolean>;
   /** Segments in order from `fromIndex`; at most `limit`. */
   list(uploadId: string, fromIndex: number, limit: number): Promise<SegmentRow[]>;
-  /** Sum of sizes, the highest index (-1 for none), and the index of a segment shorter than `segmentSize` (undefined for none). */
+  /**
+   * Sum of sizes, the highest index (-1 for none), and the index of a segment shorter than `segmentSize` (undefined for
+   * none).
+   */
   summary(
     uploadId: string,
     segmentSize: bigint,
@@ -230,8 +239,8 @@ export interface VersionRepository {
   /** Versions with an object whose manifest says another revision than theirs. */
   staleManifests(page: Page): Promise<VersionRow[]>;
   /**
-   * Notes that a manifest was written. Where another one was noted since the row was read, either may be the one in the store; then it counts as the lower of
-   * both revisions, so that it is written again.
+   * Notes that a manifest was written. Where another one was noted since the row was read, either may be the one in the
+   * store; then it counts as the lower of both revisions, so that it is written again.
    * @param manifest.revision what was written; 0 for one that is no revision's.
    * @param manifest.before `manifestRevision` of the row it was written from.
    */
@@ -239,8 +248,8 @@ export interface VersionRepository {
   /** Bytes of all live versions. */
   liveBytes(): Promise<bigint>;
   /**
-   * Claims the live version that was verified (or, when never, published) longest ago, before `before`, or before `damagedBefore` if it is damaged.
-   * Nobody else claims it until `until`.
+   * Claims the live version that was verified (or, when never, published) longest ago, before `before`, or before
+   * `damagedBefore` if it is damaged. Nobody else claims it until `until`.
    */
   claimForVerification(
     now: Date,
@@ -321,28 +330,30 @@ export interface Transaction {
 /** The database. Failures of the connection are `DATABASE_UNAVAILABLE` errors. */
 export interface Database {
   /**
-   * Runs `work` in one transaction, READ COMMITTED; row locks make it safe. It may run more than once (deadlock, serialization failure, a connection lost
-   * before the commit), so it must have no effect outside the database. A connection lost during the commit leaves the outcome open: that is an error which says
-   * so, and what called must be safe to repeat.
+   * Runs `work` in one transaction, READ COMMITTED; row locks make it safe. It may run more than once (deadlock,
+   * serialization failure, a connection lost before the commit), so it must have no effect outside the database. A
+   * connection lost during the commit leaves the outcome open: that is an error which says so, and what called must be
+   * safe to repeat.
    */
   transaction<T>(work: (tx: Transaction) => Promise<T>): Promise<T>;
   /** Runs single queries outside a transaction; `work` changes nothing. */
   read<T>(work: (tx: Transaction) => Promise<T>): Promise<T>;
   /**
-   * The id of this installation; made at the first call. `fresh` while no collection was ever uploaded to, `recovering` from the beginning to the end
-   * of a rebuild.
+   * The id of this installation; made at the first call. `fresh` while no collection was ever uploaded to, `recovering`
+   * from the beginning to the end of a rebuild.
    */
   installation(): Promise<{ id: string; fresh: boolean; recovering: boolean }>;
   /**
-   * Takes over the id of an installation whose database was lost. Returns false, having changed nothing, when this database is in use; the same call again
-   * goes on with a rebuild that was interrupted.
+   * Takes over the id of an installation whose database was lost. Returns false, having changed nothing, when this
+   * database is in use; the same call again goes on with a rebuild that was interrupted.
    */
   startRecovery(id: string): Promise<boolean>;
   /** The rebuild is complete. */
   finishRecovery(): Promise<void>;
   /**
-   * Runs `work` while no other server runs any under this name. Returns undefined, without running it, where another one does. The lock is given back when the
-   * work ends, and when this process or its connection dies; work that goes on after that must be safe without it.
+   * Runs `work` while no other server runs any under this name. Returns undefined, without running it, where another
+   * one does. The lock is given back when the work ends, and when this process or its connection dies; work that goes
+   * on after that must be safe without it.
    */
   exclusively<T>(name: string, work: () => Promise<T>): Promise<{ readonly result: T } | undefined>;
   /** Throws when the database does not answer. */

@@ -9,9 +9,9 @@ import {
 import type { Database } from "../ports/database.ts";
 
 /**
- * The budget of failed logins, which all servers over one database share. A login takes from it before its body is read, and gives back when it was no
- * failure. This process keeps a bucket of its own in front of the shared one, so that a flood never has more logins waiting for the database than the
- * limit allows.
+ * The budget of failed logins, which all servers over one database share. A login takes from it before its body is
+ * read, and gives back when it was no failure. This process keeps a bucket of its own in front of the shared one, so
+ * that a flood never has more logins waiting for the database than the limit allows.
  */
 export class LoginBudget {
   readonly #database: Database;

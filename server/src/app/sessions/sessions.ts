@@ -45,9 +45,9 @@ export interface LoginInput {
 }
 
 /**
- * Checks a password and issues a session. An unknown user or access key, a wrong password, a deactivated user and a wrong address have the same
- * answer after the same work: the same hashes are computed in every case. The call took from the budget of its address when it was admitted; what is
- * no failure is given back here.
+ * Checks a password and issues a session. An unknown user or access key, a wrong password, a deactivated user and a
+ * wrong address have the same answer after the same work: the same hashes are computed in every case. The call took
+ * from the budget of its address when it was admitted; what is no failure is given back here.
  */
 export async function login(deps: SessionDeps, input: LoginInput): Promise<IssuedSession> {
   const separator = input.username.lastIndexOf("$");
@@ -70,7 +70,8 @@ export async function login(deps: SessionDeps, input: LoginInput): Promise<Issue
       deps.log.warn({ ...who, address: input.address, why }, "login failed");
       throw new DomainError(
         "CREDENTIALS_INVALID",
-        "login failed: unknown user or access key, wrong password, deactivated user, or an address it may not come from",
+        "login failed: unknown user or access key, wrong password, deactivated user, or an address it may not " +
+          "come from",
       );
     }
   } finally {
@@ -134,7 +135,8 @@ export async function authenticate(deps: AuthenticationDeps, token: string, addr
 }
 
 /**
- * The caller as the configuration in force has it, for calls that take long: whoever was deactivated or removed meanwhile must not go on.
+ * The caller as the configuration in force has it, for calls that take long: whoever was deactivated or removed
+ * meanwhile must not go on.
  * @throws DomainError SESSION_INVALID
  */
 export function stillStanding(config: ConfigSource, principal: Principal, address: string): Principal {

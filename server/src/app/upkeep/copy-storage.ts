@@ -56,9 +56,10 @@ const SMALL_BYTES = 128 * 1024 * 1024;
 const LEAST_PART = 16n * 1024n * 1024n;
 
 /**
- * Copies everything of an installation to another store: objects with their upload, manifests, and at the end the installation's marker. What is
- * there already is passed over, so it may be repeated, also after it was broken off. Bytes are compared with the segment digests of the manifests while they
- * pass; an object whose bytes differ does not appear in the target. Unfinished uploads stay behind.
+ * Copies everything of an installation to another store: objects with their upload, manifests, and at the end the
+ * installation's marker. What is there already is passed over, so it may be repeated, also after it was broken off.
+ * Bytes are compared with the segment digests of the manifests while they pass; an object whose bytes differ does not
+ * appear in the target. Unfinished uploads stay behind.
  * @throws CopyRefusedError, BlobStoreError
  */
 export async function copyStorage(deps: CopyDeps): Promise<CopyReport> {
@@ -80,12 +81,16 @@ export async function copyStorage(deps: CopyDeps): Promise<CopyReport> {
   return report;
 }
 
-/** Marks the target as being copied to, so that a copy can go on and no server starts on half of it. Returns the id of the installation. */
+/**
+ * Marks the target as being copied to, so that a copy can go on and no server starts on half of it. Returns the id of
+ * the installation.
+ */
 async function begin(from: BlobReader, to: BlobStore): Promise<string> {
   const marker = await from.get(INSTALLATION_KEY, SMALL_BYTES);
   if (marker === undefined) {
     throw new CopyRefusedError(
-      `the source has no ${INSTALLATION_KEY}, so it is not the storage of an installation; check the URL given as --from`,
+      `the source has no ${INSTALLATION_KEY}, so it is not the storage of an installation; check the URL given ` +
+        "as --from",
     );
   }
   const id = installationIdOf(marker);
@@ -94,7 +99,8 @@ async function begin(from: BlobReader, to: BlobStore): Promise<string> {
     const other = installationIdOf(there);
     if (other === id) return id;
     throw new CopyRefusedError(
-      `the target belongs to the installation ${other}, the source to ${id}; choose another bucket, prefix or directory`,
+      `the target belongs to the installation ${other}, the source to ${id}; choose another bucket, prefix or ` +
+        "directory",
     );
   }
   for await (const { key } of to.list("")) {
@@ -111,7 +117,8 @@ async function copyOrSay(deps: CopyDeps, { key, size }: ListedBlob): Promise<Cop
     return meaningOf(key).kind === "manifest" ? await copySmall(deps, key, size) : await copyObject(deps, key, size);
   } catch (error) {
     deps.signal.throwIfAborted();
-    // A store that fails for one object may be back for the next; what did not come over is reported and makes the copy fail.
+    // A store that fails for one object may be back for the next; what did not come over is reported and makes the copy
+    // fail.
     const problem = error instanceof Error ? error.message : String(error);
     return { key, size, outcome: "failed", verified: false, problem };
   }
@@ -146,13 +153,14 @@ async function copyObject(deps: CopyDeps, key: string, size: bigint): Promise<Co
 function alreadyThere(source: BlobStat, target: BlobStat): { key: string; size: bigint } {
   if (source.size === target.size && source.uploadId === target.uploadId) return { key: source.key, size: source.size };
   throw new BlobStoreError(
-    `${source.key} is in the target already, but is another object: ${target.size} bytes instead of ${source.size}. Delete it there, or choose an empty target.`,
+    `${source.key} is in the target already, but is another object: ${target.size} bytes instead of ` +
+      `${source.size}. Delete it there, or choose an empty target.`,
   );
 }
 
 /**
- * Passes an object on and compares its segments with their digests. The chunk that ends a segment is passed on only when the digest is right, so a wrong object
- * never becomes whole.
+ * Passes an object on and compares its segments with their digests. The chunk that ends a segment is passed on only
+ * when the digest is right, so a wrong object never becomes whole.
  */
 async function* verified(
   body: AsyncIterable<Uint8Array>,

@@ -6,8 +6,8 @@ import { UnsafeError } from "./inventory.ts";
 import type { SweepDeps } from "./sweep.ts";
 
 /**
- * Ends a commit that the store can never finish, since neither the object nor its unfinished parts exist any more: the upload counts as aborted, its
- * space is free. For an operator, after looking why they are gone.
+ * Ends a commit that the store can never finish, since neither the object nor its unfinished parts exist any more: the
+ * upload counts as aborted, its space is free. For an operator, after looking why they are gone.
  * @throws UnsafeError when the store still has something of it, or the upload is not being committed.
  */
 export async function giveUpCommit(deps: SweepDeps, uploadId: string): Promise<UploadRow> {
@@ -21,7 +21,8 @@ export async function giveUpCommit(deps: SweepDeps, uploadId: string): Promise<U
   for await (const pending of store.listPending()) {
     if (pending.key !== upload.key) continue;
     throw new UnsafeError(
-      `the unfinished object of upload ${uploadId} is in the store; the next sweep tries to finish the commit, and its log says why it could not`,
+      `the unfinished object of upload ${uploadId} is in the store; the next sweep tries to finish the commit, ` +
+        "and its log says why it could not",
     );
   }
   if ((await store.stat(upload.key)) !== undefined)

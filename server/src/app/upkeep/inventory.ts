@@ -43,7 +43,8 @@ type Finding = Omit<UnknownObject, "since">;
 
 /**
  * Compares what the store holds with what the database knows. Deletes nothing.
- * @param options.finished also look at finished objects, which reads the whole list of the store; else only at unfinished ones.
+ * @param options.finished also look at finished objects, which reads the whole list of the store; else only at
+ *   unfinished ones.
  * @param options.record note since when objects are unknown.
  */
 export async function takeInventory(
@@ -198,7 +199,9 @@ async function requireNotRolledBack(deps: InventoryDeps, { unknown }: Inventory)
     });
     if (proof === undefined) continue;
     throw new UnsafeError(
-      `the database has been rolled back: ${key} says that it is version ${number} of "${collectionName}", but ${proof}. Nothing was deleted. Put back the newest copy of the database, or rebuild it from the store with \`strongroom recover\``,
+      `the database has been rolled back: ${key} says that it is version ${number} of "${collectionName}", but ` +
+        `${proof}. Nothing was deleted. Put back the newest copy of the database, or rebuild it from the store ` +
+        "with `strongroom recover`",
     );
   }
 }

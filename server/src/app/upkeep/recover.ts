@@ -50,9 +50,9 @@ interface Found {
 }
 
 /**
- * Rebuilds an empty database from the manifests in a store: versions with their numbers and provenance, the counters, and the last number of each
- * collection. Takes over the store's installation id. Each collection is one transaction, and the database refuses to serve until all are done; after a
- * crash the same call goes on.
+ * Rebuilds an empty database from the manifests in a store: versions with their numbers and provenance, the counters,
+ * and the last number of each collection. Takes over the store's installation id. Each collection is one transaction,
+ * and the database refuses to serve until all are done; after a crash the same call goes on.
  * @throws UnsafeError when the database is in use, or the store is no Strongroom store.
  */
 export async function recover(deps: RecoverDeps): Promise<RecoveryReport> {
@@ -65,7 +65,8 @@ export async function recover(deps: RecoverDeps): Promise<RecoveryReport> {
   }
   if (database !== undefined && !(await database.startRecovery(installation))) {
     throw new UnsafeError(
-      "the database is in use; a rebuild needs an empty one, so that nothing is mixed up. Give it another --database, or move the old one away",
+      "the database is in use; a rebuild needs an empty one, so that nothing is mixed up. Give it another " +
+        "--database, or move the old one away",
     );
   }
   const report = {
@@ -141,8 +142,8 @@ async function* collectionsIn(
 }
 
 /**
- * A number that was given out twice, by a database that had been rolled back, stays with the version published last; of two manifests of one version, the higher
- * revision counts.
+ * A number that was given out twice, by a database that had been rolled back, stays with the version published last; of
+ * two manifests of one version, the higher revision counts.
  */
 function withoutDuplicates(manifests: readonly Found[], skipped: RecoveryProblem[]) {
   const byNumber = new Map<bigint, Found>();
@@ -160,7 +161,10 @@ function withoutDuplicates(manifests: readonly Found[], skipped: RecoveryProblem
   return { usable: [...byNumber.values()].map(({ manifest }) => manifest), lastNumber };
 }
 
-/** The versions to restore, those without their object marked as damaged. Removed ones whose object has been deleted are gone. */
+/**
+ * The versions to restore, those without their object marked as damaged. Removed ones whose object has been deleted are
+ * gone.
+ */
 async function restorable(
   manifests: readonly Manifest[],
   sizes: ReadonlyMap<string, bigint>,

@@ -66,10 +66,11 @@ const ENDED_SESSIONS_MS = 30 * 24 * 3_600_000;
 const BATCH = 500;
 
 /**
- * One round of the sweeper, by the rules of the protocol: gives back what lapsed uploads hold, expires uploads, finishes commits that died half-way, frees the
- * store of uploads that ended without a version, writes the manifests of changed versions, and deletes their objects after their time. Safe to run
- * twice and on several servers at once. Deleted are only unfinished objects of ended uploads and objects of removed versions; an object that nobody
- * knows is reported.
+ * One round of the sweeper, by the rules of the protocol: gives back what lapsed uploads hold, expires uploads,
+ * finishes commits that died half-way, frees the store of uploads that ended without a version, writes the manifests of
+ * changed versions, and deletes their objects after their time. Safe to run twice and on several servers at once.
+ * Deleted are only unfinished objects of ended uploads and objects of removed versions; an object that nobody knows is
+ * reported.
  * @param mayDelete false while deletions are paused; everything else is still done.
  */
 export async function sweep(deps: SweepDeps, mayDelete: boolean, options: SweepOptions = {}): Promise<SweepReport> {
@@ -176,7 +177,8 @@ export async function sweep(deps: SweepDeps, mayDelete: boolean, options: SweepO
     const examples = found.unknown.slice(0, 10).map(({ key, why }) => `${key}: ${why}`);
     deps.log.warn(
       { objects: found.unknown.length, examples },
-      "sweeper: the store holds objects that nobody knows; they are left alone. `strongroom sweep --dry-run` lists them",
+      "sweeper: the store holds objects that nobody knows; they are left alone. `strongroom sweep --dry-run` " +
+        "lists them",
     );
   }
   return { ...counts, unknown: found.unknown, deletions: true };
@@ -219,7 +221,10 @@ async function clean(deps: SweepDeps, upload: UploadRow, strays: readonly Pendin
   await deps.database.transaction(async (tx) => await tx.uploads.markCleaned(upload.id, tx.now));
 }
 
-/** Makes the manifest say what the row says, so that a rebuild from the store does not bring a removed version back as live. */
+/**
+ * Makes the manifest say what the row says, so that a rebuild from the store does not bring a removed version back as
+ * live.
+ */
 async function rewriteManifest(deps: SweepDeps, version: VersionRow): Promise<void> {
   const digests = await deps.database.transaction(
     async (tx) => await tx.versions.segmentDigests(version.id, 0, version.segmentCount),

@@ -77,7 +77,9 @@ export class Sweeper {
     return report;
   }
 
-  /** No further sweeps; waits for the one under way, but not longer than `withinMs`. It may be broken off at any step. */
+  /**
+   * No further sweeps; waits for the one under way, but not longer than `withinMs`. It may be broken off at any step.
+   */
   async stop(withinMs: number): Promise<void> {
     this.#stopped = true;
     clearTimeout(this.#timer);
@@ -88,7 +90,9 @@ export class Sweeper {
     waited.abort();
   }
 
-  /** Whether the database's clock went on like this process' own: a leap of a day must not make everything look overdue. */
+  /**
+   * Whether the database's clock went on like this process' own: a leap of a day must not make everything look overdue.
+   */
   async #mayDelete(): Promise<boolean> {
     const now = {
       database: (await this.#deps.database.transaction(async (tx) => tx.now)).getTime(),
@@ -102,7 +106,8 @@ export class Sweeper {
         this.#pausedUntil = now.process + LEAP_MS;
         this.#deps.log.error(
           { leap_ms: Math.round(leap) },
-          "sweeper: the database's clock leapt by a day or more; nothing is deleted for 24 hours. If the clock is right, restart the server",
+          "sweeper: the database's clock leapt by a day or more; nothing is deleted for 24 hours. If the clock " +
+            "is right, restart the server",
         );
       }
     }

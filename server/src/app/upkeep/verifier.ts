@@ -22,8 +22,9 @@ const IDLE_MS = 60_000;
 const LEAST_RATE = 1024n * 1024n;
 
 /**
- * The speed, in bytes a second, at which `liveBytes` are all verified within the period, and whether the plan allows it. A version is due after half the
- * period; at this speed even all of them at once take no longer than the other half.
+ * The speed, in bytes a second, at which `liveBytes` are all verified within the period, and whether the plan allows
+ * it. A version is due after half the period; at this speed even all of them at once take no longer than the other
+ * half.
  */
 export function verificationRate(plan: VerificationPlan, liveBytes: bigint): { rate: bigint; isEnough: boolean } {
   const needed = (2n * liveBytes * 1000n + BigInt(plan.everyMs) - 1n) / BigInt(plan.everyMs);

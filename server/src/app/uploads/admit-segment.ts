@@ -30,7 +30,10 @@ export interface Admission {
   readonly remaining: bigint;
 }
 
-/** Checks an announced segment against its upload and reserves its size, unless it was announced before. The first step of write-segment. */
+/**
+ * Checks an announced segment against its upload and reserves its size, unless it was announced before. The first step
+ * of write-segment.
+ */
 export async function admitSegment(
   tx: Transaction,
   deps: UploadDeps,
@@ -105,14 +108,16 @@ function framingStart(
     if (expected !== undefined) return expected;
     throw new DomainError(
       "PREVIOUS_SEGMENT_MISSING",
-      `segment ${input.index} goes on from segment ${input.index - 1}, which is not acknowledged yet; wait for it, or send framing_in`,
+      `segment ${input.index} goes on from segment ${input.index - 1}, which is not acknowledged yet; wait for ` +
+        "it, or send framing_in",
       { metadata },
     );
   }
   if (expected !== undefined && !bytesEqual(stated, expected)) {
     throw new DomainError(
       "FRAMING_STATE_INVALID",
-      `framing_in of segment ${input.index} is not the state that the segment before ended in; send the segments of one stream in their order`,
+      `framing_in of segment ${input.index} is not the state that the segment before ended in; send the ` +
+        "segments of one stream in their order",
       { metadata },
     );
   }
@@ -128,7 +133,8 @@ function requireSame(existing: SegmentRow, input: SegmentInput, framingIn: Uint8
     return;
   throw new DomainError(
     "SEGMENT_CONFLICT",
-    `segment ${input.index} was announced before with another size, digest or framing state; an upload is one stream, so create a new upload for another one`,
+    `segment ${input.index} was announced before with another size, digest or framing state; an upload is one ` +
+      "stream, so create a new upload for another one",
     { metadata: { index: String(input.index) } },
   );
 }
@@ -141,18 +147,21 @@ async function requirePlacement(tx: Transaction, upload: UploadRow, input: Segme
     });
   if (input.size > upload.segmentSize) {
     throw refuse(
-      `segment ${input.index} declares ${input.size} bytes; segments of this upload have ${upload.segmentSize} bytes, only the last may be shorter`,
+      `segment ${input.index} declares ${input.size} bytes; segments of this upload have ${upload.segmentSize} ` +
+        "bytes, only the last may be shorter",
     );
   }
   const { lastIndex, shortIndex } = await tx.segments.summary(upload.id, upload.segmentSize);
   if (shortIndex !== undefined && input.index > shortIndex) {
     throw refuse(
-      `segment ${input.index} comes after segment ${shortIndex}, which is shorter than ${upload.segmentSize} bytes and therefore the last`,
+      `segment ${input.index} comes after segment ${shortIndex}, which is shorter than ${upload.segmentSize} ` +
+        "bytes and therefore the last",
     );
   }
   if (input.size < upload.segmentSize && (lastIndex > input.index || shortIndex !== undefined)) {
     throw refuse(
-      `segment ${input.index} has ${input.size} of ${upload.segmentSize} bytes, but it is not the last: segment ${lastIndex} was announced`,
+      `segment ${input.index} has ${input.size} of ${upload.segmentSize} bytes, but it is not the last: ` +
+        `segment ${lastIndex} was announced`,
     );
   }
   const end = BigInt(input.index) * upload.segmentSize + input.size;

@@ -42,8 +42,9 @@ export interface CommitOutcome {
 const PAGE = 1000;
 
 /**
- * Turns an upload into a version: prepare (every check, the number), complete the object, write the manifest, publish. Every refusal happens in the
- * first step; from there it only goes forward, and a death between any two steps is finished by the next commit or by the sweeper.
+ * Turns an upload into a version: prepare (every check, the number), complete the object, write the manifest, publish.
+ * Every refusal happens in the first step; from there it only goes forward, and a death between any two steps is
+ * finished by the next commit or by the sweeper.
  */
 export async function commitUpload(deps: CommitDeps, principal: Principal, input: CommitInput): Promise<CommitOutcome> {
   const prepared = await deps.database.transaction(async (tx) => await prepare(tx, pinned(deps), principal, input));
@@ -145,7 +146,8 @@ function requireStated(segments: readonly SegmentRow[], input: CommitInput): voi
 function commitMismatch(field: "size" | "digest", received: string, stated: string): DomainError {
   return new DomainError(
     "COMMIT_MISMATCH",
-    `the commit states another ${field} than what was received (received: ${received}, stated: ${stated}); compare with GetUpload, or create a new upload`,
+    `the commit states another ${field} than what was received (received: ${received}, stated: ${stated}); ` +
+      "compare with GetUpload, or create a new upload",
     { metadata: { field: field === "size" ? "size_bytes" : "composite_sha256", received, stated } },
   );
 }
@@ -155,14 +157,16 @@ function truncated(end: ReturnType<typeof inspectFramingState>, size: bigint): D
     end.format === undefined ? "encrypted message" : `${end.format === "openpgp" ? "OpenPGP" : "age"} message`;
   return new DomainError(
     "CIPHERTEXT_REFUSED",
-    `the ${what} is cut off after ${size} bytes: its end is missing. The dump or the encryption ended too early; make a new backup`,
+    `the ${what} is cut off after ${size} bytes: its end is missing. The dump or the encryption ended too ` +
+      "early; make a new backup",
     { metadata: { violation: "truncated", offset_bytes: String(size) } },
   );
 }
 
 /**
  * Carries a prepared commit to its end. Safe to repeat, also while another server does the same.
- * @throws DomainError STORE_UNAVAILABLE when the outcome in the store is not known; nothing is deleted, the commit is to be repeated.
+ * @throws DomainError STORE_UNAVAILABLE when the outcome in the store is not known; nothing is deleted, the commit is
+ *   to be repeated.
  */
 export async function finishCommit(deps: CommitDeps, upload: UploadRow): Promise<CommitOutcome> {
   const { segments, draft } = await deps.database.transaction(async (tx) => {

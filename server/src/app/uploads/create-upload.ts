@@ -74,7 +74,8 @@ async function register(
       if (known.requestDigest !== requestDigest) {
         throw new DomainError(
           "REQUEST_ID_REUSED",
-          `request id "${input.requestId}" was used for another upload to "${spec.name}"; give every backup an id of its own`,
+          `request id "${input.requestId}" was used for another upload to "${spec.name}"; give every backup an ` +
+            "id of its own",
         );
       }
       const storedBytes = await storedBytesOf(tx, known);

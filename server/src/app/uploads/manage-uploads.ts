@@ -46,8 +46,9 @@ export async function getUpload(
 }
 
 /**
- * Lists the uploads of a collection that are open or being committed, newest first: one's own, or with the right to manage it all of them. They are as
- * few as the collection has places, and those whose lease lapsed within the last day, so a page is cut from the whole list.
+ * Lists the uploads of a collection that are open or being committed, newest first: one's own, or with the right to
+ * manage it all of them. They are as few as the collection has places, and those whose lease lapsed within the last
+ * day, so a page is cut from the whole list.
  */
 export async function listUploads(
   deps: UploadDeps,
@@ -71,8 +72,8 @@ export async function listUploads(
 }
 
 /**
- * Gives up an upload: one's own, or another's in a collection that one may manage. An aborted or expired one stays as it is; one that is being or was
- * committed is left alone.
+ * Gives up an upload: one's own, or another's in a collection that one may manage. An aborted or expired one stays as
+ * it is; one that is being or was committed is left alone.
  */
 export async function abortUpload(
   deps: UploadDeps & { readonly attempts: SegmentAttempts },

@@ -9,8 +9,8 @@ import type { UploadSettings } from "../settings.ts";
 import { moveUsage, planRotation } from "../versions/removal.ts";
 
 /*
- * Reserve -> settle or release. Everything here runs inside a transaction that has locked the collection's row, so what is computed is
- * what is written. The invariant: a collection's (and a tenant's) counters equal the sums over the rows.
+ * Reserve -> settle or release. Everything here runs inside a transaction that has locked the collection's row, so what
+ * is computed is what is written. The invariant: a collection's (and a tenant's) counters equal the sums over the rows.
  */
 
 /** A collection whose row is locked until the transaction ends, with its open and committing uploads. */
@@ -19,7 +19,10 @@ export interface LockedCollection {
   readonly uploads: readonly UploadRow[];
 }
 
-/** Locks a collection, and gives back place and space of uploads whose lease ran out; they can still be resumed until they expire. */
+/**
+ * Locks a collection, and gives back place and space of uploads whose lease ran out; they can still be resumed until
+ * they expire.
+ */
 export async function lockCollection(
   tx: Transaction,
   by: { id: string } | { name: string },
@@ -50,7 +53,10 @@ export interface Room {
   readonly blocked: boolean;
 }
 
-/** Computes how large an upload may become in total, given everything else in the collection. `exceptUploadId` is the upload itself. */
+/**
+ * Computes how large an upload may become in total, given everything else in the collection. `exceptUploadId` is the
+ * upload itself.
+ */
 export async function roomFor(
   tx: Transaction,
   config: ConfigSource,
@@ -91,17 +97,21 @@ export function quotaExceeded(room: Room, received: bigint, requested: bigint): 
     requested_bytes: String(requested),
     remaining_bytes: String(remaining),
   };
-  const facts = `limit of the ${room.limit} ${formatSize(room.limitBytes)}, received ${formatSize(received)}, asked for ${formatSize(requested)} more, left ${formatSize(remaining)}`;
+  const facts =
+    `limit of the ${room.limit} ${formatSize(room.limitBytes)}, received ${formatSize(received)}, asked for ` +
+    `${formatSize(requested)} more, left ${formatSize(remaining)}`;
   if (room.blocked) {
     return new DomainError(
       "ROTATION_BLOCKED",
-      `held or protected versions leave no room, and rotation may not remove them (${facts}); release a version, wait until its protection ends, or raise the limits`,
+      `held or protected versions leave no room, and rotation may not remove them (${facts}); release a ` +
+        "version, wait until its protection ends, or raise the limits",
       { metadata },
     );
   }
   return new DomainError(
     "QUOTA_EXCEEDED",
-    `the bytes do not fit (${facts}); make the dump smaller, remove versions, or raise maxOneVersionSize and maxCollectionSize`,
+    `the bytes do not fit (${facts}); make the dump smaller, remove versions, or raise maxOneVersionSize and ` +
+      "maxCollectionSize",
     { metadata },
   );
 }
@@ -127,8 +137,8 @@ export async function lapse(tx: Transaction, upload: UploadRow): Promise<UploadR
 }
 
 /**
- * Refuses when every place of the collection is taken by open uploads other than this one. One that is being committed keeps its space but no place: nobody
- * can end it, and a store that does not finish it must not stop the next backup.
+ * Refuses when every place of the collection is taken by open uploads other than this one. One that is being committed
+ * keeps its space but no place: nobody can end it, and a store that does not finish it must not stop the next backup.
  */
 export function requirePlace(
   tx: Transaction,
@@ -142,7 +152,9 @@ export function requirePlace(
   const retryAfterMs = Math.max(1000, freeAt - tx.now.getTime());
   throw new DomainError(
     "COLLECTION_BUSY",
-    `collection "${spec.name}" takes ${spec.maxParallelUploads} upload(s) at a time and ${holders.length} are open; try again when they have ended (an upload nobody continues gives its place back in at most ${Math.ceil(retryAfterMs / 60_000)} min), or raise maxParallelUploads`,
+    `collection "${spec.name}" takes ${spec.maxParallelUploads} upload(s) at a time and ${holders.length} are ` +
+      "open; try again when they have ended (an upload nobody continues gives its place back in at most " +
+      `${Math.ceil(retryAfterMs / 60_000)} min), or raise maxParallelUploads`,
     { metadata: { max_parallel_uploads: String(spec.maxParallelUploads) }, retryAfterMs },
   );
 }
@@ -156,7 +168,8 @@ export function leaseFrom(now: Date, settings: UploadSettings): Pick<UploadRow, 
 }
 
 /**
- * Extends the lease of an open upload, and reserves `more` bytes for it. One whose lease ran out takes its place and space again, if they are still free.
+ * Extends the lease of an open upload, and reserves `more` bytes for it. One whose lease ran out takes its place and
+ * space again, if they are still free.
  * @returns the row as it is now, and the room it has, where that was looked at.
  */
 export async function renewLease(

@@ -6,13 +6,17 @@ interface Running {
 }
 
 /**
- * The segment writes under way in this process. A newer attempt at the same segment ends the older one and waits for it, so that two never write to
- * the store at once from here. Across processes the attempt number in the database decides; nothing depends on this being complete.
+ * The segment writes under way in this process. A newer attempt at the same segment ends the older one and waits for
+ * it, so that two never write to the store at once from here. Across processes the attempt number in the database
+ * decides; nothing depends on this being complete.
  */
 export class SegmentAttempts {
   readonly #running = new Map<string, Running>();
 
-  /** Runs one attempt after ending the one before it. `work` gets a signal that ends with `signal`, or when a newer attempt comes. */
+  /**
+   * Runs one attempt after ending the one before it. `work` gets a signal that ends with `signal`, or when a newer
+   * attempt comes.
+   */
   async run<T>(key: string, signal: AbortSignal, work: (signal: AbortSignal) => Promise<T>): Promise<T> {
     for (let older = this.#running.get(key); older !== undefined; older = this.#running.get(key)) {
       older.controller.abort(new DomainError("SEGMENT_SUPERSEDED", "a newer attempt at this segment took over"));

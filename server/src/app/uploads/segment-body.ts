@@ -28,9 +28,11 @@ export class BodyBrokenError extends Error {
 }
 
 /**
- * Passes a segment's bytes on, each exactly once through meter, framing check and digest. The last chunk is held back until size, framing and digest
- * are right, so that the reader (a store) never gets a complete wrong segment: instead the iteration throws.
- * @throws DomainError SEGMENT_SIZE_MISMATCH, SEGMENT_DIGEST_MISMATCH, SEGMENT_FRAMES_INVALID, SEGMENT_IDLE; FramingError; BodyBrokenError; what `signal` was aborted with.
+ * Passes a segment's bytes on, each exactly once through meter, framing check and digest. The last chunk is held back
+ * until size, framing and digest are right, so that the reader (a store) never gets a complete wrong segment: instead
+ * the iteration throws.
+ * @throws DomainError SEGMENT_SIZE_MISMATCH, SEGMENT_DIGEST_MISMATCH, SEGMENT_FRAMES_INVALID, SEGMENT_IDLE;
+ *   FramingError; BodyBrokenError; what `signal` was aborted with.
  */
 export async function* checkedSegmentBody(options: SegmentBodyOptions): AsyncGenerator<Uint8Array> {
   const { segment, framing } = options;
@@ -68,7 +70,8 @@ export async function* checkedSegmentBody(options: SegmentBodyOptions): AsyncGen
     throw error;
   } finally {
     idle.stop();
-    // Lets the transport drop what is still on its way. Not awaited: a source that is stuck in next() would never answer.
+    // Lets the transport drop what is still on its way. Not awaited: a source that is stuck in next() would never
+    // answer.
     void iterator.return?.().catch(() => {});
   }
 }
@@ -77,7 +80,8 @@ export async function* checkedSegmentBody(options: SegmentBodyOptions): AsyncGen
 export function digestMismatch(index: number, cause?: unknown): DomainError {
   return new DomainError(
     "SEGMENT_DIGEST_MISMATCH",
-    `the bytes of segment ${index} do not have the announced SHA-256; they were changed on the way or the header is wrong; send the segment again`,
+    `the bytes of segment ${index} do not have the announced SHA-256; they were changed on the way or the ` +
+      "header is wrong; send the segment again",
     { metadata: { index: String(index) }, cause },
   );
 }
@@ -95,7 +99,8 @@ function chunkSizeInvalid(size: number, most: number): DomainError {
 function sizeMismatch(segment: SegmentBodyOptions["segment"], received: bigint, how: "more" | "fewer"): DomainError {
   return new DomainError(
     "SEGMENT_SIZE_MISMATCH",
-    `expected ${segment.size} bytes in segment ${segment.index}, got ${how} (${received} so far); declare exactly what you send`,
+    `expected ${segment.size} bytes in segment ${segment.index}, got ${how} (${received} so far); declare ` +
+      "exactly what you send",
     { metadata: { declared_bytes: String(segment.size), received_bytes: String(received) } },
   );
 }

@@ -29,8 +29,9 @@ export interface AcceptedSegment {
 }
 
 /**
- * Takes one segment in: reserves its size, then moves its bytes once through meter, framing check and digest into the store, then settles. Only the
- * newest attempt at an index can settle; an acknowledged index is answered without reading.
+ * Takes one segment in: reserves its size, then moves its bytes once through meter, framing check and digest into the
+ * store, then settles. Only the newest attempt at an index can settle; an acknowledged index is answered without
+ * reading.
  * @param signal ends the attempt: the connection is gone or the server is stopping.
  */
 export async function writeSegment(
@@ -97,7 +98,10 @@ async function store(
   return framing.encodeState();
 }
 
-/** Gives back what a refused segment reserved, ends the upload where its ciphertext was refused, and returns the error for the caller. */
+/**
+ * Gives back what a refused segment reserved, ends the upload where its ciphertext was refused, and returns the error
+ * for the caller.
+ */
 async function afterFailure(
   deps: UploadDeps,
   admitted: Admission,
@@ -112,7 +116,8 @@ async function afterFailure(
     });
   }
   if (signal.aborted) {
-    // Superseded or stopping where the reason says so; else the client is gone, which may look like a body that ended early.
+    // Superseded or stopping where the reason says so; else the client is gone, which may look like a body that ended
+    // early.
     if (signal.reason instanceof DomainError) return signal.reason;
     return new BodyBrokenError("the client ended the call in the middle of a segment", { cause: error });
   }
@@ -140,7 +145,8 @@ const REFUSALS: ReadonlySet<string> = new Set([
 ]);
 
 async function release(deps: UploadDeps, { upload, segment }: Admission): Promise<void> {
-  // An earlier attempt may still be writing elsewhere. Its number must not be given out again, so the row stays, and its space until the upload ends.
+  // An earlier attempt may still be writing elsewhere. Its number must not be given out again, so the row stays, and
+  // its space until the upload ends.
   if (segment.attempt > 1) return;
   await deps.database.transaction(async (tx) => {
     await tx.collections.lockById(upload.collectionId);
@@ -152,8 +158,8 @@ async function release(deps: UploadDeps, { upload, segment }: Admission): Promis
 }
 
 /**
- * Acknowledges the stored bytes, if this is still the newest attempt. Locks the upload alone, since nothing is counted again; only an upload whose lease ran
- * out meanwhile has to take its place and space again first.
+ * Acknowledges the stored bytes, if this is still the newest attempt. Locks the upload alone, since nothing is counted
+ * again; only an upload whose lease ran out meanwhile has to take its place and space again first.
  */
 async function settle(
   deps: UploadDeps,
@@ -180,7 +186,9 @@ async function settle(
     return await settle(deps, principal, admitted, framingOut);
   }
   if (outcome !== "chain-broken") return outcome;
-  const message = `segment ${segment.index + 1} was announced with a framing state that segment ${segment.index} does not end in; segments of different streams were mixed`;
+  const message =
+    `segment ${segment.index + 1} was announced with a framing state that segment ${segment.index} does not end ` +
+    "in; segments of different streams were mixed";
   await refuseUpload(deps, segment.uploadId, message);
   throw new DomainError("FRAMING_STATE_INVALID", message, { metadata: { index: String(segment.index + 1) } });
 }

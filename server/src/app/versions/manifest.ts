@@ -4,11 +4,15 @@ import { bytesEqual } from "../../domain/segments.ts";
 import { STATED_FIELDS, type StatedField, VERSION_FIELDS, type Version } from "../../domain/version.ts";
 
 /**
- * The manifest's form; a reader refuses numbers it does not know. 2 added `state` and `removed_by`, 3 `revision`, `damage` and `damaged_segment`.
+ * The manifest's form; a reader refuses numbers it does not know. 2 added `state` and `removed_by`, 3 `revision`,
+ * `damage` and `damaged_segment`.
  */
 export const MANIFEST_FORMAT = 3;
 
-/** More bytes than the manifest of the largest version has: 1,000,000 segments of 70 bytes each, and what a client may say. */
+/**
+ * More bytes than the manifest of the largest version has: 1,000,000 segments of 70 bytes each, and what a client may
+ * say.
+ */
 export const MANIFEST_MAX_BYTES = 128 * 1024 * 1024;
 
 /** A manifest cannot be read, or contradicts itself. */
@@ -39,8 +43,9 @@ export function decodeDigests(manifest: Uint8Array): ManifestDigests {
 }
 
 /**
- * The manifest of a version: JSON, UTF-8, readable by a person, from which a lost database can be rebuilt. Byte counts and numbers are decimal strings,
- * times ISO 8601, digests hexadecimal. It has nothing secret: no key, no token, no password.
+ * The manifest of a version: JSON, UTF-8, readable by a person, from which a lost database can be rebuilt. Byte counts
+ * and numbers are decimal strings, times ISO 8601, digests hexadecimal. It has nothing secret: no key, no token, no
+ * password.
  */
 export function encodeManifest(version: Version, segmentDigests: readonly Uint8Array[]): Uint8Array {
   const manifest: Record<string, unknown> = { format: MANIFEST_FORMAT };

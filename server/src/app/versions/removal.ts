@@ -23,8 +23,8 @@ export async function moveUsage(
 }
 
 /**
- * Removes a live version: invisible at once, its bytes counted as trash until the sweeper deletes them, no sooner than the purge delay. The
- * collection must be locked.
+ * Removes a live version: invisible at once, its bytes counted as trash until the sweeper deletes them, no sooner than
+ * the purge delay. The collection must be locked.
  * @param removedBy id of the version it was rotated out for, or `user:<name>`.
  * @returns when its bytes may be deleted; undefined when it was not live.
  */

@@ -27,8 +27,8 @@ const WHOLE: Verification = { damage: "", damageReason: "", damagedSegment: null
 const PAGE = 1000;
 
 /**
- * Reads a version's object back from the store and compares it with what was acknowledged: its size, the digest of every segment, and the composite
- * digest. Changes nothing.
+ * Reads a version's object back from the store and compares it with what was acknowledged: its size, the digest of
+ * every segment, and the composite digest. Changes nothing.
  * @returns what is wrong with the object.
  * @throws BlobStoreError when the store does not answer; that says nothing of the version.
  */
@@ -68,7 +68,9 @@ export async function verifyVersion(
       throw error;
     }
     return {
-      damage: `segment ${index} (from byte ${BigInt(index) * version.segmentSize}) has other bytes than were acknowledged`,
+      damage:
+        `segment ${index} (from byte ${BigInt(index) * version.segmentSize}) has other bytes than were ` +
+        "acknowledged",
       damageReason: "bytes-differ",
       damagedSegment: index,
     };
@@ -104,7 +106,8 @@ async function digestOfSegment(
 }
 
 /**
- * Notes the result of a verification with its version, and says aloud what changed. A version that was removed meanwhile is left alone.
+ * Notes the result of a verification with its version, and says aloud what changed. A version that was removed
+ * meanwhile is left alone.
  */
 export async function recordVerification(deps: VerifyDeps, version: VersionRow, result: Verification): Promise<void> {
   await deps.database.transaction(async (tx) => {

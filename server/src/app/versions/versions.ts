@@ -74,7 +74,8 @@ export interface VersionRead {
 }
 
 /**
- * Opens a version for reading. By number, one that was removed a moment ago can still be read, so that running downloads can be resumed.
+ * Opens a version for reading. By number, one that was removed a moment ago can still be read, so that running
+ * downloads can be resumed.
  * @param input.limit most bytes; 0 for all.
  */
 export async function readVersion(
@@ -132,7 +133,8 @@ async function* storedBytes(
     if (error instanceof BlobNotFoundError || (await isOtherSize(store, version))) {
       throw new DomainError(
         "VERSION_DAMAGED",
-        `the object of version ${version.number} is missing in the store or has another size than recorded; tell the operator`,
+        `the object of version ${version.number} is missing in the store or has another size than recorded; ` +
+          "tell the operator",
         { metadata, cause: error },
       );
     }
@@ -150,7 +152,10 @@ async function isOtherSize(store: BlobReader, version: VersionRow): Promise<bool
   return stat !== undefined && stat.size !== version.size;
 }
 
-/** Removes a version. One that is removed already is returned as it is. COLLECTION_BUSY while a commit counts on its place. */
+/**
+ * Removes a version. One that is removed already is returned as it is. COLLECTION_BUSY while a commit counts on its
+ * place.
+ */
 export async function deleteVersion(
   deps: VersionDeps,
   principal: Principal,
@@ -179,8 +184,8 @@ export async function deleteVersion(
 }
 
 /**
- * A deleted version leaves its place to an older one, which rotation would have removed. That one may be larger, and an upload whose commit is prepared can
- * not be refused any more: together they could be above the hard limit.
+ * A deleted version leaves its place to an older one, which rotation would have removed. That one may be larger, and an
+ * upload whose commit is prepared can not be refused any more: together they could be above the hard limit.
  */
 async function requireRoomForCommits(tx: Transaction, spec: CollectionSpec, deleted: VersionRow): Promise<void> {
   const unsettled = await tx.uploads.unsettled(deleted.collectionId);
@@ -192,7 +197,8 @@ async function requireRoomForCommits(tx: Transaction, spec: CollectionSpec, dele
   if (after <= kept(live) || after + committing <= spec.maxCollectionSize) return;
   throw new DomainError(
     "COLLECTION_BUSY",
-    `a backup to "${spec.name}" is being committed, and without version ${deleted.number} it would not fit beside an older one; delete it in a moment`,
+    `a backup to "${spec.name}" is being committed, and without version ${deleted.number} it would not fit ` +
+      "beside an older one; delete it in a moment",
     { metadata: { collection: spec.name, number: String(deleted.number) }, retryAfterMs: 1000 },
   );
 }
