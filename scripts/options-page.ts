@@ -29,7 +29,9 @@ function optionTable(commands: ReadonlyArray<Pick<CommandSpec, "name" | "options
     code(flagsOf(option)),
     option.variables.length === 0 ? "arguments only" : option.variables.map(({ name }) => code(name)).join(", "),
     defaultOf(option),
-    `${option.help}${option.words === undefined ? "" : ` (${option.words.join(", ")})`}${option.kind === "list" ? "; repeatable" : ""}`,
+    option.help +
+      (option.words === undefined ? "" : ` (${option.words.join(", ")})`) +
+      (option.kind === "list" ? "; repeatable" : ""),
     names.length === commands.length ? "all" : names.join(", "),
   ]);
   return table(["option", "environment", "default", "meaning", "commands"], cells);
@@ -58,10 +60,12 @@ Made from the declarations in the source by \`npm run generate\`; do not edit it
 - [Options of the server](#options-of-the-server)
 - [Options of the client](#options-of-the-client), [secrets of the client](#secrets-of-the-client)
 
-An argument wins over a variable of the environment, a variable over the default. An empty variable counts as not set. A variable means the
-same in every command. A switch is written \`--switch\` or \`--no-switch\`, or \`--switch=true\` or \`--switch=false\`; in the environment it is
-${SWITCH_WORDS.true.map(code).join(", ")} or ${SWITCH_WORDS.false.map(code).join(", ")}. Options that delete, overwrite, confirm or give up are arguments only. What the
-options mean together is explained in [configuration.md](configuration.md) for the server and in [cli.md](cli.md) for the client.
+An argument wins over a variable of the environment, a variable over the default. An empty variable counts as not set.
+A variable means the same in every command. A switch is written \`--switch\` or \`--no-switch\`, or \`--switch=true\` or
+\`--switch=false\`; in the environment it is
+${SWITCH_WORDS.true.map(code).join(", ")} or ${SWITCH_WORDS.false.map(code).join(", ")}.
+Options that delete, overwrite, confirm or give up are arguments only. What the options mean together is explained in
+[configuration.md](configuration.md) for the server and in [cli.md](cli.md) for the client.
 
 ## Options of the server
 

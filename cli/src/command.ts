@@ -7,7 +7,10 @@ import type { Output } from "./terminal/output.ts";
 export interface Surroundings {
   readonly output: Output;
   readonly context: Context;
-  /** The password of a user, from options, environment or terminal; for commands that declare the options and the secret for it. */
+  /**
+   * The password of a user, from options, environment or terminal; for commands that declare the options and the secret
+   * for it.
+   */
   readonly askPassword: (asking: Asking) => Promise<string>;
 }
 

@@ -47,7 +47,10 @@ export function withoutSecrets(env: NodeJS.ProcessEnv): NodeJS.ProcessEnv {
   return Object.fromEntries(Object.entries(env).filter(([name]) => !SECRET_NAMES.includes(name)));
 }
 
-/** The context of the real process. Takes the secrets out of `process.env`, since whatever starts a child (gpg, for example) hands that on. */
+/**
+ * The context of the real process. Takes the secrets out of `process.env`, since whatever starts a child (gpg, for
+ * example) hands that on.
+ */
 export function processContext(): Context {
   const env = { ...process.env };
   for (const name of SECRET_NAMES) delete process.env[name];
@@ -68,7 +71,9 @@ export function processContext(): Context {
   };
 }
 
-/** Node's own stream for a redirected output takes a short write, the last that fits onto a full disk, for a whole one. */
+/**
+ * Node's own stream for a redirected output takes a short write, the last that fits onto a full disk, for a whole one.
+ */
 function standardOutput(): Screen {
   try {
     if (fstatSync(1).isFile()) return createWriteStream("", { fd: 1 });
@@ -78,7 +83,7 @@ function standardOutput(): Screen {
   return process.stdout;
 }
 
-/** A secret from the environment; which of its names it came from decides over files. */
+/** A secret from the environment; which of its names was set decides over files. */
 export function secretFromEnv(
   spec: Secret,
   env: NodeJS.ProcessEnv,

@@ -35,7 +35,8 @@ const NO_KEY_HINT = [
 ].join("\n");
 
 /**
- * Decides from options and environment how a dump is encrypted. A key file speaks for itself: what is in it decides between OpenPGP and age.
+ * Decides from options and environment how a dump is encrypted. A key file speaks for itself: what is in it decides
+ * between OpenPGP and age.
  * @throws {UsageError} when there is no key, keys of both kinds, a private key, or a program that does not fit.
  */
 export async function encryptionFor(values: OptionValues, context: Pick<Context, "env">): Promise<Encryption> {
@@ -111,15 +112,18 @@ function withoutEncryption(values: OptionValues): Encryption {
   return { kind: "none" };
 }
 
-/** `--recipient`. Backup Maker's BM_RECIPIENT only names the key that is in BM_PUBLIC_KEY_PATH, which speaks for itself here. */
+/**
+ * `--recipient`. Backup Maker's BM_RECIPIENT only names the key that is in BM_PUBLIC_KEY_PATH, which speaks for itself
+ * here.
+ */
 function recipients(values: OptionValues, hasKeyFiles: boolean): readonly string[] {
   if (hasKeyFiles && values.source(OPTIONS.recipient) === "alias") return [];
   return values.get(OPTIONS.recipient);
 }
 
 /**
- * The passphrase to encrypt with. One in the environment is left out when there are keys: there it is usually that of the private key, meant for
- * restores, and a dump must not open with it by accident.
+ * The passphrase to encrypt with. One in the environment is left out when there are keys: there it is usually that of
+ * the private key, meant for restores, and a dump must not open with it by accident.
  */
 async function passphraseFor(
   values: OptionValues,

@@ -23,7 +23,7 @@ export class CommandFailedError extends CommandError {
   }
 }
 
-/** What a person is told about an error, and what the program exits with. */
+/** The message for a person about an error, and what the program exits with. */
 export interface Explanation {
   readonly message: string;
   readonly hint?: string;

@@ -39,7 +39,10 @@ interface Report {
   readonly ms: number;
 }
 
-/** Fetches a version into its destination, which learns of the end only after every digest and the decryption were verified. */
+/**
+ * Fetches a version into its destination, which learns of the end only after every digest and the decryption were
+ * verified.
+ */
 export async function fetchVersion({ context, values, output }: Invocation, request: FetchRequest): Promise<ExitCode> {
   const { target, decryption } = request;
   if (target.kind === "stdout") output.reserveStdout();
@@ -47,7 +50,10 @@ export async function fetchVersion({ context, values, output }: Invocation, requ
   let state = { receivedBytes: 0n, totalBytes: 0n };
   const progress = new Progress(output, context.now, () => {
     const rate = meter.rate(state.receivedBytes);
-    return `${request.collection}: ${formatBytes(state.receivedBytes)} of ${formatBytes(state.totalBytes)}${rate && `, ${rate}`}`;
+    return (
+      `${request.collection}: ${formatBytes(state.receivedBytes)} of ` +
+      `${formatBytes(state.totalBytes)}${rate && `, ${rate}`}`
+    );
   });
   const begun = context.now();
   const connect = {
@@ -144,7 +150,8 @@ function report(output: Invocation["output"], { request, sdk, result, destinatio
     request.decryption.kind === "none" ? "" : ` (${formatBytes(outputBytes)} ${decodedWords(version, sdk)})`;
   const again = resumes === 0 ? "" : `; resumed ${resumes === 1 ? "once" : `${resumes} times`}`;
   output.note(
-    `${request.verb} version ${version.number} of ${version.collection} to ${destination.name}: ${formatBytes(version.sizeBytes)}${decoded} in ${formatDuration(ms)}, ` +
+    `${request.verb} version ${version.number} of ${version.collection} to ${destination.name}: ` +
+      `${formatBytes(version.sizeBytes)}${decoded} in ${formatDuration(ms)}, ` +
       `${formatRate(version.sizeBytes, ms)}; verified${again}`,
   );
 }

@@ -4,7 +4,7 @@ import { EXIT } from "@strongroom/command-line/exit-codes";
 import { processContext } from "./context.ts";
 import { run } from "./program.ts";
 
-/** Why the output could not be written, where no write of a command told. */
+/** Why the output could not be written, where no write of a command reported it. */
 let broken: NodeJS.ErrnoException | undefined;
 const notice = (error: NodeJS.ErrnoException): void => {
   // A reader that went away (`strongroom ls | head -1`) is no failure.

@@ -3,7 +3,10 @@ import { PASSWORD, SHARED } from "@strongroom/command-line/shared-options";
 import { shown } from "@strongroom/command-line/shown";
 import { parseDuration, parseSize } from "@strongroom/protocol/sizes";
 
-/** Every option of every client command, declared once; arguments, variables, help and docs/options.md follow from this table. */
+/**
+ * Every option of every client command, declared once; arguments, variables, help and docs/options.md follow from this
+ * table.
+ */
 export const OPTIONS = {
   ...SHARED,
   url: list({
@@ -16,7 +19,9 @@ export const OPTIONS = {
   tokenFile: option({
     name: "token-file",
     value: "file",
-    help: "file with the session token: login writes it (mode 0600) instead of keeping the session, other commands read it before each call, so that it can be rotated",
+    help:
+      "file with the session token: login writes it (mode 0600) instead of keeping the session, other commands " +
+      "read it before each call, so that it can be rotated",
   }),
   tlsCa: option({
     name: "tls-ca",
@@ -56,7 +61,9 @@ export const OPTIONS = {
     name: "command",
     short: "c",
     value: "command",
-    help: "command that writes the dump to its standard output, run with bash -e -o pipefail; without it, standard input is read",
+    help:
+      "command that writes the dump to its standard output, run with bash -e -o pipefail; without it, standard " +
+      "input is read",
     alias: "BM_CMD",
   }),
   restoreCommand: option({
@@ -97,7 +104,9 @@ export const OPTIONS = {
   program: choice({
     name: "program",
     value: "program",
-    help: "program that encrypts and decrypts; auto takes an installed gpg or age, unless only the library knows the keys or the message",
+    help:
+      "program that encrypts and decrypts; auto takes an installed gpg or age, unless only the library knows the " +
+      "keys or the message",
     words: ["auto", "gpg", "age", "library"],
   }),
   compress: choice({
@@ -132,7 +141,9 @@ export const OPTIONS = {
   }),
   trustEnd: flag({
     name: "trust-end",
-    help: "with --encryption none from standard input: take a binary age file without --expect-size or --expect-sha256, though it looks whole wherever it is cut",
+    help:
+      "with --encryption none from standard input: take a binary age file without --expect-size or " +
+      "--expect-sha256, though it looks whole wherever it is cut",
   }),
   parallel: option({
     name: "parallel",
@@ -229,7 +240,10 @@ export const OPTIONS = {
   outDir: option({ name: "out-dir", value: "folder", help: "folder for the files", default: "." }),
 } as const satisfies Record<string, Option<unknown>>;
 
-/** Secrets: from the environment or files only, never from arguments. All are removed from the environment of child processes. */
+/**
+ * Secrets: from the environment or files only, never from arguments. All are removed from the environment of child
+ * processes.
+ */
 export const SECRETS = {
   token: {
     env: "STRONGROOM_TOKEN",

@@ -26,7 +26,10 @@ const PROGRAM_EXAMPLES: CommandSpec["examples"] = [
   ["strongroom health pg-main", "for monitoring"],
 ];
 
-/** Runs one command line (without the name of the program) and returns its exit code. Writes every error it meets; never throws. */
+/**
+ * Runs one command line (without the name of the program) and returns its exit code. Writes every error it meets; never
+ * throws.
+ */
 export async function run(argv: readonly string[], context: Context): Promise<ExitCode> {
   let line: CommandLine<Surroundings>;
   try {

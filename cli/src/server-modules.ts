@@ -1,8 +1,8 @@
 import type { CommandSpec } from "./command.ts";
 
 /**
- * The commands of the server. Only their declarations are loaded here: what a command does is loaded when it runs. Undefined where the server is not installed, as
- * in a package of the client alone.
+ * The commands of the server. Only their declarations are loaded here: what a command does is loaded when it runs.
+ * Undefined where the server is not installed, as in a package of the client alone.
  */
 export async function serverCommands(): Promise<readonly CommandSpec[] | undefined> {
   try {

@@ -105,7 +105,7 @@ test("login warns before a password crosses a network unprotected", async (t) =>
 
 const STORED = { token: "x", user: "alice", expiresAt: "2026-01-01T06:00:00Z", sessionId: "s" };
 
-test("logout ends the session and forgets it, also when the server cannot be told", async (t) => {
+test("logout ends the session and forgets it, also when the server cannot be notified", async (t) => {
   for (const [failure, code, words] of [
     [undefined, 0, "Logged out"],
     [new AuthenticationError("revoked", { reason: "SESSION_INVALID" }), 0, "had ended already"],

@@ -66,7 +66,7 @@ test("several servers, one of them current", async (t) => {
   t.deepEqual(await store.read(), { current: undefined, servers: {} });
 });
 
-test("a damaged file is told, and not overwritten", async (t) => {
+test("a damaged file is reported, and not overwritten", async (t) => {
   const store = new CredentialStore({ platform: "linux", env: {}, home: await temporaryFolder(t) });
   await mkdir(dirname(store.file), { recursive: true });
   for (const content of ["", "{", "[]", '{"servers":[]}', '{"servers":{"http://a":{"token":1}}}']) {

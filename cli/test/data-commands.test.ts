@@ -1,5 +1,6 @@
 /**
- * Commands on the server's data, with the real program on the embedded default: sweep, verify, recover; and a restore without the program.
+ * Commands on the server's data, with the real program on the embedded default: sweep, verify, recover; and a restore
+ * without the program.
  */
 
 import { spawn } from "node:child_process";
@@ -32,7 +33,10 @@ interface Place {
 
 const test = anyTest as TestFn<{ place: Place; server: ServerProcess | undefined }>;
 
-/** A directory with three versions of random or compressible dumps, whose server was killed right after the last acknowledgement. */
+/**
+ * A directory with three versions of random or compressible dumps, whose server was killed right after the last
+ * acknowledgement.
+ */
 test.before(async (t) => {
   const dir = await mkdtemp(join(tmpdir(), "strongroom-data-"));
   const data = join(dir, "data");
@@ -110,7 +114,7 @@ async function flipBit(path: string, at: number): Promise<void> {
   await file.close();
 }
 
-test.serial("wrong arguments and wrong places: told before anything is made", async (t) => {
+test.serial("wrong arguments and wrong places: reported before anything is made", async (t) => {
   const { place } = t.context;
   const nowhere = join(place.dir, "nowhere");
   for (const command of ["sweep", "verify", "recover"]) {
@@ -232,7 +236,7 @@ test.serial("copy-storage from a place that does not exist makes nothing", async
   t.deepEqual(await readdir(dir), ["empty"]);
 });
 
-test.serial("verify: a flipped bit is found, health and ls tell of it, a repair clears it", async (t) => {
+test.serial("verify: a flipped bit is found, health and ls show it, a repair clears it", async (t) => {
   const { place } = t.context;
   const all = succeeded(t, await onData(place, "verify"));
   t.regex(all.stdout.toString(), /db\/1: whole.*\n3 whole, 0 damaged, 0 not verified/s);

@@ -324,7 +324,8 @@ test.serial("check-config names file, line and reason", async (t) => {
   const dir = join(place.dir, "broken");
   await mkdir(dir);
   const yaml =
-    "apiVersion: backups.riotkit.org/v1alpha1\nkind: BackupCollection\nmetadata: {name: x}\nspec:\n  maxBackupsCount: 5\n  maxOneVersionSize: 1G\n  maxCollectionSize: 2G\n";
+    "apiVersion: backups.riotkit.org/v1alpha1\nkind: BackupCollection\nmetadata: {name: x}\nspec:\n  " +
+    "maxBackupsCount: 5\n  maxOneVersionSize: 1G\n  maxCollectionSize: 2G\n";
   await writeFile(join(dir, "x.yaml"), yaml);
   const outcome = await strongroom(place, ["check-config", dir]);
   t.is(outcome.code, 1);
@@ -392,28 +393,25 @@ test.serial("messages that gpg does not know come back, with gpg on the PATH and
   }
 });
 
-test.serial(
-  "a wrong passphrase is told, without gpg too, and nothing is left in the way of the right one",
-  async (t) => {
-    const { place } = t.context;
-    const bare = await bareFolder(place);
-    const input = await readFile(new URL("wrong-passphrase.pgp", messages));
-    succeeded(t, await strongroom(place, ["backup", "any", "--encryption", "none"], { input }));
-    for (const passphrase of ["pw-123", "wrong-55"]) {
-      await writeFile(join(place.dir, "wrong"), passphrase);
-      for (const env of [{}, { PATH: bare }] as Record<string, string>[]) {
-        const restore = ["restore", "any", "--passphrase-file", "wrong", "--output", "never"];
-        const { code, stderr } = await strongroom(place, restore, { env });
-        t.is(code, 6, stderr);
-        if (env.PATH !== undefined) t.regex(stderr, /the passphrase does not open the version/);
-      }
+test.serial("a wrong passphrase is reported, without gpg too, and nothing blocks the right one", async (t) => {
+  const { place } = t.context;
+  const bare = await bareFolder(place);
+  const input = await readFile(new URL("wrong-passphrase.pgp", messages));
+  succeeded(t, await strongroom(place, ["backup", "any", "--encryption", "none"], { input }));
+  for (const passphrase of ["pw-123", "wrong-55"]) {
+    await writeFile(join(place.dir, "wrong"), passphrase);
+    for (const env of [{}, { PATH: bare }] as Record<string, string>[]) {
+      const restore = ["restore", "any", "--passphrase-file", "wrong", "--output", "never"];
+      const { code, stderr } = await strongroom(place, restore, { env });
+      t.is(code, 6, stderr);
+      if (env.PATH !== undefined) t.regex(stderr, /the passphrase does not open the version/);
     }
-    t.deepEqual(
-      (await readdir(place.dir)).filter((name) => name.startsWith("never")),
-      [],
-    );
-  },
-);
+  }
+  t.deepEqual(
+    (await readdir(place.dir)).filter((name) => name.startsWith("never")),
+    [],
+  );
+});
 
 test.serial("what gpg exits with 0 for without decrypting it is no restored version", async (t) => {
   const { place } = t.context;

@@ -37,7 +37,7 @@ const encryption = (given: Readonly<Record<string, string | readonly string[]>>,
 const decryption = (given: Readonly<Record<string, string | readonly string[]>>, env: NodeJS.ProcessEnv = {}) =>
   decryptionFor(OptionValues.resolve(DECRYPTION_OPTIONS, givenTexts(given), env), { env });
 
-test("what is in a key file is told by its content", (t) => {
+test("what is in a key file is recognized by its content", (t) => {
   const kind = (content: string | number[]) => keyKind(Buffer.from(content as string));
   t.is(kind(ARMORED_PUBLIC), "openpgp-public");
   t.is(kind(`comment\n${ARMORED_PRIVATE}`), "openpgp-private");

@@ -48,7 +48,7 @@ test("own errors keep their code, also deep inside those of the SDK", async (t) 
   t.is(exitCode, EXIT.commandFailed);
 });
 
-test("a quota is told in sizes to read", async (t) => {
+test("a quota is shown in sizes to read", async (t) => {
   const metadata = {
     limit: "collection",
     limit_bytes: "10485760",

@@ -135,7 +135,7 @@ test("progress elsewhere is whole lines; none with --quiet", async (t) => {
   t.is(quiet.stderr.text, "pg_dump: error\n", "what a command says is never swallowed");
 });
 
-test("a lost connection is told once, though many segments notice it", (t) => {
+test("a lost connection is reported once, though many segments notice it", (t) => {
   const { stderr, progress, advance } = progressOn(false);
   const event = { operation: "WriteSegment", delayMs: 2000, error: new Error("reset") };
   progress.retrying(event);

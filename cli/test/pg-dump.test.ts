@@ -1,6 +1,6 @@
 /**
- * The main job against the real world: pg_dump of a real database, through the real CLI, to a server on PostgreSQL and S3, and back; and the same
- * by hand, with nothing but the bucket and stock tools.
+ * The main job against the real world: pg_dump of a real database, through the real CLI, to a server on PostgreSQL and
+ * S3, and back; and the same by hand, with nothing but the bucket and stock tools.
  */
 
 import { mkdir, mkdtemp, rm, stat } from "node:fs/promises";

@@ -79,10 +79,10 @@ test("collections freeze and come back, users go at once, mistakes change nothin
   t.regex(server.log(), /"file":"strongroom\/[^"]*\/db\.yaml","line":\d+,"path":"spec\.maxBackupsCount"/);
   t.is((await backup()).code, 0);
   await until(async () => (await ready()).status === 500);
-  const told = () => server.log().match(/the last good state stays in force/g)!.length;
-  const before = told();
+  const refusals = () => server.log().match(/the last good state stays in force/g)!.length;
+  const before = refusals();
   process.kill(server.child.pid!, "SIGHUP");
-  await until(async () => told() === before + 1);
+  await until(async () => refusals() === before + 1);
   await writeFile(object, whole);
   await until(async () => (await ready()).status === 200);
   t.false(server.log().includes("argon2"));

@@ -1,4 +1,7 @@
-/** Several real servers on one PostgreSQL and one bucket: starting together, one finishing what another began, and a database rebuilt from the bucket. */
+/**
+ * Several real servers on one PostgreSQL and one bucket: starting together, one finishing what another began, and a
+ * database rebuilt from the bucket.
+ */
 
 import { mkdtemp, readFile, rm, writeFile } from "node:fs/promises";
 import { tmpdir } from "node:os";
@@ -68,7 +71,8 @@ test("replicas start together, finish what another began, and lose nothing with 
   await onB.sessions.revokeSession({}, bearer(revoked));
   t.is(await reasonOf(onC.sessions.whoAmI({}, bearer(revoked))), "SESSION_INVALID");
 
-  // Begun on one replica, sent to another, committed on the first, which dies in the middle: the store was away when it was asked to complete.
+  // Begun on one replica, sent to another, committed on the first, which dies in the middle: the store was away when it
+  // was asked to complete.
   const message = openpgpMessage(12 * MIB);
   const { upload } = await onA.uploads.createUpload({ collection: "db" }, bearer(token));
   const { uploadId, segmentSizeBytes } = upload!;

@@ -96,7 +96,7 @@ for (const [words, before] of [
   }
 }
 
-test("a command that fails ends the transfer, with its exit code told", async (t) => {
+test("a command that fails ends the transfer, with its exit code reported", async (t) => {
   const { run, state, stderr } = await prepared(t, { chunks: Array.from({ length: 1000 }, () => "x".repeat(1 << 16)) });
   t.is(await run("restore", "pg-main", "-c", "head -c 10 >/dev/null; exit 3"), 7);
   t.true(stderr.text.includes("the command exited with 3"), stderr.text);
@@ -222,7 +222,7 @@ test("existing files are not overwritten without --force; with it, links keep po
   await writeFile(join(dir, "real.sql"), "old");
   await symlink("real.sql", join(dir, "link.sql"));
   t.is(await run("restore", "pg-main", "--output", join(dir, "real.sql")), 2);
-  t.is(state.options, undefined, "told before anything is fetched");
+  t.is(state.options, undefined, "reported before anything is fetched");
   t.true(stderr.text.includes("--force"));
   t.is(await run("restore", "pg-main", "--force", "--output", join(dir, "link.sql")), 0);
   t.is(await readFile(join(dir, "real.sql"), "utf8"), "part one, part two");
@@ -296,7 +296,7 @@ test("--version: 7, v7, latest, BM_VERSION", async (t) => {
   }
 });
 
-test("a key of the wrong kind is told before the first byte", async (t) => {
+test("a key of the wrong kind is reported before the first byte", async (t) => {
   const { run, state, stderr } = await prepared(t, { version: version({ encryptionFormat: EncryptionFormat.AGE }) });
   t.is(await run("restore", "pg-main"), 2);
   t.is(state.sent, 0);

@@ -1,5 +1,6 @@
 /**
- * The real server on a real S3 server, the real CLI, and the bucket read by the tools that people have: `aws`, `s3cmd`, `gpg`.
+ * The real server on a real S3 server, the real CLI, and the bucket read by the tools that people have: `aws`, `s3cmd`,
+ * `gpg`.
  */
 
 import { randomBytes } from "node:crypto";

@@ -90,7 +90,7 @@ test("a token file is read again before each call", async (t) => {
   t.true(error.message.includes(path));
 });
 
-test("a session that has ended is told before anything is sent", async (t) => {
+test("a session that has ended is reported before anything is sent", async (t) => {
   const { load, opened } = fakeSdk({});
   const { context } = await testContext(t, { sdk: load, now: () => Date.parse("2026-01-01T06:00:00Z") });
   const store = new CredentialStore(context);

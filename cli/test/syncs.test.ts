@@ -1,4 +1,7 @@
-/** What a real server asks of the system for one small backup, seen by strace: everything is on the disk before the answer leaves. */
+/**
+ * What a real server asks of the system for one small backup, seen by strace: everything is on the disk before the
+ * answer leaves.
+ */
 import { type ChildProcess, spawn } from "node:child_process";
 import { once } from "node:events";
 import { mkdtemp, readFile, rm } from "node:fs/promises";
@@ -59,7 +62,7 @@ test("a small backup: data, directories and the database's log are synced, in th
   }
   t.true(answers >= 5 && commits >= 5, `${answers} answers, ${commits} syncs of the log`);
 
-  // The dump, from the first byte to the answer of CommitUpload. Each step is looked for behind the one before.
+  // The dump, from the first byte to the answer of CommitUpload. Each step is looked for after the one before.
   let at = -1;
   const next = (what: string, wanted: (call: Call) => boolean): Call => {
     const found = calls.findIndex((call, index) => index > at && wanted(call));
@@ -113,7 +116,9 @@ async function startStrace(pid: number, trace: string): Promise<ChildProcess> {
   return strace;
 }
 
-/** The calls in the order of their ends; writes in that of their beginnings, where what they write may already leave. */
+/**
+ * The calls in the order of their ends; writes in that of their beginnings, where what they write may already leave.
+ */
 function parse(trace: string, data: string): Call[] {
   const calls: Call[] = [];
   const begun = new Map<string, Call>();

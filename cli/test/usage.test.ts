@@ -52,7 +52,7 @@ test("usage errors end with exit code 2 and say what was expected", async (t) =>
     [["backup"], /Which collection\?[\s\S]*for example: strongroom backup/],
     [["backup", "a", "--collection", "b"], /give one of them/],
     [["backup", "a"], /no key to encrypt to[\s\S]*--public-key[\s\S]*--encryption none/],
-    [["backup", "a", "--min-size", "ten"], /--min-size: expected a size such as 500, 10K, 1\.5G or 2Ti .*, came "ten"/],
+    [["backup", "a", "--min-size", "ten"], /--min-size: expected a size such as 500, 10K, 1\.5G or 2Ti .*, got "ten"/],
     [["backup", "a", "--timeout", "soon"], /--timeout: expected a duration/],
     [["backup", "a", "--parallel", "99"], /--parallel: expected a number from 1 to 16/],
     [["backup", "a", "--encryption", "rot13"], /--encryption: expected one of auto, openpgp, age, none/],

@@ -1,6 +1,9 @@
 import { EXIT, type ExitCode } from "./exit-codes.ts";
 
-/** A failure with its exit code and, where there is something to do, a hint. Message and hint are for a person and hold no secret. */
+/**
+ * A failure with its exit code and, where there is something to do, a hint. Message and hint are for a person and hold
+ * no secret.
+ */
 export class CommandError extends Error {
   override name = "CommandError";
   readonly exitCode: ExitCode;

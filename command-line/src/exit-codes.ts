@@ -8,7 +8,10 @@ export const EXIT = {
   usage: 2,
   /** No session, an expired or revoked one, or a wrong password. */
   authentication: 3,
-  /** The server or the client said no: quota, window, policy, protected version, missing right, no such object, too small a dump. */
+  /**
+   * The server or the client said no: quota, window, policy, protected version, missing right, no such object, too
+   * small a dump.
+   */
   refused: 4,
   /** The server cannot be reached or is not able to answer now, or `--timeout` ran out. */
   network: 5,
@@ -37,7 +40,8 @@ export const EXIT_TABLE: ReadonlyArray<readonly [code: string, meaning: string]>
   ["3", "authentication: no session, an expired one, or a wrong password"],
   [
     "4",
-    "refused: quota, window, policy, access denied, not found, protected version, dump below --min-size or not as expected",
+    "refused: quota, window, policy, access denied, not found, protected version, dump below --min-size or not " +
+      "as expected",
   ],
   ["5", "network: server not reachable or not available, or --timeout ran out"],
   ["6", "integrity: a digest differs, a version is damaged, or decryption failed"],

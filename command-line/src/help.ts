@@ -25,7 +25,7 @@ export function parserNegation({ name }: Option<unknown>): Parsed {
   return new Parsed(`--no-${name}`).hideHelp();
 }
 
-/** What help of a command says behind its options. */
+/** What help of a command says after its options. */
 export function commandHelp({ options, secrets = [], examples }: Command<never>, name: string, width: number): string {
   const sections = [
     ...(options.some(({ kind }) => kind === "switch")
@@ -48,7 +48,10 @@ export function commandHelp({ options, secrets = [], examples }: Command<never>,
   return `\n${sections.join("\n\n")}`;
 }
 
-/** Examples, each under what it does. Lines that are too long go on behind a backslash, so that they can be copied as they are. */
+/**
+ * Examples, each under what it does. Lines that are too long go on after a backslash, so that they can be copied as
+ * they are.
+ */
 export function examplesHelp(examples: Command["examples"], width: number): string {
   const lines = examples.map(
     ([line, meaning]) => `${hanging("  # ", meaning, width, "  # ")}\n${wrappedExample(line, width)}`,
@@ -63,7 +66,7 @@ export function exitCodesHelp(width: number): string {
   return ["Exit codes:", ...lines].join("\n");
 }
 
-/** Wraps a text at its spaces behind a beginning; the lines behind the first are indented by as much. */
+/** Wraps a text at its spaces after a beginning; the lines after the first are indented by as much. */
 function hanging(begin: string, text: string, width: number, indent = " ".repeat(begin.length)): string {
   const lines = new Help().boxWrap(text, Math.max(20, width - indent.length)).split("\n");
   return lines.map((line, index) => `${index === 0 ? begin : indent}${line}`).join("\n");

@@ -30,8 +30,9 @@ const SIGNALS = [
 ] as const;
 
 /**
- * Runs work that must be given up in order, not just dropped. The first SIGINT, SIGTERM or SIGHUP, or the end of the time limit, aborts the
- * signal that the work was given; the work then cleans up and fails. A second signal ends the process at once.
+ * Runs work that must be given up in order, not just dropped. The first SIGINT, SIGTERM or SIGHUP, or the end of the
+ * time limit, aborts the signal that the work was given; the work then cleans up and fails. A second signal ends the
+ * process at once.
  * @throws {InterruptedError | TimeoutError} in place of whatever the aborted work failed with.
  */
 export async function interruptible<T>(

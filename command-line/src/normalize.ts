@@ -3,9 +3,11 @@ import { UsageError } from "./errors.ts";
 import { flagOf, type Option } from "./option.ts";
 
 /**
- * Brings arguments into the form that the parser (commander) reads rightly, which knows no `--flag=false` and takes whatever stands behind an option for its
- * value. Of declared switches `--flag=true` becomes `--flag`, and `--flag=false` becomes `--no-flag`; nothing behind `--` is touched.
- * @throws {UsageError} for another value of a switch, a missing or empty value, an empty argument. No value is repeated: it may be a secret.
+ * Brings arguments into the form that the parser (commander) reads rightly, which knows no `--flag=false` and takes
+ * whatever follows an option for its value. Of declared switches `--flag=true` becomes `--flag`, and `--flag=false`
+ * becomes `--no-flag`; nothing after `--` is touched.
+ * @throws {UsageError} for another value of a switch, a missing or empty value, an empty argument. No value is
+ *   repeated: it may be a secret.
  */
 export function normalizeArguments(program: Program<never>, argv: readonly string[]): string[] {
   const out: string[] = [];

@@ -3,15 +3,18 @@ import { shown } from "./shown.ts";
 /** A variable of the environment that an option is read from. */
 export interface Variable {
   readonly name: string;
-  /** `environment` for the program's own name, `alias` for one of Backup Maker (`BM_*`), which counts only where the own one is not set. */
+  /**
+   * `environment` for the program's own name, `alias` for one of Backup Maker (`BM_*`), which counts only where the own
+   * one is not set.
+   */
   readonly source: "environment" | "alias";
   /** Turns the value into what the argument would be, where the other program wrote it in another way. */
   readonly translate?: (value: string) => string;
 }
 
 /**
- * One option, declared once, for every command that takes it: its argument, its variables, its help, and how its text is read. Made by {@link option},
- * {@link choice}, {@link list} and {@link flag}.
+ * One option, declared once, for every command that takes it: its argument, its variables, its help, and how its text
+ * is read. Made by {@link option}, {@link choice}, {@link list} and {@link flag}.
  */
 export interface Option<T> {
   /** Without dashes: `min-size`. */
@@ -34,7 +37,10 @@ export interface Option<T> {
   readonly read: (texts: readonly string[]) => T;
 }
 
-/** Something secret that comes from the environment or a file and never from an argument, since arguments are visible to every user of a machine. */
+/**
+ * Something secret that comes from the environment or a file and never from an argument, since arguments are visible to
+ * every user of a machine.
+ */
 export interface Secret {
   /** Name in the environment. */
   readonly env: string;
@@ -52,7 +58,8 @@ interface Fields {
   /** Backup Maker's name, or that and how its values are written. */
   readonly alias?: string | Omit<Variable, "source">;
   /**
-   * No variable sets it. For whatever deletes, overwrites, confirms or gives up: a variable that was forgotten in an environment must not do that.
+   * No variable sets it. For whatever deletes, overwrites, confirms or gives up: a variable that was forgotten in an
+   * environment must not do that.
    */
   readonly argumentsOnly?: boolean;
   /** Shown as the default where there is no `default` that is read. */
@@ -70,7 +77,8 @@ interface ReadFields<T> extends Fields {
 }
 
 /**
- * An option with one value: the text, or what `read` makes of it. With a default, which is read as if it had been given, the value is never undefined.
+ * An option with one value: the text, or what `read` makes of it. With a default, which is read as if it had been
+ * given, the value is never undefined.
  */
 export function option(fields: TextFields & { default: string }): Option<string>;
 export function option(fields: TextFields): Option<string | undefined>;

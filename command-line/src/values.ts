@@ -2,7 +2,7 @@ import { UsageError } from "./errors.ts";
 import { flagOf, type Option, type Variable } from "./option.ts";
 import { withoutSecret } from "./shown.ts";
 
-/** Where a value came from; earlier ones win over later ones. */
+/** The source of a value; earlier ones win over later ones. */
 export type Source = "flag" | Variable["source"] | "default";
 
 /** The environment that variables are read from. */
@@ -48,7 +48,7 @@ export class OptionValues {
     return this.#find(option).value as T;
   }
 
-  /** Where it came from. */
+  /** Its source. */
   source(option: Option<unknown>): Source {
     return this.#find(option).source;
   }

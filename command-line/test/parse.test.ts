@@ -90,14 +90,14 @@ test("and nothing else", (t) => {
   );
 });
 
-test("what only looks like a switch is left alone: values, and what stands behind --", (t) => {
+test("what only looks like a switch is left alone: values, and what follows --", (t) => {
   t.deepEqual(textsOf("tidy", "--name=--wipe=false"), { name: ["--wipe=false"] });
   const line = lineOf("tidy", "--", "--wipe=false");
   t.deepEqual(line.args, ["--wipe=false"]);
   t.is(line.given.size, 0);
 });
 
-test("values: the next argument or behind =, and -c for --command", (t) => {
+test("values: the next argument or after =, and -c for --command", (t) => {
   t.deepEqual(textsOf("tidy", "--name", "a b", "--label=x=y", "--label", "z"), { name: ["a b"], label: ["x=y", "z"] });
   t.deepEqual(textsOf("tidy", "-c", "echo x"), { command: ["echo x"] });
   t.deepEqual(textsOf("tidy", "-cecho"), { command: ["echo"] });

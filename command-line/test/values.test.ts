@@ -69,10 +69,10 @@ test("a value that cannot be read is blamed on the place it stood, and a secret 
     value: "size",
     help: "",
     read: (text) => {
-      throw new RangeError(`expected a size, came "${text}"`);
+      throw new RangeError(`expected a size, got "${text}"`);
     },
   });
-  t.throws(() => read(size, ["x"]), { instanceOf: UsageError, message: '--size: expected a size, came "x"' });
+  t.throws(() => read(size, ["x"]), { instanceOf: UsageError, message: '--size: expected a size, got "x"' });
   t.throws(() => read(size, undefined, { STRONGROOM_SIZE: "x" }), { message: /^STRONGROOM_SIZE: expected/ });
   t.throws(() => read(size, ["https://me:hunter2@example.org"]), {
     message: '--size: expected a size, got "https:..."',

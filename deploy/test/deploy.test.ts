@@ -1,4 +1,7 @@
-/** The files of deploy/, as far as they can be tried without a container engine: linted, and the root of the image run for real. */
+/**
+ * The files of deploy/, as far as they can be tried without a container engine: linted, and the root of the image run
+ * for real.
+ */
 
 import { readFileSync } from "node:fs";
 import { cp, mkdir, readFile } from "node:fs/promises";

@@ -70,7 +70,7 @@ export interface RunningServer {
 export interface NetworkOptions {
   /** Certificate and key; without them the server speaks plain HTTP. */
   readonly tls?: TlsFiles | undefined;
-  /** Addresses and ranges of proxies whose `X-Forwarded-For` is believed; default none. */
+  /** Addresses and ranges of proxies whose `X-Forwarded-For` is trusted; default none. */
   readonly trustedProxies?: readonly string[];
   /** How many connections are taken; any number when left out, for tests. */
   readonly connectionLimits?: ConnectionLimits | undefined;
@@ -120,7 +120,8 @@ export async function startServer(
     async stop(graceMs) {
       state.stop();
       tls?.close();
-      // One that fails must not keep the others from ending: a database that is not closed is recovered at the next start.
+      // One that fails must not keep the others from ending: a database that is not closed is recovered at the next
+      // start.
       const failures: unknown[] = [];
       for (const end of [
         async () => await listener.stop(graceMs, () => shutdown.abort(shuttingDown())),
@@ -209,13 +210,13 @@ async function openDatabase(database: DatabaseLocation, log: Logger): Promise<Da
       directory: database.directory,
       onEnded: (reason) => log.error({}, `${reason}. It is started again when it is needed`),
     });
-  let told = false;
+  let warned = false;
   return await openPostgres({
     ...database,
     waitMs: DATABASE_WAIT_MS,
     onWait: (reason) => {
-      if (!told) log.warn({}, `waiting up to ${DATABASE_WAIT_MS / 1000} s for the database: ${reason}`);
-      told = true;
+      if (!warned) log.warn({}, `waiting up to ${DATABASE_WAIT_MS / 1000} s for the database: ${reason}`);
+      warned = true;
     },
   });
 }
@@ -244,7 +245,7 @@ export interface MonitoredParts {
   readonly monitoringSecretSha256?: string | undefined;
 }
 
-/** Store and database to be used instead, and what the rest of the server tells and asks. */
+/** Store and database to be used instead, and what the rest of the server reports and asks. */
 export interface ServerMonitoring {
   readonly database: Database;
   readonly store: BlobStore;
@@ -253,7 +254,7 @@ export interface ServerMonitoring {
   readonly monitoring: Omit<Monitoring, "stopping">;
 }
 
-/** Puts measuring around store and database, if anybody can read what is measured. */
+/** Puts measuring around store and database, if what is measured can be read. */
 export function monitored(parts: MonitoredParts, newId: () => string): ServerMonitoring {
   const { config, log, monitoringSecretSha256: secretSha256 } = parts;
   const metrics =
@@ -267,7 +268,9 @@ export function monitored(parts: MonitoredParts, newId: () => string): ServerMon
   return { database, store, metrics, readiness, monitoring: { hasSecret: secretSha256 !== undefined, ready, metrics } };
 }
 
-/** SHA-256 in hexadecimal of the secret in a file's text, without the end of its line. @throws Error when it is empty */
+/**
+ * SHA-256 in hexadecimal of the secret in a file's text, without the end of its line. @throws Error when it is empty
+ */
 export function secretDigest(text: string): string {
   const secret = text.replace(/\r?\n$/, "");
   if (secret === "") throw new Error("the file of --monitoring-secret-file is empty");

@@ -12,7 +12,7 @@ export interface ServerOptions {
   readonly port: number;
   /** Files for TLS; undefined without it. */
   readonly tls: TlsPaths | undefined;
-  /** Addresses and ranges of proxies that are believed whom they speak for. */
+  /** Addresses and ranges of proxies whose `X-Forwarded-For` is trusted. */
   readonly trustedProxies: readonly string[];
   /** Origins whose pages may call from a browser. */
   readonly corsOrigins: readonly string[];

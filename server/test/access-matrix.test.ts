@@ -1,6 +1,6 @@
 /**
- * Every RPC x role x access key x scope, over the network, compared with the rule written down in `support/access-oracle.ts`. Everything that must be
- * refused is tried first, and must leave everything as it was.
+ * Every RPC x role x access key x scope, over the network, compared with the rule written down in
+ * `support/access-oracle.ts`. Everything that must be refused is tried first, and must leave everything as it was.
  */
 import { createHash } from "node:crypto";
 import { ConnectError } from "@connectrpc/connect";

@@ -22,7 +22,10 @@ const MAY: Readonly<Record<Role, readonly CollectionAction[]>> = {
   uploadsAnytime: ["upload", "upload-anytime"],
 };
 
-/** Column "where": systemAdmin and userManager are roles of the system only, and the configuration takes them nowhere else. */
+/**
+ * Column "where": systemAdmin and userManager are roles of the system only, and the configuration takes them nowhere
+ * else.
+ */
 const OBJECT_ROLES = ["collectionManager", "backupUploader", "backupDownloader", "uploadsAnytime"] as const;
 
 const grant = (name: string, ...roles: Role[]): ObjectGrant => ({ type: "collection", name, roles });

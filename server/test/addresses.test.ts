@@ -159,7 +159,7 @@ const callers: [title: string, connection: string, forwardedFor: string | undefi
   ["no header", "10.0.0.1", undefined, "10.0.0.1"],
   ["an empty header", "10.0.0.1", "", "10.0.0.1"],
   ["one proxy", "10.0.0.1", "192.0.2.7", "192.0.2.7"],
-  ["a stranger is not believed", "192.0.2.9", "192.0.2.7", "192.0.2.9"],
+  ["a stranger is not trusted", "192.0.2.9", "192.0.2.7", "192.0.2.9"],
   ["what the caller put in front is not looked at", "10.0.0.1", "203.0.113.1, 192.0.2.7", "192.0.2.7"],
   ["a proxy's address put in front is not either", "10.0.0.1", "10.0.0.9, 192.0.2.7", "192.0.2.7"],
   ["a chain of proxies", "10.0.0.1", "192.0.2.7, 10.0.0.3, 10.0.0.2", "192.0.2.7"],

@@ -6,7 +6,9 @@ import { DomainError } from "../src/domain/errors.ts";
 import { costOf, USUAL_COST } from "../src/domain/password-cost.ts";
 import { parsePasswordHash } from "../src/objects/password-hash.ts";
 
-/** The published example of existing installations, of the password "admin", without the padding that the loader strips. */
+/**
+ * The published example of existing installations, of the password "admin", without the padding that the loader strips.
+ */
 const EXISTING = "$argon2id$v=19$m=65536,t=1,p=4$znW/HOf8Ctdu+o5+mbTvDA$ZfUiDivAevOdY6wJabAoAPvc5kXlzlC6H68V6tef5F4";
 /** As it stands in the `Secret` of an existing installation. */
 const EXISTING_SECRET =

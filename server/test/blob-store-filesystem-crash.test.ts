@@ -37,7 +37,8 @@ interface Crashed {
 }
 
 /**
- * The states that a death between two steps of `complete` leaves, made by hand from a directory copied before it and one copied after it.
+ * The states that a death between two steps of `complete` leaves, made by hand from a directory copied before it and
+ * one copied after it.
  * @param make changes the first; the second is there to take things from.
  */
 function crashState(

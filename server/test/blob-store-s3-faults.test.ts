@@ -28,8 +28,8 @@ import {
 import { locationIn, openS3, useCredentials } from "./support/s3-tools.ts";
 
 /*
- * The S3 adapter behind a proxy that loses answers, cuts, stalls and refuses, and with a server that is killed. MinIO, since it forgets an upload that was
- * completed: the harder case.
+ * The S3 adapter behind a proxy that loses answers, cuts, stalls and refuses, and with a server that is killed. MinIO,
+ * since it forgets an upload that was completed: the harder case.
  */
 
 let started: Promise<S3Peer> | undefined;
@@ -218,7 +218,8 @@ serial("while the outcome of a stream's completion is unknown, nothing is remove
   const { segmentSize: partSize } = placementFor(store);
   const input = { key: "dumps/1", uploadId: "upload-1", partSize, signal: never };
   const aborts = proxy.seen.get("abort") ?? 0;
-  // The completion takes effect. HEAD is answered twice before it and not after it: by four tries to complete, and four to find out.
+  // The completion takes effect. HEAD is answered twice before it and not after it: by four tries to complete, and four
+  // to find out.
   proxy.fail("head", "none", 2);
   proxy.fail("head", "error", 8);
   proxy.fail("complete", "lose-answer");

@@ -14,7 +14,10 @@ import type { LoadResult } from "../src/objects/read-objects.ts";
 
 const FIXTURES = fileURLToPath(new URL("./fixtures/config/", import.meta.url));
 
-/** Hash of "admin" at the least cost, so that tests are quick; as the package writes it, with the parameters in an order of its own. */
+/**
+ * Hash of "admin" at the least cost, so that tests are quick; as the package writes it, with the parameters in an order
+ * of its own.
+ */
 const PACKAGE_HASH = await argon2.hash("admin", { type: argon2.argon2id, memoryCost: 64, timeCost: 1, parallelism: 4 });
 /** The same in the usual order, as it is after loading. */
 const HASH = PACKAGE_HASH.replace("m=64,p=4,t=1", "m=64,t=1,p=4");
@@ -178,7 +181,8 @@ test("every field of a collection is read", async (t) => {
       ...armored,
     ]),
     "o.yaml":
-      "apiVersion: backups.riotkit.org/v1alpha1\nkind: BackupOrganization\nmetadata: {name: acme}\nspec: {maxTotalSize: 1T, description: x}\n",
+      "apiVersion: backups.riotkit.org/v1alpha1\nkind: BackupOrganization\nmetadata: {name: acme}\nspec: " +
+      "{maxTotalSize: 1T, description: x}\n",
     "u.yaml": user(),
     "s.yaml": secret([`data: {db: "${Buffer.from(`${"AB".repeat(32)}\n`).toString("base64")}"}`], "health"),
   });
@@ -254,8 +258,9 @@ const wrong: [name: string, spec: string[], problem: string | RegExp][] = [
   [
     "negative extra space",
     ["maxCollectionSize: 4M"],
-    "c.yaml:7: spec.maxCollectionSize: expected at least maxBackupsCount * maxOneVersionSize = 5 * 1 MiB = 5 MiB (5242880 bytes), " +
-      "got 4 MiB (4194304 bytes), so the extra space is -1 MiB; raise maxCollectionSize or lower one of the others",
+    "c.yaml:7: spec.maxCollectionSize: expected at least maxBackupsCount * maxOneVersionSize = 5 * 1 MiB = 5 MiB " +
+      "(5242880 bytes), got 4 MiB (4194304 bytes), so the extra space is -1 MiB; raise maxCollectionSize or lower " +
+      "one of the others",
   ],
   ["uploads", ["maxParallelUploads: 1001"], /c\.yaml:8: spec\.maxParallelUploads: .*got 1001$/],
   [
@@ -332,7 +337,8 @@ const wrong: [name: string, spec: string[], problem: string | RegExp][] = [
   [
     "secret unknown",
     ["healthSecretRef:", "  name: nowhere", "  entry: x"],
-    'c.yaml:9: spec.healthSecretRef.name: expected the name of a Secret in this directory, got "nowhere", which is not there',
+    'c.yaml:9: spec.healthSecretRef.name: expected the name of a Secret in this directory, got "nowhere", ' +
+      "which is not there",
   ],
   [
     "secret without entry",
@@ -463,16 +469,21 @@ test("unknown fields are warnings, with the nearest known spelling", async (t) =
 
 test("references that allow nothing are warnings", async (t) => {
   const access = "accessControl: [{userName: anne, roles: [backupUploader, systemAdmin]}]";
-  const keys = `accessKeys: [{name: k, password: "${HASH}", objects: [{name: dbb, type: collection, roles: []}, {name: x, type: bucket}]}]`;
+  const keys =
+    `accessKeys: [{name: k, password: "${HASH}", objects: [{name: dbb, type: collection, roles: []}, {name: x, ` +
+    "type: bucket}]}]";
   const result = await load(t, { "c.yaml": collection([access]), "u.yaml": user([keys]) });
   t.deepEqual(lines(result).problems, []);
   t.deepEqual(
     lines(result).warnings.map((line) => line.replace(/expected.*got/, "...")),
     [
-      "c.yaml:8: spec.accessControl[0].roles[1]: the role systemAdmin has no effect for a single object, ignored; give it in the user's own spec.roles",
-      'c.yaml:8: spec.accessControl[0].userName: ... "anne", which is not there, so it allows nothing; did you mean "ann"?',
+      "c.yaml:8: spec.accessControl[0].roles[1]: the role systemAdmin has no effect for a single object, " +
+        "ignored; give it in the user's own spec.roles",
+      'c.yaml:8: spec.accessControl[0].userName: ... "anne", which is not there, so it allows nothing; did you ' +
+        'mean "ann"?',
       'u.yaml:8: spec.accessKeys[0].objects[1].type: ... "bucket"; there are no other types, so it allows nothing',
-      'u.yaml:8: spec.accessKeys[0].objects[0].name: ... "dbb", which is not there, so it allows nothing; did you mean "db"?',
+      'u.yaml:8: spec.accessKeys[0].objects[0].name: ... "dbb", which is not there, so it allows nothing; did ' +
+        'you mean "db"?',
     ],
   );
   t.deepEqual(result.configuration.collections.get("db")!.accessControl, [
@@ -501,7 +512,8 @@ test("every field of a user is read", async (t) => {
         "deactivated: true",
         "restrictByIP: [1.2.3.4, 10.0.0.0/8, '2001:db8::1', '2001:db8::/32', 0.0.0.0/0]",
         "accessKeys:",
-        `  - {name: nightly, password: "${Buffer.from(HASH).toString("base64")}", objects: [{name: db, type: collection, roles: [backupUploader]}]}`,
+        `  - {name: nightly, password: "${Buffer.from(HASH).toString("base64")}", objects: [{name: db, type: ` +
+          "collection, roles: [backupUploader]}]}",
         `  - {name: other, password: "${HASH}"}`,
       ],
       "Ann@example.org",
@@ -747,7 +759,8 @@ test("Secrets of other programs are left alone", async (t) => {
 test("other kinds and documents are skipped with a warning", async (t) => {
   const result = await load(t, {
     "a.yaml":
-      "apiVersion: apps/v1\nkind: Deployment\n---\n# nothing\n---\nreplicas: 3\n---\n---\napiVersion: x/v1\nkind: BackupUsr\n",
+      "apiVersion: apps/v1\nkind: Deployment\n---\n# nothing\n---\nreplicas: 3\n---\n---\napiVersion: " +
+      "x/v1\nkind: BackupUsr\n",
     "u.yaml": user(),
   });
   t.deepEqual(lines(result), {
@@ -944,7 +957,8 @@ test("ConfigFilesSource gives the configuration, or an error that lists the prob
   const one = await t.throwsAsync(ConfigFilesSource.open(dir), { instanceOf: ConfigInvalidError });
   t.is(
     one!.message,
-    `The configuration in ${dir} has a problem:\n  c.yaml:8: spec.maxParallelUploads: expected a whole number from 1 to 1000, got 0`,
+    `The configuration in ${dir} has a problem:\n  c.yaml:8: spec.maxParallelUploads: expected a whole number ` +
+      "from 1 to 1000, got 0",
   );
 
   const many = await directoryOf(t, {

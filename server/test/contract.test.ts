@@ -1,4 +1,7 @@
-/** What the comments of the contract promise of names, numbers, the choice of a version, empty reads and damage, over the network. */
+/**
+ * What the comments of the contract promise of names, numbers, the choice of a version, empty reads and damage, over
+ * the network.
+ */
 import { type DescMessage, ScalarType } from "@bufbuild/protobuf";
 import { ConnectError } from "@connectrpc/connect";
 import { BadRequestSchema, ErrorInfoSchema } from "@strongroom/gen/google/rpc/error_details_pb";

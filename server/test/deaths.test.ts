@@ -1,5 +1,6 @@
 /**
- * The process is killed between any two steps of everything that changes database and store; the next sweep or call brings all of it to its end.
+ * The process is killed between any two steps of everything that changes database and store; the next sweep or call
+ * brings all of it to its end.
  */
 
 import { compositeOf, cutSegments, openpgpMessage } from "@strongroom/testkit/ciphertext";
@@ -27,8 +28,8 @@ const DAY = 24 * 3_600_000;
 const never = new AbortController().signal;
 
 /**
- * Lets a process die at each of its steps in turn, until it lives to its end. `scenario` prepares, runs the process over the given dependencies, and
- * checks what a living one makes of what it left.
+ * Lets a process die at each of its steps in turn, until it lives to its end. `scenario` prepares, runs the process
+ * over the given dependencies, and checks what a living one makes of what it left.
  * @returns how many deaths there were.
  */
 async function everyDeath(
@@ -60,7 +61,10 @@ async function everyDeath(
   }
 }
 
-/** The store holds exactly the objects and manifests of live and removed versions, every manifest is true, and nothing is unfinished. */
+/**
+ * The store holds exactly the objects and manifests of live and removed versions, every manifest is true, and nothing
+ * is unfinished.
+ */
 async function assertExact(t: ExecutionContext, h: Harness, message: string): Promise<void> {
   const rows = await (h.deps.database as SqlDatabase).query(
     sql`select key, state from versions where state <> 'purged' order by key`,

@@ -1,4 +1,7 @@
-/** What holds for every call over the network, whatever door it uses: bounds before the body, one log line, error texts, compression, cross-origin calls. */
+/**
+ * What holds for every call over the network, whatever door it uses: bounds before the body, one log line, error texts,
+ * compression, cross-origin calls.
+ */
 import { createHash } from "node:crypto";
 import { mkdtemp, rm } from "node:fs/promises";
 import http from "node:http";

@@ -1,6 +1,7 @@
 /**
- * Answers that come before a request's body has ended, to stock clients of others: a refused segment, and the repeat of an acknowledged one. Each body is
- * larger than what windows and kernels hold, so that a client is still sending when the answer comes.
+ * Answers that come before a request's body has ended, to stock clients of others: a refused segment, and the repeat of
+ * an acknowledged one. Each body is larger than what windows and kernels hold, so that a client is still sending when
+ * the answer comes.
  */
 import { execFile, spawn } from "node:child_process";
 import { once } from "node:events";
@@ -48,7 +49,10 @@ const test = anyTest as TestFn<Context>;
 const METHOD = "strongroom.v1.UploadService/WriteSegment";
 const SIZE = 16 * MIB;
 
-/** A client that never gets its answer is ended then, in milliseconds; each of these faults kept one waiting for 75 s or without end. */
+/**
+ * A client that never gets its answer is ended then, in milliseconds; each of these faults kept one waiting for 75 s or
+ * without end.
+ */
 const HANGS_MS = 20_000;
 
 const execute = promisify(execFile);

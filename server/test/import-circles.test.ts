@@ -4,8 +4,8 @@ import test from "ava";
 import { importedFile, importsOf } from "./support/imports.ts";
 
 /*
- * No file imports itself by way of others, and no folder of server/src/app does. The linter refuses circles of files too; this test also follows types,
- * import() and imports by a workspace's name, and shows that it can fail.
+ * No file imports itself by way of others, and no folder of server/src/app does. The linter refuses circles of files
+ * too; this test also follows types, import() and imports by a workspace's name, and shows that it can fail.
  */
 
 const ROOT = fileURLToPath(new URL("../../", import.meta.url));

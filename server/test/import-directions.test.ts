@@ -4,8 +4,9 @@ import test from "ava";
 import { type Import, importedFile, importsOf } from "./support/imports.ts";
 
 /*
- * The directions of imports of docs/architecture: protocol <- framing <- domain <- objects <- app <- adapters, calls <- transport <- main <- commands; the generated code only for transport,
- * SDK and benchmarks; every vendor only in its own adapters; the CLI over the SDK, and the server loaded lazily.
+ * The directions of imports of docs/architecture: protocol <- framing <- domain <- objects <- app <- adapters, calls <-
+ * transport <- main <- commands; the generated code only for transport, SDK and benchmarks; every vendor only in its
+ * own adapters; the CLI over the SDK, and the server loaded lazily.
  */
 
 const ROOT = fileURLToPath(new URL("../../", import.meta.url));
@@ -13,7 +14,10 @@ const ROOT = fileURLToPath(new URL("../../", import.meta.url));
 /** Folders that are walked. Tests and scripts may import what they need. */
 const SOURCES = ["protocol/src", "framing/src", "server/src", "client-sdk/src", "command-line/src", "cli/src"] as const;
 
-/** Part of the program that a file belongs to: `domain`, `adapters/postgres`, `cli` ... The server's own files beside its folders are `main`. */
+/**
+ * Part of the program that a file belongs to: `domain`, `adapters/postgres`, `cli` ... The server's own files beside
+ * its folders are `main`.
+ */
 function partOf(file: string): string {
   const [workspace, , folder, adapter, ...rest] = file.split("/");
   if (workspace !== "server") return workspace ?? "";
@@ -54,7 +58,10 @@ const PARTS: Readonly<Record<string, readonly string[]>> = {
   cli: ["client-sdk", "command-line", "protocol", "node:"],
 };
 
-/** Adapters that build on another one: PGlite is PostgreSQL, and what stores share of their checks has a folder of its own. */
+/**
+ * Adapters that build on another one: PGlite is PostgreSQL, and what stores share of their checks has a folder of its
+ * own.
+ */
 const ADAPTER_PAIRS: ReadonlySet<string> = new Set([
   "pglite -> postgres",
   "pglite -> file-lock",
@@ -92,7 +99,10 @@ const VENDORS: Readonly<Record<string, readonly string[]>> = {
 const SERVER_LOADER = "cli/src/server-modules.ts";
 const SERVER_COMMANDS = "server/src/commands/index.ts";
 
-/** What a file of a command may import statically, so that help of the program never loads the server; the rest is loaded when it runs. */
+/**
+ * What a file of a command may import statically, so that help of the program never loads the server; the rest is
+ * loaded when it runs.
+ */
 const LIGHT: readonly string[] = ["commands", "command-line", "domain", "protocol", "node:"];
 
 /** What is wrong with one import; undefined when it is allowed. */

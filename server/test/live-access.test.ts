@@ -1,4 +1,7 @@
-/** What changes while the server runs, restrictions by address over real connections, and how failed logins look from outside. */
+/**
+ * What changes while the server runs, restrictions by address over real connections, and how failed logins look from
+ * outside.
+ */
 import { networkInterfaces } from "node:os";
 import { ConnectError } from "@connectrpc/connect";
 import { ErrorInfoSchema, RetryInfoSchema } from "@strongroom/gen/google/rpc/error_details_pb";

@@ -74,7 +74,9 @@ async function serverPid(child: number): Promise<number> {
     t.true(after.most - before.most < 400 * MIB, `${(after.most - before.most) / MIB} MiB more`);
     t.is((await sessions.login({ username: "admin", password })).session!.user, "admin", "and logins go on");
     t.log(
-      `${LOGINS} logins: ${count("CREDENTIALS_INVALID")} checked, ${count("LOGIN_BUSY")} sent away, ${served} other calls meanwhile; resident ${Math.round(before.now / MIB)} MiB before, ${Math.round(most / MIB)} MiB at the most`,
+      `${LOGINS} logins: ${count("CREDENTIALS_INVALID")} checked, ${count("LOGIN_BUSY")} sent away, ${served} ` +
+        `other calls meanwhile; resident ${Math.round(before.now / MIB)} MiB before, ${Math.round(most / MIB)} ` +
+        "MiB at the most",
     );
   },
 );

@@ -1,6 +1,7 @@
 /**
- * The reason for a pool of our own (`adapters/postgres/pool.ts`, `connection.ts`): a transaction whose connection is lost in the middle is over, and no later query of it
- * runs anywhere. Work that goes on after the loss would else change the database outside any transaction, or inside somebody else's.
+ * The reason for a pool of our own (`adapters/postgres/pool.ts`, `connection.ts`): a transaction whose connection is
+ * lost in the middle is over, and no later query of it runs anywhere. Work that goes on after the loss would else
+ * change the database outside any transaction, or inside somebody else's.
  */
 import { setTimeout as sleep } from "node:timers/promises";
 import { hasPeers } from "@strongroom/testkit/peers/programs";

@@ -190,7 +190,10 @@ interface ModelUpload {
   reserved: bigint;
 }
 
-/** A collection by the rules of the protocol: begin, reserve, publish with rotation, abort, holds, and time that goes by. */
+/**
+ * A collection by the rules of the protocol: begin, reserve, publish with rotation, abort, holds, and time that goes
+ * by.
+ */
 class Model {
   readonly limits: QuotaLimits;
   readonly minRetentionMs: number;

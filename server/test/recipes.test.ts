@@ -1,4 +1,7 @@
-/** The programs of docs/api.md run as they stand there, each against a real server: clients in Go, Python, JavaScript and with curl. */
+/**
+ * The programs of docs/api.md run as they stand there, each against a real server: clients in Go, Python, JavaScript
+ * and with curl.
+ */
 import { randomBytes } from "node:crypto";
 import { access, mkdir, mkdtemp, readFile, rm, writeFile } from "node:fs/promises";
 import { tmpdir } from "node:os";
@@ -84,7 +87,7 @@ async function play(t: ExecutionContext<Context>, name: string, dump: boolean): 
   return { work, out };
 }
 
-/** That each of so many programs was told of the taken place, stored a version and read it back. */
+/** That each of so many programs got the refusal of a taken place, stored a version and read it back. */
 function isWhole(t: ExecutionContext, out: string, programs: number): void {
   t.is(out.match(/COLLECTION_BUSY/g)?.length, programs, out);
   t.is(out.match(/at the latest in|"retryDelay":"\d/g)?.length, programs, out);

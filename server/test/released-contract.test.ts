@@ -1,4 +1,6 @@
-/** The contract only grows: `npm run check` holds it against the last release, and fails on what would break a client. */
+/**
+ * The contract only grows: `npm run check` holds it against the last release, and fails on what would break a client.
+ */
 import { cp, readFile, rm, writeFile } from "node:fs/promises";
 import { delimiter, join } from "node:path";
 import { fileURLToPath } from "node:url";

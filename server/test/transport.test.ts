@@ -134,7 +134,8 @@ for (const [name, make] of TRANSPORTS) {
     const details = (await collections.getCollection({ collection: spec.name }, auth(t))).collection!;
     t.is(details.usage!.storedBytes, BigInt(message.length));
 
-    // Errors of unary calls, of client streams that are refused early, and of server streams that surface while iterated.
+    // Errors of unary calls, of client streams that are refused early, and of server streams that surface while
+    // iterated.
     await failing(t, Code.Unauthenticated, "AUTHENTICATION_REQUIRED", versions.listVersions({ collection: spec.name }));
     const second = (await uploads.createUpload({ collection: spec.name }, auth(t))).upload!;
     const [plain] = cutSegments(Buffer.alloc(900_000, "plain text "), MIB);

@@ -98,7 +98,7 @@ const cases: [forwardedFor: string | string[], seen: string][] = [
 ];
 
 for (const version of ["1.1", "2"] as const) {
-  test(`HTTP/${version}: a trusted proxy is believed, whom it speaks for is in the session and in the log`, async (t) => {
+  test(`HTTP/${version}: a trusted proxy names the caller of the session and the log`, async (t) => {
     const client = sessions(t.context.behind, version);
     for (const [forwardedFor, seen] of cases) {
       t.is(await addressSeen(client, forwardedFor), seen, String(forwardedFor));
@@ -106,7 +106,7 @@ for (const version of ["1.1", "2"] as const) {
     }
   });
 
-  test(`HTTP/${version}: nobody else is believed`, async (t) => {
+  test(`HTTP/${version}: nobody else is trusted`, async (t) => {
     for (const [forwardedFor] of cases) {
       t.is(await addressSeen(sessions(t.context.direct, version), forwardedFor), "127.0.0.1");
       // IPv6 loopback is no trusted proxy here.

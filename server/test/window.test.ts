@@ -223,7 +223,8 @@ function startsOf(pattern: Pattern, minutes: readonly Minute[]): number[] {
   return starts;
 }
 
-// Each walk has a change of the clock in its middle: one hour forward and back, half an hour (Lord Howe), at midnight (Cairo), and none.
+// Each walk has a change of the clock in its middle: one hour forward and back, half an hour (Lord Howe), at midnight
+// (Cairo), and none.
 const WALKS = [
   ["UTC", "2024-02-15"],
   ["Europe/Warsaw", "2026-03-15"],

@@ -22,8 +22,9 @@ export const backup: CommandSpec = {
   name: "backup",
   summary: "encrypt a dump and store it as a new version",
   details:
-    "The dump comes from a command (-c) or from standard input. With -c there is a version only if the command exits with 0. Of a pipe that cannot " +
-    "be seen: an empty dump is refused, --min-size refuses one that is too small, and `set -o pipefail` tells the rest to your script.",
+    "The dump comes from a command (-c) or from standard input. With -c there is a version only if the command exits " +
+    "with 0. Of a pipe that cannot be seen: an empty dump is refused, --min-size refuses one that is too small, and " +
+    "`set -o pipefail` tells the rest to your script.",
   args: [["[collection]", "name of the collection"]],
   options: [
     OPTIONS.dumpCommand,
@@ -80,7 +81,10 @@ async function run(invocation: Invocation): Promise<ExitCode> {
     const rate = meter.rate(acknowledgedBytes);
     const quota = acknowledgedBytes === 0n ? "" : `, ${formatBytes(remainingBytes)} of quota left`;
     const waiting = spooledBytes === 0n ? "" : `, ${formatBytes(spooledBytes)} in the temporary file`;
-    return `${collection}: ${formatBytes(sourceBytes)} read, ${formatBytes(acknowledgedBytes)} stored${waiting}${rate && `, ${rate}`}${quota}`;
+    return (
+      `${collection}: ${formatBytes(sourceBytes)} read, ${formatBytes(acknowledgedBytes)} ` +
+      `stored${waiting}${rate && `, ${rate}`}${quota}`
+    );
   });
   const begun = context.now();
   const connect = {
@@ -91,7 +95,8 @@ async function run(invocation: Invocation): Promise<ExitCode> {
   const onInterrupt = () =>
     progress.note(
       committing
-        ? "stopping; all was sent already, so look with `strongroom ls` whether it became a version; once more to stop at once"
+        ? "stopping; all was sent already, so look with `strongroom ls` whether it became a version; once more " +
+            "to stop at once"
         : "stopping, nothing will be stored; once more to stop at once",
     );
 
@@ -106,7 +111,7 @@ async function run(invocation: Invocation): Promise<ExitCode> {
               onStderr: (bytes) => progress.passThrough(bytes),
               minSize,
             });
-      // At once, not only after the server was told: a dump that goes on locks tables and burns time.
+      // At once, not only after the server was notified: a dump that goes on locks tables and burns time.
       const endDump = () => void dump?.end();
       signal.addEventListener("abort", endDump, { once: true });
       progress.start();
@@ -119,7 +124,7 @@ async function run(invocation: Invocation): Promise<ExitCode> {
           labels,
           clientMetadata: { program: programName(), host: context.hostname },
           minSize,
-          // Of a command the exit status says whether it came to its end.
+          // Of a command the exit status says whether it is whole.
           trustSourceEnd: values.get(OPTIONS.trustEnd) || dump !== undefined,
           signal,
           onProgress: (now) => {
@@ -195,7 +200,8 @@ export function storedLine(
   const rotated = removedNumbers.length === 0 ? "" : `; rotated out: ${removedNumbers.join(", ")}`;
   const again = resumes === 0 ? "" : `; resumed ${resumes === 1 ? "once" : `${resumes} times`}`;
   return (
-    `Stored version ${version.number} of ${version.collection}: ${formatBytes(version.sizeBytes)}${before} in ${formatDuration(ms)}, ` +
+    `Stored version ${version.number} of ${version.collection}: ${formatBytes(version.sizeBytes)}${before} in ` +
+    `${formatDuration(ms)}, ` +
     `${formatRate(version.sizeBytes, ms)}${rotated}${again}`
   );
 }

@@ -13,7 +13,8 @@ export const download: CommandSpec = {
   name: "download",
   summary: "fetch a version into a file as it is stored, or decrypted when a key is given",
   details:
-    "The file is written as FILE.partial and renamed when every digest was verified. By hand it opens with `gpg -d` or `age -d`, and `zstd -d` where its name says .zst.",
+    "The file is written as FILE.partial and renamed when every digest was verified. By hand it opens with " +
+    "`gpg -d` or `age -d`, and `zstd -d` where its name says .zst.",
   args: [["[collection]", "name of the collection"]],
   options: [
     OPTIONS.output,

@@ -16,9 +16,10 @@ import { enumWord } from "../terminal/reports.ts";
 /** `strongroom health`. */
 export const health: CommandSpec = {
   name: "health",
-  summary: "tell whether a collection has the backups it should have",
+  summary: "report whether a collection has the backups it should have",
   details:
-    "Exit code 0: well. 8: a check failed, or with --fail-on warning, is not ok. Anything else: it could not be found out.",
+    "Exit code 0: well. 8: a check failed, or with --fail-on warning, is not ok. Anything else: it could not " +
+    "be found out.",
   args: [["[collection]", "name of the collection"]],
   options: [OPTIONS.failOn, OPTIONS.secretFile, OPTIONS.collection, ...CONNECTION_OPTIONS, ...OUTPUT_OPTIONS],
   secrets: [SECRETS.token, SECRETS.healthSecret],

@@ -12,7 +12,8 @@ export const keygen: CommandSpec = {
   name: "keygen",
   summary: "make an OpenPGP or age key pair",
   details:
-    "Writes NAME.pub.asc and NAME.key.asc, or NAME.age.pub and NAME.age.key; the private key with mode 0600. Existing files are never overwritten.",
+    "Writes NAME.pub.asc and NAME.key.asc, or NAME.age.pub and NAME.age.key; the private key with mode 0600. " +
+    "Existing files are never overwritten.",
   options: [
     OPTIONS.type,
     OPTIONS.name,
@@ -65,11 +66,13 @@ async function run(invocation: Invocation): Promise<ExitCode> {
       `Public key:  ${pair.publicFile} (${id})`,
       `Private key: ${pair.privateFile}`,
       "",
-      "Keep the private key away from the server and from the machines that make backups: at least two copies, in places that do not burn together.",
+      "Keep the private key away from the server and from the machines that make backups: at least two copies, " +
+        "in separate locations.",
       "Without it no backup can be read, by anyone. Machines that make backups need the public key only:",
       `  strongroom backup COLLECTION --public-key ${pair.publicFile} -c "COMMAND"`,
       "Try a restore before you rely on it:",
-      `  strongroom restore COLLECTION ${type === "age" ? "--identity" : "--private-key"} ${pair.privateFile} --output FILE`,
+      `  strongroom restore COLLECTION ${type === "age" ? "--identity" : "--private-key"} ${pair.privateFile} ` +
+        "--output FILE",
     ].join("\n"),
   );
   return EXIT.ok;
@@ -153,7 +156,7 @@ async function writeNew(path: string, text: string, mode: number): Promise<void>
     await file.writeFile(text.endsWith("\n") ? text : `${text}\n`);
     await file.sync();
   } catch (error) {
-    // Half a key is none, and would stand in the way of the next try.
+    // Half a key is none, and would block the next try.
     await rm(path, { force: true });
     throw error;
   } finally {

@@ -14,8 +14,9 @@ export const login: CommandSpec = {
   name: "login",
   summary: "log in and keep the session",
   details:
-    "The session is kept in a file that only you can read (~/.config/strongroom/credentials.json on Linux), one for each server; the last server logged in to is " +
-    "the one that commands without --url talk to. A session that is near its end is renewed by the commands that use it.",
+    "The session is kept in a file that only you can read (~/.config/strongroom/credentials.json on Linux), one for " +
+    "each server; the last server logged in to is the one that commands without --url talk to. A session that is " +
+    "near its end is renewed by the commands that use it.",
   options: [
     ...SERVER_OPTIONS,
     OPTIONS.username,
@@ -30,7 +31,8 @@ export const login: CommandSpec = {
     ["strongroom login --url https://backup.example.org --username alice", "asks for the password"],
     ["pass show strongroom | strongroom login --username alice --password-stdin", "from a password store"],
     [
-      "strongroom login --username 'alice$cron' --password-file /etc/strongroom/password --token-file /run/strongroom/token",
+      "strongroom login --username 'alice$cron' --password-file /etc/strongroom/password --token-file " +
+        "/run/strongroom/token",
       "for a cron job, with an access key",
     ],
   ],
@@ -56,7 +58,8 @@ async function run({ values, output, context }: Invocation): Promise<ExitCode> {
     else {
       const where = path === undefined ? "" : `; the token is in ${path}`;
       output.note(
-        `Logged in to ${url} as ${principal(session.user, session.accessKey)} until ${formatTime(session.expiresAt)}${where}.`,
+        `Logged in to ${url} as ${principal(session.user, session.accessKey)} until ` +
+          `${formatTime(session.expiresAt)}${where}.`,
       );
     }
     return EXIT.ok;

@@ -9,7 +9,8 @@ export const logout: CommandSpec = {
   name: "logout",
   summary: "end the session and forget it",
   details:
-    "The session is forgotten here in any case; when the server cannot be told, the exit code says so, and the session ends by itself.",
+    "The session is forgotten here in any case; when the server cannot be notified, the exit code says so, and " +
+    "the session ends by itself.",
   options: [...CONNECTION_OPTIONS, ...OUTPUT_OPTIONS],
   secrets: [SECRETS.token],
   examples: [

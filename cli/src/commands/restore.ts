@@ -15,11 +15,15 @@ export const restore: CommandSpec = {
   name: "restore",
   summary: "fetch a version, decrypt it, and feed a command, a file or standard output",
   details:
-    "A command is told the end of its input only after every digest and the decryption were verified. If anything is wrong, it is ended by " +
-    "SIGTERM (then SIGKILL) instead. A file is written as FILE.partial and renamed when it is verified. A pipe behind standard output sees its " +
-    "end in any case: only the exit code tells, so prefer -c or --output. A strongroom that is itself killed by SIGKILL cannot hold its promise: " +
+    "A command sees the end of its input only after every digest and the decryption were verified. If anything " +
+    "is wrong, it is ended by " +
+    "SIGTERM (then SIGKILL) instead. A file is written as FILE.partial and renamed when it is verified. A pipe " +
+    "behind standard output sees its " +
+    "end in any case: only the exit code shows it, so prefer -c or --output. A strongroom that is itself " +
+    "killed by SIGKILL cannot hold its promise: " +
     "make the command all-or-nothing where it can be (psql --single-transaction).\n" +
-    "A command that stops reading before the end of the dump is a failure, also when it exits with 0: add `; cat > /dev/null` where it knows its end by itself.\n" +
+    "A command that stops reading before the end of the dump is a failure, also when it exits with 0: add `; " +
+    "cat > /dev/null` where it knows its end by itself.\n" +
     "Without a key, gpg looks into your keyring.",
   args: [["[collection]", "name of the collection"]],
   options: [
@@ -82,7 +86,8 @@ function restoreTarget(values: OptionValues, env: Context["env"]): Target {
   }
   if (line !== undefined && (path === undefined || isFlag(OPTIONS.restoreCommand)))
     return { kind: "command", command: line };
-  // Backup Maker read it for both directions. Unread, a restore that was meant for a command would go to standard output.
+  // Backup Maker read it for both directions. Unread, a restore that was meant for a command would go to standard
+  // output.
   if (path === undefined && env.BM_CMD)
     throw new UsageError("BM_CMD is for backup only, so that its command is never fed by a restore.", {
       hint: "give -c COMMAND or STRONGROOM_RESTORE_COMMAND, or --output FILE (- is standard output)",

@@ -12,7 +12,8 @@ export const rm: CommandSpec = {
   name: "rm",
   summary: "remove a version",
   details:
-    "The version is invisible at once; its bytes are deleted no sooner than 24 hours later. Held and protected versions are refused.",
+    "The version is invisible at once; its bytes are deleted no sooner than 24 hours later. Held and protected " +
+    "versions are refused.",
   args: [
     ["<collection>", "name of the collection"],
     ["<version>", "number of the version, such as 7 or v7"],
@@ -68,7 +69,7 @@ function versionNumber(given: string): bigint {
   try {
     number = parseVersion(given);
   } catch {
-    // told below
+    // reported below
   }
   if (number === "newest")
     throw new UsageError(`rm expects the number of a version, such as 7 or v7; got ${shown(given)}`);

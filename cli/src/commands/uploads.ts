@@ -20,8 +20,8 @@ export const uploads: CommandSpec = {
   name: "uploads",
   summary: "list the uploads of a collection that are under way, or give one up",
   details:
-    "A backup that was killed keeps its place in the collection until its lease ends, some 15 minutes later; --abort frees it at once. You see your own uploads, " +
-    "and those of everybody where you may manage the collection.",
+    "A backup that was killed keeps its place in the collection until its lease ends, some 15 minutes later; --abort " +
+    "frees it at once. You see your own uploads, and those of everybody where you may manage the collection.",
   args: [["[collection]", "name of the collection"]],
   options: [OPTIONS.abort, OPTIONS.collection, ...CONNECTION_OPTIONS, ...OUTPUT_OPTIONS],
   secrets: [SECRETS.token],

@@ -11,7 +11,7 @@ import { principal, roleNames, scopeReport, sessionReport } from "../terminal/re
 /** `strongroom whoami`. */
 export const whoami: CommandSpec = {
   name: "whoami",
-  summary: "tell who is logged in, with which rights, and until when",
+  summary: "show who is logged in, with which rights, and until when",
   options: [...CONNECTION_OPTIONS, ...OUTPUT_OPTIONS],
   secrets: [SECRETS.token],
   examples: [

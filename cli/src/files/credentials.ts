@@ -20,8 +20,9 @@ export interface Credentials {
 }
 
 /**
- * The folder for settings of the program: `%APPDATA%\strongroom` on Windows, `~/Library/Application Support/strongroom` on macOS, else
- * `$XDG_CONFIG_HOME/strongroom` or `~/.config/strongroom`. (XDG Base Directory Specification: a relative path there is ignored.)
+ * The folder for settings of the program: `%APPDATA%\strongroom` on Windows, `~/Library/Application Support/strongroom`
+ * on macOS, else `$XDG_CONFIG_HOME/strongroom` or `~/.config/strongroom`. (XDG Base Directory Specification: a relative
+ * path there is ignored.)
  */
 export function configDirectory({ platform, env, home }: Pick<Context, "platform" | "env" | "home">): string {
   if (platform === "win32") return win32.join(env.APPDATA || win32.join(home, "AppData", "Roaming"), "strongroom");
@@ -62,7 +63,10 @@ export class CredentialStore {
     await this.#write({ current: url, servers: { ...servers, [url]: session } });
   }
 
-  /** Puts a new token in the place of one that is near its end. Does nothing when the server was logged out of meanwhile. */
+  /**
+   * Puts a new token in the place of one that is near its end. Does nothing when the server was logged out of
+   * meanwhile.
+   */
   async replace(url: string, session: StoredSession): Promise<void> {
     const { current, servers } = await this.read();
     if (servers[url] !== undefined) await this.#write({ current, servers: { ...servers, [url]: session } });

@@ -7,8 +7,8 @@ import type { Destination } from "../destination.ts";
 import { CommandFailedError } from "../errors.ts";
 
 /**
- * A file, written as `FILE.partial` (mode 0600: a restored dump is no less secret than the database) and renamed when everything was verified, so that
- * whatever has the name FILE is whole.
+ * A file, written as `FILE.partial` (mode 0600: a restored dump is no less secret than the database) and renamed when
+ * everything was verified, so that whatever has the name FILE is whole.
  */
 export class FileDestination implements Destination {
   readonly #path: (version: Version) => string;
@@ -16,7 +16,7 @@ export class FileDestination implements Destination {
   #target = "";
   #partial = "";
   #file: FileHandle | undefined;
-  /** What the partial file was when it was made, to tell it from another's of the same name. */
+  /** What the partial file was when it was made, to distinguish it from another's of the same name. */
   #made: Stats | undefined;
   /** A process that ends in a hurry, by a second Ctrl-C, leaves nothing that stands in the next one's way. */
   readonly #onExit = (): void => {
@@ -34,7 +34,7 @@ export class FileDestination implements Destination {
     return this.#target;
   }
 
-  /** Refuses an output that exists, so that it is told before anything is fetched. */
+  /** Refuses an output that exists, so that it is reported before anything is fetched. */
   async check(): Promise<void> {
     if (this.#target !== "") this.#target = await usable(this.#target, this.#force);
   }
@@ -97,7 +97,10 @@ export class FileDestination implements Destination {
   }
 }
 
-/** Makes the rename last through a loss of power. Some file systems and Windows do not know this for folders; the content is safe then too. */
+/**
+ * Makes the rename last through a loss of power. Some file systems and Windows do not know this for folders; the
+ * content is safe then too.
+ */
 async function syncFolder(path: string): Promise<void> {
   const folder = await open(path).catch(() => undefined);
   await folder?.sync().catch(() => {});
@@ -123,7 +126,8 @@ async function usable(path: string, force: boolean): Promise<string> {
 const ENCRYPTION_ENDING = /\.(gpg|pgp|asc|age)$/i;
 
 /**
- * The name for a version in the current folder, without the endings of what was undone. The server's word is not trusted: only the last part of a path counts, and no control characters.
+ * The name for a version in the current folder, without the endings of what was undone. The server's word is not
+ * trusted: only the last part of a path counts, and no control characters.
  * @param decoded the version is decrypted and decompressed.
  */
 export function safeFilename(version: Version, decoded: { decrypted: boolean; decompressed: boolean }): string {

@@ -4,7 +4,7 @@ export type KeyKind = "openpgp-public" | "openpgp-private" | "age-public" | "age
 /** Tells by its content what a key file holds. */
 export function keyKind(bytes: Uint8Array): KeyKind {
   const first = bytes[0] ?? 0;
-  // Binary OpenPGP: bit 7 marks a packet; its tag tells public key (6) from secret key (5). RFC 9580, 4.2.
+  // Binary OpenPGP: bit 7 marks a packet; its tag distinguishes public key (6) and secret key (5). RFC 9580, 4.2.
   if (first >= 0x80) {
     const tag = (first & 0x40) !== 0 ? first & 0x3f : (first >> 2) & 0x0f;
     return tag === 6 ? "openpgp-public" : tag === 5 ? "openpgp-private" : "unknown";
@@ -29,13 +29,18 @@ export function ageRecipients(bytes: Uint8Array): string[] {
   return lines(bytes).filter(isAgeRecipient);
 }
 
-/** Number of the first line, from 1, that is neither empty nor a comment nor a recipient; undefined when there is none. */
+/**
+ * Number of the first line, from 1, that is neither empty nor a comment nor a recipient; undefined when there is none.
+ */
 export function foreignLine(bytes: Uint8Array): number | undefined {
   const at = lines(bytes).findIndex((line) => line !== "" && !line.startsWith("#") && !isAgeRecipient(line));
   return at < 0 ? undefined : at + 1;
 }
 
-/** Whether a file as a whole is what age takes as an identity: an SSH private key, or identities protected by a passphrase. */
+/**
+ * Whether a file as a whole is what age takes as an identity: an SSH private key, or identities protected by a
+ * passphrase.
+ */
 export function isWholeIdentity(bytes: Uint8Array): boolean {
   return /^-----BEGIN (OPENSSH|RSA) PRIVATE KEY-----/.test(asText(bytes.subarray(0, 64))) || isProtectedIdentity(bytes);
 }

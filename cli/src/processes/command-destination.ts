@@ -5,7 +5,7 @@ import { formatBytes } from "../terminal/format.ts";
 import { describeExit, ProcessGroup, succeeded } from "./process-group.ts";
 import { untilAborted } from "./until-aborted.ts";
 
-/** What a {@link CommandDestination} needs. */
+/** The command, and how long it may take to end. */
 export interface CommandDestinationOptions {
   readonly context: Pick<Context, "childEnv" | "killGraceMs">;
   readonly onStdout: (bytes: Uint8Array) => Promise<void> | void;
@@ -16,8 +16,9 @@ export interface CommandDestinationOptions {
 }
 
 /**
- * A command that reads the version on its standard input. It is started with the first byte, so a wrong key or a missing version does not start it. Its
- * input ends only in `finish`; when anything fails it is ended by a signal instead, and never sees an end of input that would look like success.
+ * A command that reads the version on its standard input. It is started with the first byte, so a wrong key or a
+ * missing version does not start it. Its input ends only in `finish`; when anything fails it is ended by a signal
+ * instead, and never sees an end of input that would look like success.
  */
 export class CommandDestination implements Destination {
   readonly name = "the command";
@@ -47,7 +48,8 @@ export class CommandDestination implements Destination {
         if (code !== "EPIPE" && code !== "ERR_STREAM_DESTROYED" && code !== "ECONNRESET") throw error;
       }
     }
-    // It reads no more. Why it failed says more than that it did; with exit code 0 it has dealt with a part only, and took that for the whole.
+    // It reads no more. Why it failed says more than that it did; with exit code 0 it has dealt with a part only, and
+    // took that for the whole.
     await this.#succeeded(group);
     throw new CommandFailedError(
       `the command exited with 0, but stopped reading: it was given ${formatBytes(this.#given)}, and more was to come`,

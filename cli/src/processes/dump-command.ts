@@ -2,16 +2,19 @@ import { CommandFailedError } from "../errors.ts";
 import { describeExit, ProcessGroup, succeeded } from "./process-group.ts";
 import { untilAborted } from "./until-aborted.ts";
 
-/** What a {@link DumpCommand} needs. */
+/** The command, and what is asked of its dump. */
 export interface DumpCommandOptions {
   readonly env: NodeJS.ProcessEnv;
   readonly killGraceMs: number;
   readonly onStderr: (bytes: Uint8Array) => void;
-  /** A dump with fewer bytes waits for the command's exit status before its end is told. */
+  /** A dump with fewer bytes waits for the command's exit status before its end is reported. */
   readonly minSize: bigint;
 }
 
-/** The command that makes a dump. It is started when its first bytes are asked for, and its exit status decides whether there is a version. */
+/**
+ * The command that makes a dump. It is started when its first bytes are asked for, and its exit status decides whether
+ * there is a version.
+ */
 export class DumpCommand {
   readonly #command: string;
   readonly #options: DumpCommandOptions;
@@ -24,8 +27,8 @@ export class DumpCommand {
 
   /**
    * The dump.
-   * @throws {CommandFailedError} when the command ends with a failure before it wrote as much as a dump must have: "exited with 1" says more
-   * than "the dump is empty".
+   * @throws {CommandFailedError} when the command ends with a failure before it wrote as much as a dump must have:
+   *   "exited with 1" says more than "the dump is empty".
    */
   async *output(signal: AbortSignal): AsyncGenerator<Uint8Array> {
     const { env, onStderr, minSize } = this.#options;

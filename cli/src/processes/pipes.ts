@@ -12,10 +12,12 @@ export interface Pipe {
 }
 
 /**
- * Makes real pipes. What Node gives a child process are socket pairs, and those cannot be opened by name: `echo ... > /dev/stderr`,
- * `pg_dump -f /dev/stdout` and `tar -xf /dev/stdin` fail on them. Node has no call for a pipe, so named ones are made, opened and unlinked.
- * @returns undefined where that is not possible: Windows, no `mkfifo`, no writable folder for temporary files, or a worker thread, in which Node
- * keeps a list of open descriptors, and would close those that a socket has taken over and closed when they belong to somebody else.
+ * Makes real pipes. What Node gives a child process are socket pairs, and those cannot be opened by name:
+ * `echo ... > /dev/stderr`, `pg_dump -f /dev/stdout` and `tar -xf /dev/stdin` fail on them. Node has no call for a
+ * pipe, so named ones are made, opened and unlinked.
+ * @returns undefined where that is not possible: Windows, no `mkfifo`, no writable folder for temporary files, or a
+ *   worker thread, in which Node keeps a list of open descriptors, and would close those that a socket has taken over
+ *   and closed when they belong to somebody else.
  */
 export function makePipes(count: number): Pipe[] | undefined {
   if (!isMainThread) return undefined;
@@ -36,8 +38,8 @@ export function makePipes(count: number): Pipe[] | undefined {
 }
 
 function openBothEnds(path: string): Pipe {
-  // Opening one end waits for the other, except for both at once; and each end needs a description of its own, for the flags in it are shared
-  // with the child.
+  // Opening one end waits for the other, except for both at once; and each end needs a description of its own, for the
+  // flags in it are shared with the child.
   const both = openSync(path, constants.O_RDWR);
   try {
     const readEnd = openSync(path, constants.O_RDONLY);

@@ -12,15 +12,18 @@ export interface ExitStatus {
   readonly error?: Error;
 }
 
-/** How often a group that was told to end is looked at, in milliseconds. */
+/** How often a group that was asked to end is looked at, in milliseconds. */
 const POLL_MS = 25;
 /** After a command ended, this long, in milliseconds, is waited for the rest of what it said. */
-const LAST_WORDS_MS = 1_000;
+const OUTPUT_DRAIN_MS = 1_000;
 
 const live = new Set<ProcessGroup>();
 let guarded = false;
 
-/** Groups must not outlive the program: SIGKILL for what is left, before the pipes close and look like a proper end of input. */
+/**
+ * Groups must not outlive the program: SIGKILL for what is left, before the pipes close and look like a proper end of
+ * input.
+ */
 function guardExit(): void {
   if (guarded) return;
   guarded = true;
@@ -41,8 +44,9 @@ export interface GroupOptions {
 }
 
 /**
- * A shell command in a process group of its own, so that a pipeline is ended as a whole. It is run by `bash -e -o pipefail -c`, so a failure
- * anywhere in a pipeline is a failure of the command. The group has no terminal: it cannot ask for a password there.
+ * A shell command in a process group of its own, so that a pipeline is ended as a whole. It is run by
+ * `bash -e -o pipefail -c`, so a failure anywhere in a pipeline is a failure of the command. The group has no terminal:
+ * it cannot ask for a password there.
  */
 export class ProcessGroup {
   /** How it ended, when standard error (and standard output, with `onStdout`) have ended too. Never rejects. */
@@ -97,8 +101,9 @@ export class ProcessGroup {
   }
 
   /**
-   * Ends the group: SIGTERM, and SIGKILL for what is still there after `graceMs`. Its input stays open until it is gone, for an end of input could look
-   * like success. Waits for at most twice `graceMs`: a process in an uninterruptible wait does not even end by SIGKILL.
+   * Ends the group: SIGTERM, and SIGKILL for what is still there after `graceMs`. Its input stays open until it is
+   * gone, for an end of input could look like success. Waits for at most twice `graceMs`: a process in an
+   * uninterruptible wait does not even end by SIGKILL.
    */
   async end(graceMs: number): Promise<void> {
     if (this.signal("SIGTERM") && !(await this.#gone(graceMs)) && this.signal("SIGKILL")) await this.#gone(graceMs);
@@ -125,13 +130,16 @@ export class ProcessGroup {
     });
     this.#status = status;
     if (status.code === 0 || status.error !== undefined) live.delete(this);
-    // A process left in the background may hold them open for ever.
-    await Promise.race([Promise.all(outputs), sleep(LAST_WORDS_MS, undefined, { ref: false })]);
+    // A process left in the background may hold them open forever.
+    await Promise.race([Promise.all(outputs), sleep(OUTPUT_DRAIN_MS, undefined, { ref: false })]);
     return status;
   }
 }
 
-/** Hands a stream on, piece by piece, to its end. A taker that fails (its own reader went away) does not hold the command up. */
+/**
+ * Hands a stream on, piece by piece, to its end. A taker that fails (its own reader went away) does not hold the
+ * command up.
+ */
 async function forward(stream: Readable, take: (bytes: Uint8Array) => Promise<void> | void): Promise<void> {
   try {
     for await (const chunk of stream) await Promise.resolve(take(chunk as Uint8Array)).catch(() => {});

@@ -11,12 +11,16 @@ export interface Asking {
   readonly question: string;
   /** Typed passwords are asked for twice. */
   readonly twice?: boolean;
-  /** Standard input is read without `--password-stdin` when it is no terminal, since there is nothing else it could be for. */
+  /**
+   * Standard input is read without `--password-stdin` when it is no terminal, since there is nothing else it could be
+   * for.
+   */
   readonly fromPipe?: boolean;
 }
 
 /**
- * The password of the user: from `--password-file` or `--password-stdin`, the environment, or typed on the terminal without being shown.
+ * The password of the user: from `--password-file` or `--password-stdin`, the environment, or typed on the terminal
+ * without being shown.
  * @throws {UsageError} when there is none, or two that are typed differ.
  */
 export async function givenPassword(values: OptionValues, context: Context, options: Asking): Promise<string> {

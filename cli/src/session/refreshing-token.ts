@@ -6,14 +6,17 @@ export interface Issued {
   readonly session?: { readonly sessionId: string; readonly expiresAt?: Timestamp | undefined } | undefined;
 }
 
-/** A token is renewed when it ends within this time, in milliseconds, or within a quarter of its life if that is shorter. */
+/**
+ * A token is renewed when it ends within this time, in milliseconds, or within a quarter of its life if that is
+ * shorter.
+ */
 const MARGIN_MS = 10 * 60_000;
 /** After a renewal failed, the next is tried this much later, in milliseconds; the old token still works meanwhile. */
 const PAUSE_MS = 30_000;
 
 /**
- * A session token that is renewed shortly before it ends, so that a dump may take longer than a session lasts. The server keeps the old one
- * valid to its own end, so calls under way are not disturbed.
+ * A session token that is renewed shortly before it ends, so that a dump may take longer than a session lasts. The
+ * server keeps the old one valid to its own end, so calls under way are not disturbed.
  */
 export class RefreshingToken {
   readonly #read: () => Promise<string>;
@@ -70,7 +73,10 @@ export class RefreshingToken {
   }
 }
 
-/** When a JSON Web Token was issued and when it ends (`iat` and `exp`, RFC 7519), in milliseconds; undefined when it does not say. Its signature is the server's affair. */
+/**
+ * When a JSON Web Token was issued and when it ends (`iat` and `exp`, RFC 7519), in milliseconds; undefined when it
+ * does not say. Its signature is the server's affair.
+ */
 export function tokenLife(token: string): { beganAt: number; endsAt: number } | undefined {
   try {
     const claims = JSON.parse(Buffer.from(token.split(".")[1] ?? "", "base64url").toString("utf8")) as {

@@ -14,7 +14,10 @@ import { type Issued, RefreshingToken } from "./refreshing-token.ts";
 /** Where a server listens when it is started without options. */
 const DEFAULT_URL = "http://127.0.0.1:8080";
 
-/** For calls outside of transfers, which have their own patience: a server that does not answer must not keep a cron job for ever. */
+/**
+ * For calls outside of transfers, which have their own patience: a server that does not answer must not keep a cron job
+ * forever.
+ */
 export const CALL = { timeoutMs: 30_000 } as const;
 
 /** A client for one server. */
@@ -36,7 +39,8 @@ export interface ConnectOptions {
 }
 
 /**
- * Runs `work` with a client for the server that options, environment or the last login name, and closes the client afterwards.
+ * Runs `work` with a client for the server that options, environment or the last login name, and closes the client
+ * afterwards.
  * @throws {NotLoggedInError} when there is no session for the server.
  */
 export async function withClient<T>(
@@ -67,7 +71,10 @@ export async function withClient<T>(
 /** The addresses of an installation and how to trust them. */
 type Server = Pick<ClientOptions, "urls" | "tls">;
 
-/** The files of the TLS options. @throws {UsageError} when one cannot be read, or certificate and key are not given together. */
+/**
+ * The files of the TLS options. @throws {UsageError} when one cannot be read, or certificate and key are not given
+ * together.
+ */
 async function tlsOf(values: OptionValues): Promise<Pick<ClientOptions, "tls">> {
   const read = async (spec: Option<string | undefined>) => {
     const path = values.get(spec);
@@ -90,8 +97,8 @@ async function tlsOf(values: OptionValues): Promise<Pick<ClientOptions, "tls">> 
 }
 
 /**
- * The server that is meant: option or environment, else the current one of the credentials, else the default. Several addresses of one installation are
- * one text with commas between them; under it the session is kept.
+ * The server that is meant: option or environment, else the current one of the credentials, else the default. Several
+ * addresses of one installation are one text with commas between them; under it the session is kept.
  */
 export async function serverUrl(context: Context, values: OptionValues): Promise<string> {
   const given = values.get(OPTIONS.url).flatMap(addressesIn);
@@ -117,11 +124,12 @@ export function normalizeUrl(given: string): string {
     url = new URL(given);
   } catch {
     throw new UsageError(
-      "--url expects an address that begins with http:// or https://, such as https://backup.example.org; what came does not.",
+      "--url expects an address that begins with http:// or https://, such as https://backup.example.org; this " +
+        "one does not.",
     );
   }
   if (url.protocol !== "http:" && url.protocol !== "https:")
-    throw new UsageError(`--url expects http:// or https://, came ${url.protocol}//`);
+    throw new UsageError(`--url expects http:// or https://, got ${url.protocol}//`);
   // Not echoed: it may hold the password.
   if (url.username !== "" || url.password !== "")
     throw new UsageError("--url must not hold a user name or password.", { hint: "strongroom login" });
@@ -129,7 +137,10 @@ export function normalizeUrl(given: string): string {
   return `${url.origin}${url.pathname}`.replace(/\/+$/, "");
 }
 
-/** Under which addresses a session for these is kept: the very same, else the first that have one in common, since replicas share their sessions. */
+/**
+ * Under which addresses a session for these is kept: the very same, else the first that have one in common, since
+ * replicas share their sessions.
+ */
 export function sessionKey({ servers }: Credentials, url: string): string | undefined {
   if (servers[url] !== undefined) return url;
   const wanted = new Set(addressesIn(url));
@@ -168,7 +179,7 @@ async function tokenFor(
   const place = tokenPlace(context, values);
   if (place.kind === "file") {
     const read = sdk.tokenFromFile(place.path);
-    await read(); // a missing file is told before a dump command is started
+    await read(); // a missing file is reported before a dump command is started
     return read;
   }
   const renew = async (token: string): Promise<Issued> => {

@@ -6,14 +6,18 @@ import type { Output } from "./output.ts";
 const REDRAW_MS = 250;
 /** Elsewhere (cron, a log) a line comes this often, in milliseconds. */
 export const LINE_EVERY_MS = 30_000;
-/** Reports of lost connections closer together than this, in milliseconds, are one: several segments are under way at once. */
+/**
+ * Reports of lost connections closer together than this, in milliseconds, are one: several segments are under way at
+ * once.
+ */
 const SAME_TROUBLE_MS = 10_000;
 /** A transfer that goes on within this time after a report, in milliseconds, needs no report of its own. */
 const TOLD_MS = 60_000;
 
 /**
- * Tells how a transfer goes on: one line that is redrawn on a terminal, else a line every 30 seconds; nothing with `--quiet`. Everything
- * else that is written to standard error meanwhile goes through here, so that it does not land in the middle of the line.
+ * Tells how a transfer goes on: one line that is redrawn on a terminal, else a line every 30 seconds; nothing with
+ * `--quiet`. Everything else that is written to standard error meanwhile goes through here, so that it does not land in
+ * the middle of the line.
  */
 export class Progress {
   readonly #output: Output;
@@ -32,7 +36,7 @@ export class Progress {
     this.#onTerminal = output.stderr.isTTY === true;
   }
 
-  /** Begins to tell. `everyMs` is for tests. */
+  /** Begins to report. `everyMs` is for tests. */
   start(everyMs: number = this.#onTerminal ? REDRAW_MS : LINE_EVERY_MS): void {
     if (this.#output.isQuiet) return;
     this.#timer = setInterval(() => this.#tick(), everyMs);
@@ -60,7 +64,7 @@ export class Progress {
     this.note(`connection lost, going on ${when} (${operation}: ${why})`);
   }
 
-  /** How often the transfer was taken up again so far; told unless the loss was told already. */
+  /** How often the transfer was taken up again so far; reported unless the loss was reported already. */
   resumed(times: number): void {
     if (times <= this.#resumes) return;
     this.#resumes = times;

@@ -2,14 +2,18 @@ import { InterruptedError, UsageError } from "@strongroom/command-line/errors";
 import { EXIT } from "@strongroom/command-line/exit-codes";
 import type { Context } from "../context.ts";
 
-/** Asks a question on the terminal and returns the answer; `hidden` does not show what is typed. Ctrl-C ends the program. */
+/**
+ * Asks a question on the terminal and returns the answer; `hidden` does not show what is typed. Ctrl-C ends the
+ * program.
+ */
 export async function prompt(
   context: Pick<Context, "stdin" | "stderr">,
   question: string,
   options: { hidden?: boolean } = {},
 ): Promise<string> {
   const { stdin, stderr } = context;
-  // Raw mode for both kinds: the terminal itself would show what is typed, and readline keeps a history. Before the question, for whoever is quick.
+  // Raw mode for both kinds: the terminal itself would show what is typed, and readline keeps a history. Before the
+  // question, for whoever is quick.
   stdin.setRawMode?.(true);
   stderr.write(question);
   const typed: string[] = [];

@@ -1,6 +1,7 @@
 /**
- * Runs `backup` or `restore` against a client that is not there, as a process of its own: tests run in worker threads, where the program does not use
- * real pipes. Arguments: what the transfer is to end with (`ok`, `damaged`, `stuck`), then the command line.
+ * Runs `backup` or `restore` against a client that is not there, as a process of its own: tests run in worker threads,
+ * where the program does not use real pipes. Arguments: what the transfer is to end with (`ok`, `damaged`, `stuck`),
+ * then the command line.
  */
 import { setTimeout as sleep } from "node:timers/promises";
 import { IntegrityError } from "@strongroom/client-sdk";

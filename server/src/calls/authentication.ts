@@ -26,7 +26,8 @@ const MAX_SECRET_LENGTH = 1024;
 
 /**
  * Finds out from the headers who calls, as far as the route asks for it.
- * @returns undefined for a route that needs nobody, for monitoring, and for a health secret, which the use case decides on.
+ * @returns undefined for a route that needs nobody, for monitoring, and for a health secret, which the use case decides
+ *   on.
  * @throws DomainError AUTHENTICATION_REQUIRED, SESSION_INVALID
  */
 export async function authenticateCall(
@@ -47,7 +48,7 @@ export async function authenticateCall(
   return undefined;
 }
 
-/** Whether the secret was sent, as `Authorization` (alone or behind `Bearer`) or as `?code=`. */
+/** Whether the secret was sent, as `Authorization` (alone or after `Bearer`) or as `?code=`. */
 function hasMonitoringSecret(expectedSha256: string, { header, query }: Credentials): boolean {
   const authorization = (header("authorization") ?? "").replace(/^Bearer /i, "");
   const code = new URLSearchParams(query).get("code") ?? "";

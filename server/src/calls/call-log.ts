@@ -14,7 +14,10 @@ export interface Ending {
   readonly isFault: boolean;
 }
 
-/** Writes one line for a call that ended. Neither messages nor headers are logged, and of what the caller sent no more than fits one short line. */
+/**
+ * Writes one line for a call that ended. Neither messages nor headers are logged, and of what the caller sent no more
+ * than fits one short line.
+ */
 export function logCall(log: Log, call: Call, { code, message, error, isFault }: Ending): void {
   const fields = {
     request_id: call.requestId,

@@ -5,7 +5,7 @@ import { DomainError } from "../domain/errors.ts";
 /** What a caller speaks. */
 export type Door = "connect" | "grpc" | "grpc-web" | "http";
 
-/** One call, whatever door it came through. Made from the headers alone, before a byte of its body is read. */
+/** One call, whatever door it uses. Made from the headers alone, before a byte of its body is read. */
 export interface Call {
   readonly door: Door;
   /** Service and method, such as `strongroom.v1.UploadService/CreateUpload`, or the path of a plain HTTP endpoint. */
@@ -33,7 +33,7 @@ export function beginCall({ requestId, ...head }: CallHead): Call {
 
 /** The caller of a method that needs one. @throws DomainError AUTHENTICATION_REQUIRED */
 export function callerOf(call: Call): Principal {
-  // Unreachable behind admission; here so that a mistake there denies.
+  // Unreachable after admission; here so that a mistake there denies.
   if (call.principal === undefined) throw authenticationRequired();
   return call.principal;
 }

@@ -18,13 +18,13 @@ export interface CallsDeps extends CallAuthenticationDeps {
   readonly logins: Pick<LoginBudget, "take">;
 }
 
-/** What a door tells of a call that asks to be let in. */
+/** What a door knows of a call that asks to be let in. */
 export interface Asking extends Credentials {
   /** The size of the body as it was announced; undefined when it was not, 0 when there is none. */
   readonly bodyBytes: number | undefined;
 }
 
-/** What is true of every call, whatever door it came through: who is let in, and what is written down of it. */
+/** What is true of every call, whatever door it uses: who is let in, and what is written down of it. */
 export class Calls {
   readonly #deps: CallsDeps;
   readonly #held: HeldBytes;
@@ -37,9 +37,10 @@ export class Calls {
   }
 
   /**
-   * Lets a call in by its route, before its body is read: takes from the budget first, then finds out who calls. Until that is known, what the body can come to
-   * is counted against the bound of the process.
-   * @throws DomainError RATE_LIMITED, AUTHENTICATION_REQUIRED, SESSION_INVALID; ACCESS_DENIED for a method without a route
+   * Lets a call in by its route, before its body is read: takes from the budget first, then finds out who calls. Until
+   * that is known, what the body can come to is counted against the bound of the process.
+   * @throws DomainError RATE_LIMITED, AUTHENTICATION_REQUIRED, SESSION_INVALID; ACCESS_DENIED for a method without a
+   *   route
    */
   async admit(call: Call, asking: Asking): Promise<void> {
     const route = routeOf(call.method);

@@ -61,7 +61,10 @@ export const CODES: Readonly<Record<Reason, CodeName>> = {
   SHUTTING_DOWN: "unavailable",
 };
 
-/** A refusal by a door, of a call that is none of the contract: malformed, too large, too slow. It has a code, and no reason of the contract. */
+/**
+ * A refusal by a door, of a call that is none of the contract: malformed, too large, too slow. It has a code, and no
+ * reason of the contract.
+ */
 export class CallRefused extends Error {
   override name = "CallRefused";
   readonly code: CodeName;

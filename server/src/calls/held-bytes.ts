@@ -6,15 +6,22 @@ export const MAX_HELD_BYTES = 256 * 1024 * 1024;
 /** The part of it that one holder (an IPv4 address, or the /64 of an IPv6 address) can have. */
 export const HOLDER_PART = 8;
 
-/** The part that anonymous bodies cannot have, which may stay unfinished for seconds: kept for calls with a session to show, which is known at once. */
+/**
+ * The part that anonymous bodies cannot have, which may stay unfinished for seconds: kept for calls with a session to
+ * show, which is known at once.
+ */
 const KEPT_PART = 4;
 
-/** What one call can have unread in the buffers of a connection on which nobody was authenticated: the first flow-control window of HTTP/2 (RFC 9113, 6.9.2). */
+/**
+ * What one call can have unread in the buffers of a connection on which nobody was authenticated: the first
+ * flow-control window of HTTP/2 (RFC 9113, 6.9.2).
+ */
 export const UNREAD_BYTES = 64 * 1024;
 
 /**
- * A bound on the bytes that unknown callers make the process hold. It counts what a body can come to, not what came: Node.js takes bytes off a connection
- * whether or not anybody reads them, so what came is known too late.
+ * A bound on the bytes that unknown callers make the process hold. It counts what a body can come to, not what was
+ * received: Node.js takes bytes off a connection whether or not they are read them, so what was received is known too
+ * late.
  */
 export class HeldBytes {
   readonly #most: number;
@@ -30,7 +37,9 @@ export class HeldBytes {
     return this.#total;
   }
 
-  /** Holds bytes of a call for the address' holder. @returns what releases them, once; undefined when they are too many. */
+  /**
+   * Holds bytes of a call for the address' holder. @returns what releases them, once; undefined when they are too many.
+   */
   hold(address: string, bytes: number, isAnonymous: boolean): (() => void) | undefined {
     const holder = budgetHolder(address);
     const held = (this.#byHolder.get(holder) ?? 0) + bytes;

@@ -21,8 +21,8 @@ export interface MetricsSources {
 }
 
 /**
- * The metrics of one server, in Prometheus' text format. Names and meanings are in `docs/operations.md`; labels have few values: methods, codes and reasons
- * of the contract, operations of stores, and the configured collections.
+ * The metrics of one server, in Prometheus' text format. Names and meanings are in `docs/operations.md`; labels have
+ * few values: methods, codes and reasons of the contract, operations of stores, and the configured collections.
  */
 export class Metrics {
   readonly #registry = new Registry();
@@ -95,7 +95,7 @@ export class Metrics {
     if (reason !== "") this.#refusals.inc({ reason });
   }
 
-  /** Bytes of ciphertext came. */
+  /** Bytes of ciphertext were received. */
   received(bytes: number): void {
     this.#received.inc(bytes);
   }

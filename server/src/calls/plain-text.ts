@@ -5,8 +5,8 @@ const MAX_TEXT_LENGTH = 500;
 export const MAX_ERROR_LENGTH = 1000;
 
 /**
- * Makes one harmless line of a text that may hold what a caller sent: control characters and ends of lines become spaces, lone halves of surrogate pairs
- * are replaced, and what is too long is cut.
+ * Makes one harmless line of a text that may hold what a caller sent: control characters and ends of lines become
+ * spaces, lone halves of surrogate pairs are replaced, and what is too long is cut.
  */
 export function plainText(text: string, most: number = MAX_TEXT_LENGTH): string {
   const short = text.length > most ? `${text.slice(0, most - 3)}...` : text;

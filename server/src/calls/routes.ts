@@ -1,13 +1,17 @@
 /*
- * The route table: what is true of a call before its body. Default deny: a method without an entry is refused, and a test fails.
+ * The route table: what is true of a call before its body. Default deny: a method without an entry is refused, and a
+ * test fails.
  */
 
-/** Who may call: anybody; somebody with a session; with a session or a collection's health secret; with the monitoring secret, where there is one. */
+/**
+ * Who may call: anyone; someone with a session; with a session or a collection's health secret; with the monitoring
+ * secret, where there is one.
+ */
 export type Admission = "anonymous" | "session" | "session or secret" | "monitoring";
 
 /**
- * Which budget of the caller's address a call draws from. `login` is that of requests first, and then the one of failed logins. `none` is for what costs no
- * more than its refusal would.
+ * Which budget of the caller's address a call draws from. `login` is that of requests first, and then the one of failed
+ * logins. `none` is for what costs no more than its refusal would.
  */
 export type RouteBudget = "requests" | "health" | "login" | "none";
 
@@ -17,7 +21,10 @@ export interface Route {
   readonly budget: RouteBudget;
   /** Most bytes of a message of the body, unpacked; `chunk` is a chunk of ciphertext and what is around it. */
   readonly message: number | "chunk";
-  /** How long the whole body may take, in milliseconds; undefined for streams of messages, whose silence is watched where they are read. */
+  /**
+   * How long the whole body may take, in milliseconds; undefined for streams of messages, whose silence is watched
+   * where they are read.
+   */
   readonly bodyMs: number | undefined;
   /** Whether the body may be packed with gzip. */
   readonly gzip: boolean;
@@ -28,13 +35,13 @@ export interface Route {
 const KIB = 1024;
 const BODY_MS = 10_000;
 
-const ANYBODY = { who: "anonymous", message: 64 * KIB, bodyMs: BODY_MS, gzip: true } as const;
-const SESSION = { ...ANYBODY, who: "session", budget: "requests" } as const satisfies Route;
-const HEALTH = { ...ANYBODY, budget: "health" } as const satisfies Route;
+const ANYONE = { who: "anonymous", message: 64 * KIB, bodyMs: BODY_MS, gzip: true } as const;
+const SESSION = { ...ANYONE, who: "session", budget: "requests" } as const satisfies Route;
+const HEALTH = { ...ANYONE, budget: "health" } as const satisfies Route;
 /** Streams of what does not get smaller, or of questions that nobody has to log in for. */
 const UNPACKED = { bodyMs: undefined, gzip: false } as const;
 /** The schema is public: it is in the checkout. */
-const SCHEMA = { ...ANYBODY, ...UNPACKED, budget: "requests", drawsPerMessage: true } as const satisfies Route;
+const SCHEMA = { ...ANYONE, ...UNPACKED, budget: "requests", drawsPerMessage: true } as const satisfies Route;
 
 /** One entry for every method that is served. */
 export const ROUTES: Readonly<Record<string, Route>> = {
@@ -53,7 +60,7 @@ export const ROUTES: Readonly<Record<string, Route>> = {
   "strongroom.v1.CollectionService/ListCollections": SESSION,
   "strongroom.v1.CollectionService/GetCollection": SESSION,
   "strongroom.v1.CollectionService/GetCollectionHealth": { ...HEALTH, who: "session or secret" },
-  "strongroom.v1.SessionService/Login": { ...ANYBODY, budget: "login", message: 16 * KIB },
+  "strongroom.v1.SessionService/Login": { ...ANYONE, budget: "login", message: 16 * KIB },
   "strongroom.v1.SessionService/RefreshSession": SESSION,
   "strongroom.v1.SessionService/WhoAmI": SESSION,
   "strongroom.v1.SessionService/ListSessions": SESSION,

@@ -108,7 +108,9 @@ async function runCheckConfig({ args, values, context }: OperatorInvocation): Pr
   } else {
     for (const warning of warnings) context.stderr.write(`warning: ${formatProblem(warning)}\n`);
     for (const problem of problems) context.stderr.write(`error: ${formatProblem(problem)}\n`);
-    const found = `${counts.users} users, ${counts.collections} collections, ${counts.organizations} organizations in ${counts.files} files`;
+    const found =
+      `${counts.users} users, ${counts.collections} collections, ${counts.organizations} organizations in ` +
+      `${counts.files} files`;
     if (valid) context.stdout.write(`${dir} is valid: ${found}\n`);
     else context.stderr.write(`${dir} is not valid: ${problems.length} problem(s); valid so far: ${found}\n`);
   }

@@ -17,18 +17,23 @@ const to = option({
   help: "storage URL to copy to: empty, or of the same installation",
 });
 
-/** `strongroom copy-storage`: copies an installation's storage to another place. Exit code 0 when everything is in the target, 1 when something failed. */
+/**
+ * `strongroom copy-storage`: copies an installation's storage to another place. Exit code 0 when everything is in the
+ * target, 1 when something failed.
+ */
 export const copyStorage: OperatorCommand = {
   name: "copy-storage",
   summary: "copy a server's storage to another place, such as from a directory to S3",
   details:
-    "Copies all versions with their manifests, and compares their bytes with the manifests' digests on the way. Stop the server first. What is in the target " +
-    "already is skipped, so it may be repeated, and goes on where it was broken off. The target can be served when the command has ended with 0. Nothing " +
-    "is changed in the source. Credentials for S3 come from the environment (AWS_ACCESS_KEY_ID, ...) or a credentials file.",
+    "Copies all versions with their manifests, and compares their bytes with the manifests' digests on the way. Stop " +
+    "the server first. What is in the target already is skipped, so it may be repeated, and goes on where it was " +
+    "broken off. The target can be served when the command has ended with 0. Nothing is changed in the source. " +
+    "Credentials for S3 come from the environment (AWS_ACCESS_KEY_ID, ...) or a credentials file.",
   options: [from, to, SHARED.json, SHARED.quiet],
   examples: [
     [
-      'strongroom copy-storage --from file:///var/lib/strongroom/storage --to "s3://backups/strongroom?region=eu-central-1"',
+      "strongroom copy-storage --from file:///var/lib/strongroom/storage --to " +
+        '"s3://backups/strongroom?region=eu-central-1"',
       "from the embedded directory to S3",
     ],
   ],
@@ -75,7 +80,8 @@ async function run({ values, context }: OperatorInvocation, signal: AbortSignal)
       context.stdout.write(`${JSON.stringify(all)}\n`);
     } else {
       context.stdout.write(
-        `${failed === 0 ? "Everything is in the target" : "NOT COMPLETE"}: ${copied} objects copied (${formatSize(bytes)}), ${present} were there, ${failed} failed\n`,
+        `${failed === 0 ? "Everything is in the target" : "NOT COMPLETE"}: ${copied} objects copied ` +
+          `(${formatSize(bytes)}), ${present} were there, ${failed} failed\n`,
       );
     }
     if (pending > 0) say(`${pending} unfinished uploads were not copied; their clients begin again`);

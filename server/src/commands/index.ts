@@ -6,7 +6,10 @@ import { serve } from "./serve.ts";
 import { sweep } from "./sweep.ts";
 import { verify } from "./verify.ts";
 
-/** Every command of the server, in the order of `--help`. These files declare them; what they do is loaded when they run. */
+/**
+ * Every command of the server, in the order of `--help`. These files declare them; what they do is loaded when they
+ * run.
+ */
 export const COMMANDS: readonly OperatorCommand[] = [
   serve,
   sweep,

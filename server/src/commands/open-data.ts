@@ -9,7 +9,8 @@ import type { Database } from "../app/ports/database.ts";
 import type { DataOptions } from "./settings.ts";
 
 /**
- * Runs a command on the server's data, and turns the errors of store, database and locks into messages with their exit codes.
+ * Runs a command on the server's data, and turns the errors of store, database and locks into messages with their exit
+ * codes.
  * @throws CommandError
  */
 export async function onData(level: string, work: (log: Logger) => Promise<ExitCode>): Promise<ExitCode> {
@@ -37,7 +38,9 @@ export async function asCommandError(error: unknown): Promise<unknown> {
     kinds.some((kind) => error instanceof kind);
   if (is(FileLockedError))
     return new CommandError(error.message, EXIT.refused, {
-      hint: "The embedded database and a storage directory have one user at a time: stop the server, run this, and start it again.",
+      hint:
+        "The embedded database and a storage directory have one user at a time: stop the server, run this, and " +
+        "start it again.",
       cause: error,
     });
   if (is(inventory.UnsafeError, InstallationMismatchError, copying.CopyRefusedError))
@@ -79,7 +82,8 @@ export async function openData(options: DataOptions, log: Logger): Promise<{ sto
 
 /**
  * @param folder that a storage directory has, if it must have been used before.
- * @throws UsageError when the storage is a directory that does not exist, or is none of a storage: opening it would make it.
+ * @throws UsageError when the storage is a directory that does not exist, or is none of a storage: opening it would
+ *   make it.
  */
 export async function requireDirectory(storage: StorageLocation, check: string, folder = ""): Promise<void> {
   if (storage.kind !== "directory") return;

@@ -31,7 +31,9 @@ export const DATA = {
     name: "database",
     value: "url",
     defaultText: "pglite:<data>/database",
-    help: "`pglite:DIR` (embedded PostgreSQL), `pglite:memory`, or a server: `postgres://USER@HOST/DATABASE?sslmode=verify-full`, with a password in the variable only",
+    help:
+      "`pglite:DIR` (embedded PostgreSQL), `pglite:memory`, or a server: " +
+      "`postgres://USER@HOST/DATABASE?sslmode=verify-full`, with a password in the variable only",
     read: parseDatabase,
   }),
   databasePasswordFile: option({
@@ -84,7 +86,7 @@ export const SERVE = {
   tlsCert: option({
     name: "tls-cert",
     value: "file",
-    help: "speak TLS with the certificate in this PEM file, intermediate ones behind it; read again when it changes",
+    help: "speak TLS with the certificate in this PEM file, intermediate ones after it; read again when it changes",
     read: (text) => resolve(text),
   }),
   tlsKey: option({
@@ -108,7 +110,9 @@ export const SERVE = {
   corsOrigins: option({
     name: "cors-origins",
     value: "list",
-    help: "origins whose pages may call from a browser, such as https://console.example.org, divided by commas; none when not given",
+    help:
+      "origins whose pages may call from a browser, such as https://console.example.org, divided by commas; none " +
+      "when not given",
     read: parseOrigins,
   }),
   maxConnections: option({
@@ -155,7 +159,9 @@ export const SERVE = {
     name: "rate-limit-login",
     value: "count/time",
     default: "20/2m",
-    help: "failed logins from one address, over all servers: 20 at once, and 20 again over two minutes; `off` for no limit",
+    help:
+      "failed logins from one address, over all servers: 20 at once, and 20 again over two minutes; `off` for no " +
+      "limit",
     read: parseRateLimit,
   }),
   rateLimitHealth: option({
@@ -206,7 +212,10 @@ export const SERVE = {
   }),
 } as const;
 
-/** Of `sweep` and `recover`. From arguments only: a variable must not turn a real run into one that does nothing, nor back. */
+/**
+ * Of `sweep` and `recover`. From arguments only: a variable must not turn a real run into one that does nothing, nor
+ * back.
+ */
 export const DRY_RUN = flag({
   name: "dry-run",
   help: "print what would be done, and do nothing",

@@ -11,8 +11,9 @@ export const recover: OperatorCommand = {
   name: "recover",
   summary: "rebuild a lost database from the storage",
   details:
-    "The database was lost: makes a new one from the manifests in the store, with every version, its number and where it came from. The database must be empty, " +
-    "the server stopped. Nothing in the store is changed. After an interruption run it again. Exit code 6: something is damaged or could not be restored, the rest was.",
+    "The database was lost: makes a new one from the manifests in the store, with every version, its number and its " +
+    "origin. The database must be empty, the server stopped. Nothing in the store is changed. After an interruption " +
+    "run it again. Exit code 6: something is damaged or could not be restored, the rest was.",
   options: [DRY_RUN, SHARED.json, ...DATA_OPTIONS],
   examples: [
     ["strongroom recover --data /var/lib/strongroom --dry-run", "what would be restored"],
@@ -48,7 +49,10 @@ async function run({ values, context }: OperatorInvocation): Promise<ExitCode> {
         for (const [what, problems] of Object.entries(lists))
           for (const { key, why } of problems) context.stdout.write(`${what}: ${key}: ${why}\n`);
         context.stdout.write(
-          `${dryRun ? "Would restore" : "Restored"} ${report.versions} version(s) of ${report.collections} collection(s), ${formatSize(report.bytes)}, and ${report.removed} removed one(s), for installation ${report.installation}. Damaged ${report.damaged.length}, not restored ${report.skipped.length}, unknown ${report.unknown.length}, unfinished ${report.unfinished}.\n`,
+          `${dryRun ? "Would restore" : "Restored"} ${report.versions} version(s) of ${report.collections} ` +
+            `collection(s), ${formatSize(report.bytes)}, and ${report.removed} removed one(s), for installation ` +
+            `${report.installation}. Damaged ${report.damaged.length}, not restored ${report.skipped.length}, ` +
+            `unknown ${report.unknown.length}, unfinished ${report.unfinished}.\n`,
         );
         if (dryRun) context.stdout.write("Only the storage was looked at; the real run needs an empty database.\n");
         else context.stdout.write("Start the server, and log in again: sessions were lost with the database.\n");

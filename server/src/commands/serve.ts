@@ -17,7 +17,8 @@ export const serve: OperatorCommand = {
     ["strongroom serve --data /var/lib/strongroom --listen 127.0.0.1:9000", "with its data in another place"],
     ["strongroom serve --config /etc/strongroom --storage file:///backup/strongroom", "with a storage directory"],
     [
-      "strongroom serve --database postgres://strongroom@localhost/strongroom --database-password-file /etc/strongroom/database-password",
+      "strongroom serve --database postgres://strongroom@localhost/strongroom --database-password-file " +
+        "/etc/strongroom/database-password",
       "on a PostgreSQL server",
     ],
     [
@@ -69,7 +70,7 @@ async function run({ values, context }: OperatorInvocation): Promise<ExitCode> {
     log.flush();
     throw new CommandError(`cannot start: ${startupMessage(error, options)}`, EXIT.unexpected, { cause: error });
   }
-  // Before anybody is notified that it runs, and may stop it.
+  // Before it says that it runs, and may be stopped.
   const stopping = stopSignal();
   context.stdout.write(`Strongroom listens on ${server.url}\n`);
   log.info({ url: server.url }, "listening");

@@ -8,7 +8,7 @@ import type { StorageLocation } from "../adapters/stores.ts";
 import type { DatabaseLocation, ServerOptions, TlsPaths } from "../server-options.ts";
 import { DATA, parseDatabase, SERVE } from "./options.ts";
 
-/** What commands on the server's data are told of it. */
+/** What commands on the server's data know of it. */
 export type DataOptions = Pick<ServerOptions, "configDir" | "database" | "storage" | "logLevel">;
 
 /** Where the configuration is: `--config`, else `config` in `--data`. */
@@ -36,7 +36,10 @@ export async function serverOptions(values: OptionValues, env: Environment): Pro
   const tls = tlsPaths(values);
   if (tls === undefined && !isLoopback(host) && !values.get(SERVE.allowPlaintext)) {
     throw new UsageError(
-      `--listen (STRONGROOM_LISTEN) ${host.includes(":") ? `[${host}]` : host}:${port}: without TLS only loopback addresses are served, since passwords would cross the network in the clear. Give a certificate with --tls-cert and --tls-key, or put a TLS proxy in front and add --allow-plaintext (STRONGROOM_ALLOW_PLAINTEXT=1)`,
+      `--listen (STRONGROOM_LISTEN) ${host.includes(":") ? `[${host}]` : host}:${port}: without TLS only ` +
+        "loopback addresses are served, since passwords would cross the network in the clear. Give a certificate " +
+        "with --tls-cert and --tls-key, or put a TLS proxy in front and add --allow-plaintext " +
+        "(STRONGROOM_ALLOW_PLAINTEXT=1)",
     );
   }
   const monitoringSecretSha256 = values.get(SERVE.monitoringSecretSha256);
@@ -94,7 +97,9 @@ function databaseOf(values: OptionValues, env: Environment): DatabaseLocation {
   }
   if (values.source(DATA.database) === "flag" && parsed.password !== undefined) {
     throw new UsageError(
-      "--database: a password in an argument can be read by everyone on this machine. Put the URL into the variable STRONGROOM_DATABASE, or leave the password out and name a file that has it: --database-password-file FILE",
+      "--database: a password in an argument can be read by everyone on this machine. Put the URL into the " +
+        "variable STRONGROOM_DATABASE, or leave the password out and name a file that has it: " +
+        "--database-password-file FILE",
     );
   }
   if (passwordFile !== undefined && parsed.password !== undefined)

@@ -32,8 +32,9 @@ export const sweep: OperatorCommand = {
   name: "sweep",
   summary: "tidy up the server's data now",
   details:
-    "Does now what the server does by itself every minute: ends uploads, finishes commits, deletes what was removed long enough ago; and lists what the store " +
-    "holds and nobody knows. With the embedded database the server must be stopped.",
+    "Does now what the server does by itself every minute: ends uploads, finishes commits, deletes what was removed " +
+    "long enough ago; and lists what the store holds and nobody knows. With the embedded database the server must be " +
+    "stopped.",
   options: [DRY_RUN, deleteUnknownOption, yes, giveUpCommitOption, SHARED.json, ...DATA_OPTIONS, SERVE.segmentSize],
   examples: [
     ["strongroom sweep --data /var/lib/strongroom --dry-run", "what would be done"],
@@ -135,7 +136,8 @@ async function sweepNow(deps: SweepDeps, values: OptionValues, io: CommandIo): P
   } else {
     const done = Object.values(counts).reduce((sum, count) => sum + count, 0);
     io.stdout.write(
-      `${done} action(s)${dryRun ? " would be done" : ""}, ${failed} failed, ${unknown.length} unknown object(s), ${deleted.length} of them deleted\n`,
+      `${done} action(s)${dryRun ? " would be done" : ""}, ${failed} failed, ${unknown.length} unknown ` +
+        `object(s), ${deleted.length} of them deleted\n`,
     );
   }
   return exit;

@@ -15,9 +15,10 @@ export const verify: OperatorCommand = {
   name: "verify",
   summary: "read stored versions back and compare them",
   details:
-    "Reads stored versions back and compares every byte with the digests that were acknowledged: all versions, those of a collection, or one. What differs is " +
-    "marked as damaged, and `strongroom health` fails; a version that is whole again is unmarked. With the embedded database the server must be stopped; it " +
-    "verifies by itself too (--verify-every of serve). --json prints one line of JSON for each version. Exit code 6: a version is damaged.",
+    "Reads stored versions back and compares every byte with the digests that were acknowledged: all versions, those " +
+    "of a collection, or one. What differs is marked as damaged, and `strongroom health` fails; a version that is " +
+    "whole again is unmarked. With the embedded database the server must be stopped; it verifies by itself too " +
+    "(--verify-every of serve). --json prints one line of JSON for each version. Exit code 6: a version is damaged.",
   args: [["[target]", "COLLECTION or COLLECTION/NUMBER; without it, all versions"]],
   options: [SHARED.json, ...DATA_OPTIONS],
   examples: [
@@ -74,7 +75,8 @@ async function verifyAll(deps: VerifyDeps, wanted: Target, json: boolean, io: Co
       if (json) io.stdout.write(jsonLine({ ...name, ok: result.damage === "", ...result }));
       else
         io.stdout.write(
-          `${version.collectionName}/${version.number}: ${result.damage === "" ? "whole" : `DAMAGED: ${result.damage}`} (${formatSize(version.size)})\n`,
+          `${version.collectionName}/${version.number}: ` +
+            `${result.damage === "" ? "whole" : `DAMAGED: ${result.damage}`} (${formatSize(version.size)})\n`,
         );
     } catch (error) {
       if (!(error instanceof BlobStoreError)) throw error;
@@ -89,7 +91,8 @@ async function verifyAll(deps: VerifyDeps, wanted: Target, json: boolean, io: Co
   }
   if (!json)
     io.stdout.write(
-      `${counts.whole} whole, ${counts.damaged} damaged, ${counts.unknown} not verified; ${formatSize(counts.bytes)} read\n`,
+      `${counts.whole} whole, ${counts.damaged} damaged, ${counts.unknown} not verified; ` +
+        `${formatSize(counts.bytes)} read\n`,
     );
   if (counts.damaged > 0) return EXIT.integrity;
   return counts.unknown > 0 ? EXIT.network : EXIT.ok;

@@ -26,9 +26,9 @@ export function maxUploadSize(limits: QuotaLimits): bigint {
 }
 
 /**
- * Bytes that an upload may have in total, by the formula of the protocol:
- * `min(hard - sum(K) - sum(R), soft + extra - sum over K of max(0, size - soft) - sum over R of max(0, reserved - soft))`,
- * where K are the kept versions and R the other reservations. Never negative.
+ * Bytes that an upload may have in total, by the formula of the protocol: the lesser of `hard - sum(K) - sum(R)` and
+ * `soft + extra - sum over K of max(0, size - soft) - sum over R of max(0, reserved - soft)`, where K are the kept
+ * versions and R the other reservations. Never negative.
  */
 export function allowance(limits: QuotaLimits, situation: QuotaSituation): bigint {
   const soft = limits.maxOneVersionSize;

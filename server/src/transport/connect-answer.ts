@@ -34,8 +34,9 @@ const BARE_ANSWERS: Readonly<Record<number, AnswerEnd>> = {
 const JSON_TYPE = /^application\/json\b/;
 
 /**
- * Reads from an answer how its call ended, whatever in the library made it an error, and mends the error on its way: its text is one bounded line, a message
- * that cannot be parsed is the caller's mistake, and gRPC's message is encoded as its specification says.
+ * Reads from an answer how its call ended, whatever in the library made it an error, and mends the error on its way:
+ * its text is one bounded line, a message that cannot be parsed is the caller's mistake, and gRPC's message is encoded
+ * as its specification says.
  * @param whenDone - called once, when the answer is complete.
  */
 export async function mendedAnswer(
@@ -98,7 +99,9 @@ function mendedEndOf(code: CodeName, message: string): AnswerEnd {
   };
 }
 
-/** The answer to a unary call of the Connect protocol that failed; and those without a body, to requests that are none. */
+/**
+ * The answer to a unary call of the Connect protocol that failed; and those without a body, to requests that are none.
+ */
 async function mendedUnaryError(
   answer: UniversalServerResponse,
   whenDone: (end: AnswerEnd) => void,
@@ -141,7 +144,9 @@ function mendedEnd(piece: Uint8Array): { end: AnswerEnd; piece: Uint8Array } {
   return { end, piece: envelope(CONNECT_END, JSON.stringify(json)) };
 }
 
-/** The trailers of gRPC-Web, which are the last piece of its body. Their message stays encoded as browsers expect it. */
+/**
+ * The trailers of gRPC-Web, which are the last piece of its body. Their message stays encoded as browsers expect it.
+ */
 function mendedTrailers(piece: Uint8Array): { end: AnswerEnd; piece: Uint8Array } {
   const lines = Buffer.from(piece.subarray(5)).toString("latin1").split("\r\n");
   const value = (name: string) =>

@@ -28,7 +28,7 @@ export const CALL = createContextKey<ConnectCall | undefined>(undefined, { descr
 
 function connectCallOf(values: ContextValues): ConnectCall {
   const call = values.get(CALL);
-  if (call === undefined) throw new Error("expected a call that came through the door");
+  if (call === undefined) throw new Error("expected a call that was admitted by the door");
   return call;
 }
 
@@ -65,7 +65,10 @@ export function requestGate(calls: Calls): NonNullable<ConnectRouterOptions["req
   };
 }
 
-/** Turns errors of use cases into Connect errors, also those that surface while a stream is iterated; counts bytes, and draws for messages of streams. */
+/**
+ * Turns errors of use cases into Connect errors, also those that surface while a stream is iterated; counts bytes, and
+ * draws for messages of streams.
+ */
 export function callInterceptor(calls: Calls, metrics: Metrics | undefined): Interceptor {
   return (next) => async (req) => {
     const connectCall = connectCallOf(req.contextValues);
@@ -95,7 +98,10 @@ export function callInterceptor(calls: Calls, metrics: Metrics | undefined): Int
   };
 }
 
-/** Draws from the caller's budget for each message but the first, which the call itself drew for. @throws DomainError RATE_LIMITED */
+/**
+ * Draws from the caller's budget for each message but the first, which the call itself drew for. @throws DomainError
+ * RATE_LIMITED
+ */
 async function* drawn<T>(messages: AsyncIterable<T>, calls: Calls, call: Call): AsyncGenerator<T> {
   let isFirst = true;
   for await (const message of messages) {

@@ -23,7 +23,7 @@ type Response = Parameters<RequestHandler>[1];
 /** Answers a request as a call that began. */
 export type CallHandler = (call: Call, req: Request, res: Response) => void;
 
-/** What the door needs. */
+/** What the door serves, and by which bounds. */
 export interface ConnectDoorDeps {
   readonly calls: Calls;
   readonly metrics: Metrics | undefined;
@@ -45,8 +45,9 @@ export interface MethodOptions {
 const ENVELOPE_BYTES = 5;
 
 /**
- * The services over Connect, gRPC and gRPC-Web. In place of the library's own adapter for Node.js, which hides the body: here its size, its time and what is
- * left of it are bounded, and every call ends with one line in the log, also those that the library refuses by itself.
+ * The services over Connect, gRPC and gRPC-Web. In place of the library's own adapter for Node.js, which hides the
+ * body: here its size, its time and what is left of it are bounded, and every call ends with one line in the log, also
+ * those that the library refuses by itself.
  */
 export function connectDoor(deps: ConnectDoorDeps): CallHandler {
   const { calls } = deps;
@@ -166,7 +167,10 @@ function watchEnd(res: Response): () => boolean {
   return () => isClosed;
 }
 
-/** Writes an answer as fast as the client takes it. @returns whether all of it was handed over before the client went away. */
+/**
+ * Writes an answer as fast as the client takes it. @returns whether all of it was handed over before the client went
+ * away.
+ */
 async function write(answer: UniversalServerResponse, res: Response, isGone: () => boolean): Promise<boolean> {
   const pieces = answer.body?.[Symbol.asyncIterator]();
   try {

@@ -34,8 +34,9 @@ interface Holding {
 }
 
 /**
- * The connections that are open, in all and by holder. When there are too many, the one that has been idle longest and never carried an authenticated call
- * makes room, so that strangers cannot lock anybody out, whatever they open; a new one is refused only when there is none such.
+ * The connections that are open, in all and by holder. When there are too many, the one that has been idle longest and
+ * never carried an authenticated call makes room, so that strangers cannot lock anyone out, whatever they open; a new
+ * one is refused only when there is none such.
  */
 export class ConnectionTable {
   readonly #limits: ConnectionLimits | undefined;
@@ -90,7 +91,7 @@ export class ConnectionTable {
     if (this.#limits === undefined) return true;
     const { total, perHolder } = this.#limits;
     const isProxy = this.#proxies?.has(address) === true;
-    // Where the holder has too many, none of anybody else has to make room for it.
+    // Where the holder has too many, none of anyone else has to make room for it.
     if (!isProxy && holding.count >= perHolder) return this.#closeIdlest(holding.strangers);
     return this.#open.size < total || this.#closeIdlest(this.#strangers);
   }

@@ -11,12 +11,18 @@ export type IncomingRequest = http.IncomingMessage | http2.Http2ServerRequest;
 interface SessionBounds {
   /** Flow-control window of each stream in bytes: what one call can have unread in memory here. */
   readonly streamWindow: number;
-  /** Flow-control window of the connection in bytes. Node.js gives it back whether or not anybody reads, so it bounds nothing but the speed. */
+  /**
+   * Flow-control window of the connection in bytes. Node.js gives it back whether or not they are read, so it bounds
+   * nothing but the speed.
+   */
   readonly sessionWindow: number;
   readonly streams: number;
 }
 
-/** Before the first authenticated call. What a stranger sends and nobody reads stays below 2 MiB for a connection: Node.js takes bytes off the socket up to each stream's window. */
+/**
+ * Before the first authenticated call. What a stranger sends and nobody reads stays below 2 MiB for a connection:
+ * Node.js takes bytes off the socket up to each stream's window.
+ */
 export const STRANGER: SessionBounds = {
   streamWindow: 65_535,
   sessionWindow: 65_535,
@@ -73,7 +79,7 @@ export class Connection {
     this.#session = session;
   }
 
-  /** Takes note of a request that came by this connection. */
+  /** Takes note of a request of this connection. */
   carries(req: IncomingRequest, res: http.ServerResponse | http2.Http2ServerResponse): void {
     byRequest.set(req, this);
     this.#running++;
@@ -93,7 +99,8 @@ export class Connection {
     if (session === undefined || session.destroyed) return;
     // First, since Node.js sends it only with the next frame.
     session.setLocalWindowSize(KNOWN_CALLER.sessionWindow);
-    // Raises the windows of running streams too (RFC 9113, section 6.9.2), so the call that was authenticated gains from it.
+    // Raises the windows of running streams too (RFC 9113, section 6.9.2), so the call that was authenticated gains
+    // from it.
     session.settings({ initialWindowSize: KNOWN_CALLER.streamWindow, maxConcurrentStreams: KNOWN_CALLER.streams });
   }
 
@@ -106,7 +113,7 @@ export class Connection {
 
 const byRequest = new WeakMap<IncomingRequest, Connection>();
 
-/** The connection a request came by. @throws Error for a request that no listener of ours took. */
+/** The connection of a request. @throws Error for a request that no listener of ours took. */
 export function connectionOf(req: IncomingRequest): Connection {
   const connection = byRequest.get(req);
   if (connection === undefined) throw new Error("expected a request that the listener took, got another one");

@@ -10,8 +10,8 @@ const SHOWN = [...cors.exposedHeaders, REQUEST_ID_HEADER].join(", ");
 const MAX_AGE = "7200";
 
 /**
- * Lets pages of some origins call this server from a browser (https://fetch.spec.whatwg.org/#http-cors-protocol). For all others nothing is said, and
- * browsers refuse.
+ * Lets pages of some origins call this server from a browser (https://fetch.spec.whatwg.org/#http-cors-protocol). For
+ * all others nothing is said, and browsers refuse.
  */
 export class CrossOrigin {
   readonly #origins: ReadonlySet<string>;

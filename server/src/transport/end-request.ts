@@ -5,13 +5,14 @@ import type { Socket } from "node:net";
 import type { Readable } from "node:stream";
 
 /*
- * A server may answer before a request's body has come to its end: a refusal, or a segment that is stored already. Then the client has to learn that its
- * bytes are not wanted, without losing the answer. HTTP/2 has RST_STREAM with NO_ERROR for it, after the whole answer (RFC 9113, section 8.1); sent with
- * the answer's end it makes clients drop the trailers. HTTP/1.1 only has the end of the connection, which must not come as a TCP reset, since that deletes
- * what the client has not read: so the server ends its side first, and reads on for a while (RFC 9112, section 9.6).
+ * A server may answer before a request's body has come to its end: a refusal, or a segment that is stored already. Then
+ * the client has to learn that its bytes are not wanted, without losing the answer. HTTP/2 has RST_STREAM with NO_ERROR
+ * for it, after the whole answer (RFC 9113, section 8.1); sent with the answer's end it makes clients drop the
+ * trailers. HTTP/1.1 only has the end of the connection, which must not come as a TCP reset, since that deletes what
+ * the client has not read: so the server ends its side first, and reads on for a while (RFC 9112, section 9.6).
  */
 
-/** Bytes of an unwanted body that are read and dropped: those on their way when the answer came. */
+/** Bytes of an unwanted body that are read and dropped: those on their way when the answer was sent. */
 export const MAX_DROPPED_BYTES = 1024 * 1024;
 
 /** A body up to this size is waited for, so that its HTTP/1.1 connection can stay open, in bytes. */
@@ -21,14 +22,16 @@ const SMALL_BODY_BYTES = 64 * 1024;
 export const MAX_DROPPING_MS = 1000;
 
 /**
- * Where more comes than is dropped, the stream or connection is cut this long after its answer, in milliseconds: clients that find both at once, as curl 7.88
- * does, take the cut for a failure. Many end the stream themselves when they have the answer.
+ * Where more comes than is dropped, the stream or connection is cut this long after its answer, in milliseconds:
+ * clients that find both at once, as curl 7.88 does, take the cut for a failure. Many end the stream themselves when
+ * they have the answer.
  */
 export const CUT_AFTER_MS = 250;
 
 /**
- * Makes a request end cleanly also when its answer comes before its body was read. For every request, before anything reads from it or answers. Whoever reads
- * the body may stop anywhere, but must not destroy the request: over HTTP/1.1 that would destroy the connection before the answer.
+ * Makes a request end cleanly also when its answer comes before its body was read. For every request, before anything
+ * reads from it or answers. Whoever reads the body may stop anywhere, but must not destroy the request: over HTTP/1.1
+ * that would destroy the connection before the answer.
  */
 export function endCleanly(req: IncomingMessage | Http2ServerRequest, res: ServerResponse | Http2ServerResponse): void {
   // `for await` over a request destroys it when the loop is left.
@@ -39,8 +42,8 @@ export function endCleanly(req: IncomingMessage | Http2ServerRequest, res: Serve
 }
 
 /**
- * Sends `100 Continue` when somebody begins to read the body, instead of at once: a call that is refused by its headers is refused before its body is sent. For
- * the servers' `checkContinue`, before anything reads.
+ * Sends `100 Continue` when somebody begins to read the body, instead of at once: a call that is refused by its headers
+ * is refused before its body is sent. For the servers' `checkContinue`, before anything reads.
  */
 export function continueWhenRead(
   req: IncomingMessage | Http2ServerRequest,
@@ -55,7 +58,8 @@ export function continueWhenRead(
 }
 
 function endStreamCleanly(stream: ServerHttp2Stream): void {
-  // A stream that nobody began to read Node.js resets by itself together with the answer's end, which curl takes for an error while it sends.
+  // A stream that nobody began to read Node.js resets by itself together with the answer's end, which curl takes for an
+  // error while it sends.
   stream.read(0);
   let answered = false;
   const whenAnswered = () => {
@@ -79,8 +83,8 @@ function endStreamCleanly(stream: ServerHttp2Stream): void {
 function endMessageCleanly(req: IncomingMessage, res: ServerResponse): void {
   if (req.headers["transfer-encoding"] === undefined && !(Number(req.headers["content-length"]) > 0)) return;
   const writeHead = res.writeHead;
-  // What is left of a small body is read away, and the next request can follow: a refusal from headers is often faster than the body's packet. But who waits for
-  // 100 Continue may never send it.
+  // What is left of a small body is read away, and the next request can follow: a refusal from headers is often faster
+  // than the body's packet. But who waits for 100 Continue may never send it.
   const isSmall = Number(req.headers["content-length"]) <= SMALL_BODY_BYTES && req.headers.expect === undefined;
   res.writeHead = ((...args: Parameters<typeof writeHead>) => {
     // A body that is in already does no harm.
@@ -107,12 +111,16 @@ function closeInTwoSteps(req: IncomingMessage, socket: Socket): void {
   socket.destroySoon = () => socket.end();
   req.removeAllListeners("data");
   req.removeAllListeners("readable");
-  // What is more than dropped stays in the kernel until then. Closing at once would reset the answer of a client that is slow to read it.
+  // What is more than dropped stays in the kernel until then. Closing at once would reset the answer of a client that
+  // is slow to read it.
   dropRest(req, () => socket.destroy(), socket);
   req.resume();
 }
 
-/** Drops what comes within the bounds, then cuts: not sooner than the client can have read its answer, which has just left. */
+/**
+ * Drops what comes within the bounds, then cuts: not sooner than the client can have read its answer, which has just
+ * left.
+ */
 function dropRest(body: Readable, cut: () => void, carrier: EventEmitter = body): void {
   const answeredAt = performance.now();
   let timer = setTimeout(cut, MAX_DROPPING_MS);

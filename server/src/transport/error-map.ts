@@ -34,12 +34,18 @@ export function codeName(code: Code): CodeName {
 /** What a caller sent may be in a text, as long as it was. */
 const bounded = (text: string) => plainText(text, MAX_ERROR_LENGTH);
 
-/** Whether an error is a fault of the server rather than an answer to the caller; such errors are logged with their stack. */
+/**
+ * Whether an error is a fault of the server rather than an answer to the caller; such errors are logged with their
+ * stack.
+ */
 export function isFault(error: unknown): boolean {
   return !(error instanceof ConnectError) && codeOf(error) === undefined;
 }
 
-/** The one place where errors become Connect codes with details. What is no answer to the caller says nothing of what happened inside. */
+/**
+ * The one place where errors become Connect codes with details. What is no answer to the caller says nothing of what
+ * happened inside.
+ */
 export function toConnectError(error: unknown, requestId: string): ConnectError {
   const headers = { [REQUEST_ID_HEADER]: requestId };
   if (error instanceof ConnectError) {

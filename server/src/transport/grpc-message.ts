@@ -1,6 +1,7 @@
 /**
- * Encodes a message for the header `grpc-message` as the specification says: bytes 0x20 to 0x7E stand for themselves, but for `%`; all others are `%XX`
- * (https://github.com/grpc/grpc/blob/master/doc/PROTOCOL-HTTP2.md, Status-Message). Clients that decode less than everything show it unharmed.
+ * Encodes a message for the header `grpc-message` as the specification says: bytes 0x20 to 0x7E stand for themselves,
+ * but for `%`; all others are `%XX` (https://github.com/grpc/grpc/blob/master/doc/PROTOCOL-HTTP2.md, Status-Message).
+ * Clients that decode less than everything show it unharmed.
  */
 export function encodeGrpcMessage(message: string): string {
   // Encoding everything first takes care of UTF-8.

@@ -12,7 +12,7 @@ import { announcedBytes } from "./request-body.ts";
 
 /** What the endpoints for monitoring show. */
 export interface Monitoring {
-  /** Whether there is a secret; nothing but yes or no is told without one. */
+  /** Whether there is a secret; nothing but yes or no is shown without one. */
   readonly hasSecret: boolean;
   /** Whether the server is on its way out, and clients should go elsewhere. */
   readonly stopping: () => boolean;
@@ -58,7 +58,7 @@ export function httpDoor(monitoring: Monitoring, calls: Calls): CallHandler {
     void respond(calls, call, [req, res], async () => await answerOf(monitoring, calls, call, req));
 }
 
-/** Answers a preflight, before anybody is asked who calls. */
+/** Answers a preflight, before the caller is known. */
 export function preflightDoor(crossOrigin: CrossOrigin, calls: Calls): CallHandler {
   return (call, req, res) =>
     void respond(calls, call, [req, res], async () => {
@@ -120,7 +120,7 @@ async function ready(monitoring: Monitoring): Promise<Answer> {
   if (monitoring.stopping()) return failure(500, "the server is stopping");
   const checks = await monitoring.ready();
   const isReady = checks.every((check) => check.ok);
-  // Without a secret anybody may ask, and learns no more than a load balancer needs.
+  // Without a secret anyone may ask, and learns no more than a load balancer needs.
   const data = monitoring.hasSecret ? { health: checks.map(statusOf) } : {};
   return isReady ? success(data) : failure(500, "one of the checks failed", {}, data);
 }

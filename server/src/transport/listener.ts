@@ -19,7 +19,9 @@ const MAX_SESSION_MEMORY_MB = 128;
 /** Connections that say nothing for this long are closed, in milliseconds. */
 const SILENT_CONNECTION_MS = 5 * 60_000;
 
-/** Certificate and key in PEM form, and the authorities of client certificates; with those, every client must have one. */
+/**
+ * Certificate and key in PEM form, and the authorities of client certificates; with those, every client must have one.
+ */
 export interface TlsCredentials {
   readonly cert: Buffer;
   readonly key: Buffer;
@@ -30,7 +32,10 @@ export interface TlsCredentials {
 export interface ListenOptions extends ConnectionTableOptions {
   /** Without it the port speaks plain HTTP, with it TLS alone. */
   readonly tls?: TlsCredentials | undefined;
-  /** Limits for tests, in milliseconds; by default {@link FIRST_BYTES_MS}, {@link HANDSHAKE_MS} and {@link PING_EVERY_MS}. */
+  /**
+   * Limits for tests, in milliseconds; by default {@link FIRST_BYTES_MS}, {@link HANDSHAKE_MS} and
+   * {@link PING_EVERY_MS}.
+   */
   readonly firstBytesMs?: number;
   readonly handshakeMs?: number;
   readonly pingEveryMs?: number;
@@ -45,7 +50,10 @@ export interface Listener {
   readonly connections: number;
   /** Uses another certificate for connections that begin from now on. */
   renewTls(credentials: TlsCredentials): void;
-  /** Takes no new connections, waits until running calls ended or `graceMs` passed, then calls `beforeCut` and closes everything. */
+  /**
+   * Takes no new connections, waits until running calls ended or `graceMs` passed, then calls `beforeCut` and closes
+   * everything.
+   */
   stop(graceMs: number, beforeCut: () => void): Promise<void>;
 }
 
@@ -55,7 +63,10 @@ const FIRST_BYTES_MS = 30_000;
 /** A TLS handshake has to end within this time, in milliseconds. */
 const HANDSHAKE_MS = 15_000;
 
-/** A connection with calls under way is probed this often, in milliseconds; one that has not answered by the next time is dead. */
+/**
+ * A connection with calls under way is probed this often, in milliseconds; one that has not answered by the next time
+ * is dead.
+ */
 const PING_EVERY_MS = 60_000;
 
 /** What an HTTP/2 connection begins with (RFC 9113, section 3.4); no HTTP/1.1 method begins so. */
@@ -65,9 +76,10 @@ const HTTP2_PREFACE = Buffer.from("PRI");
 const TLS_HANDSHAKE = 22;
 
 /**
- * Serves HTTP/1.1 and HTTP/2 on one port, with TLS or without. With TLS the protocol is agreed on in the handshake (ALPN), without it is told from the first
- * bytes of a connection. The libraries that do this pass HTTP/2 through a JavaScript stream, which hides the caller's address and copies every byte;
- * handing the socket itself over does neither.
+ * Serves HTTP/1.1 and HTTP/2 on one port, with TLS or without. With TLS the protocol is agreed on in the handshake
+ * (ALPN), without it is recognized by the first bytes of a connection. The libraries that do this pass HTTP/2 through a
+ * JavaScript stream, which hides the caller's address and copies every byte; handing the socket itself over does
+ * neither.
  */
 export async function listen(
   handler: RequestHandler,
@@ -122,7 +134,8 @@ export async function listen(
     sessions.add(session);
     if (handed !== undefined) connections.set(session, handed);
     handed?.speaksHttp2(session);
-    // The socket's own timer sees nothing of a session's traffic. Calls under way are let end; silence in them is watched elsewhere.
+    // The socket's own timer sees nothing of a session's traffic. Calls under way are let end; silence in them is
+    // watched elsewhere.
     session.setTimeout(SILENT_CONNECTION_MS, () => session.close());
     session.once("close", () => sessions.delete(session));
     session.on("error", () => {});
@@ -148,7 +161,7 @@ export async function listen(
     else hand(socket, connection, socket.alpnProtocol === "h2" ? "http2" : "http1");
   });
   const server = createServer((socket) => {
-    // Cut connections are told to whoever reads from them; without a listener they would end the process.
+    // Cut connections are reported to whoever reads from them; without a listener they would end the process.
     socket.on("error", () => {});
     const connection = table.admit(socket);
     if (connection === undefined) return;
@@ -224,7 +237,7 @@ function createTlsServer(credentials: TlsCredentials, handshakeMs: number = HAND
 
 type Protocol = "http1" | "http2" | "tls";
 
-/** Waits for as many bytes as it takes to tell what a connection speaks, looks at them, and puts them back. */
+/** Waits for as many bytes as it takes to recognize what a connection speaks, looks at them, and puts them back. */
 function look(socket: Socket, withinMs: number, to: (protocol: Protocol) => void): void {
   const silence = setTimeout(() => socket.destroy(), withinMs);
   socket.once("close", () => clearTimeout(silence));
@@ -254,14 +267,19 @@ function useTlsHttp1(): Buffer {
   return Buffer.from(`${head.join("\r\n")}\r\nconnection: close\r\n\r\n${body}`);
 }
 
-/** Empty SETTINGS, and GOAWAY with INADEQUATE_SECURITY and the message for people (RFC 9113, sections 6.5, 6.8 and 7). */
+/**
+ * Empty SETTINGS, and GOAWAY with INADEQUATE_SECURITY and the message for people (RFC 9113, sections 6.5, 6.8 and 7).
+ */
 function useTlsHttp2(): Buffer {
   const settings = Buffer.from([0, 0, 0, 4, 0, 0, 0, 0, 0]);
   const goaway = Buffer.from([0, 0, 8 + USE_TLS.length, 7, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 12]);
   return Buffer.concat([settings, goaway, Buffer.from(USE_TLS)]);
 }
 
-/** Refuses plain HTTP on a TLS port, in words that the client understands. What it sent is read away, since closing on it would reset the answer. */
+/**
+ * Refuses plain HTTP on a TLS port, in words that the client understands. What it sent is read away, since closing on
+ * it would reset the answer.
+ */
 function sayUseTls(socket: Socket, protocol: "http1" | "http2"): void {
   socket.resume();
   socket.end(protocol === "http2" ? useTlsHttp2() : useTlsHttp1());
@@ -269,7 +287,10 @@ function sayUseTls(socket: Socket, protocol: "http1" | "http2"): void {
   socket.once("close", () => clearTimeout(cut));
 }
 
-/** Ends a session whose other end is gone without a word while calls wait for it; else a download would hold its connection until TCP gives up. */
+/**
+ * Ends a session whose other end is gone without a word while calls wait for it; else a download would hold its
+ * connection until TCP gives up.
+ */
 function probe(session: http2.ServerHttp2Session, everyMs: number): void {
   let calls = 0;
   let unanswered = false;

@@ -11,8 +11,8 @@ import {
 } from "@bufbuild/protobuf/wkt";
 
 /**
- * What server reflection can be asked for: the descriptor set that `buf build` makes, by file, symbol and extension. The generated code has descriptors
- * too, but without comments.
+ * What server reflection can be asked for: the descriptor set that `buf build` makes, by file, symbol and extension.
+ * The generated code has descriptors too, but without comments.
  */
 export class ReflectionIndex {
   readonly #files = new Map<string, { readonly bytes: Uint8Array; readonly dependencies: readonly string[] }>();
@@ -31,7 +31,10 @@ export class ReflectionIndex {
     return new ReflectionIndex(readFileSync(fileURLToPath(import.meta.resolve("@strongroom/gen/strongroom.binpb"))));
   }
 
-  /** A file and everything it imports, each as serialized FileDescriptorProto, the file itself first; undefined for an unknown name. */
+  /**
+   * A file and everything it imports, each as serialized FileDescriptorProto, the file itself first; undefined for an
+   * unknown name.
+   */
   fileByName(name: string): Uint8Array[] | undefined {
     if (!this.#files.has(name)) return undefined;
     // A set goes on with what is added to it while it is walked.
@@ -40,7 +43,10 @@ export class ReflectionIndex {
     return [...names].map((each) => this.#files.get(each)!.bytes);
   }
 
-  /** The file that declares a service, method, message, field, oneof, enum, enum value or extension, and what it imports. */
+  /**
+   * The file that declares a service, method, message, field, oneof, enum, enum value or extension, and what it
+   * imports.
+   */
   fileOfSymbol(name: string): Uint8Array[] | undefined {
     return this.fileByName(this.#symbols.get(name) ?? "");
   }
@@ -50,7 +56,10 @@ export class ReflectionIndex {
     return this.fileByName(this.#extensions.get(type)?.get(number) ?? "");
   }
 
-  /** The numbers of all extensions of a message, ascending; empty for a message that has none, undefined for what is no message here. */
+  /**
+   * The numbers of all extensions of a message, ascending; empty for a message that has none, undefined for what is no
+   * message here.
+   */
   extensionNumbers(type: string): number[] | undefined {
     const numbers = this.#extensions.get(type);
     return numbers === undefined ? undefined : [...numbers.keys()].sort((a, b) => a - b);

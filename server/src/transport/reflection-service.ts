@@ -23,8 +23,8 @@ export interface ReflectionServices {
 }
 
 /**
- * Server reflection (https://github.com/grpc/grpc/blob/master/doc/server-reflection.md) over an index. What is asked for and not there is answered
- * inside the stream, which goes on.
+ * Server reflection (https://github.com/grpc/grpc/blob/master/doc/server-reflection.md) over an index. What is asked
+ * for and not there is answered inside the stream, which goes on.
  * @param serviceNames - full names of the services that are served
  */
 export function reflectionServices(

@@ -16,8 +16,9 @@ export function bodyTooLarge(most: number): CallRefused {
 }
 
 /**
- * A body that is read as a whole before anything of it is given on: as one piece, so that neither many small pieces nor an announced size that never comes cost
- * more than their bytes. What is beyond its bounds stays unread; the listener drops it.
+ * A body that is read as a whole before anything of it is given on: as one piece, so that neither many small pieces nor
+ * an announced size that never comes cost more than their bytes. What is beyond its bounds stays unread; the listener
+ * drops it.
  * @throws CallRefused resource_exhausted, deadline_exceeded; BodyBrokenError
  */
 export async function* wholeBody(
@@ -32,7 +33,10 @@ export async function* wholeBody(
   if (body.length > 0) yield body;
 }
 
-/** The body of a call whose messages are read one by one. Leaving it early does not end the request, which still has an answer to carry. */
+/**
+ * The body of a call whose messages are read one by one. Leaving it early does not end the request, which still has an
+ * answer to carry.
+ */
 export async function* streamedBody(req: IncomingRequest): AsyncGenerator<Uint8Array> {
   yield* req.iterator({ destroyOnReturn: false });
 }

@@ -46,7 +46,7 @@ export const SERVICES = [
   ServerReflectionV1Alpha,
 ] as const;
 
-/** What the services need, together. */
+/** The ports and settings of all services, together. */
 export interface RouterDeps extends UploadServiceDeps, VersionDeps, CollectionDeps, SessionDeps {
   readonly store: BlobStore;
   readonly log: Log;
@@ -69,7 +69,10 @@ export interface RouterDeps extends UploadServiceDeps, VersionDeps, CollectionDe
 /** Most characters of a path that nobody serves, in the log. */
 const MAX_PATH_LENGTH = 200;
 
-/** Every door of the server as one request handler: a call is made of each request's headers, and goes through the door that its path and method name. */
+/**
+ * Every door of the server as one request handler: a call is made of each request's headers, and goes through the door
+ * that its path and method name.
+ */
 export function requestHandler(deps: RouterDeps): RequestHandler {
   const calls = new Calls({ ...deps, budgets: processBudgets(deps.rateLimits ?? NO_LIMITS) });
   const crossOrigin = new CrossOrigin(deps.corsOrigins);

@@ -5,7 +5,9 @@ import { DomainError } from "../domain/errors.ts";
 /** How often a watched server is looked at, in milliseconds. */
 const LOOK_EVERY_MS = 5000;
 
-/** An answer of the database is taken as still true for this long, in milliseconds, so that health checks are no load. */
+/**
+ * An answer of the database is taken as still true for this long, in milliseconds, so that health checks are no load.
+ */
 const FRESH_MS = 1000;
 
 /** The answer of a server that is on its way out. */

@@ -32,11 +32,11 @@ import {
   uploadIdOf,
 } from "./shapes.ts";
 
-/** What the service needs. */
+/** The use cases' ports, and the bounds of streams. */
 export interface UploadServiceDeps extends WriteSegmentDeps, CommitDeps {
   /** Throws when the server is stopping: nothing new may begin. */
   readonly refuseWhileStopping: () => void;
-  /** Told that something ended and the sweeper has work. */
+  /** Called when something ended and the sweeper has work. */
   readonly onEnded: () => void;
 }
 
@@ -60,7 +60,7 @@ export function uploadService(deps: UploadServiceDeps): ServiceImpl<typeof Uploa
 
     async writeSegment(requests, context) {
       deps.refuseWhileStopping();
-      const frames = brokenAsSuch(requests)[Symbol.asyncIterator]();
+      const frames = classifyBrokenStream(requests)[Symbol.asyncIterator]();
       try {
         const header = await headerOf(frames, deps.settings.segmentIdleMs);
         const accepted = await writeSegment(
@@ -169,7 +169,10 @@ const framesInvalid = (message: string) => new DomainError("SEGMENT_FRAMES_INVAL
 async function headerOf(frames: AsyncIterator<WriteSegmentRequest>, idleMs: number) {
   let timer: NodeJS.Timeout | undefined;
   const silence = new Promise<never>((_, reject) => {
-    timer = setTimeout(() => reject(new DomainError("SEGMENT_IDLE", `no header came for ${idleMs / 1000} s`)), idleMs);
+    timer = setTimeout(
+      () => reject(new DomainError("SEGMENT_IDLE", `no header was received for ${idleMs / 1000} s`)),
+      idleMs,
+    );
   });
   try {
     const first = await Promise.race([frames.next(), silence]);
@@ -182,7 +185,7 @@ async function headerOf(frames: AsyncIterator<WriteSegmentRequest>, idleMs: numb
   }
 }
 
-/** The chunks behind the header; before each, and at the end, `check` may refuse to go on. */
+/** The chunks after the header; before each, and at the end, `check` may refuse to go on. */
 async function* chunksOf(frames: AsyncIterator<WriteSegmentRequest>, check: () => void): AsyncGenerator<Uint8Array> {
   for (let next = await frames.next(); next.done !== true; next = await frames.next()) {
     const { frame } = next.value;
@@ -194,7 +197,7 @@ async function* chunksOf(frames: AsyncIterator<WriteSegmentRequest>, check: () =
 }
 
 /** Says of what goes wrong with incoming messages whether they are malformed or the connection is gone. */
-async function* brokenAsSuch<T>(messages: AsyncIterable<T>): AsyncGenerator<T> {
+async function* classifyBrokenStream<T>(messages: AsyncIterable<T>): AsyncGenerator<T> {
   try {
     yield* messages;
   } catch (error) {

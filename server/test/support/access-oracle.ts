@@ -1,6 +1,7 @@
 /**
- * The rule of access, written down a second time from the words of the specification (section 7, "Users, roles, access") and of `docs/decisions.md`. It imports
- * nothing of the server on purpose: what the two agree on was thought twice.
+ * The rule of access, written down a second time from the words of the specification (section 7, "Users, roles,
+ * access") and of `docs/decisions.md`. It imports nothing of the server on purpose: what the two agree on was thought
+ * twice.
  */
 
 /** What is done to a collection. */
@@ -43,8 +44,8 @@ const SYSTEM_ONLY = ["systemAdmin", "userManager"];
 const allow = (roles: readonly string[], act: Act) => roles.some((role) => MAY[role]?.includes(act) === true);
 
 /**
- * "A decision needs: (role in the collection's access list OR a system-wide role) AND, when the session belongs to an access key, the key's roles for
- * that object AND, when the session has a scope, the scope's roles for that object."
+ * "A decision needs: (role in the collection's access list OR a system-wide role) AND, when the session belongs to an
+ * access key, the key's roles for that object AND, when the session has a scope, the scope's roles for that object."
  */
 export function may(who: Subject, act: Act, collection: string): boolean {
   const inList = (who.lists[collection] ?? []).filter((role) => !SYSTEM_ONLY.includes(role));
@@ -68,12 +69,18 @@ export function outcome(who: Subject, act: Act, collection: string): string {
   return may(who, act === "upload outside windows" ? "upload" : act, collection) ? "ok" : "ACCESS_DENIED";
 }
 
-/** "list (own; all with systemAdmin), revoke (own; any with systemAdmin)": access keys and scopes name collections, so they have no system-wide right. */
+/**
+ * "list (own; all with systemAdmin), revoke (own; any with systemAdmin)": access keys and scopes name collections, so
+ * they have no system-wide right.
+ */
 export function isSystemAdmin(who: Subject): boolean {
   return who.system.includes("systemAdmin") && who.key === undefined && who.scope === undefined;
 }
 
-/** A session of the same user, by its access key: narrowed sessions handle themselves only, those of a key those of the key only. */
+/**
+ * A session of the same user, by its access key: narrowed sessions handle themselves only, those of a key those of the
+ * key only.
+ */
 export function handlesOwn(who: Subject, sameKey: boolean): boolean {
   return who.scope === undefined && (who.key === undefined || sameKey);
 }

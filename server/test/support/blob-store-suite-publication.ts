@@ -83,7 +83,8 @@ export function publicationBehaviour(test: DeclareTest): void {
     const calls = Array.from({ length: 5 }, () => store.complete(blob, "upload-1", partsOf(pieces)));
     const results = await Promise.allSettled(calls);
     t.true(results.some(({ status }) => status === "fulfilled"));
-    // A store may lose sight of the object for a moment while another call completes it; the answer is then unknown, and asking again helps.
+    // A store may lose sight of the object for a moment while another call completes it; the answer is then unknown,
+    // and asking again helps.
     for (const result of results) t.true(result.status === "fulfilled" || result.reason instanceof BlobStoreError);
     await store.complete(blob, "upload-1", partsOf(pieces));
     t.true((await read(store, "dumps/1")).equals(data));

@@ -9,8 +9,8 @@ import type { DeclareTest, OpenedStore } from "./blob-store-tools.ts";
 export type OpenStore = (t: ExecutionContext) => Promise<OpenedStore>;
 
 /**
- * The specification of {@link BlobStore}: every adapter and every decorator passes it. It assumes nothing that the port does not promise. Sizes
- * follow from the store's capabilities, so that stores with a large least part run it too.
+ * The specification of {@link BlobStore}: every adapter and every decorator passes it. It assumes nothing that the port
+ * does not promise. Sizes follow from the store's capabilities, so that stores with a large least part run it too.
  *
  * @param name begins the title of every test.
  */

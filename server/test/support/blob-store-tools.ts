@@ -7,7 +7,9 @@ import type { BlobPart, BlobStore, PartPlacement, PendingBlob } from "../../src/
 /** A store for one test, which begins empty. */
 export interface OpenedStore {
   readonly store: BlobStore & PartLister;
-  /** Closes the store and opens another on the same data, as after a restart; undefined for stores that keep nothing. */
+  /**
+   * Closes the store and opens another on the same data, as after a restart; undefined for stores that keep nothing.
+   */
   readonly reopen?: () => Promise<BlobStore & PartLister>;
 }
 

@@ -82,7 +82,8 @@ export async function openDatabase(kind: DatabaseKind, clock: () => Date): Promi
 export type DatabaseTest<C> = (title: string, implementation: ImplementationFn<[], C>) => void;
 
 /**
- * Makes a function that declares each test once for every kind of database. Where PostgreSQL is not installed, its half says so loudly.
+ * Makes a function that declares each test once for every kind of database. Where PostgreSQL is not installed, its half
+ * says so loudly.
  * @param open makes what the tests of one kind share.
  * @param use hands it to a test before it runs.
  * @param check runs after every test.

@@ -1,6 +1,6 @@
 /**
- * A program for the kill test: writes objects into a directory store forever, and says on standard output, a JSON line each, what it intends and
- * what was acknowledged. Arguments: the store's directory, a seed.
+ * A program for the kill test: writes objects into a directory store forever, and says on standard output, a JSON line
+ * each, what it intends and what was acknowledged. Arguments: the store's directory, a seed.
  */
 import { writeSync } from "node:fs";
 import { DirectoryBlobStore } from "../../src/adapters/filesystem/directory-blob-store.ts";

@@ -6,15 +6,19 @@ export class KilledError extends Error {
   override name = "KilledError";
 }
 
-/** Where a process dies: at its `step`-th call of the database or the store (from 1), before the call's effect or after it. */
+/**
+ * Where a process dies: at its `step`-th call of the database or the store (from 1), before the call's effect or after
+ * it.
+ */
 export interface Death {
   readonly step: number;
   readonly when: "before" | "after";
 }
 
 /**
- * Database and store as a process sees them that is killed at a chosen point: from then on none of its calls has an effect. Steps are the transactions
- * and the store's calls; all that a process can leave behind lies between two of them.
+ * Database and store as a process sees them that is killed at a chosen point: from then on none of its calls has an
+ * effect. Steps are the transactions and the store's calls; all that a process can leave behind lies between two of
+ * them.
  */
 export class DyingProcess {
   readonly database: Database;

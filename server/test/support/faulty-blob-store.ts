@@ -16,8 +16,8 @@ import { BlobStoreError } from "../../src/app/ports/blob-store.ts";
 export type FaultyOperation = Exclude<keyof BlobStore, "capabilities" | "close">;
 
 /**
- * Where a fault strikes: `before` there is any effect; `during`, for calls that stream, when the first chunk or item has passed; `after` the whole
- * effect, so that only the answer is lost.
+ * Where a fault strikes: `before` there is any effect; `during`, for calls that stream, when the first chunk or item
+ * has passed; `after` the whole effect, so that only the answer is lost.
  */
 export type FaultMoment = "before" | "during" | "after";
 
@@ -52,8 +52,9 @@ interface Fault {
 }
 
 /**
- * Passes calls on to another store and makes chosen ones fail, hang or happen twice. Without faults it behaves as that store does. A test ends with
- * {@link FaultyBlobStore.assertAllFired}, so that no scenario passes because its fault never struck.
+ * Passes calls on to another store and makes chosen ones fail, hang or happen twice. Without faults it behaves as that
+ * store does. A test ends with {@link FaultyBlobStore.assertAllFired}, so that no scenario passes because its fault
+ * never struck.
  */
 export class FaultyBlobStore implements BlobStore, PartLister {
   readonly #inner: BlobStore;
@@ -95,7 +96,10 @@ export class FaultyBlobStore implements BlobStore, PartLister {
     return { reached, release };
   }
 
-  /** Makes a call happen twice, as when something on the way repeats a request whose answer was lost. Not for calls that stream. */
+  /**
+   * Makes a call happen twice, as when something on the way repeats a request whose answer was lost. Not for calls that
+   * stream.
+   */
   twice(operation: FaultyOperation, { nth }: Pick<FaultPlace, "nth"> = {}): void {
     if (!REPEATABLE.has(operation)) {
       throw new TypeError(`${operation} cannot happen twice: expected one of ${[...REPEATABLE].join(", ")}.`);
@@ -218,7 +222,8 @@ export class FaultyBlobStore implements BlobStore, PartLister {
   ): Promise<T> {
     const faults = this.#due(operation);
     const inMiddle = faults.filter(({ when }) => when === "during");
-    // A fault in the middle reaches the inner store as its body breaking off, and so is cleaned up there as a broken connection would be.
+    // A fault in the middle reaches the inner store as its body breaking off, and so is cleaned up there as a broken
+    // connection would be.
     const passed = inMiddle.length > 0 ? this.#stream(inMiddle, body, signal) : body;
     return this.#around(faults, () => perform(passed), signal);
   }

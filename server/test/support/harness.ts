@@ -214,7 +214,10 @@ export class Harness {
     await this.#assertManifests(t);
   }
 
-  /** A manifest that is said to be of its version's revision says what the row says. Some tests took manifests away, or damaged them. */
+  /**
+   * A manifest that is said to be of its version's revision says what the row says. Some tests took manifests away, or
+   * damaged them.
+   */
   async #assertManifests(t: ExecutionContext): Promise<void> {
     const database = this.deps.database as SqlDatabase;
     const rows = await database.query(

@@ -8,7 +8,10 @@ export interface Import {
   readonly kind: "static" | "type" | "dynamic";
 }
 
-/** The import, export-from and dynamic import statements of a source. A simple reading: statements begin a line, as the formatter has them. */
+/**
+ * The import, export-from and dynamic import statements of a source. A simple reading: statements begin a line, as the
+ * formatter has them.
+ */
 export function importsOf(source: string): Import[] {
   const code = source.replace(/^\s*(?:\/\/|\/?\*).*$/gm, "");
   const found: Import[] = [];

@@ -1,4 +1,7 @@
-/** A process that holds a named lock of a PostgreSQL database until it is ended. Arguments: the URL, and how long it may be silent, in milliseconds. */
+/**
+ * A process that holds a named lock of a PostgreSQL database until it is ended. Arguments: the URL, and how long it may
+ * be silent, in milliseconds.
+ */
 import { openServer } from "./databases.ts";
 
 const [url, idle] = process.argv.slice(2);

@@ -10,8 +10,8 @@ const NAME = "[a-zA-Z_:][a-zA-Z0-9_:]*";
 const LABEL = /([a-zA-Z_][a-zA-Z0-9_]*)="((?:[^"\\\n]|\\["\\n])*)"(?:,|$)/y;
 
 /**
- * Parses Prometheus' text format 0.0.4 and throws for what a server of it would not take: a line of no known form, a sample of an undeclared metric, the
- * same sample twice, a missing end of line, a histogram whose buckets go down.
+ * Parses Prometheus' text format 0.0.4 and throws for what a server of it would not take: a line of no known form, a
+ * sample of an undeclared metric, the same sample twice, a missing end of line, a histogram whose buckets go down.
  */
 export function parseMetrics(text: string): ParsedMetrics {
   if (!text.endsWith("\n")) throw new Error("the last line has no end");

@@ -48,7 +48,10 @@ export async function openS3(
   return store;
 }
 
-/** Runs the suite of all stores against a real server, in plain text and over TLS. Tests run one after the other, since parts are large. */
+/**
+ * Runs the suite of all stores against a real server, in plain text and over TLS. Tests run one after the other, since
+ * parts are large.
+ */
 export function s3Suite(test: TestFn, name: S3PeerName): void {
   for (const secure of [false, true]) {
     const title = `${name}${secure ? " over TLS" : ""}`;
