@@ -16,7 +16,7 @@ const IN_VALUE = 5;
 const COLON = 0x3a;
 
 /**
- * What stands between the text of an armor's first line and its base64: the end of that line, and in OpenPGP armor
+ * What is between the text of an armor's first line and its base64: the end of that line, and in OpenPGP armor
  * headers (`Comment: ...`) and a blank line (RFC 9580 section 6.2). Strict armor (age) has neither headers nor blanks.
  */
 export class ArmorHead {

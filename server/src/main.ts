@@ -113,8 +113,9 @@ export async function startServer(
   if (tls !== undefined) keepRenewed(tls, listener, parts.log);
   sweeper.start();
   verifier?.start();
+  const urlHost = listener.address.includes(":") ? `[${listener.address}]` : listener.address;
   return {
-    url: `${tls === undefined ? "http" : "https"}://${listener.address.includes(":") ? `[${listener.address}]` : listener.address}:${listener.port}`,
+    url: `${tls === undefined ? "http" : "https"}://${urlHost}:${listener.port}`,
     listener,
     sweeper,
     async stop(graceMs) {

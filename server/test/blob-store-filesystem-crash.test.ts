@@ -189,7 +189,7 @@ for (let round = 1; round <= 3; round++) {
       await store.delete(`${key}.json`);
     }
     t.true(finished.size > 0);
-    t.deepEqual(await filesBelow(root), ["meta/", "objects/", "pending/"], "nothing is there that nobody knows");
+    t.deepEqual(await filesBelow(root), ["meta/", "objects/", "pending/"], "nothing is unrecorded");
   });
 }
 

@@ -151,7 +151,7 @@ test("a removal, and sweeps: ended uploads, manifests, purges", async (t) => {
   t.log(`${deaths} deaths`);
 });
 
-test("giving up a commit, and deleting what nobody knows", async (t) => {
+test("giving up a commit, and deleting unrecorded objects", async (t) => {
   const { h } = t.context;
   const deaths = await everyDeath(h, async (run, { step, when }) => {
     const at = `step ${step}, ${when}`;

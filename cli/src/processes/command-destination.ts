@@ -26,7 +26,7 @@ export class CommandDestination implements Destination {
   readonly #options: CommandDestinationOptions;
   #group: ProcessGroup | undefined;
   #discarded = false;
-  /** Bytes that were put into the pipe to it; what of them it read, nobody knows. */
+  /** Bytes that were put into the pipe to it; what of them it read is unknown. */
   #given = 0n;
 
   constructor(command: string, options: CommandDestinationOptions) {

@@ -15,7 +15,7 @@ const DIAGNOSIS_LIMIT = 64 * 1024 * 1024;
 /** How often a stream may end too early at the same byte without an error. */
 const CUT_LIMIT = 3;
 
-/** What reading needs. */
+/** The connection, retries and limits of reading. */
 export interface ReadContext {
   /** Client on the download's own connection. */
   client: Client<typeof VersionService>;

@@ -33,12 +33,12 @@ export const sweep: OperatorCommand = {
   summary: "tidy up the server's data now",
   details:
     "Does now what the server does by itself every minute: ends uploads, finishes commits, deletes what was removed " +
-    "long enough ago; and lists what the store holds and nobody knows. With the embedded database the server must be " +
+    "long enough ago; and lists unrecorded objects in the store. With the embedded database the server must be " +
     "stopped.",
   options: [DRY_RUN, deleteUnknownOption, yes, giveUpCommitOption, SHARED.json, ...DATA_OPTIONS, SERVE.segmentSize],
   examples: [
     ["strongroom sweep --data /var/lib/strongroom --dry-run", "what would be done"],
-    ["strongroom sweep --data /var/lib/strongroom --delete-unknown --yes", "delete what nobody knows"],
+    ["strongroom sweep --data /var/lib/strongroom --delete-unknown --yes", "delete unrecorded objects"],
     [
       "strongroom sweep --give-up-commit 8e315d9a-0f28-469f-b060-f8fd2e823b3c --yes",
       "a commit that the store can never finish",

@@ -12,7 +12,7 @@ export interface HealthCheck {
   readonly message: string;
 }
 
-/** What health needs to know of a live version. */
+/** The facts of a live version that health is computed from. */
 export interface HealthVersion {
   readonly number: bigint;
   readonly begunAt: Date;

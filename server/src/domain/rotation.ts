@@ -1,4 +1,4 @@
-/** What rotation needs to know of a live version. */
+/** The facts of a live version that rotation is computed from. */
 export interface RotatableVersion {
   readonly number: bigint;
   /** Bytes. */

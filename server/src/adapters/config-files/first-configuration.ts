@@ -142,8 +142,9 @@ spec:
   #   - 10.0.0.0/8
   #   - 2001:db8::/32
 
-  # Roles for the whole system: systemAdmin, userManager, collectionManager, backupUploader, backupDownloader, uploadsAnytime.
-  # To grant a role for one collection only, leave it out here and name the user in that collection's accessControl.
+  # Roles for the whole system: systemAdmin, userManager, collectionManager, backupUploader, backupDownloader,
+  # uploadsAnytime. To grant a role for one collection only, leave it out here and name the user in that collection's
+  # accessControl.
   roles:
     - systemAdmin
 
@@ -206,13 +207,15 @@ spec:
   # A published version is protected from removal for this long, also from rotation.
   # minRetention: 7d
 
-  # When uploads may begin (cron: minute hour day month weekday); always when left out. Health fails when a window passed without a backup.
+  # When uploads may begin (cron: minute hour day month weekday); always when left out. Health fails when a
+  # window passed without a backup.
   # windows:
   #   - from: "0 1 * * *"
   #     duration: 3h
   # timezone: Europe/Warsaw
 
-  # Lets monitoring ask for health without a login: SHA-256 of a secret (echo -n secret | sha256sum) in an entry of a Secret.
+  # Lets monitoring ask for health without a login: SHA-256 of a secret (echo -n secret | sha256sum) in an
+  # entry of a Secret.
   # healthSecretRef:
   #   name: strongroom-health
   #   entry: ${name}
@@ -225,7 +228,8 @@ spec:
 }
 
 function secretFile(name: string, hash: string): string {
-  return `# Password hashes (argon2id) in base64, one entry for each user and access key. Keep this file readable by the server alone.
+  return `# Password hashes (argon2id) in base64, one entry for each user and access key. Keep this file readable by
+# the server alone.
 # \`strongroom hash-password\` makes a hash; as a value it is fine as it is or in base64.
 ---
 apiVersion: v1

@@ -43,7 +43,7 @@ export async function syncDirectory(path: string): Promise<void> {
 
 /**
  * {@link syncDirectory} for a directory and those above it, up to and with `base`. All of them, since after a crash
- * nobody knows whether a directory that exists is itself durable in the one above. Directories pruned meanwhile are
+ * it is unknown whether a directory that exists is itself durable in the one above. Directories pruned meanwhile are
  * passed over: the one above holds the news.
  */
 export async function syncUpTo(base: string, directory: string): Promise<void> {

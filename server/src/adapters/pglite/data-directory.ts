@@ -207,7 +207,7 @@ function noteOf(path: string): string {
 }
 
 /**
- * What stands in the note of this closing; undefined for a database that was not closed in order. A copy of the
+ * The content of the note of this closing; undefined for a database that was not closed in order. A copy of the
  * directory, which nobody may have synced, has another inode or time of change.
  */
 function closedControl(path: string): string | undefined {

@@ -99,7 +99,7 @@ class PostgresDriver implements SqlDriver {
       try {
         result = await connection.use(work);
       } catch (error) {
-        // Without an answer to ROLLBACK nobody knows what the session is in; the server rolls back what it loses.
+        // Without an answer to ROLLBACK the state of the session is unknown; the server rolls back what it loses.
         await connection.command("rollback").catch(() => connection.destroy());
         throw error;
       }

@@ -97,10 +97,8 @@ export function versionRepository(db: Executor): VersionRepository {
     async segmentDigests(id, first, count) {
       const rows = await db
         .select({
-          digests:
-            sql<Uint8Array>`substring(${versions.segmentDigests} from ${first * SHA256_BYTES + 1}::int for ${count * SHA256_BYTES}::int)`.mapWith(
-              versions.segmentDigests,
-            ),
+          digests: sql<Uint8Array>`substring(${versions.segmentDigests}
+              from ${first * SHA256_BYTES + 1}::int for ${count * SHA256_BYTES}::int)`.mapWith(versions.segmentDigests),
         })
         .from(versions)
         .where(eq(versions.id, id));
@@ -118,7 +116,8 @@ export function versionRepository(db: Executor): VersionRepository {
           // One parameter, however many there are.
           exceptCollectionIds.length === 0
             ? undefined
-            : sql`${versions.collectionId} not in (select jsonb_array_elements_text(${JSON.stringify(exceptCollectionIds)}::text::jsonb)::uuid)`,
+            : sql`${versions.collectionId} not in
+                (select jsonb_array_elements_text(${JSON.stringify(exceptCollectionIds)}::text::jsonb)::uuid)`,
         ),
         of,
       ),
@@ -132,7 +131,8 @@ export function versionRepository(db: Executor): VersionRepository {
     staleManifests: async (of) =>
       await page(and(ne(versions.state, "purged"), sql`${versions.manifestRevision} <> ${versions.revision}`), of),
     async manifestWritten(id, { revision, before }) {
-      const known = sql`case when ${versions.manifestRevision} = ${before}::int then ${revision}::int else least(${versions.manifestRevision}, ${revision}::int) end`;
+      const known = sql`case when ${versions.manifestRevision} = ${before}::int then ${revision}::int
+        else least(${versions.manifestRevision}, ${revision}::int) end`;
       await db.update(versions).set({ manifestRevision: known }).where(eq(versions.id, id));
     },
     async liveBytes() {
@@ -151,7 +151,8 @@ export function versionRepository(db: Executor): VersionRepository {
             and(
               eq(versions.state, "live"),
               or(isNull(versions.verifyingUntil), lte(versions.verifyingUntil, now)),
-              sql`${lastVerified} <= case when ${versions.damage} = '' then ${asInstant(before)} else ${asInstant(damagedBefore)} end`,
+              sql`${lastVerified} <=
+                case when ${versions.damage} = '' then ${asInstant(before)} else ${asInstant(damagedBefore)} end`,
             ),
           )
           .orderBy(asc(lastVerified), asc(versions.id))

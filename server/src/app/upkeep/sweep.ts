@@ -69,7 +69,7 @@ const BATCH = 500;
  * One round of the sweeper, by the rules of the protocol: gives back what lapsed uploads hold, expires uploads,
  * finishes commits that died half-way, frees the store of uploads that ended without a version, writes the manifests of
  * changed versions, and deletes their objects after their time. Safe to run twice and on several servers at once.
- * Deleted are only unfinished objects of ended uploads and objects of removed versions; an object that nobody knows is
+ * Deleted are only unfinished objects of ended uploads and objects of removed versions; an unrecorded object is
  * reported.
  * @param mayDelete false while deletions are paused; everything else is still done.
  */
@@ -177,8 +177,7 @@ export async function sweep(deps: SweepDeps, mayDelete: boolean, options: SweepO
     const examples = found.unknown.slice(0, 10).map(({ key, why }) => `${key}: ${why}`);
     deps.log.warn(
       { objects: found.unknown.length, examples },
-      "sweeper: the store holds objects that nobody knows; they are left alone. `strongroom sweep --dry-run` " +
-        "lists them",
+      "sweeper: the store holds unrecorded objects; they are left alone. `strongroom sweep --dry-run` " + "lists them",
     );
   }
   return { ...counts, unknown: found.unknown, deletions: true };
