@@ -296,7 +296,7 @@ test("options reach the upload", async (t) => {
   t.regex(fake.options?.clientMetadata?.program ?? "", /^strongroom-cli\/\d/);
 });
 
-test("--expect-size, --expect-sha256 and --trust-end reach the upload; the end of a command's output is known", async (t) => {
+test("--expect-size, --expect-sha256 and --trust-end reach the upload; a command's end is known", async (t) => {
   const { run, fake } = await prepared(t, { stdin: Readable.from([Buffer.from("x")]) as never });
   const digest = "ab".repeat(32);
   t.is(await run("backup", "pg-main", ...NONE, "--expect-size", "4096", "--expect-sha256", digest), 0);

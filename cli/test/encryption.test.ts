@@ -101,7 +101,7 @@ test("a passphrase in the environment does not open dumps that are made with key
   t.like(await encryption({ publicKey: [pub], passphraseFile: passphrase }, env), { passphrase: "from file" });
 });
 
-test("the passphrase: --passphrase-file, STRONGROOM_PASSPHRASE, STRONGROOM_PASSPHRASE_FILE, BM_PASSPHRASE", async (t) => {
+test("the passphrase: --passphrase-file, STRONGROOM_PASSPHRASE, its _FILE form, BM_PASSPHRASE", async (t) => {
   const { passphrase } = await files(t);
   const all = { STRONGROOM_PASSPHRASE: "own", STRONGROOM_PASSPHRASE_FILE: passphrase, BM_PASSPHRASE: "bm" };
   t.like(await encryption({ passphraseFile: passphrase }, all), { passphrase: "from file" });

@@ -13,7 +13,7 @@ import test from "ava";
 const MIB = 1024 * 1024;
 const COLLECTION = collectionDocument("full", "maxBackupsCount: 5, maxOneVersionSize: 100M, maxCollectionSize: 1G");
 
-test("a full disk refuses clearly, loses nothing that was acknowledged, and takes the dump again when there is room", async (t) => {
+test("a full disk refuses clearly, loses nothing acknowledged, and takes the dump when there is room", async (t) => {
   const dir = await mkdtemp(join(tmpdir(), "strongroom-full-disk-"));
   const disk = join(dir, "disk");
   await mkdir(disk);

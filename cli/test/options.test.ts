@@ -15,7 +15,7 @@ test("the names of Backup Maker", (t) => {
   );
 });
 
-test("a bare number is seconds in BM_TIMEOUT only, as Backup Maker had it; everywhere else the unit is missing", (t) => {
+test("a bare number is seconds in BM_TIMEOUT only, as Backup Maker had it; elsewhere the unit is missing", (t) => {
   const { timeout, retryFor } = OPTIONS;
   const read = (given: string[], env: Record<string, string>) =>
     OptionValues.resolve([timeout, retryFor], new Map(given.length === 0 ? [] : [["timeout", given]]), env).get(

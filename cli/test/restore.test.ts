@@ -130,7 +130,7 @@ test("a command that fails after everything was verified is a failure too", asyn
   t.true(stderr.text.includes("the command exited with 3"));
 });
 
-test("a command that stops reading is a failure, though it exits with 0; one that reads the rest is none", async (t) => {
+test("a command that stops reading fails, though it exits with 0; one that reads the rest does not", async (t) => {
   const chunks = Array.from({ length: 50 }, () => "x".repeat(1 << 16));
   for (const command of ["head -c 10 >/dev/null", "exec <&-; sleep 0.2", "true"]) {
     const { run, state, stderr } = await prepared(t, { chunks });
@@ -233,7 +233,7 @@ test("existing files are not overwritten without --force; with it, links keep po
   t.is(await run("restore", "pg-main", "--force", "--output", "/dev/null"), 2);
 });
 
-test("of two restores with --force to one file, the one whose file was taken away fails, and the other's is whole", async (t) => {
+test("of two restores with --force to one file, one that lost its file fails, the other's is whole", async (t) => {
   const dir = await temporaryFolder(t);
   const [first, second] = [1, 2].map(() => new FileDestination(join(dir, "out"), true));
   await first!.open(version());
@@ -262,7 +262,7 @@ test("standard output: the dump and nothing else; never onto a terminal", async 
   t.is(terminal.stdout.text, "");
 });
 
-test("the command of a backup is not that of a restore, and a restore does not take standard output instead", async (t) => {
+test("a backup's command is not that of a restore, and a restore does not take standard output instead", async (t) => {
   const { run, stdout, stderr, dir } = await prepared(t, {}, { env: { BM_CMD: "exit 1" } });
   t.is(await run("restore", "pg-main"), 2);
   t.regex(stderr.text, /BM_CMD is for backup only[\s\S]*STRONGROOM_RESTORE_COMMAND/);

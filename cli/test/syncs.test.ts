@@ -17,7 +17,7 @@ interface Call {
   readonly path: string;
 }
 
-test("a small backup: data, directories and the database's log are synced, in this order, before the answer", async (t) => {
+test("a small backup: data, directories and database log are synced, in this order, before the answer", async (t) => {
   if (!hasPeers(t, "strace")) return;
   const dir = await mkdtemp(join(tmpdir(), "strongroom-syncs-"));
   t.teardown(async () => await rm(dir, { recursive: true, force: true }));

@@ -199,7 +199,7 @@ test("a format that is not accepted is refused with the byte that tells it", (t)
   t.is(outcome(MESSAGE, { formats: [] }), "format-not-accepted@0");
 });
 
-test("a state of a format that is no longer accepted is refused by the next push, also an empty one, and by finish", (t) => {
+test("a state of a format that is no longer accepted is refused by the next push, even empty, and by finish", (t) => {
   const machine = new FramingMachine(ANY);
   machine.push(MESSAGE);
   const state = machine.encodeState();

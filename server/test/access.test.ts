@@ -303,7 +303,7 @@ for (const [title, method, headers, outcome] of calls) {
   test(`authentication: ${title}`, async (t) => t.is(await pass(method, headers), outcome));
 }
 
-test("authentication: every method that needs a session refuses a call without one, and asks no database for it", async (t) => {
+test("authentication: every method that needs a session refuses a call without one, asking no database", async (t) => {
   for (const method of METHODS.filter((m) => ROUTES[m]!.who !== "anonymous")) {
     t.is(await pass(method, {}, () => t.fail("asked")), "AUTHENTICATION_REQUIRED", method);
   }

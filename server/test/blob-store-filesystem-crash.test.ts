@@ -65,7 +65,7 @@ function crashState(
     t.deepEqual(await filesBelow(root), isPublished ? FINISHED : ["meta/", "objects/", "pending/"]);
   });
 
-  test(`death ${title}: another upload ${isPublished ? "does not replace the object" : "may have the key"}`, async (t) => {
+  test(`death ${title}: another upload ${isPublished ? "leaves the object" : "may have the key"}`, async (t) => {
     const { root, blob } = await crash(t, make);
     const store = await openDirectory(t, root);
     const { pieces, data } = threeParts(store, "the other");
@@ -170,7 +170,7 @@ test("death while a part was being written: its marker is missing, and so is the
 });
 
 for (let round = 1; round <= 3; round++) {
-  test(`kill -9 at random moments loses nothing that was acknowledged and shows nothing partial, ${round}`, async (t) => {
+  test(`kill -9 at random moments loses nothing acknowledged and shows nothing partial, ${round}`, async (t) => {
     const root = await temporaryFolder(t);
     const random = numbersFrom(`kill ${round}`);
     const finished = new Map<string, string>();

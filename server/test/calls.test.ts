@@ -56,7 +56,7 @@ test("one holder gets an eighth of the bytes of unknown callers, and a whole IPv
   t.truthy(held.hold("2001:db8:0:1::2", 600, true));
 });
 
-test("many holders together get no more than the bound, and a quarter is kept for calls with a session to show", (t) => {
+test("many holders together get no more than the bound, and a quarter is kept for calls with a session", (t) => {
   const held = new HeldBytes(8000);
   const taken = (isAnonymous: boolean, from: number) =>
     Array.from({ length: 20 }, (_, i) => held.hold(`192.0.2.${from + i}`, 1000, isAnonymous)).filter(
@@ -70,7 +70,7 @@ test("many holders together get no more than the bound, and a quarter is kept fo
   t.is(held.total, 2000);
 });
 
-test("unfinished bodies of unknown callers are counted until they are read, refused, or known to be somebody's", async (t) => {
+test("unfinished bodies of unknown callers are counted until they are read, refused, or known", async (t) => {
   const held = new HeldBytes(8 * 3 * (UNREAD_BYTES + 16 * KIB));
   const calls = new Calls(
     {

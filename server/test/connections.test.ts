@@ -26,7 +26,7 @@ import { type ConnectionPressure, ConnectionTable } from "../src/transport/conne
 import { type Listener, type ListenOptions, listen, type RequestHandler } from "../src/transport/listener.ts";
 import { MIB } from "./support/harness.ts";
 
-test("connections get half of the open files, one holder a quarter of that, and a wish must leave a quarter for the rest", (t) => {
+test("connections get half of the open files, one holder a quarter of that; a quarter is left for the rest", (t) => {
   t.deepEqual(connectionLimits(400, undefined, undefined), { total: 200, perHolder: 50 });
   t.deepEqual(connectionLimits(1_000_000, undefined, undefined), { total: 10_000, perHolder: 2500 });
   t.deepEqual(connectionLimits(undefined, undefined, undefined), { total: 10_000, perHolder: 2500 });
@@ -115,7 +115,7 @@ async function closedOf(all: readonly Caller[], count: number): Promise<number[]
   return closed();
 }
 
-test("at the limit the one that was idle longest makes room, not one that spoke since or has a call under way", async (t) => {
+test("at the limit the one idle longest makes room, not one that spoke since or has a call under way", async (t) => {
   const listener = await open(t, { limits: { total: 4, perHolder: 4 } });
   const all = await callers(t, listener, ...Array<undefined>(4));
   await all[0]!.get("/");
@@ -139,7 +139,7 @@ test("where every stranger has a call under way, one of them makes room", async 
   t.is(await last!.get("/"), "127.0.0.1");
 });
 
-test("known callers are never closed for others: a flood of strangers passes them, and only among known ones a new one is refused", async (t) => {
+test("known callers are never closed for strangers; only among known ones a new one is refused", async (t) => {
   const pressure: ConnectionPressure[] = [];
   const listener = await open(t, { limits: { total: 4, perHolder: 4 }, onPressure: (each) => pressure.push(each) });
   const known = await callers(t, listener, undefined, undefined);
@@ -298,7 +298,7 @@ test("TLS connections count from their first byte on, and known ones stay", asyn
   t.is(listener.connections, 3);
 });
 
-test("500 idle connections under `ulimit -n 400`: /health, /ready, a login and an upload go on, and a known caller keeps its connection", async (t) => {
+test("500 idle connections under `ulimit -n 400`: probes, logins, uploads and known callers go on", async (t) => {
   const folder = await mkdtemp(join(tmpdir(), "strongroom-connections-"));
   t.teardown(async () => await rm(folder, { recursive: true, force: true }));
   const config = join(folder, "config");

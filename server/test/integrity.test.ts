@@ -76,7 +76,7 @@ test("the version verified longest ago comes first, and each gets its turn", asy
   }
 });
 
-test("one flipped bit in any segment is found, named, kept, reported by health, and cleared after a repair", async (t) => {
+test("one flipped bit in any segment is found, named, kept, shown by health, and cleared after a repair", async (t) => {
   const { h } = t.context;
   for (const index of [0, 1, 2]) {
     const spec = h.add();

@@ -33,7 +33,7 @@ async function keysOf(h: Harness, name: string): Promise<string[]> {
   return keys;
 }
 
-test("fourteen days of backups: fifo keeps three, trash goes after a day, the bucket holds exactly what lives", async (t) => {
+test("fourteen days of backups: fifo keeps three, trash goes after a day, the bucket holds only these", async (t) => {
   const { h } = t.context;
   const spec = h.add();
   for (let day = 1; day <= 14; day++) {
@@ -141,7 +141,7 @@ test("a tenant's limit covers stored, reserved and trash bytes of all its collec
   await h.upload(two.name, openpgpMessage(2 * MIB));
 });
 
-test("a protected version is kept by rotation and by people; when it leaves no room, uploads are refused", async (t) => {
+test("a protected version is kept by rotation and people; when it leaves no room, uploads are refused", async (t) => {
   const { h } = t.context;
   const spec = h.add({
     maxBackupsCount: 1,
@@ -158,7 +158,7 @@ test("a protected version is kept by rotation and by people; when it leaves no r
   t.deepEqual((await h.upload(spec.name, openpgpMessage(MIB))).removedNumbers, [1n, 2n]);
 });
 
-test("uploads begin only inside a window, except for the role that may; one begun inside may end after it", async (t) => {
+test("uploads begin only in a window, except for the role that may; one begun in it may end after it", async (t) => {
   const { h } = t.context;
   h.clock.now = new Date("2026-03-01T02:30:00Z");
   const spec = h.add({
@@ -232,7 +232,7 @@ test("a commit that died after any step is finished by the sweeper", async (t) =
   }
 });
 
-test("a store that fails at creation leaves no open upload; a retry with the same request id is another try", async (t) => {
+test("a store that fails at creation leaves no open upload; the same request id is tried again", async (t) => {
   const { h } = t.context;
   const spec = h.add();
   const inner = new MemoryBlobStore();
@@ -428,7 +428,7 @@ test("a session narrowed to other collections cannot end an upload of its user",
   await refused(t, "COLLECTION_NOT_FOUND", abortUpload(h.deps, narrowed, { uploadId: upload.id, reason: "" }));
 });
 
-test("a protection lengthened in the configuration holds for versions that are there; a shortened one does not", async (t) => {
+test("a protection lengthened in the configuration holds for old versions; a shortened one does not", async (t) => {
   const { h } = t.context;
   const spec = h.add({ minRetentionMs: DAY });
   await h.upload(spec.name, openpgpMessage(1000));

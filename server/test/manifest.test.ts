@@ -228,7 +228,7 @@ test("a manifest says every field, and is read back as the same version", (t) =>
   );
 });
 
-test("a manifest without a field that its format has is refused, one of an older format without newer fields is read", (t) => {
+test("a manifest without a field of its format is refused; one of an older format without newer ones is read", (t) => {
   const [{ version, digests }] = fc.sample(versions, { numRuns: 1, seed: 1 }) as [
     { version: Version; digests: Uint8Array[] },
   ];

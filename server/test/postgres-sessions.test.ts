@@ -124,7 +124,7 @@ test.serial("a connection that is opened for somebody who waits is not lost, how
     waiting = pool.use(async (other) => await other.command("select 1"));
     connection.destroy();
   });
-  // Longer than anybody waits for a free one.
+  // Longer than the wait for a free one.
   const settled = Promise.allSettled([waiting]);
   await sleep(300);
   gate.resolve();

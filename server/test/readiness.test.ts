@@ -70,7 +70,7 @@ test("what a server that died in a probe left is deleted once it is old; other s
 
 for (const operation of ["put", "get", "delete"] as const) {
   for (const when of ["before", "after"] as const) {
-    test(`a store that fails to ${operation}, ${when} the effect, is not ready, and ready again afterwards`, async (t) => {
+    test(`a store that fails to ${operation}, ${when} the effect, is not ready, then ready again`, async (t) => {
       const store = new FaultyBlobStore(new MemoryBlobStore());
       const { readiness: ready, logged } = readiness(store);
       store.fail(operation, { when, error: new BlobStoreError("read-only file system") });
@@ -96,7 +96,7 @@ test("a store that gives other bytes is not ready", async (t) => {
   t.deepEqual(await keys(store), []);
 });
 
-test("a store that hangs is not ready after the limit, is asked once only, and leaves nothing when it goes on", async (t) => {
+test("a store that hangs is not ready after the limit, is asked once, and leaves nothing later", async (t) => {
   const store = new FaultyBlobStore(new MemoryBlobStore());
   const stall = store.stall("put");
   const { readiness: ready } = readiness(store, {}, { limitMs: 20 });

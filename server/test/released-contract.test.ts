@@ -67,7 +67,7 @@ for (const [title, change, said] of breaks) {
   });
 }
 
-test("what is added breaks nobody: a field, a value, a message, a file; and the contract as it is passes", async (t) => {
+test("what is added breaks no one: a field, a value, a message, a file; the contract as it is passes", async (t) => {
   const unchanged = await check(t, async () => {});
   t.is(unchanged.code, 0, unchanged.said);
   const added = await check(t, async (folder) => {

@@ -302,7 +302,7 @@ test("a scope narrows the session and is kept", async (t) => {
   t.false(mayDo(principal, spec("other"), "upload"));
 });
 
-test("refresh gives another session with the same access key, scope and description; the old one goes on", async (t) => {
+test("refresh gives another session with the same key, scope and description; the old one goes on", async (t) => {
   put("ann", { accessKeys: [key("upload", "upload-password", grant("db", "backupUploader"))] });
   const scope = [grant("db", "backupUploader")];
   const old = await enter("ann$upload", { scope, description: "nightly" });

@@ -37,7 +37,7 @@ function did({ unknown: _, deletions: __, ...counts }: SweepReport): Record<stri
 
 const whole = { wholeStore: true };
 
-test("unfinished objects of ended uploads go, also later ones; those of open uploads and foreign ones stay", async (t) => {
+test("unfinished objects of ended uploads go, also later ones; those of open ones and foreign ones stay", async (t) => {
   const { h } = t.context;
   const { store } = h.deps;
   const [open, aborted, committed] = [h.add().name, h.add().name, h.add().name];

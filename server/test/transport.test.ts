@@ -317,7 +317,7 @@ test("health by secret needs no session; a wrong secret and an unknown collectio
   );
 });
 
-test("the listener gives large flow-control windows from the first authenticated call on, and survives garbage", async (t) => {
+test("the listener gives large windows from the first authenticated call on, and survives garbage", async (t) => {
   const { port } = t.context.server.listener;
   const session = http2.connect(t.context.server.url);
   const settings = async () => await new Promise<http2.Settings>((resolve) => session.once("remoteSettings", resolve));

@@ -370,7 +370,7 @@ test("one upload at a time; an abort frees the place, and its reason is kept", a
   await h.begin(spec.name);
 });
 
-test("a lapsed lease gives place and space back; the upload goes on if they are still free, and expires after a day", async (t) => {
+test("a lapsed lease gives place and space back; it goes on if they are free, or expires in a day", async (t) => {
   const { h } = t.context;
   const spec = h.add();
   const segments = cutSegments(openpgpMessage(2 * MIB), MIB);

@@ -6,7 +6,7 @@ export interface ConnectionLimits {
   readonly perHolder: number;
 }
 
-/** More cost memory without helping anybody: a client of Strongroom has one connection. */
+/** More cost memory and help no one: a client of Strongroom has one connection. */
 const MOST_BY_DEFAULT = 10_000;
 
 /** Of a process that may open as many files as it likes. */
