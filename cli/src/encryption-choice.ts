@@ -85,9 +85,9 @@ function assemble(
       "There are OpenPGP keys (or a passphrase) and age recipients; one dump is encrypted with one of the two.",
     );
   if (wanted === "age" && openpgp)
-    throw new UsageError("--encryption age expects age recipients, and OpenPGP keys or a passphrase were given.");
+    throw new UsageError("--encryption age: expected age recipients, got OpenPGP keys or a passphrase.");
   if (wanted === "openpgp" && !openpgp)
-    throw new UsageError("--encryption openpgp expects OpenPGP keys or a passphrase, and age recipients were given.");
+    throw new UsageError("--encryption openpgp: expected OpenPGP keys or a passphrase, got age recipients.");
   if (age.length > 0) return { kind: "age", recipients: age, program: programFor(values, "age") };
   return {
     kind: "openpgp",

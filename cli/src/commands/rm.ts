@@ -72,6 +72,6 @@ function versionNumber(given: string): bigint {
     // reported below
   }
   if (number === "newest")
-    throw new UsageError(`rm expects the number of a version, such as 7 or v7; got ${shown(given)}`);
+    throw new UsageError(`expected the number of a version, such as 7 or v7, got ${shown(given)}`);
   return number;
 }

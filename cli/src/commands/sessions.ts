@@ -77,7 +77,7 @@ async function listSessions(client: StrongroomClient, user: string): Promise<Ses
 async function fullId(client: StrongroomClient, user: string, given: string): Promise<string> {
   if (/^[0-9a-f]{64}$/.test(given)) return given;
   if (!/^[0-9a-f]+$/.test(given) || given.length < FEWEST)
-    throw new UsageError(`--revoke expects at least the first ${FEWEST} letters of a session id.`);
+    throw new UsageError(`--revoke: expected at least the first ${FEWEST} letters of a session id.`);
   const matches = (await listSessions(client, user)).filter(({ sessionId }) => sessionId.startsWith(given));
   if (matches.length === 1) return matches[0]!.sessionId;
   if (matches.length === 0)

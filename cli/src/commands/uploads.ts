@@ -81,7 +81,7 @@ async function listUploads(client: StrongroomClient, collection: string): Promis
 }
 
 function named(found: readonly Upload[], given: string): Upload {
-  if (given.length < FEWEST) throw new UsageError(`--abort expects at least the first ${FEWEST} letters of an id.`);
+  if (given.length < FEWEST) throw new UsageError(`--abort: expected at least the first ${FEWEST} letters of an id.`);
   const matches = found.filter(({ uploadId }) => uploadId.startsWith(given));
   if (matches.length === 1) return matches[0]!;
   if (matches.length > 1)

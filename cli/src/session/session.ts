@@ -124,12 +124,12 @@ export function normalizeUrl(given: string): string {
     url = new URL(given);
   } catch {
     throw new UsageError(
-      "--url expects an address that begins with http:// or https://, such as https://backup.example.org; this " +
+      "--url: expected an address that begins with http:// or https://, such as https://backup.example.org; this " +
         "one does not.",
     );
   }
   if (url.protocol !== "http:" && url.protocol !== "https:")
-    throw new UsageError(`--url expects http:// or https://, got ${url.protocol}//`);
+    throw new UsageError(`--url: expected http:// or https://, got ${url.protocol}//`);
   // Not echoed: it may hold the password.
   if (url.username !== "" || url.password !== "")
     throw new UsageError("--url must not hold a user name or password.", { hint: "strongroom login" });
