@@ -99,3 +99,34 @@ test("what fails or follows after the end of the compressed stream is an error t
   }
   t.is(await t.throwsAsync(collect(decompressed(failing()))), failure);
 });
+
+test("frames that follow each other are one dump, however they are cut", async (t) => {
+  const parts = [text(20_000), Buffer.alloc(0), noise(5000), Buffer.alloc(0), text(1)];
+  const packed = Buffer.concat(parts.map((part) => zstdCompressSync(part)));
+  for (const size of [packed.length, 1000, 13, 1]) {
+    t.true((await collect(decompressed(chunked(packed, size)))).equals(Buffer.concat(parts)), `chunks of ${size}`);
+  }
+  await t.throwsAsync(collect(decompressed(chunked(packed.subarray(0, packed.length - 2)))), {
+    name: "DecryptionError",
+  });
+});
+
+test("what a slow reader makes of the compressor's end is read back, and by a slow reader too", async (t) => {
+  /** Lets everything else go first now and then. */
+  async function* slowly(stream: AsyncIterable<Uint8Array>): AsyncGenerator<Uint8Array> {
+    for await (const chunk of stream) {
+      for (let turn = 0; turn < 3; turn++) await new Promise((resolve) => setImmediate(resolve));
+      yield chunk;
+    }
+  }
+  let withEmptyFrame = 0;
+  for (let size = 1; size < 3_000_000; size = size * 2 + 4567) {
+    for (const bytes of [noise(size), text(size)]) {
+      const packed = await collect(slowly(compressed(chunked(bytes, 9000))));
+      // An empty frame with a checksum: magic number, header of two bytes, one empty block, checksum.
+      if (packed.lastIndexOf(Buffer.from("28b52ffd", "hex")) === packed.length - 13) withEmptyFrame++;
+      t.true((await collect(slowly(decompressed(chunked(packed, 7000))))).equals(bytes), `${size} bytes`);
+    }
+  }
+  t.log(`${withEmptyFrame} streams ended with an empty frame`);
+});
