@@ -1,9 +1,6 @@
 /**
  * `npm run bench`: throughput, CPU and memory of uploads and downloads through the SDK, on loopback, server and client
- * in processes of their own. Linux only, since CPU and memory of the server are read from /proc. Options: `--runs N`
- * (3), `--mib N` (2048), `--only TEXT`, `--tls` (with certificates made by `openssl`), `--parallel N` (segments under
- * way; the SDK's default), `--delay MS` (a line with this round trip between client and server). The cases with
- * PostgreSQL and S3 need the programs that `peers/install.sh` installs.
+ * in processes of their own. Linux only, since CPU and memory of the server are read from /proc.
  */
 
 import { spawn } from "node:child_process";
@@ -25,6 +22,18 @@ import { delay } from "@strongroom/testkit/proxy-behaviours";
 import type { ClientTask } from "./client.ts";
 
 const MIB = 1024 * 1024;
+const USAGE = `Usage: npm run bench -- [options]
+
+  --runs N       runs of each case (3)
+  --mib N        size of an upload in MiB (2048)
+  --only TEXT    only cases whose name contains the text
+  --tls          with certificates made by openssl
+  --parallel N   segments under way (the SDK's default)
+  --delay MS     a line with this round trip between client and server (none)
+  --help         shows this
+
+The cases with PostgreSQL and S3 need the programs that peers/install.sh installs.
+`;
 const { values } = parseArgs({
   options: {
     runs: { type: "string", default: "3" },
@@ -33,8 +42,13 @@ const { values } = parseArgs({
     tls: { type: "boolean", default: false },
     parallel: { type: "string" },
     delay: { type: "string", default: "0" },
+    help: { type: "boolean", default: false },
   },
 });
+if (values.help) {
+  process.stdout.write(USAGE);
+  process.exit(0);
+}
 const runs = Number(values.runs);
 const size = Number(values.mib) * MIB;
 const delayMs = Number(values.delay);
