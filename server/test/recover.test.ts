@@ -227,6 +227,24 @@ test.serial(
   },
 );
 
+test.serial("a version that was found damaged before is reported as damaged, and stays marked", async (t) => {
+  const { h } = t.context;
+  const { store } = h.deps;
+  const { version } = await h.upload(h.add({ name: "x" }).name, openpgpMessage(1000));
+  const text = new TextDecoder().decode((await store.get(manifestKey(version.key), MIB))!);
+  const damaged = text
+    .replace('"damage": ""', '"damage": "segment 0 differs"')
+    .replace('"damage_reason": ""', '"damage_reason": "bytes-differ"');
+  t.not(damaged, text);
+  await store.put(manifestKey(version.key), new TextEncoder().encode(damaged));
+  const database = await emptyDatabase(t);
+  const report = await recover({ database, store });
+  t.deepEqual(report.damaged, [{ key: version.key, why: "version 1: segment 0 differs" }]);
+  t.deepEqual(await database.query(sql`select damage, damage_reason from versions`), [
+    { damage: "segment 0 differs", damage_reason: "bytes-differ" },
+  ]);
+});
+
 test.serial("of two manifests of one version the higher revision counts", async (t) => {
   const { h } = t.context;
   const { store } = h.deps;

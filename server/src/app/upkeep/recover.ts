@@ -1,4 +1,5 @@
 import { INSTALLATION_KEY, meaningOf, VERSIONS_PREFIX } from "../../domain/object-keys.ts";
+import type { Version } from "../../domain/version.ts";
 import { storeInstallation } from "../installation.ts";
 import type { BlobLister, BlobReader } from "../ports/blob-store.ts";
 import type { Database, Transaction, UploadRow, VersionRow } from "../ports/database.ts";
@@ -31,7 +32,7 @@ export interface RecoveryReport {
   readonly removed: number;
   /** Bytes of live versions. */
   readonly bytes: bigint;
-  /** Versions whose object is missing or has another size; they are restored and marked as damaged. */
+  /** Versions whose object is missing, has another size or was found damaged before; restored and marked as damaged. */
   readonly damaged: readonly RecoveryProblem[];
   /** Manifests that cannot be used: their versions are not restored. */
   readonly skipped: readonly RecoveryProblem[];
@@ -177,6 +178,8 @@ async function restorable(
     const { version } = manifest;
     const size = sizes.get(version.key);
     if (size === version.size) {
+      // Nothing is read here, so what an earlier verification found still holds.
+      if (version.damage !== "") report.damaged.push({ key: version.key, why: damageOf(version, version.damage) });
       kept.push(manifest);
       continue;
     }
@@ -186,7 +189,7 @@ async function restorable(
         ? "the object is missing in the store"
         : `the object has ${size} bytes; ${version.size} were acknowledged`;
     const damageReason = size === undefined ? "object-missing" : "size-differs";
-    report.damaged.push({ key: version.key, why: `version ${version.number}: ${damage}` });
+    report.damaged.push({ key: version.key, why: damageOf(version, damage) });
     // The manifest does not say so yet, unless it is known for longer.
     const revision = version.damage === damage ? version.revision : version.revision + 1;
     kept.push({
@@ -195,6 +198,10 @@ async function restorable(
     });
   }
   return kept;
+}
+
+function damageOf({ number }: Pick<Version, "number">, damage: string): string {
+  return `version ${number}: ${damage}`;
 }
 
 async function restoreCollection(
