@@ -115,10 +115,12 @@ for (const [title, name, programs, peers] of recipes) {
 }
 
 test.serial("docs/api.md: curl with JSON", async (t) => {
-  if (!hasPeers(t, "curl", "jq")) return;
+  if (!hasPeers(t, "curl", "jq", "openssl")) return;
   const { out } = await play(t, "json", false);
   t.regex(out, /"user":"admin"/);
   t.regex(out, /"maxVersionSizeBytes":"104857600"/);
+  t.regex(out, /"leaseExpiresAt"/);
+  t.regex(out, /"state":"UPLOAD_STATE_ABORTED"/);
 });
 
 test("peers/install.sh installs what docs/api.md says to install", async (t) => {

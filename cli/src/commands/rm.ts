@@ -12,8 +12,8 @@ export const rm: CommandSpec = {
   name: "rm",
   summary: "remove a version",
   details:
-    "The version is invisible at once; its bytes are deleted no sooner than 24 hours later. Held and protected " +
-    "versions are refused.",
+    "The version is invisible at once; its bytes are deleted no sooner than 24 hours later. Versions protected by " +
+    "minRetention are refused.",
   args: [
     ["<collection>", "name of the collection"],
     ["<version>", "number of the version, such as 7 or v7"],
