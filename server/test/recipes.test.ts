@@ -114,6 +114,23 @@ for (const [title, name, programs, peers] of recipes) {
   });
 }
 
+test.serial("docs/api.md: curl, with streams, once more in the same folder and with a wrong password", async (t) => {
+  t.timeout(300_000);
+  if (!hasPeers(t, "age", "age-keygen", "curl", "jq", "openssl")) return;
+  const { folder, server } = t.context;
+  const cwd = join(folder, "curl");
+  const env = { PATH: process.env.PATH ?? "", ADDRESS: new URL(server.url).host };
+  const again = await run("bash", ["dump.sh"], { cwd, env });
+  t.is(again.code, 0, again.stderr);
+  t.regex(again.stdout.toString(), /read back: true/);
+
+  await writeFile(join(cwd, "password.txt"), "wrong\n");
+  const refused = await run("bash", ["dump.sh"], { cwd, env });
+  t.not(refused.code, 0);
+  t.regex(refused.stderr, /CREDENTIALS_INVALID/);
+  t.is(refused.stdout.toString(), "");
+});
+
 test.serial("docs/api.md: curl with JSON", async (t) => {
   if (!hasPeers(t, "curl", "jq", "openssl")) return;
   const { out } = await play(t, "json", false);
