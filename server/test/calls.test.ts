@@ -90,7 +90,7 @@ test("unfinished bodies of unknown callers are counted until they are read, refu
   t.deepEqual(error.metadata, { budget: "unfinished" });
   await admit(callTo(LOGIN), 0);
   await admit(callTo(LOGIN, "192.0.2.2"), undefined);
-  calls.release(open[0]!);
+  calls.bodyRead(open[0]!);
   const announced = callTo(LOGIN);
   await admit(announced, 1000);
   t.is(held.total, 3 * (UNREAD_BYTES + 16 * KIB) + 1000, "an announced size counts as it is");
@@ -101,6 +101,31 @@ test("unfinished bodies of unknown callers are counted until they are read, refu
   calls.end(unknown, { code: "unauthenticated", message: "", isFault: false });
   t.is(held.total, 2 * (UNREAD_BYTES + 16 * KIB));
   t.true(MAX_HELD_BYTES / HOLDER_PART >= 400 * (UNREAD_BYTES + 16 * KIB), "400 logins at once from one address fit");
+});
+
+test("a stream for somebody unknown is counted until it ends, whatever its question takes", async (t) => {
+  const held = new HeldBytes(8 * 2 * 128 * KIB);
+  const calls = new Calls(
+    {
+      log: { info() {}, warn() {}, error() {} },
+      metrics: undefined,
+      budgets: processBudgets(NO_LIMITS),
+      logins: { take: async () => {} },
+    } as unknown as CallsDeps,
+    held,
+  );
+  for (const method of ["grpc.health.v1.Health/Watch", "grpc.reflection.v1.ServerReflection/ServerReflectionInfo"]) {
+    const watch = () => callTo(method);
+    const admit = async (call: Call) => await calls.admit(call, { header: () => undefined, query: "", bodyBytes: 5 });
+    const open = [watch(), watch()];
+    for (const call of open) {
+      await admit(call);
+      calls.bodyRead(call);
+    }
+    await refused(t, "RATE_LIMITED", admit(watch()));
+    for (const call of open) calls.end(call, { code: "canceled", message: "", isFault: false });
+    t.is(held.total, 0);
+  }
 });
 
 test("a text of a caller becomes one bounded line", (t) => {

@@ -49,12 +49,13 @@ export class Calls {
     const isAnonymous = route.who !== "session";
     // What is read for somebody unknown is held beside what is not read yet.
     const most = UNREAD_BYTES + (isAnonymous && route.message !== "chunk" ? route.message : 0);
-    this.#hold(call, Math.min(asking.bodyBytes ?? most, most), isAnonymous);
+    const isStream = route.drawsPerMessage === true;
+    this.#hold(call, isStream ? most : Math.min(asking.bodyBytes ?? most, most), isAnonymous);
     if (route.budget === "login") await this.#deps.logins.take(call.address);
     const principal = await authenticateCall(this.#deps, route, call.address, asking);
     if (principal === undefined) return;
     call.principal = principal;
-    this.release(call);
+    this.#release(call);
   }
 
   /** Takes from a budget of the caller's address. @throws DomainError RATE_LIMITED */
@@ -64,16 +65,24 @@ export class Calls {
     (budget === "health" ? health : requests).take(call.address);
   }
 
-  /** The body of a call was read to its end, and nothing of it is held any more that was not decoded. */
-  release(call: Call): void {
-    this.#releases.get(call)?.();
+  /**
+   * The body of a call was read to its end, and nothing of it is held any more that was not decoded. A stream of answers
+   * to somebody unknown goes on being counted until it ends: it costs as much for as long as the caller likes.
+   */
+  bodyRead(call: Call): void {
+    if (call.principal === undefined && routeOf(call.method)?.drawsPerMessage === true) return;
+    this.#release(call);
   }
 
   /** Ends a call: one line in the log, and the counters. */
   end(call: Call, ending: Ending): void {
-    this.release(call);
+    this.#release(call);
     logCall(this.#deps.log, call, ending);
     if (this.#deps.metrics !== undefined) countCall(this.#deps.metrics, call, ending);
+  }
+
+  #release(call: Call): void {
+    this.#releases.get(call)?.();
   }
 
   #hold(call: Call, bytes: number, isAnonymous: boolean): void {

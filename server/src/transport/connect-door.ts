@@ -74,7 +74,7 @@ export function connectDoor(deps: ConnectDoorDeps): CallHandler {
     const isBare = call.door === "connect" && !/\+/.test(req.headers["content-type"] ?? "");
     const bounds = { most: largest(route) + (isBare ? 0 : ENVELOPE_BYTES), withinMs: route?.bodyMs ?? 0 };
     return refusing(
-      wholeBody(req, bounds, () => calls.release(call)),
+      wholeBody(req, bounds, () => calls.bodyRead(call)),
       connectCall,
     );
   };

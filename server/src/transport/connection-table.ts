@@ -34,8 +34,8 @@ interface Holding {
 }
 
 /**
- * The connections that are open, in all and by holder. When there are too many, the one that has been idle longest and
- * never carried an authenticated call makes room, so that strangers cannot lock anyone out, whatever they open; a new
+ * The connections that are open, in all and by holder. When there are too many, the one on which no call began or ended
+ * for the longest time, and that never carried an authenticated call, makes room, so that strangers cannot lock anyone out, whatever they open; a new
  * one is refused only when there is none such.
  */
 export class ConnectionTable {
@@ -97,13 +97,9 @@ export class ConnectionTable {
   }
 
   #closeIdlest(strangers: ReadonlySet<Connection>): boolean {
-    const [oldest] = strangers;
-    let idlest = oldest;
-    for (const each of strangers) {
-      if (each.isBusy) continue;
-      idlest = each;
-      break;
-    }
+    // A call under way is no reason to stay: strangers can have calls that never end, and one who has just connected,
+    // and has not said anything yet, would have to go for them.
+    const [idlest] = strangers;
     if (idlest === undefined) return false;
     // At once, since its socket says so only later.
     this.#remove(idlest);

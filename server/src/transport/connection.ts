@@ -53,7 +53,6 @@ export class Connection {
   readonly #socket: Socket;
   readonly #events: ConnectionEvents | undefined;
   #session: http2.ServerHttp2Session | undefined;
-  #running = 0;
   #isKnown = false;
 
   /** @param socket - the TCP connection itself, below TLS. */
@@ -69,11 +68,6 @@ export class Connection {
     return this.#isKnown;
   }
 
-  /** Whether a call is under way. */
-  get isBusy(): boolean {
-    return this.#running > 0;
-  }
-
   /** Takes note that the connection speaks HTTP/2. */
   speaksHttp2(session: http2.ServerHttp2Session): void {
     this.#session = session;
@@ -82,12 +76,8 @@ export class Connection {
   /** Takes note of a request of this connection. */
   carries(req: IncomingRequest, res: http.ServerResponse | http2.Http2ServerResponse): void {
     byRequest.set(req, this);
-    this.#running++;
     this.#events?.active(this);
-    res.once("close", () => {
-      this.#running--;
-      this.#events?.active(this);
-    });
+    res.once("close", () => this.#events?.active(this));
   }
 
   /** A call on it was authenticated: whoever calls may send faster, and more at once. For doors, at each such call. */
