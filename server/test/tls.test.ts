@@ -14,6 +14,7 @@ import { hasPeers, requirePeer } from "@strongroom/testkit/peers/programs";
 import { temporaryFolder } from "@strongroom/testkit/temporary-folder";
 import anyTest, { type ExecutionContext, type TestFn } from "ava";
 import { type CertificateFacts, type TlsEvents, TlsFileError, TlsFiles } from "../src/adapters/tls-files/tls-files.ts";
+import { connectionOf, KNOWN_CALLER } from "../src/transport/connection.ts";
 import { type Listener, type ListenOptions, listen, type RequestHandler } from "../src/transport/listener.ts";
 
 interface Context {
@@ -35,8 +36,12 @@ function tlsTest(title: string, work: (t: ExecutionContext<Context>) => Promise<
   });
 }
 
-/** Says which protocol a request uses, over which TLS version, and whether its certificate is known. */
+/**
+ * Says which protocol a request uses, over which TLS version, and whether its certificate is known. `/known` is an
+ * authenticated call.
+ */
 const describe: RequestHandler = (req, res) => {
+  if (req.url === "/known") connectionOf(req).authenticated();
   const session = "stream" in req ? (req.stream.session?.socket as tls.TLSSocket) : (req.socket as tls.TLSSocket);
   const facts = {
     http: req.httpVersion,
@@ -120,15 +125,22 @@ tlsTest("HTTP/2 and HTTP/1.1 over TLS 1.2 and 1.3, with the caller's address; ol
   await t.throwsAsync(serialShown(port, { ...client, ca: [] }), { message: /unable to (verify|get)|self-signed/ });
 });
 
-tlsTest("the flow-control windows are those of the plaintext port", async (t) => {
-  const { port } = await open(t);
-  const session = http2.connect(`https://127.0.0.1:${port}`, await trusting(t));
-  const settings = await new Promise<http2.Settings>((resolve) => session.once("remoteSettings", resolve));
-  t.is(settings.initialWindowSize, 2 * 1024 * 1024);
-  await request(session);
-  t.true((session.state.remoteWindowSize ?? 0) >= 4 * 1024 * 1024);
-  session.destroy();
-});
+tlsTest(
+  "the flow-control windows are those of the plaintext port, before and after the first known call",
+  async (t) => {
+    const { port } = await open(t);
+    const session = http2.connect(`https://127.0.0.1:${port}`, await trusting(t));
+    t.teardown(() => session.destroy());
+    const nextSettings = async () =>
+      await new Promise<http2.Settings>((resolve) => session.once("remoteSettings", resolve));
+    t.like(await nextSettings(), { initialWindowSize: 65_535, maxConcurrentStreams: 32 });
+    const raised = nextSettings();
+    session.request({ ":path": "/known" }).resume();
+    t.like(await raised, { initialWindowSize: KNOWN_CALLER.streamWindow, maxConcurrentStreams: KNOWN_CALLER.streams });
+    await request(session);
+    t.true((session.state.remoteWindowSize ?? 0) >= KNOWN_CALLER.sessionWindow - 65_535);
+  },
+);
 
 tlsTest("plain HTTP on the TLS port is pointed to https, in both protocols", async (t) => {
   const listener = await open(t);
