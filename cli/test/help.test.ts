@@ -57,3 +57,15 @@ test("help is as wide as the terminal", async (t) => {
     t.true(longest <= columns && longest > columns - 25, `${columns}: ${longest}`);
   }
 });
+
+test("on a narrow terminal what an option means stands below it", async (t) => {
+  const { context, run, stdout } = await testContext(t);
+  Object.assign(context.stdout, { columns: 40 });
+  t.is(await run("backup", "--help"), 0);
+  const lines = stdout.text.split("\n");
+  t.deepEqual(
+    lines.filter((line) => line.length > 40 && !line.startsWith("Usage: ")),
+    [],
+  );
+  t.regex(stdout.text, /\n {2}--filename <name>\n {6}file name of the version;/);
+});

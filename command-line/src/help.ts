@@ -6,6 +6,17 @@ import { flagsOf, type Option } from "./option.ts";
 /** Columns of help where there is no terminal to ask. */
 export const HELP_WIDTH = 80;
 
+/** Narrowest column for what an option means, beside its name. */
+const LEAST_COLUMN = 20;
+
+/** An option or argument and what it means, side by side; below each other on a terminal too narrow for that. */
+export function formatHelpItem(this: Help, term: string, termWidth: number, description: string, helper: Help): string {
+  const width = this.helpWidth ?? HELP_WIDTH;
+  if (description === "" || width - termWidth - 4 >= LEAST_COLUMN)
+    return Help.prototype.formatItem.call(this, term, termWidth, description, helper);
+  return `  ${term}\n${hanging("      ", description, width)}`;
+}
+
 /** Makes the parser's option, with words, default and variables in its help. */
 export function parserOption(option: Option<unknown>): Parsed {
   const { kind, words, defaultText, variables, help } = option;
@@ -68,7 +79,8 @@ export function exitCodesHelp(width: number): string {
 
 /** Wraps a text at its spaces after a beginning; the lines after the first are indented by as much. */
 function hanging(begin: string, text: string, width: number, indent = " ".repeat(begin.length)): string {
-  const lines = new Help().boxWrap(text, Math.max(20, width - indent.length)).split("\n");
+  const wrapper = Object.assign(new Help(), { minWidthToWrap: LEAST_COLUMN });
+  const lines = wrapper.boxWrap(text, Math.max(LEAST_COLUMN, width - indent.length)).split("\n");
   return lines.map((line, index) => `${index === 0 ? begin : indent}${line}`).join("\n");
 }
 

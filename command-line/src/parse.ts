@@ -2,7 +2,15 @@ import { CommanderError, Command as Parser } from "commander";
 import type { Command, Program } from "./command.ts";
 import { UsageError } from "./errors.ts";
 import { EXIT, type ExitCode } from "./exit-codes.ts";
-import { commandHelp, examplesHelp, exitCodesHelp, HELP_WIDTH, parserNegation, parserOption } from "./help.ts";
+import {
+  commandHelp,
+  examplesHelp,
+  exitCodesHelp,
+  formatHelpItem,
+  HELP_WIDTH,
+  parserNegation,
+  parserOption,
+} from "./help.ts";
 import { normalizeArguments } from "./normalize.ts";
 import { flagOf, type Option } from "./option.ts";
 
@@ -41,7 +49,7 @@ export function parseCommandLine<Extra>(
     // So that a command can have an option of the same name (restore --version).
     .enablePositionalOptions()
     .helpCommand(false)
-    .configureHelp({ minWidthToWrap: 20 })
+    .configureHelp({ minWidthToWrap: 20, formatItem: formatHelpItem })
     .exitOverride()
     .configureOutput({
       writeOut: write,
