@@ -175,6 +175,7 @@ test("a body has a largest size, and a message that is larger is answered over b
       const [json = "", status] = curl.stdout.toString().split("\n");
       t.is(status, "429", `${version} ${more.join(" ")}: ${curl.stderr}`);
       t.is(JSON.parse(json).code, "resource_exhausted");
+      t.regex(JSON.parse(json).message, /^expected at most \d+ bytes in .* of this call, got /);
     }
   }
   const auth = { authorization: `Bearer ${token}` };
@@ -371,7 +372,9 @@ test("what is no call draws from the budget of requests too", async (t) => {
   const who = `${url}/strongroom.v1.SessionService/WhoAmI`;
   const status = async (path: string, init: RequestInit = {}) => (await fetch(path, init)).status;
   t.is(await status(`${url}/nowhere`), 404);
-  t.is(await status(who), 405);
+  const got = await fetch(who);
+  t.is(got.status, 405);
+  t.is(got.headers.get("allow"), "POST");
   t.is(await status(who, { method: "POST", body: "x" }), 415);
   const refused = await fetch(`${url}/nowhere`);
   t.is(refused.status, 429);

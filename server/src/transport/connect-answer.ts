@@ -91,12 +91,18 @@ function mendJson(error: ErrorJson): AnswerEnd {
 }
 
 function mendedEndOf(code: CodeName, message: string): AnswerEnd {
-  const mended = plainText(message, MAX_ERROR_LENGTH);
+  const mended = plainText(ownWords(message), MAX_ERROR_LENGTH);
   // The library says "internal" of a message in binary that it cannot parse.
   return {
     code: code === "internal" && message.startsWith("parse binary:") ? "invalid_argument" : code,
     message: mended,
   };
+}
+
+/** Says what the library says of a message that is too large as everything else here is said. */
+function ownWords(message: string): string {
+  const [, got, most] = /^message size (\d+) is larger than configured readMaxBytes (\d+)/.exec(message) ?? [];
+  return got === undefined ? message : `expected at most ${most} bytes in a message of this call, got ${got}`;
 }
 
 /**
@@ -111,6 +117,8 @@ async function mendedUnaryError(
     const end = BARE_ANSWERS[status] ?? { code: "unknown", message: `HTTP status ${status}` };
     const headers = new Headers(header);
     headers.set("content-type", "application/json");
+    // RFC 9110, section 15.5.6.
+    if (status === 405) headers.set("allow", "POST");
     return jsonAnswer({ status, header: headers }, end, end, whenDone);
   }
   const pieces: Uint8Array[] = [];
