@@ -70,17 +70,20 @@ test("many holders together get no more than the bound, and a quarter is kept fo
   t.is(held.total, 2000);
 });
 
+/** Calls whose only limit is what they hold. */
+function callsOver(held: HeldBytes): Calls {
+  const deps = {
+    log: { info() {}, warn() {}, error() {} },
+    metrics: undefined,
+    budgets: processBudgets(NO_LIMITS),
+    logins: { take: async () => {} },
+  };
+  return new Calls(deps as unknown as CallsDeps, held);
+}
+
 test("unfinished bodies of unknown callers are counted until they are read, refused, or known", async (t) => {
   const held = new HeldBytes(8 * 3 * (UNREAD_BYTES + 16 * KIB));
-  const calls = new Calls(
-    {
-      log: { info() {}, warn() {}, error() {} },
-      metrics: undefined,
-      budgets: processBudgets(NO_LIMITS),
-      logins: { take: async () => {} },
-    } as unknown as CallsDeps,
-    held,
-  );
+  const calls = callsOver(held);
   const header = () => undefined;
   const admit = async (call: Call, bodyBytes: number | undefined) =>
     await calls.admit(call, { header, query: "", bodyBytes });
@@ -105,15 +108,7 @@ test("unfinished bodies of unknown callers are counted until they are read, refu
 
 test("a stream for somebody unknown is counted until it ends, whatever its question takes", async (t) => {
   const held = new HeldBytes(8 * 2 * 128 * KIB);
-  const calls = new Calls(
-    {
-      log: { info() {}, warn() {}, error() {} },
-      metrics: undefined,
-      budgets: processBudgets(NO_LIMITS),
-      logins: { take: async () => {} },
-    } as unknown as CallsDeps,
-    held,
-  );
+  const calls = callsOver(held);
   for (const method of ["grpc.health.v1.Health/Watch", "grpc.reflection.v1.ServerReflection/ServerReflectionInfo"]) {
     const watch = () => callTo(method);
     const admit = async (call: Call) => await calls.admit(call, { header: () => undefined, query: "", bodyBytes: 5 });
