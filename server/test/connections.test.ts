@@ -42,8 +42,12 @@ test("connections get half of the open files, one holder a quarter of that; a qu
 
 test("the limit of open files is that of the process", async (t) => {
   const limits = await readFile("/proc/self/limits", "utf8").catch(() => undefined);
-  // Nothing to compare with but on Linux.
-  if (limits === undefined) return void t.pass();
+  if (limits === undefined) {
+    console.error("!!! SKIPPED: there is no /proc/self/limits to compare with");
+    t.log("SKIPPED: there is no /proc/self/limits to compare with");
+    t.pass();
+    return;
+  }
   t.is(String(fileLimit() ?? "unlimited"), /^Max open files +(\S+)/m.exec(limits)![1]!);
 });
 
