@@ -44,7 +44,7 @@ export async function decryptionFor(
   for (const path of values.get(OPTIONS.identity)) {
     const bytes = await readInputFile(path, "identity");
     const kind = keyKind(bytes);
-    if (kind === "age-public") throw new UsageError(`${path} is a public key; --identity expects the private one.`);
+    if (kind === "age-public") throw new UsageError(`${path} is a public key; give --identity the private one.`);
     if (kind !== "age-private")
       throw new UsageError(`${path} holds no age identity (lines that begin with AGE-SECRET-KEY-, or an SSH key).`);
     take(bytes);

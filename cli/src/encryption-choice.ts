@@ -55,7 +55,7 @@ export async function encryptionFor(values: OptionValues, context: Pick<Context,
         break;
       case "openpgp-private":
       case "age-private":
-        throw new UsageError(`${path} is a private key; --public-key expects the public one.`, {
+        throw new UsageError(`${path} is a private key; give --public-key the public one.`, {
           hint: "keep private keys off machines that only make backups",
         });
       default:
@@ -158,7 +158,7 @@ export function programFor<P extends "gpg" | "age">(values: OptionValues, own: P
 
 function recipientsIn(bytes: Uint8Array, path: string): string[] {
   if (ageIdentities(bytes).length > 0 || isWholeIdentity(bytes))
-    throw new UsageError(`${path} holds a private key; --recipients-file expects age recipients.`);
+    throw new UsageError(`${path} holds a private key; give --recipients-file age recipients.`);
   const found = ageRecipients(bytes);
   if (found.length === 0)
     throw new UsageError(`${path} holds no age recipient (lines that begin with age1, ssh-ed25519 or ssh-rsa).`);

@@ -174,6 +174,6 @@ test("age recipients and identities of every kind, and what is none", async (t) 
   t.false("passphrase" in (await decryption({ identity: [guarded] }))!);
   t.like(await decryption({ identity: [guarded] }, { STRONGROOM_PASSPHRASE: "of it" }), { passphrase: "of it" });
   t.false("passphrase" in (await decryption({ identity: [sshKey] }, { STRONGROOM_PASSPHRASE: "of it" }))!);
-  await t.throwsAsync(decryption({ identity: [list] }), { message: /is a public key; --identity expects the private/ });
+  await t.throwsAsync(decryption({ identity: [list] }), { message: /is a public key; give --identity the private/ });
   await t.throwsAsync(decryption({ privateKey: [list] }), { message: /is a public key/ });
 });

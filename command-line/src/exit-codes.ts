@@ -9,7 +9,7 @@ export const EXIT = {
   /** No session, an expired or revoked one, or a wrong password. */
   authentication: 3,
   /**
-   * The server or the client said no: quota, window, policy, protected version, missing right, no such object, too
+   * The server or the client said no: quota, window, policy, protected version, missing right, no such thing, too
    * small a dump.
    */
   refused: 4,

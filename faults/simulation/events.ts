@@ -1,6 +1,6 @@
 import { sweep } from "@strongroom/server/app/upkeep/sweep";
 import { deleteVersion, readVersion } from "@strongroom/server/app/versions/versions";
-import type { CollectionSpec } from "@strongroom/server/domain/objects";
+import type { CollectionSpec } from "@strongroom/server/domain/configuration";
 import type { Random } from "@strongroom/testkit/random";
 import { MIB } from "../../server/test/support/harness.ts";
 import type { Client } from "./client.ts";

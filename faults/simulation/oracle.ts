@@ -1,4 +1,4 @@
-import type { CollectionSpec } from "@strongroom/server/domain/objects";
+import type { CollectionSpec } from "@strongroom/server/domain/configuration";
 import type { FaultKind } from "./faults.ts";
 import { type Counters, EMPTY, type Snapshot, type UploadFacts, type VersionFacts } from "./snapshot.ts";
 

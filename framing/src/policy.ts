@@ -57,8 +57,7 @@ function keyIdOf(recipient: string): string {
     if (recipient.length === 64) return recipient.slice(0, 16);
   }
   throw new TypeError(
-    "recipientKeyIds must hold key ids (16 digits) or fingerprints (40 or 64 digits) in lower-case hex without " +
-      "blanks, " +
-      `but got ${JSON.stringify(recipient)}`,
+    "expected recipientKeyIds to hold key ids (16 digits) or fingerprints (40 or 64 digits) in lower-case hex, " +
+      `without blanks, got ${JSON.stringify(recipient)}`,
   );
 }

@@ -14,7 +14,7 @@ import { createUpload } from "../src/app/uploads/create-upload.ts";
 import { abortUpload } from "../src/app/uploads/manage-uploads.ts";
 import { writeSegment } from "../src/app/uploads/write-segment.ts";
 import type { Principal } from "../src/domain/access.ts";
-import type { ObjectGrant, Role, User } from "../src/domain/objects.ts";
+import type { ObjectGrant, Role, User } from "../src/domain/configuration.ts";
 import { SERVICES } from "../src/transport/router.ts";
 import {
   handlesOwn,

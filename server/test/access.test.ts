@@ -5,8 +5,8 @@ import { beginCall } from "../src/calls/call.ts";
 import { Calls, type CallsDeps } from "../src/calls/calls.ts";
 import { ROUTES } from "../src/calls/routes.ts";
 import { type CollectionAction, hasSystemRole, mayDo, maySee, type Principal } from "../src/domain/access.ts";
+import { type CollectionSpec, type ObjectGrant, ROLES, type Role, type User } from "../src/domain/configuration.ts";
 import { DomainError } from "../src/domain/errors.ts";
-import { type CollectionSpec, type ObjectGrant, ROLES, type Role, type User } from "../src/domain/objects.ts";
 import { NO_LIMITS } from "../src/domain/rate-limit.ts";
 import { SERVICES } from "../src/transport/router.ts";
 

@@ -477,7 +477,7 @@ test("references that allow nothing are warnings", async (t) => {
   t.deepEqual(
     lines(result).warnings.map((line) => line.replace(/expected.*got/, "...")),
     [
-      "c.yaml:8: spec.accessControl[0].roles[1]: the role systemAdmin has no effect for a single object, " +
+      "c.yaml:8: spec.accessControl[0].roles[1]: the role systemAdmin has no effect on one collection, " +
         "ignored; give it in the user's own spec.roles",
       'c.yaml:8: spec.accessControl[0].userName: ... "anne", which is not there, so it allows nothing; did you ' +
         'mean "ann"?',

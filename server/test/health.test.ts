@@ -1,5 +1,6 @@
 import test from "ava";
 import fc from "fast-check";
+import type { CollectionSpec } from "../src/domain/configuration.ts";
 import {
   checkHealth,
   type HealthCheck,
@@ -8,7 +9,6 @@ import {
   newestOf,
   worst,
 } from "../src/domain/health.ts";
-import type { CollectionSpec } from "../src/domain/objects.ts";
 import { parseWindow } from "../src/domain/window.ts";
 
 const HOUR = 3_600_000;

@@ -11,7 +11,7 @@ import test, { type ExecutionContext } from "ava";
 import { sql } from "drizzle-orm";
 import { Argon2Hasher } from "../src/adapters/argon2/argon2-hasher.ts";
 import { openPglite } from "../src/adapters/pglite/pglite.ts";
-import type { User } from "../src/domain/objects.ts";
+import type { User } from "../src/domain/configuration.ts";
 import { costOf } from "../src/domain/password-cost.ts";
 import { collection, MIB, TestClock, user } from "./support/harness.ts";
 import { bearer, type Clients, clientsOf, framesOf, LiveServer, reasonOf } from "./support/live-server.ts";

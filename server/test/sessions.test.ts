@@ -16,8 +16,8 @@ import {
   whoAmI,
 } from "../src/app/sessions/sessions.ts";
 import { mayDo, type Principal } from "../src/domain/access.ts";
+import type { CollectionSpec, ObjectGrant, User } from "../src/domain/configuration.ts";
 import { DomainError, type Reason } from "../src/domain/errors.ts";
-import type { CollectionSpec, ObjectGrant, User } from "../src/domain/objects.ts";
 import { onEachDatabase, openDatabase } from "./support/databases.ts";
 
 const HOUR = 3_600_000;

@@ -3,8 +3,8 @@ import { ObjectType } from "@strongroom/gen/strongroom/v1/session_service_pb";
 import { PAGE } from "@strongroom/protocol/limits";
 import test from "ava";
 import fc from "fast-check";
+import { ROLES } from "../src/domain/configuration.ts";
 import { DomainError } from "../src/domain/errors.ts";
-import { ROLES } from "../src/domain/objects.ts";
 import {
   byteCountOf,
   collectionNameOf,

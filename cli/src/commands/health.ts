@@ -55,7 +55,7 @@ async function healthSecret(values: OptionValues, context: Context): Promise<str
   // Not echoed, as Node.js would when the header is made.
   if (value !== undefined && !/^[\x20-\x7e]+$/.test(value))
     throw new UsageError(
-      "The health secret must be one line of printable ASCII characters, without a line break at its end.",
+      "Expected the health secret as one line of printable ASCII characters, without a line break at its end.",
     );
   return value;
 }

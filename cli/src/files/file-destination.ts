@@ -114,7 +114,7 @@ async function usable(path: string, force: boolean): Promise<string> {
     throw error;
   });
   if (found === undefined) return path;
-  if (found.isDirectory()) throw new UsageError(`${path} is a folder; --output expects a file.`);
+  if (found.isDirectory()) throw new UsageError(`${path} is a folder; give --output the path of a file.`);
   // A rename would put a file in the place of the device.
   if (!found.isFile())
     throw new UsageError(`${path} is no regular file.`, { hint: "write to standard output and redirect it" });

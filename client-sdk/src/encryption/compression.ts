@@ -51,8 +51,8 @@ export function compressed(source: AsyncIterable<Uint8Array>): AsyncIterable<Uin
  * The stream, decompressed. It holds what the compressor's window asks for: about 5 MiB for dumps made by
  * {@link compressed}, never more than 128 MiB.
  *
- * Frames that follow each other are one dump (RFC 8878, section 3.1). Node's compressor adds an empty one when its output
- * was not read fast enough at the end, and its decompressor stops after the first when both are in one chunk.
+ * Frames that follow each other are one dump (RFC 8878, section 3.1). Node's compressor adds an empty one when its
+ * output was not read fast enough at the end, and its decompressor stops after the first when both are in one chunk.
  *
  * @throws DecryptionError when it is not zstd, is cut short, or is followed by something else
  */

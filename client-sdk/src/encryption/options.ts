@@ -133,7 +133,7 @@ export function checkDecryption(decryption: Decryption): void {
 export function checkPassphrase(passphrase: string | undefined): void {
   if (passphrase === undefined) return;
   if (passphrase === "") refuse("The passphrase is empty.");
-  if (/[\r\n\0]/.test(passphrase)) refuse("The passphrase must be one line, without a line break at its end.");
+  if (/[\r\n\0]/.test(passphrase)) refuse("Expected the passphrase as one line, without a line break at its end.");
 }
 
 function checkLines(values: readonly string[], message: string): void {

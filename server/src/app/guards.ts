@@ -1,6 +1,6 @@
 import { type CollectionAction, hasSystemRole, mayDo, maySee, type Principal } from "../domain/access.ts";
+import type { CollectionSpec } from "../domain/configuration.ts";
 import { collectionNotFound, DomainError } from "../domain/errors.ts";
-import type { CollectionSpec } from "../domain/objects.ts";
 import type { ConfigSource } from "./ports/config-source.ts";
 import type { CollectionRow, Database, Transaction, UploadRow } from "./ports/database.ts";
 
@@ -31,8 +31,8 @@ export function requireAction(
 }
 
 /**
- * What reads need of a collection. A frozen one, whose object is gone from the configuration while versions remain, has
- * a name and no limits; it is there for systemAdmin only, since the access list is gone with the object.
+ * What reads need of a collection. A frozen one, whose configuration object is gone while versions remain, has
+ * a name and no limits; it is there for systemAdmin only, since the access list is gone too.
  */
 export type ReadableCollection = Pick<CollectionSpec, "name" | "minRetentionMs">;
 
@@ -78,7 +78,7 @@ export async function findFrozen(
   return row !== undefined && isFrozen(config, row) ? row : undefined;
 }
 
-/** Whether a collection has versions and no object in the configuration. */
+/** Whether a collection has versions and no configuration object. */
 export function isFrozen(config: ConfigSource, row: Pick<CollectionRow, "name" | "storedBytes">): boolean {
   return row.storedBytes > 0n && !config.current().collections.has(row.name);
 }
@@ -87,7 +87,7 @@ function collectionFrozen(name: string): DomainError {
   return new DomainError(
     "COLLECTION_FROZEN",
     `collection "${name}" is not configured any more; its versions can be read, and nothing is uploaded, ` +
-      "rotated or deleted until its object is back in the configuration",
+      "rotated or deleted until its configuration object is back",
     { metadata: { collection: name } },
   );
 }

@@ -66,8 +66,8 @@ export class Calls {
   }
 
   /**
-   * The body of a call was read to its end, and nothing of it is held any more that was not decoded. A stream of answers
-   * to somebody unknown goes on being counted until it ends: it costs as much for as long as the caller likes.
+   * The body of a call was read to its end, and nothing of it is held any more that was not decoded. A stream of
+   * answers to somebody unknown goes on being counted until it ends: it costs as much for as long as the caller likes.
    */
   bodyRead(call: Call): void {
     if (call.principal === undefined && routeOf(call.method)?.drawsPerMessage === true) return;

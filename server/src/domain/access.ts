@@ -1,4 +1,4 @@
-import type { CollectionSpec, ObjectGrant, Role, User } from "./objects.ts";
+import type { CollectionSpec, ObjectGrant, Role, User } from "./configuration.ts";
 
 /** What can be done to a collection. */
 export type CollectionAction = "upload" | "upload-anytime" | "download" | "manage";

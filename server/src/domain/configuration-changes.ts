@@ -1,5 +1,5 @@
 import { isDeepStrictEqual } from "node:util";
-import type { Configuration } from "./objects.ts";
+import type { Configuration } from "./configuration.ts";
 
 /** What differs between two states of the configuration, as `Kind/name`, by kind and name. Never a value. */
 export interface ConfigurationChanges {
@@ -14,7 +14,7 @@ const KINDS = [
   ["BackupOrganization", "organizations"],
 ] as const;
 
-/** Compares two states. A changed Secret shows in the objects that refer to it. */
+/** Compares two states. A changed Secret shows in what refers to it. */
 export function configurationChanges(before: Configuration, after: Configuration): ConfigurationChanges {
   const added: string[] = [];
   const changed: string[] = [];
@@ -23,10 +23,10 @@ export function configurationChanges(before: Configuration, after: Configuration
     const old: ReadonlyMap<string, unknown> = before[part];
     const now: ReadonlyMap<string, unknown> = after[part];
     for (const name of [...new Set([...old.keys(), ...now.keys()])].sort()) {
-      const object = `${kind}/${name}`;
-      if (!old.has(name)) added.push(object);
-      else if (!now.has(name)) removed.push(object);
-      else if (!isDeepStrictEqual(old.get(name), now.get(name))) changed.push(object);
+      const changedName = `${kind}/${name}`;
+      if (!old.has(name)) added.push(changedName);
+      else if (!now.has(name)) removed.push(changedName);
+      else if (!isDeepStrictEqual(old.get(name), now.get(name))) changed.push(changedName);
     }
   }
   return { added, changed, removed };

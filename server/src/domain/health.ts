@@ -1,5 +1,5 @@
 import { formatDuration, formatSize } from "@strongroom/protocol/sizes";
-import type { CollectionSpec } from "./objects.ts";
+import type { CollectionSpec } from "./configuration.ts";
 import { lastFinishedWindow, openWindow } from "./window.ts";
 
 /** How a check ended; `warning` means that backups still work. */
@@ -77,12 +77,12 @@ export function healthOfSummary(
 }
 
 /**
- * The only check of a collection whose object is gone from the configuration: there is nothing left to compare with,
+ * The only check of a collection whose configuration object is gone: there is nothing left to compare with,
  * and no backup comes.
  */
 export function frozenCheck(): HealthCheck {
   const message =
-    "expected the collection's object in the configuration; it is gone, so nothing is uploaded, rotated or " +
+    "expected the collection's configuration object; it is gone, so nothing is uploaded, rotated or " +
     "deleted. Put it back, or take the versions elsewhere";
   return { name: "frozen", status: "failed", message };
 }

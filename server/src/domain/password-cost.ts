@@ -1,4 +1,4 @@
-import type { Configuration } from "./objects.ts";
+import type { Configuration } from "./configuration.ts";
 
 /** Parameters of an argon2id hash as its encoding (PHC) has them, for example `$argon2id$v=19$m=65536,t=1,p=4`. */
 export type HashCost = string;

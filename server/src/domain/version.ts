@@ -1,6 +1,6 @@
 import type { CiphertextFormat } from "@strongroom/framing";
+import type { CollectionSpec } from "./configuration.ts";
 import { count, digest, flag, type JsonCodec, oneOf, orNull, text, texts, time, whole } from "./json-codecs.ts";
-import type { CollectionSpec } from "./objects.ts";
 
 /** How the client transformed a dump before encryption. */
 export type ContentEncoding = "none" | "zstd";

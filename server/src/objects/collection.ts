@@ -1,6 +1,6 @@
 import type { CiphertextFormat } from "@strongroom/framing";
 import { formatSize, parseDuration, parseSize, quoted, ValueError } from "@strongroom/protocol/sizes";
-import type { AccessEntry, CollectionSpec } from "../domain/objects.ts";
+import type { AccessEntry, CollectionSpec } from "../domain/configuration.ts";
 import { isTimezone, parseWindowDuration, parseWindowStart, type UploadWindow } from "../domain/window.ts";
 import type { ConfigObject } from "./document.ts";
 import { suggestion } from "./names.ts";

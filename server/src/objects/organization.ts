@@ -1,5 +1,5 @@
 import { parseSize } from "@strongroom/protocol/sizes";
-import type { OrganizationSpec } from "../domain/objects.ts";
+import type { OrganizationSpec } from "../domain/configuration.ts";
 import type { ConfigObject } from "./document.ts";
 
 /** Reads an object of kind BackupOrganization; what is wrong is reported, and the result then not to be used. */

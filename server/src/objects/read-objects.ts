@@ -1,5 +1,5 @@
 import { quoted, ValueError } from "@strongroom/protocol/sizes";
-import type { CollectionSpec, Configuration, OrganizationSpec, User } from "../domain/objects.ts";
+import type { CollectionSpec, Configuration, OrganizationSpec, User } from "../domain/configuration.ts";
 import { readCollection } from "./collection.ts";
 import { type ConfigFile, type ConfigKind, type ConfigObject, readDocuments } from "./document.ts";
 import { checkCollectionName, checkLoginName, suggestion } from "./names.ts";

@@ -1,5 +1,5 @@
 import { quoted } from "@strongroom/protocol/sizes";
-import { ROLES, type Role } from "../domain/objects.ts";
+import { ROLES, type Role } from "../domain/configuration.ts";
 import { suggestion } from "./names.ts";
 import type { ValueNode } from "./node.ts";
 
@@ -24,7 +24,7 @@ export function readRoles(list: ValueNode | undefined, where: "system" | "object
     if (!isRole(name)) {
       item.error(`expected one of the roles ${ROLES.join(", ")}, got ${quoted(text)}${suggestion(name, ROLES)}`);
     } else if (where === "object" && SYSTEM_ONLY.has(name)) {
-      item.warn(`the role ${name} has no effect for a single object, ignored; give it in the user's own spec.roles`);
+      item.warn(`the role ${name} has no effect on one collection, ignored; give it in the user's own spec.roles`);
     } else {
       roles.add(name);
     }

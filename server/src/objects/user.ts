@@ -1,6 +1,6 @@
 import { quoted } from "@strongroom/protocol/sizes";
 import { parseAddressRange } from "../domain/addresses.ts";
-import type { AccessKey, ObjectGrant, User } from "../domain/objects.ts";
+import type { AccessKey, ObjectGrant, User } from "../domain/configuration.ts";
 import type { ConfigObject } from "./document.ts";
 import { checkLoginName } from "./names.ts";
 import type { ObjectNode, ValueNode } from "./node.ts";

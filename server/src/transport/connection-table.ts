@@ -35,8 +35,8 @@ interface Holding {
 
 /**
  * The connections that are open, in all and by holder. When there are too many, the one on which no call began or ended
- * for the longest time, and that never carried an authenticated call, makes room, so that strangers cannot lock anyone out, whatever they open; a new
- * one is refused only when there is none such.
+ * for the longest time, and that never carried an authenticated call, makes room, so that strangers cannot lock anyone
+ * out, whatever they open; a new one is refused only when there is none such.
  */
 export class ConnectionTable {
   readonly #limits: ConnectionLimits | undefined;

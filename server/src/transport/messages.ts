@@ -6,7 +6,7 @@ import { ObjectType, type Session, SessionSchema } from "@strongroom/gen/strongr
 import type { CollectionDetails, CollectionView } from "../app/collections/collections.ts";
 import type { SegmentRow, SessionRow, VersionRow } from "../app/ports/database.ts";
 import type { UploadView } from "../app/uploads/upload-deps.ts";
-import type { CollectionSpec, Role } from "../domain/objects.ts";
+import type { CollectionSpec, Role } from "../domain/configuration.ts";
 import { extraSpace } from "../domain/quota.ts";
 import type { ContentEncoding, DamageReason } from "../domain/version.ts";
 

@@ -10,8 +10,8 @@ import {
   MAX_SCOPE_ELEMENTS,
   type PageLimit,
 } from "@strongroom/protocol/limits";
+import type { ObjectGrant } from "../domain/configuration.ts";
 import { DomainError, invalidField } from "../domain/errors.ts";
-import type { ObjectGrant } from "../domain/objects.ts";
 import { roleOf } from "./messages.ts";
 
 /*

@@ -177,7 +177,7 @@ async function headerOf(frames: AsyncIterator<WriteSegmentRequest>, idleMs: numb
   try {
     const first = await Promise.race([frames.next(), silence]);
     if (first.done === true || first.value.frame.case !== "header") {
-      throw framesInvalid("the first frame of WriteSegment must be the header");
+      throw framesInvalid("expected the header as the first frame of WriteSegment");
     }
     return first.value.frame.value;
   } finally {

@@ -14,9 +14,9 @@ import { SegmentAttempts } from "../../src/app/uploads/segment-attempts.ts";
 import { writeSegment } from "../../src/app/uploads/write-segment.ts";
 import { ManifestError, parseManifest } from "../../src/app/versions/manifest.ts";
 import type { Principal } from "../../src/domain/access.ts";
+import type { CollectionSpec, OrganizationSpec, User } from "../../src/domain/configuration.ts";
 import { DomainError, type Reason } from "../../src/domain/errors.ts";
 import { manifestKey } from "../../src/domain/object-keys.ts";
-import type { CollectionSpec, OrganizationSpec, User } from "../../src/domain/objects.ts";
 import type { Version } from "../../src/domain/version.ts";
 import { type DatabaseKind, type DatabaseTest, onEachDatabase, openDatabase } from "./databases.ts";
 

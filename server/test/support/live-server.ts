@@ -23,7 +23,7 @@ import type { TokenSigner } from "../../src/app/ports/tokens.ts";
 import type { UploadSettings } from "../../src/app/settings.ts";
 import { SegmentAttempts } from "../../src/app/uploads/segment-attempts.ts";
 import type { WriteSegmentDeps } from "../../src/app/uploads/write-segment.ts";
-import type { CollectionSpec, Configuration, ObjectGrant, User } from "../../src/domain/objects.ts";
+import type { CollectionSpec, Configuration, ObjectGrant, User } from "../../src/domain/configuration.ts";
 import type { RateLimits } from "../../src/domain/rate-limit.ts";
 import { type RunningServer, startServer } from "../../src/main.ts";
 import { SETTINGS, TestClock } from "./harness.ts";

@@ -70,8 +70,8 @@ export enum ErrorReason {
   SESSION_INVALID = 5,
 
   /**
-   * [PERMISSION_DENIED] The session may see the object but lacks the role for this action.
-   * Example: {"reason":"ACCESS_DENIED","metadata":{"action":"upload","collection":"pg-main"}}
+   * [PERMISSION_DENIED] The session may see the collection, version, upload or session, but lacks the role for this
+   * action. Example: {"reason":"ACCESS_DENIED","metadata":{"action":"upload","collection":"pg-main"}}
    *
    * @generated from enum value: ERROR_REASON_ACCESS_DENIED = 6;
    */
@@ -134,7 +134,7 @@ export enum ErrorReason {
   COLLECTION_BUSY = 13,
 
   /**
-   * [FAILED_PRECONDITION] The collection's object is gone from the configuration: systemAdmin can read its versions,
+   * [FAILED_PRECONDITION] The collection's configuration object is gone: systemAdmin can read its versions,
    * nothing is uploaded or removed. Example: {"reason":"COLLECTION_FROZEN","metadata":{"collection":"pg-main"}}
    *
    * @generated from enum value: ERROR_REASON_COLLECTION_FROZEN = 14;

@@ -666,8 +666,8 @@ export declare type Collection = Message<"strongroom.v1.Collection"> & {
 
   /**
    * Whether the configuration object is gone while versions remain. Then only systemAdmin sees the collection, and only
-   * to read: nothing is uploaded, rotated or deleted until the object is back under the same name. Description, limits,
-   * windows and what else the object says are unset.
+   * to read: nothing is uploaded, rotated or deleted until it is back under the same name. Description, limits,
+   * windows and what else it says are unset.
    *
    * @generated from field: bool frozen = 13;
    */

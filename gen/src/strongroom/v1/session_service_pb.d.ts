@@ -15,20 +15,20 @@ import type { Timestamp } from "@bufbuild/protobuf/wkt";
 export declare const file_strongroom_v1_session_service: GenFile;
 
 /**
- * One object that a session is narrowed to.
+ * One configuration object that a session is narrowed to.
  *
  * @generated from message strongroom.v1.ScopeElement
  */
 export declare type ScopeElement = Message<"strongroom.v1.ScopeElement"> & {
   /**
-   * Kind of object; must be given.
+   * Its kind; expected in every element.
    *
    * @generated from field: strongroom.v1.ObjectType type = 4;
    */
   type: ObjectType;
 
   /**
-   * Name of the object.
+   * Its name.
    *
    * @generated from field: string name = 2;
    */
@@ -377,7 +377,7 @@ export declare type RevokeSessionResponse = Message<"strongroom.v1.RevokeSession
 export declare const RevokeSessionResponseSchema: GenMessage<RevokeSessionResponse>;
 
 /**
- * Kinds of objects that a session can be narrowed to.
+ * Kinds of configuration objects that a session can be narrowed to.
  *
  * @generated from enum strongroom.v1.ObjectType
  */

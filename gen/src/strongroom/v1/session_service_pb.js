@@ -105,7 +105,7 @@ export const ObjectTypeSchema = /*@__PURE__*/
   enumDesc(file_strongroom_v1_session_service, 0);
 
 /**
- * Kinds of objects that a session can be narrowed to.
+ * Kinds of configuration objects that a session can be narrowed to.
  *
  * @generated from enum strongroom.v1.ObjectType
  */

@@ -31,7 +31,7 @@ function why(error: unknown): string {
  *
  * Symbolic links are followed, because Kubernetes mounts a ConfigMap as links into a hidden `..data` directory; a
  * directory or file that is reached a second time by another way is not read again, so that links can neither go in
- * circles nor double an object.
+ * circles nor double a document.
  */
 export async function readConfigFiles(dir: string, findings: Findings): Promise<ConfigDirectory> {
   const files: ConfigFile[] = [];

@@ -2,8 +2,8 @@ import { createHash } from "node:crypto";
 import { setTimeout as sleep } from "node:timers/promises";
 import type { ConfigSource, ConfigStatus } from "../../app/ports/config-source.ts";
 import type { Log } from "../../app/settings.ts";
+import type { Configuration } from "../../domain/configuration.ts";
 import { configurationChanges } from "../../domain/configuration-changes.ts";
-import type { Configuration } from "../../domain/objects.ts";
 import { ConfigInvalidError, type ConfigProblem, Findings, formatProblem } from "../../objects/problem.ts";
 import { interpret, type LoadResult, type ObjectFiles } from "../../objects/read-objects.ts";
 import { type ConfigDirectory, readConfigFiles } from "./files.ts";
@@ -232,7 +232,7 @@ export class ConfigFilesSource implements ConfigSource {
     if (isChanged) {
       const fields = { added: some(changes.added), changed: some(changes.changed), removed: some(changes.removed) };
       this.#log?.info(fields, `configuration: changes are in force${wasWrong ? ", and it is valid again" : ""}`);
-      const frozen = changes.removed.filter((object) => object.startsWith("BackupCollection/"));
+      const frozen = changes.removed.filter((name) => name.startsWith("BackupCollection/"));
       if (frozen.length > 0)
         this.#log?.warn(
           { collections: some(frozen) },

@@ -1,6 +1,6 @@
 import { and, desc, eq, gt, isNull, lt, or, sql } from "drizzle-orm";
 import type { SessionRepository } from "../../app/ports/database.ts";
-import type { Role } from "../../domain/objects.ts";
+import type { Role } from "../../domain/configuration.ts";
 import type { Executor } from "./repositories.ts";
 import * as schema from "./schema.ts";
 

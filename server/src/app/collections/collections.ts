@@ -1,8 +1,8 @@
 import { timingSafeEqual } from "node:crypto";
 import { hasSystemRole, maySee, type Principal } from "../../domain/access.ts";
+import type { CollectionSpec } from "../../domain/configuration.ts";
 import { collectionNotFound } from "../../domain/errors.ts";
 import { checkHealth, frozenCheck, type HealthCheck, type HealthStatus, newestOf, worst } from "../../domain/health.ts";
-import type { CollectionSpec } from "../../domain/objects.ts";
 import { nextWindowStart, openWindow } from "../../domain/window.ts";
 import { findFrozen, isFrozen, requireVisible } from "../guards.ts";
 import { type ConfigSource, pinned } from "../ports/config-source.ts";
@@ -20,7 +20,7 @@ export interface CollectionDeps {
 /** A collection with its windows at this moment. */
 export interface CollectionView {
   readonly name: string;
-  /** Undefined while it is frozen: its object is gone from the configuration, and its limits with it. */
+  /** Undefined while it is frozen: its configuration object is gone, and its limits with it. */
   readonly spec: CollectionSpec | undefined;
   /** Empty while nothing was ever uploaded. */
   readonly id: string;

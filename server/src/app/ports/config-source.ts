@@ -1,4 +1,4 @@
-import type { Configuration } from "../../domain/objects.ts";
+import type { Configuration } from "../../domain/configuration.ts";
 
 /** How a source that changes while the server runs stands. */
 export interface ConfigStatus {

@@ -1,5 +1,5 @@
+import type { ObjectGrant } from "../../domain/configuration.ts";
 import type { VersionSummary } from "../../domain/health.ts";
-import type { ObjectGrant } from "../../domain/objects.ts";
 import type { RateLimit, Taken } from "../../domain/rate-limit.ts";
 import type { ContentEncoding, Version } from "../../domain/version.ts";
 

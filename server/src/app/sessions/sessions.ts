@@ -1,8 +1,8 @@
 import type { Principal } from "../../domain/access.ts";
 import { hasSystemRole } from "../../domain/access.ts";
 import { addressMatches } from "../../domain/addresses.ts";
+import type { ObjectGrant, User } from "../../domain/configuration.ts";
 import { DomainError } from "../../domain/errors.ts";
-import type { ObjectGrant, User } from "../../domain/objects.ts";
 import { passwordCosts } from "../../domain/password-cost.ts";
 import type { ConfigSource } from "../ports/config-source.ts";
 import type { Database, SessionRow } from "../ports/database.ts";

@@ -1,7 +1,7 @@
 import { FramingStateError, initialFramingState, inspectFramingState } from "@strongroom/framing";
 import type { Principal } from "../../domain/access.ts";
+import type { CollectionSpec } from "../../domain/configuration.ts";
 import { DomainError } from "../../domain/errors.ts";
-import type { CollectionSpec } from "../../domain/objects.ts";
 import { bytesEqual } from "../../domain/segments.ts";
 import { requireOwnUpload, requireUploadAccess, uploadNotOpen } from "../guards.ts";
 import type { SegmentRow, Transaction, UploadRow } from "../ports/database.ts";

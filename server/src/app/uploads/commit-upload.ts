@@ -1,10 +1,10 @@
 import { inspectFramingState } from "@strongroom/framing";
 import { compositeSha256 } from "@strongroom/protocol/digests";
 import type { Principal } from "../../domain/access.ts";
+import type { CollectionSpec } from "../../domain/configuration.ts";
 import { DomainError } from "../../domain/errors.ts";
 import { versionFilename } from "../../domain/filename.ts";
 import { manifestKey } from "../../domain/object-keys.ts";
-import type { CollectionSpec } from "../../domain/objects.ts";
 import { bytesEqual } from "../../domain/segments.ts";
 import { PUBLISHED } from "../../domain/version.ts";
 import { requireOwnUpload, requireUploadAccess, requireUploadAccessIfConfigured, uploadNotOpen } from "../guards.ts";

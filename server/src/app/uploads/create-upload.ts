@@ -1,8 +1,8 @@
 import { createHash } from "node:crypto";
 import { mayDo, type Principal } from "../../domain/access.ts";
+import type { CollectionSpec } from "../../domain/configuration.ts";
 import { DomainError } from "../../domain/errors.ts";
 import { objectKey } from "../../domain/object-keys.ts";
-import type { CollectionSpec } from "../../domain/objects.ts";
 import { maxUploadSize } from "../../domain/quota.ts";
 import { chooseSegmentSize } from "../../domain/segments.ts";
 import type { ContentEncoding } from "../../domain/version.ts";

@@ -1,6 +1,6 @@
 import { formatSize } from "@strongroom/protocol/sizes";
+import type { CollectionSpec } from "../../domain/configuration.ts";
 import { DomainError } from "../../domain/errors.ts";
-import type { CollectionSpec } from "../../domain/objects.ts";
 import { allowance } from "../../domain/quota.ts";
 import { isRemovalBlocked } from "../../domain/rotation.ts";
 import type { ConfigSource } from "../ports/config-source.ts";

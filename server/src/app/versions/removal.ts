@@ -1,4 +1,4 @@
-import type { CollectionSpec } from "../../domain/objects.ts";
+import type { CollectionSpec } from "../../domain/configuration.ts";
 import { planFifo } from "../../domain/rotation.ts";
 import { withProtection } from "../../domain/version.ts";
 import type { Transaction, UsageChange, VersionRow } from "../ports/database.ts";

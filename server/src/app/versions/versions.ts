@@ -1,7 +1,7 @@
 import { splitDigests } from "@strongroom/protocol/digests";
 import { hasSystemRole, type Principal } from "../../domain/access.ts";
+import type { CollectionSpec } from "../../domain/configuration.ts";
 import { DomainError } from "../../domain/errors.ts";
-import type { CollectionSpec } from "../../domain/objects.ts";
 import { isRemovalBlocked } from "../../domain/rotation.ts";
 import { withProtection } from "../../domain/version.ts";
 import { type ReadableCollection, requireAction, requireReadable, requireWritable } from "../guards.ts";

@@ -17,11 +17,11 @@ export const ROLES = [
 /** One of {@link ROLES}. */
 export type Role = (typeof ROLES)[number];
 
-/** Roles for one object, as in access keys and session scopes. */
+/** Roles for one configuration object, as in access keys and session scopes. */
 export interface ObjectGrant {
-  /** Kind of object; only `collection` is known so far. */
+  /** Kind of configuration object; only `collection` is known so far. */
   readonly type: string;
-  /** Name of the object. */
+  /** Its name. */
   readonly name: string;
   readonly roles: readonly Role[];
 }
