@@ -251,8 +251,7 @@ export class Oracle {
   }
 
   /**
-   * By the rules: the newest by the time of their beginning stay, besides them the protected ones, and the new one
-   * always.
+   * By the rules: those with the highest numbers stay, besides them the protected ones, and the new one always.
    */
   #publication(version: VersionFacts, removed: readonly VersionFacts[], before: Snapshot, after: Snapshot): void {
     const { spec, intentOf, retentions } = this.#around;
@@ -297,7 +296,7 @@ export class Oracle {
   #rotation(live: readonly VersionFacts[], collection: string): { keep: VersionFacts[]; remove: VersionFacts[] } {
     const places = this.#around.spec(collection).maxBackupsCount - 1;
     const newest = live
-      .toSorted((a, b) => b.begun - a.begun || b.number - a.number)
+      .toSorted((a, b) => b.number - a.number)
       .slice(0, places)
       .map((v) => v.id);
     const stays = (v: VersionFacts) => newest.includes(v.id) || this.#isProtected(v);

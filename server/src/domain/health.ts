@@ -28,9 +28,9 @@ export function worst(statuses: Iterable<HealthStatus>): HealthStatus {
   return all.has("failed") ? "failed" : all.has("warning") ? "warning" : "ok";
 }
 
-/** The version that was begun last; undefined for none. */
+/** The version with the highest number; undefined for none. No time decides, since a clock can have been wrong. */
 export function newestOf<V extends HealthVersion>(versions: readonly V[]): V | undefined {
-  return versions.reduce<V | undefined>((a, b) => (a !== undefined && a.begunAt >= b.begunAt ? a : b), undefined);
+  return versions.reduce<V | undefined>((a, b) => (a !== undefined && a.number >= b.number ? a : b), undefined);
 }
 
 /** Runs every check that applies to the collection over its live versions. */
@@ -46,7 +46,9 @@ export function checkHealth(spec: CollectionSpec, versions: readonly HealthVersi
 /** The live versions of a collection, summed up. */
 export interface VersionSummary {
   readonly count: number;
-  /** When the newest was begun. */
+  /** The highest number. */
+  readonly newestNumber: bigint;
+  /** When that one was begun. */
   readonly newestAt: Date;
   /** Bytes of the largest. */
   readonly largest: bigint;
@@ -64,7 +66,14 @@ export function healthOfSummary(
   const one = (size: bigint): HealthVersion[] =>
     summary === undefined
       ? []
-      : [{ number: 0n, begunAt: summary.newestAt, size, damage: summary.damaged > 0 ? "damaged" : "" }];
+      : [
+          {
+            number: summary.newestNumber,
+            begunAt: summary.newestAt,
+            size,
+            damage: summary.damaged > 0 ? "damaged" : "",
+          },
+        ];
   const [newest] = one(0n);
   const checks = [
     checkSize(spec, one(summary?.largest ?? 0n)),

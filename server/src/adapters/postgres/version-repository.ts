@@ -82,7 +82,10 @@ export function versionRepository(db: Executor): VersionRepository {
         .select({
           id: versions.collectionId,
           count: count(),
-          newestAt: max(versions.begunAt),
+          newestNumber: max(versions.number),
+          newestAt: sql<Date>`(array_agg(${versions.begunAt} order by ${versions.number} desc))[1]`.mapWith(
+            versions.begunAt,
+          ),
           largest: max(versions.size),
           damaged: sql<number>`(count(*) filter (where ${versions.damage} <> ''))::int`,
         })
@@ -90,7 +93,10 @@ export function versionRepository(db: Executor): VersionRepository {
         .where(eq(versions.state, "live"))
         .groupBy(versions.collectionId);
       return new Map(
-        rows.map(({ id, newestAt, largest, ...row }) => [id, { ...row, newestAt: newestAt!, largest: largest! }]),
+        rows.map(({ id, newestNumber, largest, ...row }) => [
+          id,
+          { ...row, newestNumber: newestNumber!, largest: largest! },
+        ]),
       );
     },
     allLive: async (collectionId) => await db.select(columns).from(versions).where(live(collectionId)),
