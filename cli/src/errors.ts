@@ -1,7 +1,8 @@
 import type { StrongroomError } from "@strongroom/client-sdk";
-import { CommandError } from "@strongroom/command-line/errors";
+import { CommandError, reasonOfName } from "@strongroom/command-line/errors";
 import { EXIT, type ExitCode } from "@strongroom/command-line/exit-codes";
-import { formatBytes, formatDuration, formatTime } from "./terminal/format.ts";
+import { formatSize } from "@strongroom/protocol/sizes";
+import { formatDuration, formatTime } from "./terminal/format.ts";
 
 type Sdk = typeof import("@strongroom/client-sdk");
 
@@ -28,7 +29,7 @@ export interface Explanation {
   readonly message: string;
   readonly hint?: string;
   readonly exitCode: ExitCode;
-  /** Stable name for programs: the server's reason, or the class of the error. */
+  /** Stable name for programs, in capitals: the server's reason, the operating system's code, or the kind of the error. */
   readonly reason: string;
   /** For the server's log. */
   readonly requestId?: string;
@@ -46,7 +47,7 @@ export async function explain(
       return {
         message: link.message,
         exitCode: link.exitCode,
-        reason: link.name,
+        reason: link.reason,
         ...(link.hint === undefined ? {} : { hint: link.hint }),
       };
     }
@@ -61,16 +62,16 @@ export async function explain(
     message: `unexpected: ${message}`,
     hint: "STRONGROOM_DEBUG=1 shows where",
     exitCode: EXIT.unexpected,
-    reason: "unexpected",
+    reason: "UNEXPECTED",
   };
 }
 
 function explainSdk(error: StrongroomError, sdk: Sdk, url: string | undefined): Explanation {
   const hint = hintFor(error, sdk, url);
   return {
-    message: error instanceof sdk.MinSizeError ? minSizeMessage(error) : withFacts(error),
+    message: error instanceof sdk.MinSizeError ? minSizeMessage(error) : error.message,
     exitCode: sdkExitCode(error, sdk),
-    reason: error.reason || error.name,
+    reason: error.reason || reasonOfName(error.name),
     ...(hint === undefined ? {} : { hint }),
     ...(error.requestId ? { requestId: error.requestId } : {}),
   };
@@ -102,25 +103,9 @@ export function sdkExitCode(error: StrongroomError, sdk: Sdk): ExitCode {
 
 function minSizeMessage({ sourceBytes, minSize }: { sourceBytes: bigint; minSize: bigint }): string {
   if (sourceBytes === 0n) return "the dump is empty";
-  return `the dump has ${formatBytes(sourceBytes)} (${sourceBytes} bytes), less than --min-size (${minSize} bytes)`;
+  const exact = (bytes: bigint) => `${formatSize(bytes)} (${bytes} bytes)`;
+  return `the dump has ${exact(sourceBytes)}, less than --min-size, ${exact(minSize)}`;
 }
-
-/** The error's own words, with sizes from its metadata in a form to read. */
-function withFacts(error: StrongroomError): string {
-  const facts: string[] = [];
-  for (const [key, label] of QUOTA_FACTS) {
-    const value = error.metadata?.[key];
-    if (value !== undefined && /^\d{1,20}$/.test(value)) facts.push(`${label} ${formatBytes(BigInt(value))}`);
-  }
-  return facts.length === 0 ? error.message : `${error.message} (${facts.join(", ")})`;
-}
-
-const QUOTA_FACTS = [
-  ["limit_bytes", "limit"],
-  ["received_bytes", "received"],
-  ["requested_bytes", "requested"],
-  ["remaining_bytes", "left"],
-] as const;
 
 function hintFor(error: StrongroomError, sdk: Sdk, url: string | undefined): string | undefined {
   if (error instanceof sdk.AuthenticationError) {

@@ -1,6 +1,7 @@
 import type { Decryption, DownloadResult, RetryEvent, Version } from "@strongroom/client-sdk";
 import { EXIT, type ExitCode } from "@strongroom/command-line/exit-codes";
 import { interruptible } from "@strongroom/command-line/interruptible";
+import { formatSize } from "@strongroom/protocol/sizes";
 import type { Invocation } from "./command.ts";
 import type { Sdk } from "./context.ts";
 import { checkFits } from "./decryption-choice.ts";
@@ -9,7 +10,7 @@ import { FileDestination, safeFilename } from "./files/file-destination.ts";
 import { OPTIONS } from "./options.ts";
 import { CommandDestination } from "./processes/command-destination.ts";
 import { withClient } from "./session/session.ts";
-import { formatBytes, formatDuration } from "./terminal/format.ts";
+import { formatDuration } from "./terminal/format.ts";
 import { formatRate, Progress, RateMeter } from "./terminal/progress.ts";
 import { enumWord, versionReport } from "./terminal/reports.ts";
 
@@ -51,8 +52,8 @@ export async function fetchVersion({ context, values, output }: Invocation, requ
   const progress = new Progress(output, context.now, () => {
     const rate = meter.rate(state.receivedBytes);
     return (
-      `${request.collection}: ${formatBytes(state.receivedBytes)} of ` +
-      `${formatBytes(state.totalBytes)}${rate && `, ${rate}`}`
+      `${request.collection}: ${formatSize(state.receivedBytes)} of ` +
+      `${formatSize(state.totalBytes)}${rate && `, ${rate}`}`
     );
   });
   const begun = context.now();
@@ -147,11 +148,11 @@ function report(output: Invocation["output"], { request, sdk, result, destinatio
     return;
   }
   const decoded =
-    request.decryption.kind === "none" ? "" : ` (${formatBytes(outputBytes)} ${decodedWords(version, sdk)})`;
+    request.decryption.kind === "none" ? "" : ` (${formatSize(outputBytes)} ${decodedWords(version, sdk)})`;
   const again = resumes === 0 ? "" : `; resumed ${resumes === 1 ? "once" : `${resumes} times`}`;
   output.note(
     `${request.verb} version ${version.number} of ${version.collection} to ${destination.name}: ` +
-      `${formatBytes(version.sizeBytes)}${decoded} in ${formatDuration(ms)}, ` +
+      `${formatSize(version.sizeBytes)}${decoded} in ${formatDuration(ms)}, ` +
       `${formatRate(version.sizeBytes, ms)}; verified${again}`,
   );
 }

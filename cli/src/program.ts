@@ -2,6 +2,7 @@ import type { Program } from "@strongroom/command-line/command";
 import { EXIT, type ExitCode } from "@strongroom/command-line/exit-codes";
 import { HELP_WIDTH } from "@strongroom/command-line/help";
 import { type CommandLine, parseCommandLine } from "@strongroom/command-line/parse";
+import { printable } from "@strongroom/command-line/printable";
 import { OptionValues } from "@strongroom/command-line/values";
 import type { CommandSpec, Surroundings } from "./command.ts";
 import { COMMANDS } from "./commands/index.ts";
@@ -11,7 +12,6 @@ import { OPTIONS, OUTPUT_OPTIONS } from "./options.ts";
 import { serverCommands } from "./server-modules.ts";
 import { givenPassword } from "./session/password.ts";
 import { serverUrl } from "./session/session.ts";
-import { printable } from "./terminal/format.ts";
 import { Output } from "./terminal/output.ts";
 import { programVersion } from "./version.ts";
 
@@ -41,14 +41,29 @@ export async function run(argv: readonly string[], context: Context): Promise<Ex
     }
     line = parsed;
   } catch (error) {
-    return await tell(
-      error,
-      undefined,
-      new Output(context.stdout, context.stderr, { json: false, quiet: false }),
-      context,
-    );
+    return await tell(error, undefined, outputBeforeOptions(argv, context), context);
   }
-  return await runCommand(line, context);
+  return await runCommand(argv, line, context);
+}
+
+/**
+ * How errors are written while the options could not be read: as JSON when `--json` stands there or its variable is
+ * set, since a program that reads the answer reads it then too.
+ */
+function outputBeforeOptions(argv: readonly string[], { stdout, stderr, env }: Context): Output {
+  const end = argv.indexOf("--");
+  const switches = argv
+    .slice(0, end < 0 ? argv.length : end)
+    .flatMap((arg) => /^--(no-)?json(?:=(true|false))?$/.exec(arg)?.slice(1, 3).join("") ?? [])
+    .map((found) => (found === "" || found === "true" ? "true" : "false"));
+  const given = new Map(switches.length === 0 ? [] : [[OPTIONS.json.name, switches.slice(-1)]]);
+  let json = false;
+  try {
+    json = OptionValues.resolve([OPTIONS.json], given, env).get(OPTIONS.json);
+  } catch {
+    // The variable is what could not be read.
+  }
+  return new Output(stdout, stderr, { json, quiet: false });
 }
 
 /** The program with all commands; those of the server are looked for only where one of them may be meant. */
@@ -66,8 +81,12 @@ async function programFor(argv: readonly string[]): Promise<Program<Surroundings
   };
 }
 
-async function runCommand({ command, args, given }: CommandLine<Surroundings>, context: Context): Promise<ExitCode> {
-  let output = new Output(context.stdout, context.stderr, { json: false, quiet: false });
+async function runCommand(
+  argv: readonly string[],
+  { command, args, given }: CommandLine<Surroundings>,
+  context: Context,
+): Promise<ExitCode> {
+  let output = outputBeforeOptions(argv, context);
   let values: OptionValues | undefined;
   try {
     const resolved = OptionValues.resolve(command.options, given, context.env);

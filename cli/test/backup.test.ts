@@ -190,7 +190,7 @@ test("standard input is the dump; an empty one is refused", async (t) => {
   t.true(empty.stderr.text.includes("the dump is empty"));
   const small = await prepared(t, { stdin: Readable.from([Buffer.from("x")]) });
   t.is(await small.run("backup", "pg-main", ...NONE, "--min-size", "1K"), 4);
-  t.true(small.stderr.text.includes("less than --min-size (1024 bytes)"));
+  t.true(small.stderr.text.includes("less than --min-size, 1 KiB (1024 bytes)"));
 });
 
 test("standard input that breaks is no end of a dump", async (t) => {

@@ -48,7 +48,7 @@ test("own errors keep their code, also deep inside those of the SDK", async (t) 
   t.is(exitCode, EXIT.commandFailed);
 });
 
-test("a quota is shown in sizes to read", async (t) => {
+test("the facts of a quota are said once, in the server's words", async (t) => {
   const metadata = {
     limit: "collection",
     limit_bytes: "10485760",
@@ -57,10 +57,35 @@ test("a quota is shown in sizes to read", async (t) => {
     remaining_bytes: "6291456",
   };
   const { message, reason } = await words(
-    new sdk.QuotaExceededError("The upload does not fit.", { reason: "QUOTA_EXCEEDED", metadata }),
+    new sdk.QuotaExceededError("the upload does not fit (limit of the collection 10 MiB, left 6 MiB)", {
+      reason: "QUOTA_EXCEEDED",
+      metadata,
+    }),
   );
-  t.is(message, "The upload does not fit. (limit 10 MiB, received 0 B, requested 20 MiB, left 6 MiB)");
+  t.is(message, "the upload does not fit (limit of the collection 10 MiB, left 6 MiB)");
   t.is(reason, "QUOTA_EXCEEDED");
+});
+
+test("reasons are one kind of word", async (t) => {
+  const errors = [
+    new UsageError("x"),
+    new TimeoutError(5),
+    new CommandFailedError("x"),
+    new NotLoggedInError("x", "http://a"),
+    new sdk.DecryptionError("x"),
+    new sdk.QuotaExceededError("x", { reason: "QUOTA_EXCEEDED" }),
+    new TypeError("x"),
+  ];
+  const reasons = await Promise.all(errors.map(async (error) => (await words(error)).reason));
+  t.deepEqual(reasons, [
+    "USAGE",
+    "TIMEOUT",
+    "COMMAND_FAILED",
+    "NOT_LOGGED_IN",
+    "DECRYPTION",
+    "QUOTA_EXCEEDED",
+    "UNEXPECTED",
+  ]);
 });
 
 test("hints say what to do", async (t) => {
@@ -76,7 +101,7 @@ test("hints say what to do", async (t) => {
   t.regex((await words(new sdk.MinSizeError(0n, 1n))).message, /the dump is empty/);
   t.regex(
     (await words(new sdk.MinSizeError(2048n, 4096n))).message,
-    /2 KiB \(2048 bytes\), less than --min-size \(4096 bytes\)/,
+    /2 KiB \(2048 bytes\), less than --min-size, 4 KiB \(4096 bytes\)/,
   );
 });
 

@@ -47,6 +47,30 @@ test.serial("an unknown option is refused with a suggestion and a pointer to the
   t.true(stderr.includes("strongroom backup --help"), stderr);
 });
 
+test("with --json also an error about the command line is one object on standard output", async (t) => {
+  for (const [argv, env] of [
+    [["ls", "--json", "--bogus"], {}],
+    [["nosuch", "--json"], {}],
+    [["backup", "x", "--json=true", "--timeout", "soon"], {}],
+    [["ls", "--bogus"], { STRONGROOM_JSON: "1" }],
+  ] as const) {
+    const place = await testContext(t, { env });
+    t.is(await place.run(...argv), 2);
+    const { error } = JSON.parse(place.stdout.text) as { error: { message: string; exitCode: number; reason: string } };
+    t.like(error, { exitCode: 2, reason: "USAGE" });
+    t.true(place.stderr.text.includes(error.message));
+  }
+  for (const argv of [
+    ["ls", "--bogus"],
+    ["ls", "--json", "--no-json", "--bogus"],
+    ["ls", "--bogus", "--", "--json"],
+  ]) {
+    const place = await testContext(t);
+    t.is(await place.run(...argv), 2);
+    t.is(place.stdout.text, "", argv.join(" "));
+  }
+});
+
 test("usage errors end with exit code 2 and say what was expected", async (t) => {
   const cases: Array<[args: string[], expected: RegExp]> = [
     [["backup"], /Which collection\?[\s\S]*for example: strongroom backup/],

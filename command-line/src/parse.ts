@@ -75,11 +75,17 @@ export function parseCommandLine<Extra>(
       if (command === undefined) throw unknownCommand(program, name!);
       command.help();
     });
+  const normalized = normalizeArguments(program, argv);
   try {
-    parser.parse(normalizeArguments(program, argv), { from: "user" });
+    parser.parse(normalized, { from: "user" });
   } catch (error) {
     if (!(error instanceof CommanderError)) throw error;
-    if (error.exitCode === 0) return { text, exitCode: EXIT.ok };
+    if (error.exitCode === 0) {
+      // Whoever asks for help on a command that does not exist must not take that of the program for it.
+      const name = normalized.find((arg) => !arg.startsWith("-"));
+      const known = name === undefined || parser.commands.some((command) => command.name() === name);
+      return known ? { text, exitCode: EXIT.ok } : parseCommandLine(program, [name], width);
+    }
     if (error.code === "commander.help") return { text, exitCode: EXIT.usage };
     throw usageError(program, argv, error);
   }

@@ -122,7 +122,14 @@ test("unknown options, commands and arguments are refused with a suggestion", (t
   t.is(refused("tdy"), "unknown command 'tdy' (Did you mean tidy?)");
   t.regex(refused("tidy", "a", "b"), /^too many arguments for 'tidy'. Expected 1 argument but got 2$/);
   t.regex(refused("look", "--wipe"), /^unknown option '--wipe'/);
-  refused("help", "nosuch");
+  t.is(refused("help", "nosuch"), "unknown command 'nosuch'");
+  for (const argv of [
+    ["tdy", "--help"],
+    ["--help", "tdy"],
+    ["tdy", "-h"],
+    ["--version", "tdy"],
+  ])
+    t.is(refused(...argv), "unknown command 'tdy' (Did you mean tidy?)", argv.join(" "));
   refused("help", "tidy", "look");
   refused("--nosuch", "tidy");
 });

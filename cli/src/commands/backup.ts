@@ -3,13 +3,14 @@ import { UsageError } from "@strongroom/command-line/errors";
 import { EXIT, type ExitCode } from "@strongroom/command-line/exit-codes";
 import { interruptible } from "@strongroom/command-line/interruptible";
 import { shown } from "@strongroom/command-line/shown";
+import { formatSize } from "@strongroom/protocol/sizes";
 import { requiredCollection } from "../collection-argument.ts";
 import type { CommandSpec, Invocation } from "../command.ts";
 import { ENCRYPTION_OPTIONS, encryptionFor } from "../encryption-choice.ts";
 import { CONNECTION_OPTIONS, OPTIONS, OUTPUT_OPTIONS, SECRETS } from "../options.ts";
 import { DumpCommand } from "../processes/dump-command.ts";
 import { type Connection, withClient } from "../session/session.ts";
-import { formatBytes, formatDuration } from "../terminal/format.ts";
+import { formatDuration } from "../terminal/format.ts";
 import type { Output } from "../terminal/output.ts";
 import { formatRate, Progress, RateMeter } from "../terminal/progress.ts";
 import { versionReport } from "../terminal/reports.ts";
@@ -79,10 +80,10 @@ async function run(invocation: Invocation): Promise<ExitCode> {
   const progress = new Progress(output, context.now, () => {
     const { sourceBytes, acknowledgedBytes, spooledBytes, remainingBytes } = state;
     const rate = meter.rate(acknowledgedBytes);
-    const quota = acknowledgedBytes === 0n ? "" : `, ${formatBytes(remainingBytes)} of quota left`;
-    const waiting = spooledBytes === 0n ? "" : `, ${formatBytes(spooledBytes)} in the temporary file`;
+    const quota = acknowledgedBytes === 0n ? "" : `, ${formatSize(remainingBytes)} of quota left`;
+    const waiting = spooledBytes === 0n ? "" : `, ${formatSize(spooledBytes)} in the temporary file`;
     return (
-      `${collection}: ${formatBytes(sourceBytes)} read, ${formatBytes(acknowledgedBytes)} ` +
+      `${collection}: ${formatSize(sourceBytes)} read, ${formatSize(acknowledgedBytes)} ` +
       `stored${waiting}${rate && `, ${rate}`}${quota}`
     );
   });
@@ -191,16 +192,16 @@ function report(output: Output, result: UploadResult, sdk: Connection["sdk"], ms
   output.note(storedLine(result, ms));
 }
 
-/** `Stored version 12 of pg-main: 1.2 GiB (3.4 GiB before compression) in 21 s, 57 MiB/s; rotated out: 5`. */
+/** `Stored version 12 of pg-main: 1.2 GiB (3.4 GiB before compression) in 21 s, 57.14 MiB/s; rotated out: 5`. */
 export function storedLine(
   { version, removedNumbers, sourceBytes, resumes, compressed }: UploadResult,
   ms: number,
 ): string {
-  const before = compressed ? ` (${formatBytes(sourceBytes)} before compression)` : "";
+  const before = compressed ? ` (${formatSize(sourceBytes)} before compression)` : "";
   const rotated = removedNumbers.length === 0 ? "" : `; rotated out: ${removedNumbers.join(", ")}`;
   const again = resumes === 0 ? "" : `; resumed ${resumes === 1 ? "once" : `${resumes} times`}`;
   return (
-    `Stored version ${version.number} of ${version.collection}: ${formatBytes(version.sizeBytes)}${before} in ` +
+    `Stored version ${version.number} of ${version.collection}: ${formatSize(version.sizeBytes)}${before} in ` +
     `${formatDuration(ms)}, ` +
     `${formatRate(version.sizeBytes, ms)}${rotated}${again}`
   );

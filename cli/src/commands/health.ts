@@ -1,6 +1,7 @@
 import type { GetCollectionHealthResponse } from "@strongroom/client-sdk";
 import { UsageError } from "@strongroom/command-line/errors";
 import { EXIT, type ExitCode } from "@strongroom/command-line/exit-codes";
+import { pairs, table } from "@strongroom/command-line/table";
 import type { OptionValues } from "@strongroom/command-line/values";
 import { HEALTH_SECRET_HEADER } from "@strongroom/protocol/headers";
 import { requiredCollection } from "../collection-argument.ts";
@@ -10,7 +11,6 @@ import { readSecretFile } from "../files/input-files.ts";
 import { CONNECTION_OPTIONS, OPTIONS, OUTPUT_OPTIONS, SECRETS } from "../options.ts";
 import { CALL, withClient } from "../session/session.ts";
 import { formatAge, formatTime, toIso } from "../terminal/format.ts";
-import { pairs, table } from "../terminal/output.ts";
 import { enumWord } from "../terminal/reports.ts";
 
 /** `strongroom health`. */

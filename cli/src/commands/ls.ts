@@ -1,12 +1,13 @@
 import type { Collection, Version } from "@strongroom/client-sdk";
 import { EXIT, type ExitCode } from "@strongroom/command-line/exit-codes";
+import { table } from "@strongroom/command-line/table";
+import { formatSize } from "@strongroom/protocol/sizes";
 import type { CommandSpec, Invocation } from "../command.ts";
 import type { Sdk } from "../context.ts";
 import { CONNECTION_OPTIONS, OUTPUT_OPTIONS, SECRETS } from "../options.ts";
 import { collectPages } from "../session/pages.ts";
 import { CALL, type Connection, withClient } from "../session/session.ts";
-import { formatAge, formatBytes, formatTime } from "../terminal/format.ts";
-import { table } from "../terminal/output.ts";
+import { formatAge, formatTime } from "../terminal/format.ts";
 import { collectionReport, enumWord, principal, versionReport } from "../terminal/reports.ts";
 
 /** `strongroom ls`. */
@@ -87,7 +88,7 @@ export function collectionsTable(collections: readonly Collection[], sdk: Sdk): 
 
 /** A frozen collection has no limits. */
 function limitText(limit: bigint | undefined): string {
-  return limit === undefined ? "-" : formatBytes(limit);
+  return limit === undefined ? "-" : formatSize(limit);
 }
 
 function uploadsText(collection: Collection): string {
@@ -100,7 +101,7 @@ function uploadsText(collection: Collection): string {
 export function versionsTable(versions: readonly Version[], sdk: Sdk, now: number): string {
   const rows = versions.map((version) => [
     String(version.number),
-    formatBytes(version.sizeBytes),
+    formatSize(version.sizeBytes),
     formatAge(version.begunAt, now),
     version.verifiedAt === undefined ? "-" : formatAge(version.verifiedAt, now),
     enumWord(sdk.EncryptionFormat, version.encryptionFormat),

@@ -1,10 +1,11 @@
 import { UsageError } from "@strongroom/command-line/errors";
 import { EXIT, type ExitCode } from "@strongroom/command-line/exit-codes";
 import { shown } from "@strongroom/command-line/shown";
+import { formatSize } from "@strongroom/protocol/sizes";
 import type { CommandSpec, Invocation } from "../command.ts";
 import { CONNECTION_OPTIONS, OPTIONS, OUTPUT_OPTIONS, parseVersion, SECRETS } from "../options.ts";
 import { CALL, withClient } from "../session/session.ts";
-import { formatBytes, formatTime, toIso } from "../terminal/format.ts";
+import { formatTime, toIso } from "../terminal/format.ts";
 import { confirm } from "../terminal/prompts.ts";
 
 /** `strongroom rm`. */
@@ -40,7 +41,7 @@ async function run({ args, values, output, context }: Invocation): Promise<ExitC
         CALL,
       );
       const facts =
-        version === undefined ? "" : ` (${formatBytes(version.sizeBytes)}, of ${formatTime(version.begunAt)})`;
+        version === undefined ? "" : ` (${formatSize(version.sizeBytes)}, of ${formatTime(version.begunAt)})`;
       if (!(await confirm(context, `Remove version ${number} of ${collection}${facts}?`))) {
         output.note("Nothing was removed.");
         return EXIT.ok;

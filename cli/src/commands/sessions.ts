@@ -1,12 +1,12 @@
 import type { Session, StrongroomClient } from "@strongroom/client-sdk";
 import { CommandError, UsageError } from "@strongroom/command-line/errors";
 import { EXIT, type ExitCode } from "@strongroom/command-line/exit-codes";
+import { table } from "@strongroom/command-line/table";
 import type { CommandSpec, Invocation } from "../command.ts";
 import { CONNECTION_OPTIONS, OPTIONS, OUTPUT_OPTIONS, SECRETS } from "../options.ts";
 import { collectPages } from "../session/pages.ts";
 import { CALL, withClient } from "../session/session.ts";
 import { formatAge, formatTime } from "../terminal/format.ts";
-import { table } from "../terminal/output.ts";
 import { principal, sessionReport } from "../terminal/reports.ts";
 import { scopeText } from "./whoami.ts";
 

@@ -1,13 +1,14 @@
 import type { StrongroomClient, Upload } from "@strongroom/client-sdk";
 import { CommandError, UsageError } from "@strongroom/command-line/errors";
 import { EXIT, type ExitCode } from "@strongroom/command-line/exit-codes";
+import { table } from "@strongroom/command-line/table";
+import { formatSize } from "@strongroom/protocol/sizes";
 import { requiredCollection } from "../collection-argument.ts";
 import type { CommandSpec, Invocation } from "../command.ts";
 import { CONNECTION_OPTIONS, OPTIONS, OUTPUT_OPTIONS, SECRETS } from "../options.ts";
 import { collectPages } from "../session/pages.ts";
 import { CALL, type Connection, withClient } from "../session/session.ts";
-import { formatAge, formatBytes, formatTime, toIso } from "../terminal/format.ts";
-import { table } from "../terminal/output.ts";
+import { formatAge, formatTime, toIso } from "../terminal/format.ts";
 import { enumWord, principal } from "../terminal/reports.ts";
 
 /** Letters of an id that are shown, and the fewest that name one. */
@@ -54,7 +55,7 @@ async function run({ args, values, output, context }: Invocation): Promise<ExitC
       principal(upload.user, upload.accessKey),
       upload.clientMetadata.host ?? "",
       formatAge(upload.begunAt, context.now()),
-      formatBytes(upload.storedBytes),
+      formatSize(upload.storedBytes),
       upload.lapsed ? "lapsed" : enumWord(sdk.UploadState, upload.state),
       formatTime(upload.leaseExpiresAt),
     ]);

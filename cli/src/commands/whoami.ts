@@ -1,11 +1,11 @@
 import type { Session } from "@strongroom/client-sdk";
 import { EXIT, type ExitCode } from "@strongroom/command-line/exit-codes";
+import { pairs } from "@strongroom/command-line/table";
 import type { CommandSpec, Invocation } from "../command.ts";
 import type { Sdk } from "../context.ts";
 import { CONNECTION_OPTIONS, OUTPUT_OPTIONS, SECRETS } from "../options.ts";
 import { CALL, withClient } from "../session/session.ts";
 import { formatTime } from "../terminal/format.ts";
-import { pairs } from "../terminal/output.ts";
 import { principal, roleNames, scopeReport, sessionReport } from "../terminal/reports.ts";
 
 /** `strongroom whoami`. */

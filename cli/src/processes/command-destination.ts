@@ -1,7 +1,7 @@
+import { formatSize } from "@strongroom/protocol/sizes";
 import type { Context } from "../context.ts";
 import { type Destination, writeAll } from "../destination.ts";
 import { CommandFailedError } from "../errors.ts";
-import { formatBytes } from "../terminal/format.ts";
 import { describeExit, ProcessGroup, succeeded } from "./process-group.ts";
 import { untilAborted } from "./until-aborted.ts";
 
@@ -52,7 +52,7 @@ export class CommandDestination implements Destination {
     // took that for the whole.
     await this.#succeeded(group);
     throw new CommandFailedError(
-      `the command exited with 0, but stopped reading: it was given ${formatBytes(this.#given)}, and more was to come`,
+      `the command exited with 0, but stopped reading: it was given ${formatSize(this.#given)}, and more was to come`,
       { hint: "when it knows the end by itself, let it read the rest: -c 'COMMAND; cat > /dev/null'" },
     );
   }

@@ -4,21 +4,6 @@ export interface Timestamp {
   readonly nanos: number;
 }
 
-const UNITS = ["B", "KiB", "MiB", "GiB", "TiB", "PiB", "EiB"] as const;
-
-/** Writes a size for people, rounded: `512 B`, `1.2 GiB`, `57 MiB`. For figures to compare there is `--json`. */
-export function formatBytes(bytes: bigint | number): string {
-  let value = Number(bytes);
-  let unit = 0;
-  // 1023.5 would be shown as 1024, so it goes up to the next unit.
-  while (value >= 1023.5 && unit < UNITS.length - 1) {
-    value /= 1024;
-    unit++;
-  }
-  const shown = unit === 0 || value >= 9.95 ? Math.round(value).toString() : value.toFixed(1).replace(/\.0$/, "");
-  return `${shown} ${UNITS[unit]}`;
-}
-
 /** Writes a duration for people: `0.4 s`, `21 s`, `3 min 5 s`, `2 h 10 min`, `5 d 3 h`. */
 export function formatDuration(ms: number): string {
   if (ms < 9_950) return `${(Math.max(0, ms) / 1000).toFixed(1).replace(/\.0$/, "")} s`;
@@ -60,12 +45,4 @@ export function formatTime(time: Timestamp | Date | undefined): string {
   if (time === undefined) return "-";
   const date = time instanceof Date ? time : new Date(toMs(time));
   return Number.isNaN(date.getTime()) ? "-" : `${date.toISOString().slice(0, 16).replace("T", " ")} UTC`;
-}
-
-/**
- * Makes text from elsewhere (server, environment) safe to print: control and formatting characters, which could move
- * the cursor or disguise a name, become U+FFFD. Line ends stay when `lines` is set.
- */
-export function printable(text: string, lines = false): string {
-  return text.replace(/[\p{Cc}\p{Cf}]/gu, (character) => (lines && character === "\n" ? character : "\u{fffd}"));
 }

@@ -1,5 +1,7 @@
 import type { RetryEvent } from "@strongroom/client-sdk";
-import { formatBytes, formatDuration, printable } from "./format.ts";
+import { printable } from "@strongroom/command-line/printable";
+import { formatSize } from "@strongroom/protocol/sizes";
+import { formatDuration } from "./format.ts";
 import type { Output } from "./output.ts";
 
 /** A terminal is redrawn this often, in milliseconds. */
@@ -116,7 +118,7 @@ export class RateMeter {
   }
 }
 
-/** `57 MiB/s`. */
+/** `57.15 MiB/s`. */
 export function formatRate(bytes: bigint, ms: number): string {
-  return `${formatBytes((Number(bytes) * 1000) / Math.max(1, ms))}/s`;
+  return `${formatSize((bytes * 1000n) / BigInt(Math.max(1, Math.round(ms))))}/s`;
 }

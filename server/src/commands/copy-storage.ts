@@ -1,6 +1,7 @@
 import { CommandError, UsageError } from "@strongroom/command-line/errors";
 import { EXIT, type ExitCode } from "@strongroom/command-line/exit-codes";
 import { interruptible } from "@strongroom/command-line/interruptible";
+import { jsonLine } from "@strongroom/command-line/json";
 import { option } from "@strongroom/command-line/option";
 import { SHARED } from "@strongroom/command-line/shared-options";
 import { formatSize } from "@strongroom/protocol/sizes";
@@ -76,8 +77,7 @@ async function run({ values, context }: OperatorInvocation, signal: AbortSignal)
     const report = await copyStorage({ from: opened[0]!, to: opened[1]!, signal, onObject });
     const { installation, copied, present, failed, bytes, pending } = report;
     if (json) {
-      const all = { installation, copied, present, failed, bytes: String(bytes), pending };
-      context.stdout.write(`${JSON.stringify(all)}\n`);
+      context.stdout.write(jsonLine({ installation, copied, present, failed, bytes, pending }));
     } else {
       context.stdout.write(
         `${failed === 0 ? "Everything is in the target" : "NOT COMPLETE"}: ${copied} objects copied ` +

@@ -45,13 +45,11 @@ export async function asCommandError(error: unknown): Promise<unknown> {
     });
   if (is(inventory.UnsafeError, InstallationMismatchError, copying.CopyRefusedError))
     return new CommandError(error.message, EXIT.refused, { cause: error });
-  if (is(DomainError, BlobStoreError)) return new CommandError(error.message, EXIT.network, { cause: error });
+  if (error instanceof DomainError)
+    return new CommandError(error.message, EXIT.network, { cause: error, reason: error.reason });
+  if (is(BlobStoreError))
+    return new CommandError(error.message, EXIT.network, { cause: error, reason: "STORE_UNAVAILABLE" });
   return new CommandError(error.message, EXIT.unexpected, { cause: error });
-}
-
-/** JSON with byte counts as texts, on one line. */
-export function jsonLine(value: unknown): string {
-  return `${JSON.stringify(value, (_key, item: unknown) => (typeof item === "bigint" ? String(item) : item))}\n`;
 }
 
 /**

@@ -1,8 +1,9 @@
 import { EXIT, type ExitCode } from "@strongroom/command-line/exit-codes";
+import { jsonLine } from "@strongroom/command-line/json";
 import { SHARED } from "@strongroom/command-line/shared-options";
 import { formatSize } from "@strongroom/protocol/sizes";
 import type { OperatorCommand, OperatorInvocation } from "./context.ts";
-import { jsonLine, onData, requireDirectory } from "./open-data.ts";
+import { onData, requireDirectory } from "./open-data.ts";
 import { DATA_OPTIONS, DRY_RUN } from "./options.ts";
 import { dataOptions } from "./settings.ts";
 

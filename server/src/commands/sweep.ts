@@ -1,12 +1,13 @@
 import { UsageError } from "@strongroom/command-line/errors";
 import { EXIT, type ExitCode } from "@strongroom/command-line/exit-codes";
+import { jsonLine } from "@strongroom/command-line/json";
 import { flag, option } from "@strongroom/command-line/option";
 import { SHARED } from "@strongroom/command-line/shared-options";
 import type { OptionValues } from "@strongroom/command-line/values";
 import type { UnknownObject } from "../app/upkeep/inventory.ts";
 import type { SweepAction, SweepDeps } from "../app/upkeep/sweep.ts";
 import type { CommandIo, OperatorCommand, OperatorInvocation } from "./context.ts";
-import { jsonLine, onData, openData } from "./open-data.ts";
+import { onData, openData } from "./open-data.ts";
 import { DATA_OPTIONS, DRY_RUN, SERVE } from "./options.ts";
 import { dataOptions } from "./settings.ts";
 

@@ -1,12 +1,13 @@
 import { CommandError, UsageError } from "@strongroom/command-line/errors";
 import { EXIT, type ExitCode } from "@strongroom/command-line/exit-codes";
+import { jsonLine } from "@strongroom/command-line/json";
 import { SHARED } from "@strongroom/command-line/shared-options";
 import { shown } from "@strongroom/command-line/shown";
 import { formatSize } from "@strongroom/protocol/sizes";
 import type { Database, VersionRow } from "../app/ports/database.ts";
 import type { VerifyDeps } from "../app/versions/verify-version.ts";
 import type { CommandIo, OperatorCommand } from "./context.ts";
-import { jsonLine, onData, openData } from "./open-data.ts";
+import { onData, openData } from "./open-data.ts";
 import { DATA_OPTIONS } from "./options.ts";
 import { dataOptions } from "./settings.ts";
 

@@ -49,6 +49,8 @@ export interface SweepOptions {
   readonly onAction?: (action: SweepAction) => void;
 }
 
+type SweepFields = Readonly<Record<string, string | bigint>>;
+
 /** One action of the sweeper. */
 export interface SweepAction {
   /** Counter of the report that it belongs to. */
@@ -56,7 +58,7 @@ export interface SweepAction {
   /** In words. */
   readonly what: string;
   /** What it was done to, for a log. */
-  readonly fields: Readonly<Record<string, string>>;
+  readonly fields: SweepFields;
 }
 
 /** Ended sessions are kept this long, as a record, in milliseconds. */
@@ -86,12 +88,7 @@ export async function sweep(deps: SweepDeps, mayDelete: boolean, options: SweepO
     failed: 0,
   };
   /** Does something, logs it and counts it. Nothing is counted when `work` returns false. */
-  const act = async (
-    kind: SweepAction["kind"],
-    what: string,
-    fields: Record<string, string>,
-    work: () => Promise<unknown>,
-  ) => {
+  const act = async (kind: SweepAction["kind"], what: string, fields: SweepFields, work: () => Promise<unknown>) => {
     try {
       if (options.dryRun !== true) {
         if ((await work()) === false) return;
@@ -187,8 +184,8 @@ function ofUpload(upload: UploadRow): Record<string, string> {
   return { upload_id: upload.id, collection: upload.collectionName, key: upload.key };
 }
 
-function ofVersion(version: VersionRow): Record<string, string> {
-  return { collection: version.collectionName, number: String(version.number), key: version.key };
+function ofVersion(version: VersionRow): SweepFields {
+  return { collection: version.collectionName, number: version.number, key: version.key };
 }
 
 /** Returns false when it is not overdue any more. */

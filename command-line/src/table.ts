@@ -1,0 +1,36 @@
+import { printable } from "./printable.ts";
+
+/** A column of a table. */
+export interface Column {
+  readonly title: string;
+  readonly align?: "left" | "right";
+}
+
+/** Lays out rows under their titles, two spaces between columns, nothing after the last. */
+export function table(columns: readonly Column[], rows: ReadonlyArray<readonly string[]>): string {
+  const cells = [columns.map(({ title }) => title), ...rows.map((row) => row.map((cell) => printable(cell) || "-"))];
+  const widths = columns.map((_, index) => Math.max(...cells.map((row) => width(row[index] ?? ""))));
+  const lines = cells.map((row) =>
+    columns
+      .map(({ align }, index) => pad(row[index] ?? "", widths[index]!, align === "right"))
+      .join("  ")
+      .trimEnd(),
+  );
+  return lines.join("\n");
+}
+
+/** Lays out names and values under each other; entries without a value are left out. */
+export function pairs(entries: ReadonlyArray<readonly [name: string, value: string | undefined]>): string {
+  const shown = entries.filter(([, value]) => value !== undefined && value !== "");
+  const length = Math.max(0, ...shown.map(([name]) => name.length));
+  return shown.map(([name, value]) => `${`${name}:`.padEnd(length + 1)}  ${printable(value ?? "")}`).join("\n");
+}
+
+function width(text: string): number {
+  return [...text].length;
+}
+
+function pad(text: string, length: number, right: boolean): string {
+  const space = " ".repeat(Math.max(0, length - width(text)));
+  return right ? space + text : text + space;
+}
