@@ -208,6 +208,7 @@ export const OPTIONS = {
     defaultText: "standard output for restore, the version's own file name in this folder for download",
   }),
   force: flag({ name: "force", help: "overwrite the output file", argumentsOnly: true }),
+  removed: flag({ name: "removed", help: "list the removed versions that can be brought back, and until when" }),
   yes: flag({ name: "yes", help: "do not ask", argumentsOnly: true }),
 
   abort: option({

@@ -284,10 +284,55 @@ test("rm asks on a terminal, and removes only after yes", async (t) => {
   t.true(no.text.includes("Remove version 7 of pg-main (1.2 GiB, of 2026-01-01 02:00 UTC)? [y/N]"));
   t.deepEqual(removed, []);
   const yes = await answer("y\r");
-  t.true(yes.text.endsWith("Removed version 7 of pg-main; its bytes are kept until 2026-01-01 23:00 UTC.\n"), yes.text);
+  const brings = "`strongroom undelete pg-main 7` brings it back until 2026-01-01 23:00 UTC.\n";
+  t.true(yes.text.endsWith(`Removed version 7 of pg-main; ${brings}`), yes.text);
   const { run } = await testContext(t, { sdk: load, env: LOGGED_IN });
   t.is(await run("rm", "pg-main", "8", "--yes"), 0);
   t.deepEqual(removed, [7n, 8n]);
+});
+
+test("rm says of a version that rotation removed that it was removed, and not that it did it", async (t) => {
+  const purged = version({ number: 3n, removedAt: at("01:00:00"), purgeAfter: at("02:00:00") });
+  const { load } = fakeSdk({ versions: { deleteVersion: async () => ({ version: purged, alreadyRemoved: true }) } });
+  const { run, stderr } = await testContext(t, { sdk: load, env: LOGGED_IN, now });
+  t.is(await run("rm", "pg-main", "3", "--yes"), 0);
+  t.is(stderr.text, "Version 3 of pg-main was removed before, at 2026-01-01 01:00 UTC.\n");
+  const json = await testContext(t, { sdk: load, env: LOGGED_IN, now });
+  t.is(await json.run("rm", "pg-main", "3", "--yes", "--json"), 0);
+  t.true((JSON.parse(json.stdout.text) as { alreadyRemoved: boolean }).alreadyRemoved);
+});
+
+test("ls --removed lists what can be brought back, undelete does it", async (t) => {
+  const asked: unknown[] = [];
+  const { load } = fakeSdk({
+    versions: {
+      listVersions: async (request) => {
+        asked.push(request);
+        const removed = version({ number: 3n, removedAt: at("04:00:00"), purgeAfter: at("23:00:00") });
+        return { versions: [removed], nextPageToken: "" };
+      },
+      undeleteVersion: async (request) => {
+        asked.push(request);
+        return { version: version({ number: 3n, protectedUntil: at("23:30:00") }) };
+      },
+    },
+  });
+  const listed = await testContext(t, { sdk: load, env: LOGGED_IN, now });
+  t.is(await listed.run("ls", "pg-main", "--removed"), 0);
+  t.deepEqual(listed.stdout.text.split("\n"), [
+    "VERSION     SIZE  BEGUN                 REMOVED               CAN BE BROUGHT BACK UNTIL",
+    "      3  1.2 GiB  2026-01-01 02:00 UTC  2026-01-01 04:00 UTC  2026-01-01 23:00 UTC",
+    "",
+  ]);
+  t.is(await listed.run("ls", "--removed"), 2);
+  const back = await testContext(t, { sdk: load, env: LOGGED_IN, now });
+  t.is(await back.run("undelete", "pg-main", "v3"), 0);
+  t.is(back.stderr.text, "Version 3 of pg-main is back; it is protected until 2026-01-01 23:30 UTC.\n");
+  t.is(await back.run("undelete", "pg-main", "latest"), 2);
+  t.deepEqual(asked, [
+    { collection: "pg-main", pageToken: "", removed: true },
+    { collection: "pg-main", number: 3n },
+  ]);
 });
 
 test("health: exit codes for monitoring, and the secret in place of a session", async (t) => {

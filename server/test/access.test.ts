@@ -60,6 +60,7 @@ function collection(accessControl: CollectionSpec["accessControl"]): CollectionS
     strategy: "fifo",
     maxAgeMs: undefined,
     minRetentionMs: undefined,
+    trashRetentionMs: undefined,
     encryptionFormats: ["openpgp"],
     recipientKeyIds: undefined,
     healthSecretSha256: undefined,

@@ -29,6 +29,7 @@ function spec(more: Partial<CollectionSpec> = {}): CollectionSpec {
     strategy: "fifo",
     maxAgeMs: undefined,
     minRetentionMs: undefined,
+    trashRetentionMs: undefined,
     encryptionFormats: ["openpgp"],
     recipientKeyIds: undefined,
     healthSecretSha256: undefined,

@@ -50,6 +50,7 @@ test("what init writes loads without a word, and the password opens it", async (
     strategy: "fifo",
     maxAgeMs: undefined,
     minRetentionMs: undefined,
+    trashRetentionMs: undefined,
     encryptionFormats: ["openpgp"],
     recipientKeyIds: undefined,
     healthSecretSha256: undefined,

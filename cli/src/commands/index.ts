@@ -9,6 +9,7 @@ import { ls } from "./ls.ts";
 import { restore } from "./restore.ts";
 import { rm } from "./rm.ts";
 import { sessions } from "./sessions.ts";
+import { undelete } from "./undelete.ts";
 import { uploads } from "./uploads.ts";
 import { whoami } from "./whoami.ts";
 
@@ -23,6 +24,7 @@ export const COMMANDS: readonly CommandSpec[] = [
   download,
   ls,
   rm,
+  undelete,
   uploads,
   health,
   keygen,

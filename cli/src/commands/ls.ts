@@ -1,10 +1,11 @@
 import type { Collection, Version } from "@strongroom/client-sdk";
+import { UsageError } from "@strongroom/command-line/errors";
 import { EXIT, type ExitCode } from "@strongroom/command-line/exit-codes";
 import { table } from "@strongroom/command-line/table";
 import { formatSize } from "@strongroom/protocol/sizes";
 import type { CommandSpec, Invocation } from "../command.ts";
 import type { Sdk } from "../context.ts";
-import { CONNECTION_OPTIONS, OUTPUT_OPTIONS, SECRETS } from "../options.ts";
+import { CONNECTION_OPTIONS, OPTIONS, OUTPUT_OPTIONS, SECRETS } from "../options.ts";
 import { collectPages } from "../session/pages.ts";
 import { CALL, type Connection, withClient } from "../session/session.ts";
 import { formatAge, formatTime } from "../terminal/format.ts";
@@ -15,11 +16,12 @@ export const ls: CommandSpec = {
   name: "ls",
   summary: "list collections, or the versions of one",
   args: [["[collection]", "name of the collection; without it, collections are listed"]],
-  options: [...CONNECTION_OPTIONS, ...OUTPUT_OPTIONS],
+  options: [OPTIONS.removed, ...CONNECTION_OPTIONS, ...OUTPUT_OPTIONS],
   secrets: [SECRETS.token],
   examples: [
     ["strongroom ls", "the collections you may see"],
     ["strongroom ls pg-main", "its versions, newest first"],
+    ["strongroom ls pg-main --removed", "what `strongroom undelete` can bring back"],
     ["strongroom ls pg-main --json | jq '.versions[0].version'", "number of the newest"],
   ],
   run,
@@ -28,6 +30,9 @@ export const ls: CommandSpec = {
 async function run({ args, values, output, context }: Invocation): Promise<ExitCode> {
   // The argument alone: with a collection in the environment there would be no way to list them all.
   const [collection] = args;
+  const removed = values.get(OPTIONS.removed);
+  if (removed && collection === undefined && values.source(OPTIONS.removed) === "flag")
+    throw new UsageError("--removed is about the versions of a collection; name one.");
   return await withClient(context, values, {}, async (connection) => {
     const { sdk } = connection;
     if (collection === undefined) {
@@ -37,8 +42,11 @@ async function run({ args, values, output, context }: Invocation): Promise<ExitC
       else output.line(collectionsTable(collections, sdk));
       return EXIT.ok;
     }
-    const versions = await listVersions(connection, collection);
+    const versions = await listVersions(connection, collection, removed);
     if (output.isJson) output.json({ collection, versions: versions.map((version) => versionReport(version, sdk)) });
+    else if (removed && versions.length === 0)
+      output.note(`${collection} has no removed versions that can be brought back.`);
+    else if (removed) output.line(removedTable(versions));
     else if (versions.length === 0) output.note(`${collection} has no versions.`);
     else output.line(versionsTable(versions, sdk, context.now()));
     return EXIT.ok;
@@ -52,9 +60,9 @@ async function listCollections({ client }: Connection): Promise<Collection[]> {
   });
 }
 
-async function listVersions({ client }: Connection, collection: string): Promise<Version[]> {
+async function listVersions({ client }: Connection, collection: string, removed: boolean): Promise<Version[]> {
   return await collectPages(async (pageToken) => {
-    const { versions, nextPageToken } = await client.versions.listVersions({ collection, pageToken }, CALL);
+    const { versions, nextPageToken } = await client.versions.listVersions({ collection, pageToken, removed }, CALL);
     return { items: versions, nextPageToken };
   });
 }
@@ -95,6 +103,27 @@ function uploadsText(collection: Collection): string {
   if (collection.frozen) return "frozen";
   if (collection.acceptsUploadsNow) return "open";
   return collection.nextWindowAt === undefined ? "closed" : `from ${formatTime(collection.nextWindowAt)}`;
+}
+
+/** Removed versions, with the time that is left to bring them back. */
+export function removedTable(versions: readonly Version[]): string {
+  const rows = versions.map((version) => [
+    String(version.number),
+    formatSize(version.sizeBytes),
+    formatTime(version.begunAt),
+    formatTime(version.removedAt),
+    formatTime(version.purgeAfter),
+  ]);
+  return table(
+    [
+      { title: "VERSION", align: "right" },
+      { title: "SIZE", align: "right" },
+      { title: "BEGUN" },
+      { title: "REMOVED" },
+      { title: "CAN BE BROUGHT BACK UNTIL" },
+    ],
+    rows,
+  );
 }
 
 /** Versions with what matters for choosing one. */

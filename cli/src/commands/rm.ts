@@ -1,20 +1,20 @@
 import { UsageError } from "@strongroom/command-line/errors";
 import { EXIT, type ExitCode } from "@strongroom/command-line/exit-codes";
-import { shown } from "@strongroom/command-line/shown";
 import { formatSize } from "@strongroom/protocol/sizes";
 import type { CommandSpec, Invocation } from "../command.ts";
-import { CONNECTION_OPTIONS, OPTIONS, OUTPUT_OPTIONS, parseVersion, SECRETS } from "../options.ts";
+import { CONNECTION_OPTIONS, OPTIONS, OUTPUT_OPTIONS, SECRETS } from "../options.ts";
 import { CALL, withClient } from "../session/session.ts";
-import { formatTime, toIso } from "../terminal/format.ts";
+import { formatTime, toIso, toMs } from "../terminal/format.ts";
 import { confirm } from "../terminal/prompts.ts";
+import { versionNumber } from "../version-argument.ts";
 
 /** `strongroom rm`. */
 export const rm: CommandSpec = {
   name: "rm",
   summary: "remove a version",
   details:
-    "The version is invisible at once; its bytes are deleted no sooner than 24 hours later. Versions protected by " +
-    "minRetention are refused.",
+    "The version is invisible at once; its bytes are deleted no sooner than 24 hours later, or the collection's " +
+    "trashRetention. Until then `strongroom undelete` brings it back. Versions protected by minRetention are refused.",
   args: [
     ["<collection>", "name of the collection"],
     ["<version>", "number of the version, such as 7 or v7"],
@@ -47,32 +47,26 @@ async function run({ args, values, output, context }: Invocation): Promise<ExitC
         return EXIT.ok;
       }
     }
-    const { version } = await client.versions.deleteVersion({ collection, number }, CALL);
+    const { version, alreadyRemoved } = await client.versions.deleteVersion({ collection, number }, CALL);
     if (output.isJson)
       output.json({
         collection,
         version: number,
+        alreadyRemoved,
         removedAt: toIso(version?.removedAt),
         purgeAfter: toIso(version?.purgeAfter),
       });
     else {
-      const kept =
-        version?.purgeAfter === undefined ? "" : `; its bytes are kept until ${formatTime(version.purgeAfter)}`;
-      output.note(`Removed version ${number} of ${collection}${kept}.`);
+      const until = version?.purgeAfter;
+      const isKept = until !== undefined && toMs(until) > context.now();
+      const kept = isKept
+        ? `; \`strongroom undelete ${collection} ${number}\` brings it back until ${formatTime(until)}`
+        : "";
+      const done = alreadyRemoved
+        ? `Version ${number} of ${collection} was removed before, at ${formatTime(version?.removedAt)}`
+        : `Removed version ${number} of ${collection}`;
+      output.note(`${done}${kept}.`);
     }
     return EXIT.ok;
   });
-}
-
-/** `latest` is refused: by the time the call arrives it may be another version. */
-function versionNumber(given: string): bigint {
-  let number: bigint | "newest" = "newest";
-  try {
-    number = parseVersion(given);
-  } catch {
-    // reported below
-  }
-  if (number === "newest")
-    throw new UsageError(`expected the number of a version, such as 7 or v7, got ${shown(given)}`);
-  return number;
 }

@@ -28,6 +28,8 @@ export function versionReport(version: Version, sdk: Sdk) {
     holdReason: version.holdReason || undefined,
     protectedUntil: toIso(version.protectedUntil),
     aboveSoftLimit: version.aboveSoftLimit,
+    removedAt: toIso(version.removedAt),
+    purgeAfter: toIso(version.purgeAfter),
     verifiedAt: toIso(version.verifiedAt),
     damage: version.damage?.message,
     damageReason: version.damage && enumWord(sdk.DamageReason, version.damage.reason),

@@ -78,6 +78,8 @@ export interface CollectionSpec {
   readonly maxAgeMs: number | undefined;
   /** A published version is protected from removal for this long; undefined for none. */
   readonly minRetentionMs: number | undefined;
+  /** A removed version can be brought back for at least this long; undefined for the server's own time. */
+  readonly trashRetentionMs: number | undefined;
   readonly encryptionFormats: readonly CiphertextFormat[];
   /** OpenPGP key ids (16 lower-case hexadecimal digits) a dump may be encrypted to; undefined for any. */
   readonly recipientKeyIds: readonly string[] | undefined;

@@ -22,6 +22,7 @@ export interface ReadCollection {
 /** More copies than this are a slip of the finger. */
 const MAX_COPIES = 1_000_000;
 const MAX_UPLOADS = 1_000;
+const MIN_TRASH_MS = 24 * 3_600_000;
 /** Stands for the number of a version in a file name. */
 const VERSION_PLACE = `$\{version}`;
 const FORMATS = ["openpgp", "age"] as const satisfies readonly CiphertextFormat[];
@@ -36,6 +37,14 @@ function positiveDuration(text: string): number {
   const ms = parseDuration(text);
   if (ms === 0)
     throw new ValueError(`expected a duration above zero, got ${quoted(text)}; leave the field out for none`);
+  return ms;
+}
+
+/** Running downloads of a removed version are promised a day. */
+function trashDuration(text: string): number {
+  const ms = parseDuration(text);
+  if (ms < MIN_TRASH_MS)
+    throw new ValueError(`expected a duration of at least 24h, got ${quoted(text)}; leave the field out for 24h`);
   return ms;
 }
 
@@ -213,6 +222,7 @@ export async function readCollection(
     strategy: "fifo",
     maxAgeMs: spec.get("maxAge")?.parsed(positiveDuration),
     minRetentionMs: spec.get("minRetention")?.parsed(positiveDuration),
+    trashRetentionMs: spec.get("trashRetention")?.parsed(trashDuration),
     encryptionFormats,
     recipientKeyIds: await readRecipients(spec, encryptionFormats),
     healthSecretSha256: secrets.follow(spec, "healthSecretRef", parseHealthSecret)?.value,

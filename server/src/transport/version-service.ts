@@ -2,6 +2,7 @@ import type { ServiceImpl } from "@connectrpc/connect";
 import type { GetVersionRequest, VersionService } from "@strongroom/gen/strongroom/v1/version_service_pb";
 import { DIGESTS_PAGE, PAGE } from "@strongroom/protocol/limits";
 import { stillStanding } from "../app/sessions/sessions.ts";
+import { undeleteVersion } from "../app/versions/undelete-version.ts";
 import {
   deleteVersion,
   getVersion,
@@ -20,13 +21,15 @@ import { byteCountOf, collectionNameOf, pagePosition, pageSizeOf, pageToken } fr
 export function versionService(deps: VersionDeps): ServiceImpl<typeof VersionService> {
   return {
     async listVersions(req, context) {
-      const before = pagePosition("versions", req.pageToken, /^\d{1,18}$/);
+      const list = req.removed ? "removed versions" : "versions";
+      const before = pagePosition(list, req.pageToken, /^\d{1,18}$/);
       const { versions, nextBefore } = await listVersions(deps, callerOf(context.values), {
         collection: collectionNameOf(req.collection),
         beforeNumber: before === undefined ? undefined : BigInt(before),
         pageSize: pageSizeOf(req.pageSize, PAGE),
+        removed: req.removed,
       });
-      return { versions: versions.map(versionMessage), nextPageToken: pageToken("versions", nextBefore?.toString()) };
+      return { versions: versions.map(versionMessage), nextPageToken: pageToken(list, nextBefore?.toString()) };
     },
 
     async getVersion(req, context) {
@@ -65,7 +68,13 @@ export function versionService(deps: VersionDeps): ServiceImpl<typeof VersionSer
 
     async deleteVersion(req, context) {
       const name = { collection: collectionNameOf(req.collection), number: numberOf(req.number) };
-      return { version: versionMessage(await deleteVersion(deps, callerOf(context.values), name)) };
+      const { version, alreadyRemoved } = await deleteVersion(deps, callerOf(context.values), name);
+      return { version: versionMessage(version), alreadyRemoved };
+    },
+
+    async undeleteVersion(req, context) {
+      const name = { collection: collectionNameOf(req.collection), number: numberOf(req.number) };
+      return { version: versionMessage(await undeleteVersion(deps, callerOf(context.values), name)) };
     },
   };
 }

@@ -69,6 +69,7 @@ export function collection(name: string, change: Partial<CollectionSpec> = {}): 
     strategy: "fifo",
     maxAgeMs: undefined,
     minRetentionMs: undefined,
+    trashRetentionMs: undefined,
     encryptionFormats: ["openpgp"],
     recipientKeyIds: undefined,
     healthSecretSha256: undefined,

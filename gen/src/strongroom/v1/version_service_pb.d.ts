@@ -39,6 +39,13 @@ export declare type ListVersionsRequest = Message<"strongroom.v1.ListVersionsReq
    * @generated from field: string page_token = 3;
    */
   pageToken: string;
+
+  /**
+   * Lists the removed versions instead that UndeleteVersion can bring back; their purge_after says until when.
+   *
+   * @generated from field: bool removed = 4;
+   */
+  removed: boolean;
 };
 
 /**
@@ -394,6 +401,14 @@ export declare type DeleteVersionResponse = Message<"strongroom.v1.DeleteVersion
    * @generated from field: strongroom.v1.Version version = 1;
    */
   version?: Version | undefined;
+
+  /**
+   * Whether it was removed before, by rotation or by an earlier call; this call changed nothing then. A call that is
+   * repeated because its answer was lost says true.
+   *
+   * @generated from field: bool already_removed = 2;
+   */
+  alreadyRemoved: boolean;
 };
 
 /**
@@ -401,6 +416,53 @@ export declare type DeleteVersionResponse = Message<"strongroom.v1.DeleteVersion
  * Use `create(DeleteVersionResponseSchema)` to create a new message.
  */
 export declare const DeleteVersionResponseSchema: GenMessage<DeleteVersionResponse>;
+
+/**
+ * Asks to bring a removed version back.
+ *
+ * @generated from message strongroom.v1.UndeleteVersionRequest
+ */
+export declare type UndeleteVersionRequest = Message<"strongroom.v1.UndeleteVersionRequest"> & {
+  /**
+   * Name of the collection.
+   *
+   * @generated from field: string collection = 1;
+   */
+  collection: string;
+
+  /**
+   * Number of the version, from 1; must be given.
+   *
+   * @generated from field: int64 number = 2;
+   */
+  number: bigint;
+};
+
+/**
+ * Describes the message strongroom.v1.UndeleteVersionRequest.
+ * Use `create(UndeleteVersionRequestSchema)` to create a new message.
+ */
+export declare const UndeleteVersionRequestSchema: GenMessage<UndeleteVersionRequest>;
+
+/**
+ * The version is live again.
+ *
+ * @generated from message strongroom.v1.UndeleteVersionResponse
+ */
+export declare type UndeleteVersionResponse = Message<"strongroom.v1.UndeleteVersionResponse"> & {
+  /**
+   * The version.
+   *
+   * @generated from field: strongroom.v1.Version version = 1;
+   */
+  version?: Version | undefined;
+};
+
+/**
+ * Describes the message strongroom.v1.UndeleteVersionResponse.
+ * Use `create(UndeleteVersionResponseSchema)` to create a new message.
+ */
+export declare const UndeleteVersionResponseSchema: GenMessage<UndeleteVersionResponse>;
 
 /**
  * The stored versions of collections. Listing and describing need the right to upload or to download; reading needs the
@@ -470,6 +532,19 @@ export declare const VersionService: GenService<{
     methodKind: "unary";
     input: typeof DeleteVersionRequestSchema;
     output: typeof DeleteVersionResponseSchema;
+  },
+  /**
+   * Brings a removed version back under its number, until its purge_after; needs collectionManager. Idempotent. It must
+   * fit under the collection's hard limit beside everything that is there (QUOTA_EXCEEDED). One that rotation would
+   * remove again with the next version is protected for as long as it would have been kept as a removed one; see
+   * protected_until.
+   *
+   * @generated from rpc strongroom.v1.VersionService.UndeleteVersion
+   */
+  undeleteVersion: {
+    methodKind: "unary";
+    input: typeof UndeleteVersionRequestSchema;
+    output: typeof UndeleteVersionResponseSchema;
   },
 }>;
 

@@ -40,6 +40,9 @@ export function versionRepository(db: Executor): VersionRepository {
       .where(and(where, after === undefined ? undefined : gt(versions.id, after)))
       .orderBy(asc(versions.id))
       .limit(limit);
+  // `purged_at` is set before the first byte of the object goes.
+  const restorable = (now: Date) =>
+    and(eq(versions.state, "removed"), gt(versions.purgeAfter, now), isNull(versions.purgedAt));
   const lastVerified = sql`coalesce(${versions.verifiedAt}, ${versions.committedAt})`;
   const asInstant = (date: Date) => sql`${date.toISOString()}::timestamptz`;
   /**
@@ -77,6 +80,19 @@ export function versionRepository(db: Executor): VersionRepository {
         .where(and(live(collectionId), beforeNumber === undefined ? undefined : lt(versions.number, beforeNumber)))
         .orderBy(desc(versions.number))
         .limit(limit),
+    listRemoved: async (collectionId, now, beforeNumber, limit) =>
+      await db
+        .select(columns)
+        .from(versions)
+        .where(
+          and(
+            eq(versions.collectionId, collectionId),
+            restorable(now),
+            beforeNumber === undefined ? undefined : lt(versions.number, beforeNumber),
+          ),
+        )
+        .orderBy(desc(versions.number))
+        .limit(limit),
     async summaries() {
       const rows = await db
         .select({
@@ -112,6 +128,14 @@ export function versionRepository(db: Executor): VersionRepository {
     },
     remove: async (id, removal) =>
       await change(and(eq(versions.id, id), eq(versions.state, "live")), { state: "removed", ...removal }),
+    restore: async (id, now, protectedUntil) =>
+      await change(and(eq(versions.id, id), restorable(now)), {
+        state: "live",
+        removedAt: null,
+        removedBy: "",
+        purgeAfter: null,
+        protectedUntil,
+      }),
     removedBy: async (removedBy) =>
       await db.select(columns).from(versions).where(eq(versions.removedBy, removedBy)).orderBy(asc(versions.number)),
     purgeable: async (now, exceptCollectionIds, of) =>
@@ -179,6 +203,14 @@ export function versionRepository(db: Executor): VersionRepository {
     },
     async dropVerification(id) {
       await db.update(versions).set({ verifyingUntil: null }).where(eq(versions.id, id));
+    },
+    async beginPurge(id, now) {
+      const rows = await db
+        .update(versions)
+        .set({ purgedAt: sql`coalesce(${versions.purgedAt}, ${asInstant(now)})` })
+        .where(and(eq(versions.id, id), eq(versions.state, "removed"), lte(versions.purgeAfter, now)))
+        .returning({ id: versions.id });
+      return rows.length > 0;
     },
     async markPurged(id, now) {
       // No revision: there is no manifest any more that could say it.

@@ -222,6 +222,10 @@ export interface VersionRepository {
   findByNumber(collectionId: string, number: bigint): Promise<VersionRow | undefined>;
   /** Live versions, highest number first, below `beforeNumber`; at most `limit`. */
   listLive(collectionId: string, beforeNumber: bigint | undefined, limit: number): Promise<VersionRow[]>;
+  /**
+   * Removed versions that can be brought back at `now`, highest number first, below `beforeNumber`; at most `limit`.
+   */
+  listRemoved(collectionId: string, now: Date, beforeNumber: bigint | undefined, limit: number): Promise<VersionRow[]>;
   /** The live versions of every collection that has any, by the collection's id. */
   summaries(): Promise<Map<string, VersionSummary>>;
   /** Every live version of the collection. */
@@ -230,6 +234,11 @@ export interface VersionRepository {
   segmentDigests(id: string, first: number, count: number): Promise<Uint8Array>;
   /** `live -> removed`. Returns whether it was live. */
   remove(id: string, removal: { removedAt: Date; removedBy: string; purgeAfter: Date }): Promise<boolean>;
+  /**
+   * `removed -> live`, where its object is still whole: before its time, and nobody has begun to purge it. Returns
+   * whether it was so.
+   */
+  restore(id: string, now: Date, protectedUntil: Date | null): Promise<boolean>;
   /** Versions removed for this version or by this person. */
   removedBy(removedBy: string): Promise<VersionRow[]>;
   /** Removed versions past their time, except in these collections. */
@@ -261,6 +270,11 @@ export interface VersionRepository {
   recordVerification(id: string, now: Date, result: Verification): Promise<void>;
   /** Ends a claim without a result. */
   dropVerification(id: string): Promise<void>;
+  /**
+   * Notes that the object of a removed version past its time is about to be deleted, so that it cannot be brought back
+   * from now on. Returns whether it still was one.
+   */
+  beginPurge(id: string, now: Date): Promise<boolean>;
   /** `removed -> purged`. Returns whether it was. */
   markPurged(id: string, now: Date): Promise<boolean>;
 }

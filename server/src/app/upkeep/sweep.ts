@@ -232,9 +232,17 @@ async function rewriteManifest(deps: SweepDeps, version: VersionRow): Promise<vo
   );
 }
 
-/** Returns false when its collection's object was taken out of the configuration meanwhile. */
+/**
+ * Returns false when it was brought back, or its collection's object was taken out of the configuration meanwhile. From
+ * the first transaction on it cannot be brought back, so that no live version loses its object.
+ */
 async function purge(deps: SweepDeps, version: VersionRow): Promise<boolean> {
   if (!deps.config.current().collections.has(version.collectionName)) return false;
+  const begun = await deps.database.transaction(async (tx) => {
+    await tx.collections.lockById(version.collectionId);
+    return await tx.versions.beginPurge(version.id, tx.now);
+  });
+  if (!begun) return false;
   await deps.store.delete(version.key);
   await deps.store.delete(manifestKey(version.key));
   await deps.database.transaction(async (tx) => {

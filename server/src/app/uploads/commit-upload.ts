@@ -283,7 +283,7 @@ async function publish(
   const spec = deps.config.current().collections.get(upload.collectionName);
   // Without a configuration nothing is rotated: limits that are gone must not remove anything.
   const victims = spec === undefined ? [] : planRotation(live, spec, tx.now).remove;
-  for (const victim of victims) await removeVersion(tx, deps.settings, victim, version.id);
+  for (const victim of victims) await removeVersion(tx, deps.settings, spec!, victim, version.id);
 
   await tx.uploads.update(upload.id, "committing", {
     state: "committed",

@@ -23,18 +23,30 @@ export async function moveUsage(
 }
 
 /**
+ * How long a version removed now can be brought back, in milliseconds: the collection's `trashRetention`, and no less
+ * than what running downloads need.
+ */
+export function keptAfterRemovalMs(
+  settings: Pick<UploadSettings, "purgeDelayMs">,
+  spec: Pick<CollectionSpec, "trashRetentionMs">,
+): number {
+  return Math.max(settings.purgeDelayMs, spec.trashRetentionMs ?? 0);
+}
+
+/**
  * Removes a live version: invisible at once, its bytes counted as trash until the sweeper deletes them, no sooner than
- * the purge delay. The collection must be locked.
+ * {@link keptAfterRemovalMs}. The collection must be locked.
  * @param removedBy id of the version it was rotated out for, or `user:<name>`.
  * @returns when its bytes may be deleted; undefined when it was not live.
  */
 export async function removeVersion(
   tx: Transaction,
   settings: Pick<UploadSettings, "purgeDelayMs">,
+  spec: Pick<CollectionSpec, "trashRetentionMs">,
   version: Pick<VersionRow, "id" | "collectionId" | "organization" | "size">,
   removedBy: string,
 ): Promise<Date | undefined> {
-  const purgeAfter = new Date(tx.now.getTime() + settings.purgeDelayMs);
+  const purgeAfter = new Date(tx.now.getTime() + keptAfterRemovalMs(settings, spec));
   if (!(await tx.versions.remove(version.id, { removedAt: tx.now, removedBy, purgeAfter }))) return undefined;
   await moveUsage(tx, version, { storedBytes: -version.size, trashBytes: version.size });
   return purgeAfter;

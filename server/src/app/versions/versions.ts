@@ -25,17 +25,23 @@ export interface VersionName {
   readonly number: bigint | "newest";
 }
 
-/** Lists live versions, highest number first, below `beforeNumber`. */
+/**
+ * Lists live versions, highest number first, below `beforeNumber`; or, with `removed`, those that can be brought back.
+ */
 export async function listVersions(
   deps: VersionDeps,
   principal: Principal,
-  input: { collection: string; beforeNumber: bigint | undefined; pageSize: number },
+  input: { collection: string; beforeNumber: bigint | undefined; pageSize: number; removed?: boolean },
 ): Promise<{ versions: VersionRow[]; nextBefore: bigint | undefined }> {
   return await deps.database.transaction(async (tx) => {
     const spec = await requireReadable(tx, deps.config, principal, input.collection);
     const collection = await tx.collections.findByName(spec.name);
     if (collection === undefined) return { versions: [], nextBefore: undefined };
-    const page = await tx.versions.listLive(collection.id, input.beforeNumber, input.pageSize + 1);
+    const { beforeNumber } = input;
+    const page =
+      input.removed === true
+        ? await tx.versions.listRemoved(collection.id, tx.now, beforeNumber, input.pageSize + 1)
+        : await tx.versions.listLive(collection.id, beforeNumber, input.pageSize + 1);
     const versions = page.slice(0, input.pageSize).map((v) => withProtection(v, spec));
     return { versions, nextBefore: page.length > input.pageSize ? versions.at(-1)!.number : undefined };
   });
@@ -160,7 +166,7 @@ export async function deleteVersion(
   deps: VersionDeps,
   principal: Principal,
   name: VersionName & { number: bigint },
-): Promise<VersionRow> {
+): Promise<{ readonly version: VersionRow; readonly alreadyRemoved: boolean }> {
   await requireWritable(deps, principal, name.collection, "manage");
   return await deps.database.transaction(async (tx) => {
     // Again: the protection may have changed while this waited for its turn.
@@ -168,18 +174,18 @@ export async function deleteVersion(
     const found = await requireVersion(tx, spec, name, () => true);
     await tx.collections.lockById(found.collectionId);
     const version = withProtection((await tx.versions.findById(found.id))!, spec);
-    if (version.state !== "live") return version;
+    if (version.state !== "live") return { version, alreadyRemoved: true };
     if (isRemovalBlocked(version, tx.now)) throw versionProtected(version);
     await requireRoomForCommits(tx, spec, version);
     const removedBy = `user:${principal.user.name}`;
-    await removeVersion(tx, deps.settings, version, removedBy);
+    await removeVersion(tx, deps.settings, spec, version, removedBy);
     await tx.audit({
       kind: "version.removed",
       actor: removedBy,
       collectionName: version.collectionName,
       details: { number: String(version.number), size: String(version.size) },
     });
-    return (await tx.versions.findById(version.id))!;
+    return { version: (await tx.versions.findById(version.id))!, alreadyRemoved: false };
   });
 }
 
@@ -222,7 +228,11 @@ const isLive = (version: VersionRow) => version.state === "live";
 const isReadable = (now: Date) => (version: VersionRow) =>
   version.state === "live" || (version.state === "removed" && version.purgeAfter! > now);
 
-async function requireVersion(
+/**
+ * The version of this name that `accept` takes, with the protection in force.
+ * @throws DomainError VERSION_NOT_FOUND, which says of a removed one that it was removed.
+ */
+export async function requireVersion(
   tx: Transaction,
   spec: ReadableCollection,
   name: VersionName,
@@ -235,18 +245,37 @@ async function requireVersion(
       : name.number === "newest"
         ? (await tx.versions.listLive(collection.id, undefined, 1))[0]
         : await tx.versions.findByNumber(collection.id, name.number);
-  if (version === undefined || !accept(version)) {
-    const what = name.number === "newest" ? "has no version yet" : `has no version ${name.number}, or it was removed`;
-    throw new DomainError(
-      "VERSION_NOT_FOUND",
-      `collection "${spec.name}" ${what}; list the versions to see what there is`,
-      {
-        metadata: {
-          collection: spec.name,
-          ...(name.number === "newest" ? {} : { number: String(name.number) }),
-        },
-      },
-    );
-  }
+  if (version === undefined || !accept(version)) throw versionNotFound(spec.name, name.number, version, tx.now);
   return withProtection(version, spec);
+}
+
+/** The refusal of a version that is not there: it never was, or `removed` is what is left of it. */
+export function versionNotFound(
+  collection: string,
+  number: bigint | "newest",
+  removed: VersionRow | undefined,
+  now: Date,
+): DomainError {
+  if (number === "newest") {
+    const message = `collection "${collection}" has no version yet`;
+    return new DomainError("VERSION_NOT_FOUND", message, { metadata: { collection } });
+  }
+  const metadata = { collection, number: String(number) };
+  if (removed?.removedAt == null) {
+    const message = `collection "${collection}" has no version ${number}; list the versions to see what there is`;
+    return new DomainError("VERSION_NOT_FOUND", message, { metadata });
+  }
+  const removedAt = removed.removedAt.toISOString();
+  const how = removed.removedBy.startsWith("user:") ? "by a person" : "by rotation";
+  const until =
+    removed.state === "removed" && removed.purgeAfter! > now ? removed.purgeAfter!.toISOString() : undefined;
+  const then =
+    until === undefined
+      ? "the time to bring it back is over"
+      : `until ${until} \`strongroom undelete ${collection} ${number}\` brings it back`;
+  return new DomainError(
+    "VERSION_NOT_FOUND",
+    `version ${number} of "${collection}" was removed ${how} at ${removedAt}; ${then}`,
+    { metadata: { ...metadata, removed_at: removedAt, ...(until === undefined ? {} : { purge_after: until }) } },
+  );
 }

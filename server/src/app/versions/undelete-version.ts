@@ -1,0 +1,95 @@
+import { formatSize } from "@strongroom/protocol/sizes";
+import type { Principal } from "../../domain/access.ts";
+import type { CollectionSpec } from "../../domain/configuration.ts";
+import { DomainError } from "../../domain/errors.ts";
+import { withProtection } from "../../domain/version.ts";
+import { requireAction, requireWritable } from "../guards.ts";
+import type { Transaction, VersionRow } from "../ports/database.ts";
+import { keptAfterRemovalMs, moveUsage, planRotation } from "./removal.ts";
+import { requireVersion, type VersionDeps, versionNotFound } from "./versions.ts";
+
+/**
+ * Brings a removed version back under its number, while its bytes are kept. One that is live is returned as it is. It
+ * is protected for as long as a removed version is kept where rotation would take it away again with the next version:
+ * whoever brings it back has that long to do something with it, and nothing has to be released afterwards.
+ * @throws DomainError QUOTA_EXCEEDED when it does not fit beside everything that is there.
+ */
+export async function undeleteVersion(
+  deps: VersionDeps,
+  principal: Principal,
+  name: { readonly collection: string; readonly number: bigint },
+): Promise<VersionRow> {
+  await requireWritable(deps, principal, name.collection, "manage");
+  return await deps.database.transaction(async (tx) => {
+    // Again: the limits may have changed while this waited for its turn.
+    const spec = requireAction(deps.config, principal, name.collection, "manage");
+    const found = await requireVersion(tx, spec, name, () => true);
+    await tx.collections.lockById(found.collectionId);
+    const version = withProtection((await tx.versions.findById(found.id))!, spec);
+    if (version.state === "live") return version;
+    const back = { ...version, state: "live" as const, removedAt: null, removedBy: "", purgeAfter: null };
+    const protectedUntil = await protectionFor(tx, spec, back, keptAfterRemovalMs(deps.settings, spec));
+    await requireRoom(tx, spec, { ...back, protectedUntil });
+    if (!(await tx.versions.restore(version.id, tx.now, protectedUntil)))
+      throw versionNotFound(spec.name, name.number, version, tx.now);
+    await moveUsage(tx, version, { trashBytes: -version.size, storedBytes: version.size });
+    await tx.audit({
+      kind: "version.undeleted",
+      actor: `user:${principal.user.name}`,
+      collectionName: version.collectionName,
+      details: {
+        number: String(version.number),
+        size: String(version.size),
+        removed_by: version.removedBy,
+        protected_until: protectedUntil?.toISOString() ?? "",
+      },
+    });
+    return withProtection((await tx.versions.findById(version.id))!, spec);
+  });
+}
+
+/** Its own protection, or a longer one where that is all that keeps rotation from it. */
+async function protectionFor(
+  tx: Transaction,
+  spec: CollectionSpec,
+  back: VersionRow,
+  keptMs: number,
+): Promise<Date | null> {
+  const live = await tx.versions.allLive(back.collectionId);
+  const isKept = (version: VersionRow) =>
+    planRotation([...live, version], spec, tx.now).keep.some(({ id }) => id === version.id);
+  if (isKept({ ...back, protectedUntil: null })) return back.protectedUntil;
+  const until = new Date(tx.now.getTime() + keptMs);
+  return back.protectedUntil !== null && back.protectedUntil > until ? back.protectedUntil : until;
+}
+
+/**
+ * The hard limit holds at once, with what the next rotation will remove, and afterwards beside every upload that has
+ * space reserved. The tenant's limit counts removed versions already.
+ */
+async function requireRoom(tx: Transaction, spec: CollectionSpec, back: VersionRow): Promise<void> {
+  const live = await tx.versions.allLive(back.collectionId);
+  const reserved = total((await tx.uploads.unsettled(back.collectionId)).map((u) => u.reservedBytes));
+  const kept = planRotation([...live, back], spec, tx.now).keep.filter(({ id }) => id !== back.id);
+  const now = total(live.map((v) => v.size));
+  const later = total(kept.map((v) => v.size)) + reserved;
+  const used = now > later ? now : later;
+  if (used + back.size <= spec.maxCollectionSize) return;
+  const left = spec.maxCollectionSize > used ? spec.maxCollectionSize - used : 0n;
+  throw new DomainError(
+    "QUOTA_EXCEEDED",
+    `version ${back.number} has ${formatSize(back.size)} and ${formatSize(left)} are left of maxCollectionSize, ` +
+      `${formatSize(spec.maxCollectionSize)}; remove other versions, or raise it`,
+    {
+      metadata: {
+        limit: "collection",
+        limit_bytes: String(spec.maxCollectionSize),
+        received_bytes: "0",
+        requested_bytes: String(back.size),
+        remaining_bytes: String(left),
+      },
+    },
+  );
+}
+
+const total = (sizes: readonly bigint[]) => sizes.reduce((sum, size) => sum + size, 0n);
