@@ -228,6 +228,7 @@ test("damage has a reason, a message and the segment", async (t) => {
     ["size-differs", DamageReason.SIZE_DIFFERS, null],
     ["bytes-differ", DamageReason.BYTES_DIFFER, 0],
     ["record-inconsistent", DamageReason.RECORD_INCONSISTENT, null],
+    ["unreadable", DamageReason.UNREADABLE, 0],
     ["", DamageReason.UNSPECIFIED, null],
   ] as const;
   t.deepEqual(cases.map(([reason]) => reason).sort(), [...DAMAGE_REASONS].sort());

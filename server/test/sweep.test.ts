@@ -159,6 +159,8 @@ test("a database that was rolled back never deletes what was published after it"
             lapsed: true,
             storeToken: "gone",
             cleanedAt: null,
+            completingUntil: null,
+            lostSince: null,
             endedAt: null,
             expiresAt: past,
           }),

@@ -9,7 +9,14 @@ export type ContentEncoding = "none" | "zstd";
  * Kinds of damage, as the contract explains them; empty for none, and for damage that was found before reasons were
  * kept.
  */
-export const DAMAGE_REASONS = ["", "object-missing", "size-differs", "bytes-differ", "record-inconsistent"] as const;
+export const DAMAGE_REASONS = [
+  "",
+  "object-missing",
+  "size-differs",
+  "bytes-differ",
+  "record-inconsistent",
+  "unreadable",
+] as const;
 
 /** One of {@link DAMAGE_REASONS}. */
 export type DamageReason = (typeof DAMAGE_REASONS)[number];

@@ -51,6 +51,7 @@ const DAMAGE_REASONS: Readonly<Record<DamageReason, pb.DamageReason>> = {
   "size-differs": pb.DamageReason.SIZE_DIFFERS,
   "bytes-differ": pb.DamageReason.BYTES_DIFFER,
   "record-inconsistent": pb.DamageReason.RECORD_INCONSISTENT,
+  unreadable: pb.DamageReason.UNREADABLE,
 };
 
 /** Roles as messages. */

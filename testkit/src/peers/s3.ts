@@ -28,6 +28,8 @@ export interface S3Peer {
   /** For example `http://127.0.0.1:9000`. */
   readonly endpoint: string;
   readonly bucket: string;
+  /** The folder in which the server keeps the bucket. */
+  readonly folder: string;
   readonly region: string;
   readonly accessKeyId: string;
   readonly secretAccessKey: string;
@@ -104,6 +106,7 @@ export async function startS3(name: S3PeerName, tls?: TlsFiles): Promise<S3Peer>
     name,
     endpoint,
     bucket: BUCKET,
+    folder: join(data, BUCKET),
     region: REGION,
     accessKeyId: ACCESS_KEY_ID,
     secretAccessKey: SECRET_ACCESS_KEY,

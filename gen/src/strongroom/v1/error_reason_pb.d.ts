@@ -290,8 +290,9 @@ export enum ErrorReason {
   RANGE_INVALID = 32,
 
   /**
-   * [DATA_LOSS] The version's object is missing in the store or shorter than recorded. Tell the operator.
-   * Example: {"reason":"VERSION_DAMAGED","metadata":{"collection":"pg-main","number":"7"}}
+   * [DATA_LOSS] The version's object is missing in the store, has another size or other bytes than recorded, or cannot
+   * be read while others can. Tell the operator. Example:
+   * {"reason":"VERSION_DAMAGED","metadata":{"collection":"pg-main","number":"7","damage_reason":"bytes-differ"}}
    *
    * @generated from enum value: ERROR_REASON_VERSION_DAMAGED = 33;
    */

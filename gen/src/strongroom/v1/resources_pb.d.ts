@@ -49,7 +49,8 @@ export declare type Damage = Message<"strongroom.v1.Damage"> & {
   message: string;
 
   /**
-   * The first segment that differs, by its index; set with BYTES_DIFFER only. The bytes before it are whole.
+   * The first segment that differs or cannot be read, by its index; set with BYTES_DIFFER and UNREADABLE only. The
+   * bytes before it are whole.
    *
    * @generated from field: optional int32 segment = 3;
    */
@@ -976,6 +977,13 @@ export enum DamageReason {
    * @generated from enum value: DAMAGE_REASON_RECORD_INCONSISTENT = 4;
    */
   RECORD_INCONSISTENT = 4,
+
+  /**
+   * The store cannot read it, again and again, while it reads other objects well.
+   *
+   * @generated from enum value: DAMAGE_REASON_UNREADABLE = 5;
+   */
+  UNREADABLE = 5,
 }
 
 /**

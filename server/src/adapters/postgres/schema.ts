@@ -39,6 +39,8 @@ export const collections = pgTable(
     reservedBytes: byteCount("reserved_bytes").notNull(),
     trashBytes: byteCount("trash_bytes").notNull(),
     createdAt: instant("created_at").notNull(),
+    rolledBackAt: instant("rolled_back_at"),
+    addedVersions: integer("added_versions").notNull().default(0),
   },
   (t) => [
     check("collections_counters", sql`${t.storedBytes} >= 0 and ${t.reservedBytes} >= 0 and ${t.trashBytes} >= 0`),
@@ -93,6 +95,8 @@ export const uploads = pgTable(
     abortReason: text("abort_reason").notNull(),
     versionNumber: byteCount("version_number"),
     cleanedAt: instant("cleaned_at"),
+    completingUntil: instant("completing_until"),
+    lostSince: instant("lost_since"),
   },
   (t) => [
     index("uploads_collection").on(t.collectionId, t.begunAt),

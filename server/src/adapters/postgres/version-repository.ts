@@ -165,6 +165,13 @@ export function versionRepository(db: Executor): VersionRepository {
         else least(${versions.manifestRevision}, ${revision}::int) end`;
       await db.update(versions).set({ manifestRevision: known }).where(eq(versions.id, id));
     },
+    undamagedSample: async (exceptId, limit) =>
+      await db
+        .select(columns)
+        .from(versions)
+        .where(and(eq(versions.state, "live"), eq(versions.damage, ""), ne(versions.id, exceptId)))
+        .orderBy(sql`random()`)
+        .limit(limit),
     async liveBytes() {
       const rows = await db
         .select({ bytes: sql<string>`coalesce(sum(${versions.size}), 0)::text` })

@@ -23,6 +23,10 @@ export interface CollectionRow extends UsageCounters {
   readonly name: string;
   /** The highest version number given out. */
   readonly lastNumber: bigint;
+  /** Since when the store shows that the database was rolled back; null when it does not, or somebody confirmed it. */
+  readonly rolledBackAt: Date | null;
+  /** Versions that were added from the store since then. */
+  readonly addedVersions: number;
 }
 
 /** States of an upload; see `proto/strongroom/v1/resources.proto`. */
@@ -68,6 +72,10 @@ export interface UploadRow {
   readonly versionNumber: bigint | null;
   /** When the sweeper freed the store of it. */
   readonly cleanedAt: Date | null;
+  /** A server waits for the store to complete it, and says so again before this time. */
+  readonly completingUntil: Date | null;
+  /** Since when the store has neither its object nor its parts, while it is committing. */
+  readonly lostSince: Date | null;
 }
 
 /** A segment: pending while an attempt writes it, stored once acknowledged. */
@@ -254,6 +262,8 @@ export interface VersionRepository {
    * @param manifest.before `manifestRevision` of the row it was written from.
    */
   manifestWritten(id: string, manifest: { readonly revision: number; readonly before: number }): Promise<void>;
+  /** Some live versions other than this one that no verification found damaged, at most `limit`, at random. */
+  undamagedSample(exceptId: string, limit: number): Promise<VersionRow[]>;
   /** Bytes of all live versions. */
   liveBytes(): Promise<bigint>;
   /**

@@ -214,7 +214,8 @@ async function restoreCollection(
   // Done by a call that died later.
   if (manifests.length === 0 || (await tx.collections.findByName(name)) !== undefined) return;
   const id = manifests[0]!.version.collectionId;
-  await tx.collections.insert({ id, name, lastNumber, storedBytes: 0n, reservedBytes: 0n, trashBytes: 0n });
+  const empty = { storedBytes: 0n, reservedBytes: 0n, trashBytes: 0n, rolledBackAt: null, addedVersions: 0 };
+  await tx.collections.insert({ id, name, lastNumber, ...empty });
   await tx.collections.lockById(id);
   for (const { version, segmentDigests } of versions) {
     const row: VersionRow = { ...version, collectionId: id };
@@ -261,5 +262,7 @@ function committedUpload(version: VersionRow): UploadRow {
     abortReason: "",
     versionNumber: version.number,
     cleanedAt: version.committedAt,
+    completingUntil: null,
+    lostSince: null,
   };
 }

@@ -118,6 +118,8 @@ async function register(
     abortReason: "",
     versionNumber: null,
     cleanedAt: null,
+    completingUntil: null,
+    lostSince: null,
   };
   await tx.uploads.insert(upload);
   return { upload, remaining: room.total, storedBytes: 0n };

@@ -1,5 +1,5 @@
 import { createHash } from "node:crypto";
-import { setImmediate as yieldToOthers } from "node:timers/promises";
+import { setTimeout as sleep, setImmediate as yieldToOthers } from "node:timers/promises";
 import { compositeSha256, splitDigests } from "@strongroom/protocol/digests";
 import { bytesEqual } from "../../domain/segments.ts";
 import { isSameInstallation } from "../installation.ts";
@@ -26,10 +26,17 @@ const WHOLE: Verification = { damage: "", damageReason: "", damagedSegment: null
 /** Digests read from the database at once. */
 const PAGE = 1000;
 
+/** Waits before the second and third try to read a segment that the store did not give, in milliseconds. */
+const WAITS_MS = [100, 400];
+
+/** Other versions that are tried, and bytes of each, to see whether only one version cannot be read. */
+const SAMPLES = 3;
+const SAMPLE_BYTES = 64n * 1024n;
+
 /**
  * Reads a version's object back from the store and compares it with what was acknowledged: its size, the digest of
  * every segment, and the composite digest. Changes nothing.
- * @returns what is wrong with the object.
+ * @returns what is wrong with the object; also that the store cannot read it while it reads others.
  * @throws BlobStoreError when the store does not answer; that says nothing of the version.
  */
 export async function verifyVersion(
@@ -37,15 +44,8 @@ export async function verifyVersion(
   version: VersionRow,
   options: VerifyOptions,
 ): Promise<Verification> {
-  const stat = await deps.store.stat(version.key);
-  if (stat === undefined) return await missing(deps);
-  if (stat.size !== version.size) {
-    return {
-      damage: `the object has ${stat.size} bytes; ${version.size} were acknowledged`,
-      damageReason: "size-differs",
-      damagedSegment: null,
-    };
-  }
+  const found = await verifyObject(deps, version);
+  if (found.damage !== "") return found;
   const digests: Uint8Array[] = [];
   while (digests.length < version.segmentCount) {
     const page = splitDigests(
@@ -59,34 +59,107 @@ export async function verifyVersion(
     return { damage, damageReason: "record-inconsistent", damagedSegment: null };
   }
   for (const [index, expected] of digests.entries()) {
-    try {
-      if (bytesEqual(await digestOfSegment(deps, version, index, options), expected)) continue;
-      // Once more, since the bytes may have been wrong on the way only.
-      if (bytesEqual(await digestOfSegment(deps, version, index, options), expected)) continue;
-    } catch (error) {
-      if (error instanceof BlobNotFoundError) return await missing(deps);
-      throw error;
-    }
-    return {
-      damage:
-        `segment ${index} (from byte ${BigInt(index) * version.segmentSize}) has other bytes than were ` +
-        "acknowledged",
-      damageReason: "bytes-differ",
-      damagedSegment: index,
-    };
+    const segment = await verifySegment(deps, version, index, expected, options);
+    if (segment.damage !== "") return segment;
   }
   return WHOLE;
 }
 
+/**
+ * Whether the store has the version's object, of the size that was acknowledged. Reads nothing of it.
+ * @throws BlobStoreError when the store does not answer, or is another one.
+ */
+export async function verifyObject(
+  deps: Pick<VerifyDeps, "database" | "store">,
+  version: VersionRow,
+): Promise<Verification> {
+  const stat = await deps.store.stat(version.key);
+  if (stat === undefined) return await missing(deps);
+  if (stat.size === version.size) return WHOLE;
+  return {
+    damage: `the object has ${stat.size} bytes; ${version.size} were acknowledged`,
+    damageReason: "size-differs",
+    damagedSegment: null,
+  };
+}
+
+/**
+ * Reads one segment and compares it; twice, since the bytes may have been wrong on the way only. A segment that the
+ * store does not give, again and again, is damage when the store reads other versions well.
+ * @throws BlobStoreError when the store as a whole does not answer.
+ */
+export async function verifySegment(
+  deps: VerifyDeps,
+  version: VersionRow,
+  index: number,
+  expected: Uint8Array,
+  options: VerifyOptions,
+): Promise<Verification> {
+  const where = `segment ${index} (from byte ${BigInt(index) * version.segmentSize})`;
+  try {
+    if (bytesEqual(await digestOfSegment(deps, version, index, options), expected)) return WHOLE;
+    if (bytesEqual(await digestOfSegment(deps, version, index, options), expected)) return WHOLE;
+  } catch (error) {
+    options.signal.throwIfAborted();
+    if (error instanceof BlobNotFoundError) return await missing(deps);
+    if (!(error instanceof BlobStoreError) || !(await readsOthers(deps, version, options.signal))) throw error;
+    const damage = `the store cannot read ${where}, while it reads others well: ${error.message}`;
+    return { damage, damageReason: "unreadable", damagedSegment: index };
+  }
+  const damage = `${where} has other bytes than were acknowledged`;
+  return { damage, damageReason: "bytes-differ", damagedSegment: index };
+}
+
 /** The object is missing, or the whole store is another one: a disk that is not mounted is no damage. */
-async function missing(deps: VerifyDeps): Promise<Verification> {
+async function missing(deps: Pick<VerifyDeps, "database" | "store">): Promise<Verification> {
   if (await isSameInstallation(deps.database, deps.store)) {
     return { damage: "the object is missing in the store", damageReason: "object-missing", damagedSegment: null };
   }
   throw new BlobStoreError("the store does not carry the installation id of the database; is another one mounted?");
 }
 
+/** Whether the store is the right one, and gives the beginning of another version, where there is one. */
+async function readsOthers(deps: VerifyDeps, version: VersionRow, signal: AbortSignal): Promise<boolean> {
+  const { database, store } = deps;
+  try {
+    if (!(await isSameInstallation(database, store))) return false;
+  } catch {
+    return false;
+  }
+  const others = await database.read(async (tx) => await tx.versions.undamagedSample(version.id, SAMPLES));
+  if (others.length === 0) return true;
+  for (const { key, size } of others) {
+    try {
+      for await (const _ of store.read(key, 0n, size < SAMPLE_BYTES ? size : SAMPLE_BYTES, signal));
+      return true;
+    } catch (error) {
+      signal.throwIfAborted();
+      if (!(error instanceof BlobStoreError)) throw error;
+    }
+  }
+  return false;
+}
+
+/** Tries again what the store does not give, for a moment. */
 async function digestOfSegment(
+  deps: VerifyDeps,
+  version: VersionRow,
+  index: number,
+  options: VerifyOptions,
+): Promise<Uint8Array> {
+  for (const wait of WAITS_MS) {
+    try {
+      return await readSegment(deps, version, index, options);
+    } catch (error) {
+      options.signal.throwIfAborted();
+      if (!(error instanceof BlobStoreError) || error instanceof BlobNotFoundError) throw error;
+    }
+    await sleep(wait, undefined, { signal: options.signal });
+  }
+  return await readSegment(deps, version, index, options);
+}
+
+async function readSegment(
   { store }: VerifyDeps,
   version: VersionRow,
   index: number,

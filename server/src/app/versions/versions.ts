@@ -5,10 +5,11 @@ import { DomainError } from "../../domain/errors.ts";
 import { isRemovalBlocked } from "../../domain/rotation.ts";
 import { withProtection } from "../../domain/version.ts";
 import { type ReadableCollection, requireAction, requireReadable, requireWritable } from "../guards.ts";
-import { BlobNotFoundError, type BlobReader } from "../ports/blob-store.ts";
+import type { BlobReader } from "../ports/blob-store.ts";
 import type { ConfigSource } from "../ports/config-source.ts";
 import type { Database, Transaction, VersionRow } from "../ports/database.ts";
-import type { UploadSettings } from "../settings.ts";
+import type { Log, UploadSettings } from "../settings.ts";
+import { storedBytes } from "./read-stored.ts";
 import { planRotation, removeVersion } from "./removal.ts";
 
 /** The ports and settings for reading, changing and deleting versions. */
@@ -17,6 +18,7 @@ export interface VersionDeps {
   readonly store: BlobReader;
   readonly config: ConfigSource;
   readonly settings: UploadSettings;
+  readonly log: Log;
 }
 
 /** Names a version by its number, or the newest live one. */
@@ -109,7 +111,7 @@ export async function readVersion(
     version,
     offset: input.offset,
     length,
-    body: storedBytes(deps.store, version, input.offset, length, signal),
+    body: storedBytes(deps, version, input.offset, length, signal),
   };
 }
 
@@ -121,41 +123,6 @@ export function requireDownload(config: ConfigSource, principal: Principal, coll
   // A frozen one is still there for systemAdmin; there is no access list that could say more.
   const frozen = !config.current().collections.has(collection);
   if (!(frozen && hasSystemRole(principal, "systemAdmin"))) requireAction(config, principal, collection, "download");
-}
-
-/** Reads from the store, saying of what goes wrong whether the version is damaged or the store is unwell. */
-async function* storedBytes(
-  store: BlobReader,
-  version: VersionRow,
-  offset: bigint,
-  length: bigint,
-  signal: AbortSignal,
-): AsyncGenerator<Uint8Array> {
-  try {
-    yield* store.read(version.key, offset, length, signal);
-  } catch (error) {
-    if (signal.aborted) throw error;
-    const metadata = { collection: version.collectionName, number: String(version.number) };
-    if (error instanceof BlobNotFoundError || (await isOtherSize(store, version))) {
-      throw new DomainError(
-        "VERSION_DAMAGED",
-        `the object of version ${version.number} is missing in the store or has another size than recorded; ` +
-          "tell the operator",
-        { metadata, cause: error },
-      );
-    }
-    throw new DomainError("STORE_UNAVAILABLE", "the object store failed while reading; go on from the offset reached", {
-      metadata,
-      cause: error,
-      retryAfterMs: 1000,
-    });
-  }
-}
-
-/** Whether the store itself says that the object is not what was stored. A store that does not answer says nothing. */
-async function isOtherSize(store: BlobReader, version: VersionRow): Promise<boolean> {
-  const stat = await store.stat(version.key).catch(() => undefined);
-  return stat !== undefined && stat.size !== version.size;
 }
 
 /**
