@@ -1,7 +1,14 @@
 import { mkdir, readFile, stat, writeFile } from "node:fs/promises";
 import { join } from "node:path";
 import { Readable } from "node:stream";
-import { AuthenticationError, HealthStatus, NotFoundError, Role, UnavailableError } from "@strongroom/client-sdk";
+import {
+  AuthenticationError,
+  CollectionAction,
+  HealthStatus,
+  NotFoundError,
+  Role,
+  UnavailableError,
+} from "@strongroom/client-sdk";
 import test from "ava";
 import { CredentialStore } from "../src/files/credentials.ts";
 import { testContext } from "./support/context.ts";
@@ -149,17 +156,29 @@ test("whoami", async (t) => {
     session: session({ accessKey: "cron" }),
     email: "a@example.org",
     roles: [Role.SYSTEM_ADMIN],
+    rights: [
+      { collection: "gone", actions: [] },
+      { collection: "pg-main", actions: [CollectionAction.UPLOAD, CollectionAction.UPLOAD_ANYTIME] },
+    ],
   });
   const { load } = fakeSdk({ sessions: { whoAmI } });
   const text = await testContext(t, { sdk: load, env: LOGGED_IN });
   t.is(await text.run("whoami"), 0);
-  t.regex(text.stdout.text, /User: +alice\$cron\n[\s\S]*Roles: +systemAdmin\n[\s\S]*Ends: +2026-01-01 06:00 UTC/);
+  t.regex(text.stdout.text, /User: +alice\$cron\n[\s\S]*Roles: +none system-wide: this is an access key\n/);
+  t.regex(
+    text.stdout.text,
+    /May: +gone: nothing .*\n +pg-main: upload, upload-anytime\n[\s\S]*Ends: +2026-01-01 06:00 UTC/,
+  );
   const json = await testContext(t, { sdk: load, env: LOGGED_IN });
   t.is(await json.run("whoami", "--json"), 0);
   t.like(JSON.parse(json.stdout.text), {
     user: "alice",
     accessKey: "cron",
     roles: ["systemAdmin"],
+    rights: [
+      { collection: "gone", actions: [] },
+      { collection: "pg-main", actions: ["upload", "upload-anytime"] },
+    ],
     expiresAt: "2026-01-01T06:00:00.000Z",
   });
 });

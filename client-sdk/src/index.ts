@@ -37,6 +37,8 @@ export {
   VersionState,
 } from "@strongroom/gen/strongroom/v1/resources_pb";
 export {
+  CollectionAction,
+  type CollectionRights,
   ObjectType,
   type ScopeElement,
   type Session,

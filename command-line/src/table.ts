@@ -19,11 +19,13 @@ export function table(columns: readonly Column[], rows: ReadonlyArray<readonly s
   return lines.join("\n");
 }
 
-/** Lays out names and values under each other; entries without a value are left out. */
+/** Lays out names and values under each other; entries without a value are left out. An empty name goes on with the one above. */
 export function pairs(entries: ReadonlyArray<readonly [name: string, value: string | undefined]>): string {
   const shown = entries.filter(([, value]) => value !== undefined && value !== "");
   const length = Math.max(0, ...shown.map(([name]) => name.length));
-  return shown.map(([name, value]) => `${`${name}:`.padEnd(length + 1)}  ${printable(value ?? "")}`).join("\n");
+  return shown
+    .map(([name, value]) => `${(name === "" ? "" : `${name}:`).padEnd(length + 1)}  ${printable(value ?? "")}`)
+    .join("\n");
 }
 
 function width(text: string): number {

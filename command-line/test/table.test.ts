@@ -16,9 +16,10 @@ test("tables line up, and nothing from a server moves the cursor", (t) => {
       ["A", "1"],
       ["Longer", "2"],
       ["No", undefined],
+      ["", "3"],
       ["Empty", ""],
     ]),
-    "A:       1\nLonger:  2",
+    "A:       1\nLonger:  2\n         3",
   );
   t.is(printable("a\nb\u202ec", true), "a\nb\u{fffd}c");
 });

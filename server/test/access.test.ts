@@ -4,7 +4,14 @@ import { processBudgets } from "../src/calls/budgets.ts";
 import { beginCall } from "../src/calls/call.ts";
 import { Calls, type CallsDeps } from "../src/calls/calls.ts";
 import { ROUTES } from "../src/calls/routes.ts";
-import { type CollectionAction, hasSystemRole, mayDo, maySee, type Principal } from "../src/domain/access.ts";
+import {
+  type CollectionAction,
+  hasSystemRole,
+  mayDo,
+  maySee,
+  namedRights,
+  type Principal,
+} from "../src/domain/access.ts";
 import { type CollectionSpec, type ObjectGrant, ROLES, type Role, type User } from "../src/domain/configuration.ts";
 import { DomainError } from "../src/domain/errors.ts";
 import { NO_LIMITS } from "../src/domain/rate-limit.ts";
@@ -171,6 +178,16 @@ for (const standing of standings) {
         const title = `key: ${key.title}; scope: ${scope.title}`;
         for (const action of ACTIONS) t.is(mayDo(principal, spec, action), may(action), `${title}; ${action}`);
         t.is(maySee(principal, spec), may("upload") || may("download"), `${title}; see`);
+        const named = namedRights(principal, new Map([[spec.name, spec]]));
+        const isNamed = (scope.grants ?? key.grants ?? []).some(
+          ({ name, type }) => name === "db" && type === "collection",
+        );
+        t.deepEqual(
+          named.find(({ collection }) => collection === "db")?.actions,
+          isNamed ? ACTIONS.filter(may) : undefined,
+          `${title}; named`,
+        );
+        for (const { collection, actions } of named) if (collection !== "db") t.deepEqual(actions, []);
       }
     }
   });

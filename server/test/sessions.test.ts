@@ -150,7 +150,7 @@ test("login gives a session that is what was asked for", async (t) => {
   const principal = await principalOf(issued);
   t.is(principal.user, users.get("ann")!);
   t.is(principal.sessionId, issued.session.id);
-  t.deepEqual(await whoAmI(deps, principal), issued.session);
+  t.deepEqual(await whoAmI(deps, principal), { session: issued.session, rights: [] });
 });
 
 test("every login makes a session of its own", async (t) => {

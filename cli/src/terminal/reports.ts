@@ -1,4 +1,4 @@
-import type { Collection, Role, Session, Version } from "@strongroom/client-sdk";
+import type { Collection, CollectionRights, Role, Session, Version } from "@strongroom/client-sdk";
 import type { Sdk } from "../context.ts";
 import { toIso } from "./format.ts";
 
@@ -65,6 +65,14 @@ export function collectionReport(collection: Collection, sdk: Sdk) {
 /** The names of roles as configuration files write them: `backupUploader`. */
 export function roleNames(roles: readonly Role[], sdk: Sdk): string[] {
   return roles.map((role) => enumWord(sdk.Role, role).replace(/-(.)/g, (_, letter: string) => letter.toUpperCase()));
+}
+
+/** What a session may do in the collections that its scope or its access key names. */
+export function rightsReport(rights: readonly CollectionRights[], sdk: Sdk) {
+  return rights.map(({ collection, actions }) => ({
+    collection,
+    actions: actions.map((action) => enumWord(sdk.CollectionAction, action)),
+  }));
 }
 
 /** What a session is narrowed to. */

@@ -1,7 +1,10 @@
 import type { CollectionSpec, ObjectGrant, Role, User } from "./configuration.ts";
 
 /** What can be done to a collection. */
-export type CollectionAction = "upload" | "upload-anytime" | "download" | "manage";
+export type CollectionAction = (typeof COLLECTION_ACTIONS)[number];
+
+/** All of them. */
+export const COLLECTION_ACTIONS = ["upload", "upload-anytime", "download", "manage"] as const;
 
 /** The caller of a use case: a user in one session. */
 export interface Principal {
@@ -56,6 +59,30 @@ export function mayDo(principal: Principal, collection: CollectionSpec, action: 
     if (key === undefined || !grantsPermit(key.objects, collection.name, action)) return false;
   }
   return principal.scope.length === 0 || grantsPermit(principal.scope, collection.name, action);
+}
+
+/** What a session may do in one collection; nothing also when there is no such collection. */
+export interface CollectionRights {
+  readonly collection: string;
+  readonly actions: readonly CollectionAction[];
+}
+
+/**
+ * What a session may do where its scope, or else its access key, names collections; nothing for a session with neither,
+ * which may do what its user may.
+ */
+export function namedRights(
+  principal: Principal,
+  collections: ReadonlyMap<string, CollectionSpec>,
+): readonly CollectionRights[] {
+  const key = principal.user.accessKeys.find(({ name }) => name === principal.accessKey);
+  const grants = principal.scope.length > 0 ? principal.scope : (key?.objects ?? []);
+  const names = new Set(grants.filter(({ type }) => type === "collection").map(({ name }) => name));
+  return [...names].sort().map((name) => {
+    const spec = collections.get(name);
+    const actions = spec === undefined ? [] : COLLECTION_ACTIONS.filter((action) => mayDo(principal, spec, action));
+    return { collection: name, actions };
+  });
 }
 
 /** Whether the caller may see the collection: list and describe its versions and health. */

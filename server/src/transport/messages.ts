@@ -2,10 +2,17 @@ import { create, type DescMessage, type Message, type MessageInitShape, type Mes
 import { durationFromMs, type Timestamp, timestampFromDate } from "@bufbuild/protobuf/wkt";
 import type { CiphertextFormat } from "@strongroom/framing";
 import * as pb from "@strongroom/gen/strongroom/v1/resources_pb";
-import { ObjectType, type Session, SessionSchema } from "@strongroom/gen/strongroom/v1/session_service_pb";
+import {
+  type CollectionRightsSchema,
+  ObjectType,
+  CollectionAction as pbCollectionAction,
+  type Session,
+  SessionSchema,
+} from "@strongroom/gen/strongroom/v1/session_service_pb";
 import type { CollectionDetails, CollectionView } from "../app/collections/collections.ts";
 import type { SegmentRow, SessionRow, VersionRow } from "../app/ports/database.ts";
 import type { UploadView } from "../app/uploads/upload-deps.ts";
+import type { CollectionAction, CollectionRights } from "../domain/access.ts";
 import type { CollectionSpec, Role } from "../domain/configuration.ts";
 import { extraSpace } from "../domain/quota.ts";
 import type { ContentEncoding, DamageReason } from "../domain/version.ts";
@@ -53,6 +60,21 @@ const DAMAGE_REASONS: Readonly<Record<DamageReason, pb.DamageReason>> = {
   "record-inconsistent": pb.DamageReason.RECORD_INCONSISTENT,
   unreadable: pb.DamageReason.UNREADABLE,
 };
+
+const ACTIONS: Readonly<Record<CollectionAction, pbCollectionAction>> = {
+  upload: pbCollectionAction.UPLOAD,
+  "upload-anytime": pbCollectionAction.UPLOAD_ANYTIME,
+  download: pbCollectionAction.DOWNLOAD,
+  manage: pbCollectionAction.MANAGE,
+};
+
+/** What a session may do in a collection. */
+export function rightsMessage({
+  collection,
+  actions,
+}: CollectionRights): MessageInitShape<typeof CollectionRightsSchema> {
+  return { collection, actions: actions.map((action) => ACTIONS[action]) };
+}
 
 /** Roles as messages. */
 export function roleMessages(roles: readonly Role[]): pb.Role[] {

@@ -11,7 +11,7 @@ import {
 } from "../app/sessions/sessions.ts";
 import { invalidField } from "../domain/errors.ts";
 import { addressOf, callerOf } from "./connect-calls.ts";
-import { roleMessages, sessionMessage } from "./messages.ts";
+import { rightsMessage, roleMessages, sessionMessage } from "./messages.ts";
 import { pagePosition, pageSizeOf, pageToken, scopeOf, textOf } from "./shapes.ts";
 
 /** A longer password is refused before it is hashed. */
@@ -43,11 +43,12 @@ export function sessionService(deps: SessionDeps): ServiceImpl<typeof SessionSer
 
     async whoAmI(_req, context) {
       const principal = callerOf(context.values);
-      const session = await whoAmI(deps, principal);
+      const { session, rights } = await whoAmI(deps, principal);
       return {
         session: sessionMessage(session),
         email: principal.user.email,
         roles: roleMessages(principal.user.roles),
+        rights: rights.map(rightsMessage),
       };
     },
 

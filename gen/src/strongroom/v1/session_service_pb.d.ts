@@ -262,11 +262,19 @@ export declare type WhoAmIResponse = Message<"strongroom.v1.WhoAmIResponse"> & {
   email: string;
 
   /**
-   * System-wide roles of the user.
+   * System-wide roles of the user. A session of an access key and a narrowed one cannot use them: see rights.
    *
    * @generated from field: repeated strongroom.v1.Role roles = 4;
    */
   roles: Role[];
+
+  /**
+   * What the session may do in the collections that its scope names, or else its access key; at most 1000. Empty for a
+   * session with neither: ListCollections has what it may see.
+   *
+   * @generated from field: repeated strongroom.v1.CollectionRights rights = 5;
+   */
+  rights: CollectionRights[];
 };
 
 /**
@@ -274,6 +282,33 @@ export declare type WhoAmIResponse = Message<"strongroom.v1.WhoAmIResponse"> & {
  * Use `create(WhoAmIResponseSchema)` to create a new message.
  */
 export declare const WhoAmIResponseSchema: GenMessage<WhoAmIResponse>;
+
+/**
+ * What a session may do in one collection: what the user, the access key and the scope all allow.
+ *
+ * @generated from message strongroom.v1.CollectionRights
+ */
+export declare type CollectionRights = Message<"strongroom.v1.CollectionRights"> & {
+  /**
+   * Name of the collection.
+   *
+   * @generated from field: string collection = 1;
+   */
+  collection: string;
+
+  /**
+   * What is allowed; empty for nothing, also when there is no such collection.
+   *
+   * @generated from field: repeated strongroom.v1.CollectionAction actions = 2;
+   */
+  actions: CollectionAction[];
+};
+
+/**
+ * Describes the message strongroom.v1.CollectionRights.
+ * Use `create(CollectionRightsSchema)` to create a new message.
+ */
+export declare const CollectionRightsSchema: GenMessage<CollectionRights>;
 
 /**
  * Asks for sessions.
@@ -401,6 +436,53 @@ export enum ObjectType {
  * Describes the enum strongroom.v1.ObjectType.
  */
 export declare const ObjectTypeSchema: GenEnum<ObjectType>;
+
+/**
+ * What can be done to a collection.
+ *
+ * @generated from enum strongroom.v1.CollectionAction
+ */
+export enum CollectionAction {
+  /**
+   * Never sent by the server.
+   *
+   * @generated from enum value: COLLECTION_ACTION_UNSPECIFIED = 0;
+   */
+  UNSPECIFIED = 0,
+
+  /**
+   * Upload while a window is open.
+   *
+   * @generated from enum value: COLLECTION_ACTION_UPLOAD = 1;
+   */
+  UPLOAD = 1,
+
+  /**
+   * Upload at any time.
+   *
+   * @generated from enum value: COLLECTION_ACTION_UPLOAD_ANYTIME = 2;
+   */
+  UPLOAD_ANYTIME = 2,
+
+  /**
+   * Download versions.
+   *
+   * @generated from enum value: COLLECTION_ACTION_DOWNLOAD = 3;
+   */
+  DOWNLOAD = 3,
+
+  /**
+   * Remove versions, and end uploads of others.
+   *
+   * @generated from enum value: COLLECTION_ACTION_MANAGE = 4;
+   */
+  MANAGE = 4,
+}
+
+/**
+ * Describes the enum strongroom.v1.CollectionAction.
+ */
+export declare const CollectionActionSchema: GenEnum<CollectionAction>;
 
 /**
  * Sessions. A session is one issued JSON Web Token, sent as `Authorization: Bearer <token>` with every call; the server

@@ -22,7 +22,6 @@ export interface CollectionView {
   readonly name: string;
   /** Undefined while it is frozen: its configuration object is gone, and its limits with it. */
   readonly spec: CollectionSpec | undefined;
-  /** Empty while nothing was ever uploaded. */
   readonly id: string;
   readonly acceptsUploadsNow: boolean;
   readonly nextWindowAt: Date | undefined;
@@ -63,18 +62,22 @@ export async function listCollections(
   return await deps.database.transaction(async (tx) => {
     const rows = await tx.collections.all();
     const ids = new Map(rows.map((row) => [row.name, row.id]));
+    // A collection that was never used has no row yet; whoever is told of it is told the id it keeps.
+    const idOf = async (name: string) => ids.get(name) ?? (await tx.collections.lockByName(name)).id;
     const frozen = hasSystemRole(principal, "systemAdmin") ? rows.filter((row) => isFrozen(at.config, row)) : [];
     const views = [
       ...[...at.config.current().collections.values()]
         .filter((spec) => maySee(principal, spec))
-        .map((spec) => ({ name: spec.name, view: () => viewOf(spec, ids.get(spec.name) ?? "", tx.now) })),
-      ...frozen.map((row) => ({ name: row.name, view: () => frozenView(row) })),
+        .map((spec) => ({ name: spec.name, view: async () => viewOf(spec, await idOf(spec.name), tx.now) })),
+      ...frozen.map((row) => ({ name: row.name, view: async () => frozenView(row) })),
     ]
       .filter(({ name }) => input.afterName === undefined || name > input.afterName)
       .sort((a, b) => (a.name < b.name ? -1 : 1));
     const page = views.slice(0, input.pageSize);
+    const collections: CollectionView[] = [];
+    for (const { view } of page) collections.push(await view());
     return {
-      collections: page.map(({ view }) => view()),
+      collections,
       nextAfter: views.length > page.length ? page.at(-1)!.name : undefined,
     };
   });

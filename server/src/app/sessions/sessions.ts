@@ -1,5 +1,4 @@
-import type { Principal } from "../../domain/access.ts";
-import { hasSystemRole } from "../../domain/access.ts";
+import { type CollectionRights, hasSystemRole, namedRights, type Principal } from "../../domain/access.ts";
 import { addressMatches } from "../../domain/addresses.ts";
 import type { ObjectGrant, User } from "../../domain/configuration.ts";
 import { DomainError } from "../../domain/errors.ts";
@@ -166,9 +165,16 @@ function mayEnter(user: User, address: string): boolean {
   return !user.deactivated && (user.restrictByIp.length === 0 || addressMatches(address, user.restrictByIp));
 }
 
-/** The caller's own session. */
-export async function whoAmI(deps: SessionDeps, principal: Principal): Promise<SessionRow> {
-  return (await deps.database.transaction(async (tx) => await tx.sessions.find(principal.sessionId)))!;
+/** Collections that the answer about a session names at most. */
+const MAX_RIGHTS = 1000;
+
+/** The caller's own session, and what it may do where its scope or its access key names collections. */
+export async function whoAmI(
+  deps: SessionDeps,
+  principal: Principal,
+): Promise<{ session: SessionRow; rights: readonly CollectionRights[] }> {
+  const session = (await deps.database.transaction(async (tx) => await tx.sessions.find(principal.sessionId)))!;
+  return { session, rights: namedRights(principal, deps.config.current().collections).slice(0, MAX_RIGHTS) };
 }
 
 /** Lists valid sessions, newest first, of oneself or, with systemAdmin, of another user. */
