@@ -87,9 +87,12 @@ function standardOutput(): Screen {
 export function secretFromEnv(
   spec: Secret,
   env: NodeJS.ProcessEnv,
-): { value: string; source: "environment" | "alias" } | undefined {
+): { value: string; source: "environment" | "alias"; name: string } | undefined {
   const own = env[spec.env];
-  if (own !== undefined && own !== "") return { value: own, source: "environment" };
-  const other = spec.alias === undefined ? undefined : env[spec.alias];
-  return other === undefined || other === "" ? undefined : { value: other, source: "alias" };
+  if (own !== undefined && own !== "") return { value: own, source: "environment", name: spec.env };
+  const { alias } = spec;
+  const other = alias === undefined ? undefined : env[alias];
+  return alias === undefined || other === undefined || other === ""
+    ? undefined
+    : { value: other, source: "alias", name: alias };
 }

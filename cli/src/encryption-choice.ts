@@ -134,17 +134,29 @@ async function passphraseFor(
   return await givenPassphrase(values, context);
 }
 
-/** The order: --passphrase-file, STRONGROOM_PASSPHRASE, STRONGROOM_PASSPHRASE_FILE, BM_PASSPHRASE. */
+/** The passphrase that was given; see {@link passphraseFrom}. */
 export async function givenPassphrase(
   values: OptionValues,
   context: Pick<Context, "env">,
 ): Promise<string | undefined> {
+  return (await passphraseFrom(values, context))?.value;
+}
+
+/**
+ * The passphrase that was given, and the name of the file or variable it is from. The order: --passphrase-file,
+ * STRONGROOM_PASSPHRASE, STRONGROOM_PASSPHRASE_FILE, BM_PASSPHRASE.
+ */
+export async function passphraseFrom(
+  values: OptionValues,
+  context: Pick<Context, "env">,
+): Promise<{ value: string; origin: string } | undefined> {
   const path = values.get(OPTIONS.passphraseFile);
   const secret = secretFromEnv(SECRETS.passphrase, context.env);
   const fileFirst = values.source(OPTIONS.passphraseFile) === "flag" || secret?.source !== "environment";
-  const passphrase = path !== undefined && fileFirst ? await readSecretFile(path, "passphrase") : secret?.value;
-  if (passphrase === "") throw new UsageError("The passphrase is empty.");
-  return passphrase;
+  const isFile = path !== undefined && fileFirst;
+  const value = isFile ? await readSecretFile(path, "passphrase") : secret?.value;
+  if (value === "") throw new UsageError("The passphrase is empty.");
+  return value === undefined ? undefined : { value, origin: isFile ? path : secret!.name };
 }
 
 /** `--program` for the kind of encryption at hand. */

@@ -44,11 +44,14 @@ export async function explain(
   // An own error may come back wrapped: the SDK reports a failed dump command as the cause of its SourceError.
   for (let link: unknown = error, depth = 0; link instanceof Error && depth < 8; link = link.cause, depth++) {
     if (link instanceof CommandError) {
+      // What a command says in place of the server's words is still about that call.
+      const { requestId } = (link.cause ?? {}) as { requestId?: unknown };
       return {
         message: link.message,
         exitCode: link.exitCode,
         reason: link.reason,
         ...(link.hint === undefined ? {} : { hint: link.hint }),
+        ...(typeof requestId === "string" && requestId !== "" ? { requestId } : {}),
       };
     }
   }

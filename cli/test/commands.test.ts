@@ -398,6 +398,27 @@ test("health: exit codes for monitoring, and the secret in place of a session", 
   t.deepEqual(seen, [{ "strongroom-health-secret": "from env" }, { "strongroom-health-secret": "from file" }]);
 });
 
+test("health: a wrong secret is named, since the server says of it what it says of no such collection", async (t) => {
+  const getCollectionHealth = async () => {
+    throw new NotFoundError("there is no collection pg-main", { reason: "COLLECTION_NOT_FOUND", requestId: "r-1" });
+  };
+  const { load } = fakeSdk({ collections: { getCollectionHealth } });
+  const env = { ...URL, STRONGROOM_HEALTH_SECRET: "hunter2" };
+  const byVariable = await testContext(t, { sdk: load, env });
+  t.is(await byVariable.run("health", "pg-main", "--json"), 4);
+  t.like(JSON.parse(byVariable.stdout.text).error, { reason: "COLLECTION_NOT_FOUND", requestId: "r-1", exitCode: 4 });
+  t.regex(byVariable.stderr.text, /no collection pg-main, or the health secret from STRONGROOM_HEALTH_SECRET is not/);
+  t.false(byVariable.stderr.text.includes("hunter2"));
+  const byFile = await testContext(t, { sdk: load, env });
+  const file = join(byFile.dir, "secret");
+  await writeFile(file, "hunter2\n");
+  t.is(await byFile.run("health", "pg-main", "--secret-file", file), 4);
+  t.true(byFile.stderr.text.includes(`or the health secret from ${file} is not`), byFile.stderr.text);
+  const bySession = await testContext(t, { sdk: load, env: LOGGED_IN });
+  t.is(await bySession.run("health", "pg-main"), 4);
+  t.false(bySession.stderr.text.includes("health secret"));
+});
+
 test("a secret file that is too large to be one is not read into memory", async (t) => {
   const { run, dir, stderr } = await testContext(t, { sdk: fakeSdk({}).load, env: URL });
   await mkdir(join(dir, "x"));

@@ -57,11 +57,21 @@ test("a private key whose public half cannot be written is not left behind", asy
 });
 
 test("a passphrase comes from a file or the environment; age takes none", async (t) => {
-  const { run, dir } = await testContext(t);
+  const { run, dir, stderr } = await testContext(t);
   await writeFile(join(dir, "pass"), "correct horse\n");
   t.is(await run("keygen", "--name", "a", "--out-dir", dir, "--passphrase-file", join(dir, "pass")), 0);
+  t.true(stderr.text.includes(`a.key.asc (protected by the passphrase from ${join(dir, "pass")})`), stderr.text);
   const other = await testContext(t, { env: { BM_PASSPHRASE: "correct horse" } });
   t.is(await other.run("keygen", "--name", "b", "--out-dir", other.dir), 0);
+  t.true(other.stderr.text.includes("b.key.asc (protected by the passphrase from BM_PASSPHRASE)"), other.stderr.text);
+  t.is(await other.run("keygen", "--name", "j", "--out-dir", other.dir, "--json"), 0);
+  t.is((JSON.parse(other.stdout.text) as { passphraseFrom: string }).passphraseFrom, "BM_PASSPHRASE");
+  t.false(`${other.stdout.text}${other.stderr.text}`.includes("correct horse"));
+  const bare = await testContext(t);
+  t.is(await bare.run("keygen", "--name", "n", "--out-dir", bare.dir), 0);
+  t.true(bare.stderr.text.includes("n.key.asc (without a passphrase)"), bare.stderr.text);
+  t.is(await other.run("keygen", "--name", "e", "--type", "age", "--out-dir", other.dir), 0);
+  t.true(other.stderr.text.includes("e.age.key (without a passphrase: an age key has none)"), other.stderr.text);
   t.is(await other.run("keygen", "--name", "c", "--type", "age", "--passphrase-file", join(dir, "pass")), 2);
   t.true(other.stderr.text.includes("no passphrase"));
   // No restore would take these, so no key is locked with them.

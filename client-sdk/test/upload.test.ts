@@ -39,6 +39,12 @@ test("a dump goes through compression and encryption into segments, and becomes 
   const decrypt = decryptionStage({ kind: "age", identities: [identity] });
   const packed = await collect(decrypt(chunked(stored.bytes), new AbortController().signal));
   t.true(zstdDecompressSync(packed).equals(dump));
+  t.deepEqual(
+    seen.filter(({ uploadId, remainingBytes }) => (uploadId === "") !== (remainingBytes === undefined)),
+    [],
+    "what is left is not known before the server has said it, and never 0 by mistake",
+  );
+  t.false(seen.some(({ remainingBytes }) => remainingBytes === 0n));
   const last = seen.at(-1)!;
   t.is(last.acknowledgedBytes, BigInt(stored.bytes.length));
   t.is(last.sourceBytes, BigInt(dump.length));

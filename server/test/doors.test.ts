@@ -432,6 +432,38 @@ test("unary requests in gzip are bounded unpacked, answers stay plain, streams a
   }
 });
 
+test("a frame that cannot be read is malformed, and no connection that broke off", async (t) => {
+  const { live, url, calls } = await open(t);
+  const { token } = await live.session("admin");
+  const envelope = (flags: number, data: Uint8Array, announced = data.length) => {
+    const head = Buffer.alloc(5);
+    head[0] = flags;
+    head.writeUInt32BE(announced, 1);
+    return Buffer.concat([head, data]);
+  };
+  const packed = gzipSync(Buffer.alloc(100));
+  const cases: [name: string, body: Uint8Array, message: RegExp][] = [
+    ["compressed", envelope(1, packed), /expected a frame without compression, got a compressed one/],
+    ["compressed, and cut", envelope(1, packed.subarray(0, 10)), /expected a frame without compression/],
+    ["compressed, and its end missing", envelope(1, packed.subarray(0, 10), packed.length), /incomplete envelope/],
+    ["no message", envelope(0, Buffer.from([0xff, 0xff, 0xff])), /a frame is malformed or too large/],
+    ["cut", envelope(0, Buffer.alloc(3), 100), /incomplete envelope/],
+    ["larger than it may be", envelope(0, Buffer.alloc(3), 2 ** 31), /a frame is malformed or too large/],
+  ];
+  const types = ["application/connect+proto", "application/grpc-web+proto"];
+  for (const type of types) {
+    for (const [name, body, message] of cases) {
+      await post(url, "/strongroom.v1.UploadService/WriteSegment", body, {
+        "content-type": type,
+        authorization: `Bearer ${token}`,
+      });
+      const { code, msg, ...line } = calls().at(-1)!;
+      t.is(code, "invalid_argument", `${type}: ${name}: ${msg} ${JSON.stringify(line)}`);
+      t.regex(JSON.stringify(calls().at(-1)), message, `${type}: ${name}`);
+    }
+  }
+});
+
 test("connectrpc of Python works as it is out of the box", async (t) => {
   if (!hasPeers(t, "python-grpc-tools-protoc")) return;
   const python = join(requirePeer("python-grpc-tools-protoc"), "..", "python3");

@@ -312,13 +312,21 @@ test("a commit with a wrong size or digest is refused and leaves the upload open
   await h.write(upload.id, segments[0]!);
   const { commitUpload } = await import("../src/app/uploads/commit-upload.ts");
   const right = { uploadId: upload.id, size: 1000n, compositeSha256: compositeOf(segments) };
-  await refused(t, "COMMIT_MISMATCH", commitUpload(h.deps, h.admin, { ...right, size: 999n }));
-  await refused(
-    t,
-    "COMMIT_MISMATCH",
-    commitUpload(h.deps, h.admin, { ...right, compositeSha256: segments[0]!.sha256 }),
-  );
-  t.is((await h.commit(upload.id, segments)).version.size, 1000n);
+  const hex = (digest: Uint8Array) => Buffer.from(digest).toString("hex");
+  const values = [hex(compositeOf(segments)), hex(segments[0]!.sha256)] as const;
+  for (const state of ["open", "committed"]) {
+    const size = await refused(t, "COMMIT_MISMATCH", commitUpload(h.deps, h.admin, { ...right, size: 999n }));
+    t.regex(size.message, /received: 1000, stated: 999/, state);
+    t.deepEqual(size.metadata, { field: "size_bytes", received: "1000", stated: "999" });
+    const digest = await refused(
+      t,
+      "COMMIT_MISMATCH",
+      commitUpload(h.deps, h.admin, { ...right, compositeSha256: segments[0]!.sha256 }),
+    );
+    t.true(digest.message.includes(`received: ${values[0]}, stated: ${values[1]}`), `${state}: ${digest.message}`);
+    t.deepEqual(digest.metadata, { field: "composite_sha256", received: values[0], stated: values[1] });
+    t.is((await h.commit(upload.id, segments)).version.size, 1000n);
+  }
 });
 
 test("somebody else's upload does not exist", async (t) => {

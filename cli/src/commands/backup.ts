@@ -1,4 +1,4 @@
-import type { RetryEvent, UploadResult } from "@strongroom/client-sdk";
+import type { RetryEvent, UploadProgress, UploadResult } from "@strongroom/client-sdk";
 import { UsageError } from "@strongroom/command-line/errors";
 import { EXIT, type ExitCode } from "@strongroom/command-line/exit-codes";
 import { interruptible } from "@strongroom/command-line/interruptible";
@@ -76,11 +76,16 @@ async function run(invocation: Invocation): Promise<ExitCode> {
   const encryption = await encryptionFor(values, context);
   const minSize = values.get(OPTIONS.minSize) ?? 1n;
   const meter = new RateMeter(context.now);
-  let state = { sourceBytes: 0n, acknowledgedBytes: 0n, spooledBytes: 0n, remainingBytes: 0n };
+  let state: Pick<UploadProgress, "sourceBytes" | "acknowledgedBytes" | "spooledBytes" | "remainingBytes"> = {
+    sourceBytes: 0n,
+    acknowledgedBytes: 0n,
+    spooledBytes: 0n,
+    remainingBytes: undefined,
+  };
   const progress = new Progress(output, context.now, () => {
     const { sourceBytes, acknowledgedBytes, spooledBytes, remainingBytes } = state;
     const rate = meter.rate(acknowledgedBytes);
-    const quota = acknowledgedBytes === 0n ? "" : `, ${formatSize(remainingBytes)} of quota left`;
+    const quota = remainingBytes === undefined ? "" : `, ${formatSize(remainingBytes)} of quota left`;
     const waiting = spooledBytes === 0n ? "" : `, ${formatSize(spooledBytes)} in the temporary file`;
     return (
       `${collection}: ${formatSize(sourceBytes)} read, ${formatSize(acknowledgedBytes)} ` +

@@ -1,5 +1,5 @@
 import type { GetCollectionHealthResponse } from "@strongroom/client-sdk";
-import { UsageError } from "@strongroom/command-line/errors";
+import { CommandError, UsageError } from "@strongroom/command-line/errors";
 import { EXIT, type ExitCode } from "@strongroom/command-line/exit-codes";
 import { pairs, table } from "@strongroom/command-line/table";
 import type { OptionValues } from "@strongroom/command-line/values";
@@ -38,26 +38,47 @@ async function run({ args, values, output, context }: Invocation): Promise<ExitC
   const collection = requiredCollection(args[0], values, "strongroom health pg-main");
   const secret = await healthSecret(values, context);
   return await withClient(context, values, { anonymous: secret !== undefined }, async ({ client, sdk }) => {
-    const options = secret === undefined ? CALL : { ...CALL, headers: { [HEALTH_SECRET_HEADER]: secret } };
-    const answer = await client.collections.getCollectionHealth({ collection }, options);
+    const options = secret === undefined ? CALL : { ...CALL, headers: { [HEALTH_SECRET_HEADER]: secret.value } };
+    const answer = await client.collections.getCollectionHealth({ collection }, options).catch((error: unknown) => {
+      throw secret === undefined ? error : bySecret(error, collection, secret.origin, sdk);
+    });
     if (output.isJson) output.json(healthReport(collection, answer, sdk));
     else if (!output.isQuiet) output.line(healthText(collection, answer, sdk, context.now()));
     return healthExitCode(answer, values.get(OPTIONS.failOn), sdk);
   });
 }
 
+/** A wrong secret has the same answer as a collection that does not exist, so both are named. */
+function bySecret(error: unknown, collection: string, origin: string, sdk: Sdk): unknown {
+  const refused = sdk.toStrongroomError(error);
+  if (!(refused instanceof sdk.NotFoundError)) return error;
+  return new CommandError(
+    `there is no collection ${collection}, or the health secret from ${origin} is not that of the collection`,
+    EXIT.refused,
+    {
+      hint: "compare it with the Secret that spec.healthSecretRef of the collection names",
+      reason: refused.reason,
+      cause: refused,
+    },
+  );
+}
+
 /** The order: --secret-file, STRONGROOM_HEALTH_SECRET, STRONGROOM_SECRET_FILE. */
-async function healthSecret(values: OptionValues, context: Context): Promise<string | undefined> {
+async function healthSecret(
+  values: OptionValues,
+  context: Context,
+): Promise<{ value: string; origin: string } | undefined> {
   const path = values.get(OPTIONS.secretFile);
   const secret = secretFromEnv(SECRETS.healthSecret, context.env);
   const fileFirst = values.source(OPTIONS.secretFile) === "flag" || secret === undefined;
-  const value = path !== undefined && fileFirst ? await readSecretFile(path, "health secret") : secret?.value;
+  const isFile = path !== undefined && fileFirst;
+  const value = isFile ? await readSecretFile(path, "health secret") : secret?.value;
   // Not echoed, as Node.js would when the header is made.
   if (value !== undefined && !/^[\x20-\x7e]+$/.test(value))
     throw new UsageError(
       "Expected the health secret as one line of printable ASCII characters, without a line break at its end.",
     );
-  return value;
+  return value === undefined ? undefined : { value, origin: isFile ? path : secret!.name };
 }
 
 /** 0 or 8. A status this program does not know is not ok. */

@@ -4,7 +4,7 @@ import { UsageError } from "@strongroom/command-line/errors";
 import { EXIT, type ExitCode } from "@strongroom/command-line/exit-codes";
 import type { OptionValues } from "@strongroom/command-line/values";
 import type { CommandSpec, Invocation } from "../command.ts";
-import { givenPassphrase } from "../encryption-choice.ts";
+import { passphraseFrom } from "../encryption-choice.ts";
 import { OPTIONS, OUTPUT_OPTIONS, SECRETS } from "../options.ts";
 
 /** `strongroom keygen`. */
@@ -35,6 +35,9 @@ export const keygen: CommandSpec = {
 interface KeyPair {
   readonly publicFile: string;
   readonly privateFile: string;
+  /** How the private key is protected, for people; and for programs, undefined when it is not. */
+  readonly protection: string;
+  readonly passphraseFrom: string | undefined;
   readonly make: () => Promise<{ publicText: string; privateText: string; id: string }>;
 }
 
@@ -58,13 +61,14 @@ async function run(invocation: Invocation): Promise<ExitCode> {
       [type === "age" ? "recipient" : "fingerprint"]: id,
       publicKey: pair.publicFile,
       privateKey: pair.privateFile,
+      passphraseFrom: pair.passphraseFrom,
     });
     return EXIT.ok;
   }
   output.note(
     [
       `Public key:  ${pair.publicFile} (${id})`,
-      `Private key: ${pair.privateFile}`,
+      `Private key: ${pair.privateFile} (${pair.protection})`,
       "",
       "Keep the private key away from the server and from the machines that make backups: at least two copies, " +
         "in separate locations.",
@@ -80,18 +84,21 @@ async function run(invocation: Invocation): Promise<ExitCode> {
 
 async function openPgpPair({ values, context }: Invocation): Promise<KeyPair> {
   const base = basePath(values);
-  const passphrase = await givenPassphrase(values, context);
+  const passphrase = await passphraseFrom(values, context);
   const email = values.get(OPTIONS.email);
   return {
     publicFile: `${base}.pub.asc`,
     privateFile: `${base}.key.asc`,
+    protection:
+      passphrase === undefined ? "without a passphrase" : `protected by the passphrase from ${passphrase.origin}`,
+    passphraseFrom: passphrase?.origin,
     make: async () => {
       const { generateOpenPgpKey } = await context.sdk();
       const name = values.get(OPTIONS.name) ?? basename(base);
       const key = await generateOpenPgpKey({
         name,
         ...(email === undefined ? {} : { email }),
-        ...(passphrase === undefined ? {} : { passphrase }),
+        ...(passphrase === undefined ? {} : { passphrase: passphrase.value }),
       });
       return { publicText: key.publicKey, privateText: key.privateKey, id: key.fingerprint };
     },
@@ -110,6 +117,8 @@ async function agePair({ values, context }: Invocation): Promise<KeyPair> {
   return {
     publicFile: `${base}.age.pub`,
     privateFile: `${base}.age.key`,
+    protection: "without a passphrase: an age key has none",
+    passphraseFrom: undefined,
     make: async () => {
       const { generateAgeKey } = await context.sdk();
       const { recipient, identity } = await generateAgeKey();

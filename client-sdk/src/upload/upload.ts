@@ -39,8 +39,11 @@ export interface UploadProgress {
   sentBytes: bigint;
   /** Bytes of ciphertext in the temporary file at this moment. */
   spooledBytes: bigint;
-  /** Bytes that the quota would let in on top of what is reserved, as the server last said. */
-  remainingBytes: bigint;
+  /**
+   * Bytes that the quota would let in on top of what is reserved, as the server last said; undefined until it has said
+   * it, which is when the upload is created.
+   */
+  remainingBytes: bigint | undefined;
   /** The upload's id; empty until it is created. */
   uploadId: string;
   /** How often sending a segment had to be begun again. */
@@ -181,7 +184,7 @@ class UploadRun {
   #acknowledged = 0n;
   #sent = 0n;
   #mostSpooled = 0;
-  #remaining = 0n;
+  #remaining: bigint | undefined;
   #resumes = 0;
   #reportedAt = Number.NEGATIVE_INFINITY;
 

@@ -196,14 +196,21 @@ async function* chunksOf(frames: AsyncIterator<WriteSegmentRequest>, check: () =
   check();
 }
 
+/**
+ * What the library says of frames that it cannot read; "internal" is of a compressed one and of binary that is no
+ * message. A connection that broke off is none of its errors.
+ */
+const FRAME_CODES: ReadonlySet<Code> = new Set([Code.ResourceExhausted, Code.InvalidArgument, Code.Internal]);
+
 /** Says of what goes wrong with incoming messages whether they are malformed or the connection is gone. */
 async function* classifyBrokenStream<T>(messages: AsyncIterable<T>): AsyncGenerator<T> {
   try {
     yield* messages;
   } catch (error) {
-    const code = error instanceof ConnectError ? error.code : undefined;
-    if (code === Code.ResourceExhausted || code === Code.InvalidArgument) {
-      throw framesInvalid(`a frame is malformed or too large: ${(error as ConnectError).rawMessage}`);
+    if (error instanceof ConnectError && FRAME_CODES.has(error.code)) {
+      if (error.rawMessage.startsWith("received compressed envelope"))
+        throw framesInvalid("expected a frame without compression, got a compressed one; send this call uncompressed");
+      throw framesInvalid(`a frame is malformed or too large: ${error.rawMessage}`);
     }
     throw new BodyBrokenError("the connection broke off in the middle of a segment", { cause: error });
   }

@@ -90,7 +90,9 @@ async function prepare(tx: Transaction, deps: CommitDeps, principal: Principal, 
 async function alreadyCommitted(tx: Transaction, upload: UploadRow, input: CommitInput): Promise<CommitOutcome> {
   const version = (await tx.versions.findById(upload.id))!;
   if (version.size !== input.size || !bytesEqual(version.compositeSha256, input.compositeSha256)) {
-    throw commitMismatch("digest", "what was committed", "another size or digest");
+    throw version.size !== input.size
+      ? commitMismatch("size", String(version.size), String(input.size))
+      : commitMismatch("digest", hex(version.compositeSha256), hex(input.compositeSha256));
   }
   return { version, removedNumbers: await removedNumbers(tx, version.id) };
 }
@@ -138,10 +140,12 @@ function requireWhole(segments: readonly SegmentRow[], upload: UploadRow): void 
 function requireStated(segments: readonly SegmentRow[], input: CommitInput): void {
   const size = segments.reduce((sum, s) => sum + s.size, 0n);
   if (size !== input.size) throw commitMismatch("size", String(size), String(input.size));
-  if (!bytesEqual(compositeSha256(segments.map((s) => s.sha256)), input.compositeSha256)) {
-    throw commitMismatch("digest", "the digest of the received segments", "another one");
-  }
+  const received = compositeSha256(segments.map((s) => s.sha256));
+  if (!bytesEqual(received, input.compositeSha256))
+    throw commitMismatch("digest", hex(received), hex(input.compositeSha256));
 }
+
+const hex = (digest: Uint8Array) => Buffer.from(digest).toString("hex");
 
 function commitMismatch(field: "size" | "digest", received: string, stated: string): DomainError {
   return new DomainError(
