@@ -302,7 +302,8 @@ export class Client implements Intent {
     aborts?: string,
     replica = this.#replica(),
   ): Promise<void> {
-    const cause = aborts === undefined ? {} : { aborts };
+    const needsRoom = { needsRoomIn: this.collection, upload: this.uploadId };
+    const cause = aborts === undefined ? needsRoom : { ...needsRoom, aborts };
     await this.#world.begin({ name: `${this.#name} ${name}`, replica, cause, upload: this }, work, ended);
   }
 

@@ -52,6 +52,7 @@ export const FAULT_KINDS = [
   "version deleted",
   "lease ran out",
   "upload expired",
+  "lapsed upload gave way",
   "clock forward by a day or more",
   "clock backward",
   "limits lowered",

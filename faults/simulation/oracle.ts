@@ -21,6 +21,9 @@ export interface Cause {
   readonly name: string;
   /** The upload it may abort. */
   readonly aborts?: string;
+  /** The collection in which it may need room, so that a lapsed upload is ended, and its own upload. */
+  readonly needsRoomIn?: string;
+  readonly upload?: string | undefined;
   /** The version it may remove. */
   readonly deletes?: { readonly collection: string; readonly number: number };
   readonly sweeps: boolean;
@@ -58,10 +61,8 @@ export function wrongCounters(rows: Snapshot): string[] {
   };
   for (const row of rows.collections) compare(row, (r) => r.collection === row.name);
   for (const row of rows.organizations) compare(row, (r) => r.organization === row.name);
-  for (const { id, state, lapsed, reserved, bytes } of rows.uploads) {
-    const holds = !lapsed && (state === "open" || state === "committing");
-    if (reserved !== (holds ? bytes : 0))
-      wrong.push(`upload ${id} (${state}) has ${reserved} reserved, its segments ${bytes}`);
+  for (const { id, state, reserved, bytes } of rows.uploads) {
+    if (reserved !== bytes) wrong.push(`upload ${id} (${state}) has ${reserved} reserved, its segments ${bytes}`);
   }
   return wrong;
 }
@@ -158,6 +159,11 @@ export class Oracle {
         }
         return;
       case "open -> expired":
+        if (cause.needsRoomIn === after.collection && before!.id !== cause.upload && before!.lease <= now()) {
+          count("lapsed upload gave way");
+          if (before!.reserved === 0) this.#fail(`upload ${after.id} took no space and was ended for it`);
+          return;
+        }
         count("upload expired");
         if (before!.expires > now() || !cause.sweeps) this.#fail(`upload ${after.id} expired too early`);
         return;

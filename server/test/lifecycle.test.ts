@@ -507,7 +507,7 @@ test("health says how the last upload failed until a version is begun after it",
   const { upload } = await h.begin(spec.name);
   const { abortUpload } = await import("../src/app/uploads/manage-uploads.ts");
   await abortUpload(h.deps, h.admin, { uploadId: upload.id, reason: "the dump command exited with 1" });
-  t.is((await health()).lastFailed?.abortReason, "the dump command exited with 1");
+  t.is((await health()).lastFailed?.reason, "the dump command exited with 1");
   t.is((await health()).status, "failed");
   h.clock.advance(1000);
   await h.upload(spec.name, openpgpMessage(1000));

@@ -104,3 +104,83 @@ test.serial("PostgreSQL: versions get revisions, by what their manifests say", a
   await checkRevisions(t, database);
   await database.close();
 });
+
+/** Uploads as release 0.2 kept them: what lapsed or ended had nothing reserved, whatever the store still had. */
+const OLD_UPLOADS = [
+  `insert into collections values ('${ID(0)}', 'a', 7, 0, 10, 0, now())`,
+  `insert into organizations values ('acme', 0, 10, 0)`,
+  uploadOf(1, "open", false, 10, "null"),
+  uploadOf(2, "open", true, 0, "null"),
+  uploadOf(3, "aborted", true, 0, "null"),
+  uploadOf(4, "expired", true, 0, "now()"),
+  uploadOf(5, "committed", true, 0, "now()"),
+  ...[1, 2, 3].map(
+    (n) =>
+      `insert into segments values ('${ID(n)}', 0, 10, '\\x00', 'stored', 1, '\\x00', '\\x00', now()), ('${ID(n)}', 1, ${n - 1} + 1, '\\x00', 'pending', 1, '\\x00', null, null)`,
+  ),
+  `delete from segments where upload_id = '${ID(1)}' and index = 1`,
+  `insert into sessions values ('s1', 'ann', '', '[]', '', '', now(), now() + interval '1 day', null)`,
+  `insert into sessions values ('s2', 'ann', '', to_jsonb(array_fill('backupUploader'::text, array[60000])), '', '', now(), now() + interval '1 day', null)`,
+];
+
+function uploadOf(n: number, state: string, lapsed: boolean, reserved: number, cleaned: string): string {
+  const ended = state === "open" ? "null" : "now()";
+  return `insert into uploads (id, collection_id, collection_name, organization, storage, key, state, user_name, access_key, session_id, request_id,
+    request_digest, filename, content_encoding, labels, client_metadata, segment_size, max_size, reserved_bytes, lapsed, lease_expires_at, expires_at,
+    begun_at, ended_at, abort_reason, cleaned_at)
+    values ('${ID(n)}', '${ID(0)}', 'a', 'acme', 'default', 'collections/a/${ID(n)}', '${state}', 'ann', '', '', '', '', '', 'none', '{"a": "b"}', '{}', 10, 100,
+    ${reserved}, ${lapsed}, now(), now(), now() + interval '${n} s', ${ended}, 'reason ${n}', ${cleaned})`;
+}
+
+async function checkReservations(t: ExecutionContext, database: SqlDatabase): Promise<void> {
+  const rows = await database.query(sql`select reserved_bytes::int, labels <> '{}' as has from uploads order by id`);
+  t.deepEqual(rows.map(Object.values), [
+    [10, true],
+    [12, true],
+    [13, false],
+    [0, false],
+    [0, false],
+  ]);
+  const { collection, failed, tenant, sessions } = await database.transaction(async (tx) => ({
+    collection: await tx.collections.findByName("a"),
+    failed: await tx.collections.lastFailed(ID(0)),
+    tenant: await tx.organizations.lock("acme"),
+    sessions: [await tx.sessions.find("s1"), await tx.sessions.find("s2")],
+  }));
+  t.deepEqual([collection?.reservedBytes, tenant.reservedBytes], [35n, 35n]);
+  t.deepEqual([failed?.uploadId, failed?.reason], [ID(4), "reason 4"]);
+  t.deepEqual(
+    sessions.map((session) => session?.revokedAt === null),
+    [true, false],
+  );
+}
+
+test.serial("PGlite: what lapsed and ended uploads have in the store is reserved again", async (t) => {
+  const place = await mkdtemp(join(tmpdir(), "strongroom-migrations-"));
+  t.teardown(async () => await rm(place, { recursive: true }));
+  const directory = join(place, "database");
+  await mkdir(directory);
+  const client = await PGlite.create({ dataDir: join(directory, "data") });
+  const migrationsFolder = await migrationsUpTo("0004_damage-reason", place);
+  await migratePglite(drizzlePglite({ client }), { migrationsFolder });
+  for (const row of OLD_UPLOADS) await client.exec(row);
+  await client.close();
+  const database = await openPglite({ directory });
+  await checkReservations(t, database);
+  await database.close();
+});
+
+test.serial("PostgreSQL: what lapsed and ended uploads have in the store is reserved again", async (t) => {
+  if (!hasPeers(t, ...POSTGRES_PROGRAMS)) return;
+  const place = await mkdtemp(join(tmpdir(), "strongroom-migrations-"));
+  t.teardown(async () => await rm(place, { recursive: true }));
+  const url = await (await sharedCluster()).peer.createDatabase("before_reservations");
+  const client = postgres(url, { max: 1, onnotice: () => {} });
+  const migrationsFolder = await migrationsUpTo("0004_damage-reason", place);
+  await migratePostgres(drizzlePostgres({ client }), { migrationsFolder });
+  for (const row of OLD_UPLOADS) await client.unsafe(row);
+  await client.end();
+  const database = await openServer(url);
+  await checkReservations(t, database);
+  await database.close();
+});

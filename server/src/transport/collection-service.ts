@@ -51,10 +51,10 @@ export function collectionService(deps: CollectionDeps): ServiceImpl<typeof Coll
           failed === undefined
             ? undefined
             : {
-                uploadId: failed.id,
+                uploadId: failed.uploadId,
                 begunAt: time(failed.begunAt),
                 endedAt: time(failed.endedAt),
-                reason: failed.abortReason,
+                reason: failed.reason,
               },
       };
     },

@@ -15,7 +15,7 @@ import { type CommitDeps, commitUpload } from "../app/uploads/commit-upload.ts";
 import { createUpload } from "../app/uploads/create-upload.ts";
 import { abortUpload, getUpload, listUploads, renewUpload } from "../app/uploads/manage-uploads.ts";
 import { BodyBrokenError } from "../app/uploads/segment-body.ts";
-import { type WriteSegmentDeps, writeSegment } from "../app/uploads/write-segment.ts";
+import { writeSegment } from "../app/uploads/write-segment.ts";
 import { DomainError, invalidField } from "../domain/errors.ts";
 import { addressOf, callerOf } from "./connect-calls.ts";
 import { segmentMessage, time, uploadMessage, versionMessage } from "./messages.ts";
@@ -33,7 +33,7 @@ import {
 } from "./shapes.ts";
 
 /** The use cases' ports, and the bounds of streams. */
-export interface UploadServiceDeps extends WriteSegmentDeps, CommitDeps {
+export interface UploadServiceDeps extends CommitDeps {
   /** Throws when the server is stopping: nothing new may begin. */
   readonly refuseWhileStopping: () => void;
   /** Called when something ended and the sweeper has work. */

@@ -22,7 +22,7 @@ import type { PasswordHasher } from "../../src/app/ports/passwords.ts";
 import type { TokenSigner } from "../../src/app/ports/tokens.ts";
 import type { UploadSettings } from "../../src/app/settings.ts";
 import { SegmentAttempts } from "../../src/app/uploads/segment-attempts.ts";
-import type { WriteSegmentDeps } from "../../src/app/uploads/write-segment.ts";
+import type { UploadDeps } from "../../src/app/uploads/upload-deps.ts";
 import type { CollectionSpec, Configuration, ObjectGrant, User } from "../../src/domain/configuration.ts";
 import type { RateLimits } from "../../src/domain/rate-limit.ts";
 import { type RunningServer, startServer } from "../../src/main.ts";
@@ -81,7 +81,7 @@ export function clientsOf(baseUrl: string): Clients {
 export class LiveServer {
   readonly clock: TestClock;
   readonly database: SqlDatabase;
-  readonly deps: WriteSegmentDeps;
+  readonly deps: UploadDeps;
   readonly server: RunningServer;
   readonly clients: Clients;
   readonly #tokens: TokenSigner;
@@ -90,7 +90,7 @@ export class LiveServer {
   private constructor(parts: {
     clock: TestClock;
     database: SqlDatabase;
-    deps: WriteSegmentDeps;
+    deps: UploadDeps;
     server: RunningServer;
     tokens: TokenSigner;
     state: { current: Configuration };

@@ -409,14 +409,15 @@ export declare type Upload = Message<"strongroom.v1.Upload"> & {
   accessKey: string;
 
   /**
-   * As the client gave them.
+   * As the client gave them. Empty once it was committed (the version has them), aborted or expired.
    *
    * @generated from field: map<string, string> client_metadata = 16;
    */
   clientMetadata: { [key: string]: string };
 
   /**
-   * Whether its lease ran out: it holds no place and no space, and takes both again when it goes on.
+   * Whether its lease ran out: it holds no place, and takes one again when it goes on. What it stored keeps its space
+   * until another upload of the collection needs that; then this one expires.
    *
    * @generated from field: bool lapsed = 17;
    */
@@ -431,8 +432,8 @@ export declare type Upload = Message<"strongroom.v1.Upload"> & {
   storedBytes: bigint;
 
   /**
-   * Bytes that its segments take of the quota: the acknowledged ones and those that are announced and under way. 0
-   * while it is lapsed, and once it was committed, aborted or expired.
+   * Bytes that its segments take of the quota: the acknowledged ones and those that are announced and under way. 0 once
+   * it was committed, and after it was aborted or expired as soon as the store has deleted them.
    *
    * @generated from field: int64 reserved_bytes = 19;
    */

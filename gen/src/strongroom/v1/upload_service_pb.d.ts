@@ -568,8 +568,8 @@ export declare const UploadService: GenService<{
     output: typeof WriteSegmentResponseSchema;
   },
   /**
-   * Extends the lease while the source is silent. Idempotent. After the lease has run out it takes the place and the
-   * space again if they are still free (COLLECTION_BUSY, QUOTA_EXCEEDED otherwise).
+   * Extends the lease while the source is silent. Idempotent. After the lease has run out it takes the place
+   * again if one is free (COLLECTION_BUSY otherwise); its space it has kept, or it has expired.
    *
    * @generated from rpc strongroom.v1.UploadService.RenewUpload
    */

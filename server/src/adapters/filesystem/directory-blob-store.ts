@@ -49,6 +49,8 @@ export class DirectoryBlobStore implements BlobStore, PartLister {
     verifiesPartDigests: false,
     minPartSize: 1n,
     maxParts: 1_000_000,
+    // Every part is written to its place in the one file, checked or not.
+    keepsRefusedBytes: true,
   };
   readonly #root: string;
   readonly #lock: FileLock;

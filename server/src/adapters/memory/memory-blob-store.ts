@@ -59,6 +59,7 @@ export class MemoryBlobStore implements BlobStore, PartLister {
     verifiesPartDigests: false,
     minPartSize: 1n,
     maxParts: 1_000_000,
+    keepsRefusedBytes: false,
   };
   readonly #discard: boolean;
   readonly #pending = new Map<string, PendingObject>();

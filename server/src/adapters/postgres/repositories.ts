@@ -19,6 +19,7 @@ import type { AnyPgColumn, PgDatabase, PgQueryResultHKT } from "drizzle-orm/pg-c
 import type {
   CollectionRepository,
   CollectionRow,
+  FailedUpload,
   OrganizationRepository,
   Page,
   SegmentRepository,
@@ -82,6 +83,33 @@ export function collectionRepository(db: Executor, now: Date, newId: () => strin
     async addUsage(id, change) {
       await db.update(collections).set(usageChange(collections, change)).where(eq(collections.id, id));
     },
+    async noteFailed(id, { uploadId, begunAt, endedAt, reason }, at) {
+      await db
+        .update(collections)
+        .set({ failedUploadId: uploadId, failedBegunAt: begunAt, failedEndedAt: endedAt, failedReason: reason })
+        .where(
+          and(
+            eq(collections.id, id),
+            or(
+              isNull(collections.failedBegunAt),
+              lte(collections.failedBegunAt, begunAt),
+              gt(collections.failedBegunAt, at),
+            ),
+          ),
+        );
+    },
+    async lastFailed(id) {
+      const [row] = await db
+        .select({
+          uploadId: collections.failedUploadId,
+          begunAt: collections.failedBegunAt,
+          endedAt: collections.failedEndedAt,
+          reason: collections.failedReason,
+        })
+        .from(collections)
+        .where(and(eq(collections.id, id), isNotNull(collections.failedUploadId)));
+      return row as FailedUpload | undefined;
+    },
     async nextNumber(id) {
       const rows = await db
         .update(collections)
@@ -112,7 +140,7 @@ export function organizationRepository(db: Executor): OrganizationRepository {
 
 /** Uploads over SQL. */
 export function uploadRepository(db: Executor): UploadRepository {
-  const { uploads, segments } = schema;
+  const { uploads } = schema;
   const page = async (where: SQL | undefined, { after, limit }: Page) =>
     await db
       .select()
@@ -149,6 +177,17 @@ export function uploadRepository(db: Executor): UploadRepository {
         .select()
         .from(uploads)
         .where(and(eq(uploads.collectionId, collectionId), inArray(uploads.state, ["open", "committing"]))),
+    holding: async (collectionId) =>
+      await db
+        .select()
+        .from(uploads)
+        // As the index `uploads_holding` says it.
+        .where(
+          and(
+            eq(uploads.collectionId, collectionId),
+            sql`(${uploads.state} in ('open', 'committing') or ${uploads.reservedBytes} > 0)`,
+          ),
+        ),
     async update(id, from, change) {
       const rows = await db
         .update(uploads)
@@ -168,7 +207,7 @@ export function uploadRepository(db: Executor): UploadRepository {
     async lapse(id, now) {
       const rows = await db
         .update(uploads)
-        .set({ lapsed: true, reservedBytes: 0n })
+        .set({ lapsed: true })
         .where(
           and(
             eq(uploads.id, id),
@@ -180,15 +219,6 @@ export function uploadRepository(db: Executor): UploadRepository {
         .returning({ id: uploads.id });
       return rows.length > 0;
     },
-    lastFailed: async (collectionId) =>
-      (
-        await db
-          .select()
-          .from(uploads)
-          .where(and(eq(uploads.collectionId, collectionId), inArray(uploads.state, ["aborted", "expired"])))
-          .orderBy(desc(uploads.begunAt))
-          .limit(1)
-      )[0],
     overdue: async (now, of) =>
       await page(
         and(
@@ -214,10 +244,6 @@ export function uploadRepository(db: Executor): UploadRepository {
         .where(and(eq(uploads.state, "open"), eq(uploads.lapsed, false)))
         .groupBy(uploads.collectionId);
       return new Map(rows.map((row) => [row.id, row.count]));
-    },
-    async markCleaned(id, now) {
-      await db.delete(segments).where(eq(segments.uploadId, id));
-      await db.update(uploads).set({ cleanedAt: now }).where(eq(uploads.id, id));
     },
   };
 }

@@ -41,6 +41,11 @@ export const collections = pgTable(
     createdAt: instant("created_at").notNull(),
     rolledBackAt: instant("rolled_back_at"),
     addedVersions: integer("added_versions").notNull().default(0),
+    /** The last upload without a version; null for none. */
+    failedUploadId: uuid("failed_upload_id"),
+    failedBegunAt: instant("failed_begun_at"),
+    failedEndedAt: instant("failed_ended_at"),
+    failedReason: text("failed_reason"),
   },
   (t) => [
     check("collections_counters", sql`${t.storedBytes} >= 0 and ${t.reservedBytes} >= 0 and ${t.trashBytes} >= 0`),
@@ -100,7 +105,10 @@ export const uploads = pgTable(
   },
   (t) => [
     index("uploads_collection").on(t.collectionId, t.begunAt),
-    index("uploads_unsettled").on(t.collectionId).where(sql`${t.state} in ('open', 'committing')`),
+    index("uploads_holding")
+      .on(t.collectionId)
+      .where(sql`${t.state} in ('open', 'committing') or ${t.reservedBytes} > 0`),
+    index("uploads_ended").on(t.endedAt).where(sql`${t.cleanedAt} is not null`),
     index("uploads_unclean").on(t.state).where(sql`${t.cleanedAt} is null and ${t.state} in ('aborted', 'expired')`),
     index("uploads_request").on(t.collectionId, t.userName, t.requestId).where(sql`${t.requestId} <> ''`),
     check("uploads_reserved", sql`${t.reservedBytes} >= 0`),
@@ -186,6 +194,7 @@ export const versions = pgTable(
     index("versions_stale_manifests")
       .on(t.id)
       .where(sql`${t.state} <> 'purged' and ${t.manifestRevision} <> ${t.revision}`),
+    index("versions_purged").on(t.purgedAt).where(sql`${t.state} = 'purged'`),
     index("versions_removed_by").on(t.removedBy).where(sql`${t.removedBy} <> ''`),
   ],
 );
@@ -248,5 +257,5 @@ export const auditEvents = pgTable(
     collectionName: text("collection_name").notNull(),
     details: jsonb().$type<Record<string, string>>().notNull(),
   },
-  (t) => [index("audit_events_collection").on(t.collectionName, t.at)],
+  (t) => [index("audit_events_collection").on(t.collectionName, t.at), index("audit_events_at").on(t.at)],
 );

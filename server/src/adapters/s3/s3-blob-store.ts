@@ -76,6 +76,7 @@ export class S3BlobStore implements BlobStore, PartLister {
       verifiesPartDigests: abilities.verifiesPayloadHash || abilities.verifiesChecksums,
       minPartSize,
       maxParts,
+      keepsRefusedBytes: false,
     };
   }
 

@@ -6,7 +6,7 @@ import { checkHealth, frozenCheck, type HealthCheck, type HealthStatus, newestOf
 import { nextWindowStart, openWindow } from "../../domain/window.ts";
 import { findFrozen, isFrozen, requireVisible } from "../guards.ts";
 import { type ConfigSource, pinned } from "../ports/config-source.ts";
-import type { CollectionRow, Database, Transaction, UploadRow, VersionRow } from "../ports/database.ts";
+import type { CollectionRow, Database, FailedUpload, Transaction, VersionRow } from "../ports/database.ts";
 import { lockCollection, roomFor } from "../uploads/reservations.ts";
 
 /** The ports for reading collections and their health. */
@@ -97,7 +97,7 @@ export async function getCollection(
     const collection = await lockCollection(tx, { name: spec.name });
     // Read again: lapsed uploads have given their space back since.
     const fresh = (await tx.collections.findByName(spec.name))!;
-    const open = collection.uploads.filter((u) => !u.lapsed);
+    const open = collection.uploads.filter((u) => !u.lapsed && u.endedAt === null);
     const room = await roomFor(tx, config, spec, collection, undefined);
     return {
       ...viewOf(spec, collection.row.id, tx.now),
@@ -127,7 +127,7 @@ export interface CollectionHealth {
   readonly checks: readonly HealthCheck[];
   readonly newest: VersionRow | undefined;
   /** The last upload that failed, when no version was begun after it. */
-  readonly lastFailed: UploadRow | undefined;
+  readonly lastFailed: FailedUpload | undefined;
 }
 
 /**
@@ -150,7 +150,7 @@ export async function getCollectionHealth(
     const versions = collection === undefined ? [] : await tx.versions.allLive(collection.id);
     const checks = spec === undefined ? [frozenCheck()] : checkHealth(spec, versions, tx.now);
     const newest = newestOf(versions);
-    const failed = collection === undefined ? undefined : await tx.uploads.lastFailed(collection.id);
+    const failed = collection === undefined ? undefined : await tx.collections.lastFailed(collection.id);
     const isLast = failed !== undefined && (newest === undefined || failed.begunAt > newest.begunAt);
     return { status: worst(checks.map((c) => c.status)), checks, newest, lastFailed: isLast ? failed : undefined };
   });

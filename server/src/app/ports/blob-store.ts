@@ -8,6 +8,8 @@ export interface BlobStoreCapabilities {
   readonly minPartSize: bigint;
   /** Most parts of one object. */
   readonly maxParts: number;
+  /** Whether bytes of a part that was refused stay in the store until its object is finished or aborted. */
+  readonly keepsRefusedBytes: boolean;
 }
 
 /** Names an unfinished object: its final key and the store's own name for the unfinished state. */

@@ -7,7 +7,7 @@ import type { ContentEncoding, Version } from "../../domain/version.ts";
 export interface UsageCounters {
   /** Live versions. */
   readonly storedBytes: bigint;
-  /** Reservations of open and committing uploads. */
+  /** Segments of uploads that are no version, until the store has deleted them. */
   readonly reservedBytes: bigint;
   /** Removed versions that are not purged. */
   readonly trashBytes: bigint;
@@ -27,6 +27,14 @@ export interface CollectionRow extends UsageCounters {
   readonly rolledBackAt: Date | null;
   /** Versions that were added from the store since then. */
   readonly addedVersions: number;
+}
+
+/** How the last upload without a version ended; kept after the upload's own row is gone. */
+export interface FailedUpload {
+  readonly uploadId: string;
+  readonly begunAt: Date;
+  readonly endedAt: Date;
+  readonly reason: string;
 }
 
 /** States of an upload; see `proto/strongroom/v1/resources.proto`. */
@@ -60,9 +68,9 @@ export interface UploadRow {
   readonly segmentSize: bigint;
   /** The most bytes it could reach in an empty collection, at the time of creation. */
   readonly maxSize: bigint;
-  /** Sum of its segments' sizes while the lease holds; 0 after it lapsed. */
+  /** Sum of its segments' sizes, until it is a version or the store has deleted them; then 0. */
   readonly reservedBytes: bigint;
-  /** Whether the lease ran out, and place and space were given back. */
+  /** Whether the lease ran out, and the place was given back. */
   readonly lapsed: boolean;
   readonly leaseExpiresAt: Date;
   readonly expiresAt: Date;
@@ -141,6 +149,13 @@ export interface CollectionRepository {
   /** Makes a row that was lost. */
   insert(row: CollectionRow): Promise<void>;
   addUsage(id: string, change: UsageChange): Promise<void>;
+  /**
+   * Notes how an upload without a version ended, unless one begun later is noted. What is noted for a time beyond `now`
+   * was a wrong clock's, and gives way.
+   */
+  noteFailed(id: string, failed: FailedUpload, now: Date): Promise<void>;
+  /** The upload that was begun last of those that ended without a version. */
+  lastFailed(id: string): Promise<FailedUpload | undefined>;
   /** Gives out the next version number. The collection must be locked. */
   nextNumber(id: string): Promise<bigint>;
 }
@@ -175,14 +190,14 @@ export interface UploadRepository {
   ): Promise<UploadRow | undefined>;
   /** Open and committing uploads of a collection. */
   unsettled(collectionId: string): Promise<UploadRow[]>;
+  /** Open and committing uploads of a collection, and those that still have bytes reserved. */
+  holding(collectionId: string): Promise<UploadRow[]>;
   /** Changes columns if the state is still `from`. Returns whether it was. */
   update(id: string, from: UploadState, change: Partial<UploadRow>): Promise<boolean>;
   /** Extends the lease of an upload that is open and not lapsed, locking its row. Returns whether it was. */
   extendLease(id: string, lease: Pick<UploadRow, "leaseExpiresAt" | "expiresAt">): Promise<boolean>;
-  /** Marks an open upload as lapsed, with nothing reserved, if its lease is over by now. Returns whether it was. */
+  /** Marks an open upload as lapsed if its lease is over by now. Returns whether it was. */
   lapse(id: string, now: Date): Promise<boolean>;
-  /** The last upload of a collection that was aborted or expired. */
-  lastFailed(collectionId: string): Promise<UploadRow | undefined>;
   /** Open uploads whose expiry passed, and open ones not lapsed whose lease ran out. */
   overdue(now: Date, page: Page): Promise<UploadRow[]>;
   /** Ended without a version and not yet freed from the store. */
@@ -193,8 +208,6 @@ export interface UploadRepository {
   byKeys(keys: readonly string[]): Promise<UploadRow[]>;
   /** How many open uploads hold a place, by the collection's id; none for collections without. */
   openCounts(): Promise<Map<string, number>>;
-  /** Marks an ended upload as freed from the store and drops its segments. */
-  markCleaned(id: string, now: Date): Promise<void>;
 }
 
 /** Access to segments. */

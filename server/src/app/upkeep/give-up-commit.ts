@@ -1,7 +1,8 @@
 import { manifestKey } from "../../domain/object-keys.ts";
 import { isSameInstallation } from "../installation.ts";
 import type { UploadRow } from "../ports/database.ts";
-import { changeReservation } from "../uploads/reservations.ts";
+import { noteCleaned } from "../uploads/clean-upload.ts";
+import { noteFailed } from "../uploads/reservations.ts";
 import { UnsafeError } from "./inventory.ts";
 import type { SweepDeps } from "./sweep.ts";
 
@@ -34,12 +35,10 @@ export async function giveUpCommit(deps: SweepDeps, uploadId: string): Promise<U
     const current = (await tx.uploads.find(uploadId))!;
     requireCommitting(current);
     const reason = "an operator gave the commit up: the store had neither the object nor its parts";
-    const ended = await changeReservation(tx, current, -current.reservedBytes, {
-      state: "aborted",
-      abortReason: reason,
-      endedAt: tx.now,
-      lapsed: true,
-    });
+    const aborted = { state: "aborted", abortReason: reason, endedAt: tx.now, lapsed: true } as const;
+    await tx.uploads.update(current.id, "committing", aborted);
+    await noteFailed(tx, current, reason);
+    const ended = await noteCleaned(tx, { ...current, ...aborted });
     await tx.audit({
       kind: "upload.given-up",
       actor: "operator",

@@ -1,20 +1,17 @@
 import { splitDigests } from "@strongroom/protocol/digests";
-import { DomainError } from "../../domain/errors.ts";
 import { manifestKey } from "../../domain/object-keys.ts";
 import { isSameInstallation } from "../installation.ts";
 import type { PendingBlob } from "../ports/blob-store.ts";
 import type { Page, Transaction, UploadRow, VersionRow } from "../ports/database.ts";
+import { cleanUpload } from "../uploads/clean-upload.ts";
 import { type CommitDeps, finishCommit } from "../uploads/commit-upload.ts";
 import { endUpload, lapse } from "../uploads/reservations.ts";
-import type { SegmentAttempts } from "../uploads/segment-attempts.ts";
 import { encodeManifest } from "../versions/manifest.ts";
 import { moveUsage } from "../versions/removal.ts";
 import { type Inventory, takeInventory, type UnknownObject } from "./inventory.ts";
 
-/** The ports of a sweep: those of commits, which it finishes, and the attempts under way, which it must not disturb. */
-export interface SweepDeps extends CommitDeps {
-  readonly attempts: SegmentAttempts;
-}
+/** The ports of a sweep: those of commits, which it finishes. */
+export type SweepDeps = CommitDeps;
 
 /** What one sweep did (or, in a dry run, would do), in numbers of rows and objects. */
 export interface SweepReport {
@@ -68,7 +65,7 @@ const ENDED_SESSIONS_MS = 30 * 24 * 3_600_000;
 const BATCH = 500;
 
 /**
- * One round of the sweeper, by the rules of the protocol: gives back what lapsed uploads hold, expires uploads,
+ * One round of the sweeper, by the rules of the protocol: gives back the places of lapsed uploads, expires uploads,
  * finishes commits that died half-way, frees the store of uploads that ended without a version, writes the manifests of
  * changed versions, and deletes their objects after their time. Safe to run twice and on several servers at once.
  * Deleted are only unfinished objects of ended uploads and objects of removed versions; an unrecorded object is
@@ -114,7 +111,7 @@ export async function sweep(deps: SweepDeps, mayDelete: boolean, options: SweepO
   const now = await deps.database.transaction(async (tx) => tx.now);
   for await (const upload of pages((tx, page) => tx.uploads.overdue(tx.now, page))) {
     const kind = upload.expiresAt <= now ? "expired" : "lapsed";
-    const what = kind === "expired" ? "an upload expired" : "the lease of an upload ran out; it holds no space now";
+    const what = kind === "expired" ? "an upload expired" : "the lease of an upload ran out; its place is free";
     await act(kind, what, ofUpload(upload), async () => await endOverdue(deps, upload));
   }
   for await (const upload of pages((tx, page) => tx.uploads.committing(page))) {
@@ -147,7 +144,12 @@ export async function sweep(deps: SweepDeps, mayDelete: boolean, options: SweepO
   for (const blob of found.unfinished) strays.set(blob.key, [...(strays.get(blob.key) ?? []), blob]);
   for await (const upload of pages((tx, page) => tx.uploads.uncleaned(page))) {
     const what = `freed the store of an upload that was ${upload.state}`;
-    await act("cleaned", what, ofUpload(upload), async () => await clean(deps, upload, strays.get(upload.key) ?? []));
+    await act(
+      "cleaned",
+      what,
+      ofUpload(upload),
+      async () => await cleanUpload(deps, upload, strays.get(upload.key) ?? []),
+    );
     strays.delete(upload.key);
   }
   for (const blob of [...strays.values()].flat()) {
@@ -196,25 +198,13 @@ async function endOverdue(deps: SweepDeps, overdue: UploadRow): Promise<boolean>
     if (upload.state !== "open") return false;
     if (upload.expiresAt <= tx.now) {
       const since = new Date(upload.expiresAt.getTime() - deps.settings.expiryMs).toISOString();
-      await endUpload(tx, upload, "expired", `nothing was heard of the client since ${since}`);
+      await endUpload(tx, upload, "expired", `nothing was heard of the client since ${since}`, "server");
       return true;
     }
     if (upload.lapsed || upload.leaseExpiresAt > tx.now) return false;
     await lapse(tx, upload);
     return true;
   });
-}
-
-/** Frees the store of an upload that ended without a version. */
-async function clean(deps: SweepDeps, upload: UploadRow, strays: readonly PendingBlob[]): Promise<void> {
-  await deps.attempts.end(
-    upload.id,
-    new DomainError("UPLOAD_NOT_OPEN", `the upload is ${upload.state}`, { metadata: { state: upload.state } }),
-  );
-  if (upload.storeToken !== null) await deps.store.abort({ key: upload.key, token: upload.storeToken });
-  // A server that died between asking the store and noting its token leaves an unfinished object nobody wrote down.
-  for (const stray of strays) await deps.store.abort(stray);
-  await deps.database.transaction(async (tx) => await tx.uploads.markCleaned(upload.id, tx.now));
 }
 
 /**

@@ -167,7 +167,7 @@ async function requirePlacement(tx: Transaction, upload: UploadRow, input: Segme
   const end = BigInt(input.index) * upload.segmentSize + input.size;
   if (end > upload.maxSize) {
     throw quotaExceeded(
-      { total: upload.maxSize, limit: "version", limitBytes: upload.maxSize, blocked: false },
+      { total: upload.maxSize, free: upload.maxSize, limit: "version", limitBytes: upload.maxSize, blocked: false },
       upload.reservedBytes,
       end - upload.reservedBytes,
     );

@@ -13,8 +13,9 @@ import type { SegmentRow, Transaction, UploadRow, VersionRow } from "../ports/da
 import type { Log } from "../settings.ts";
 import { encodeManifest } from "../versions/manifest.ts";
 import { moveUsage, planRotation, removeVersion } from "../versions/removal.ts";
+import { withRoom } from "./clean-upload.ts";
 import { refuseUpload } from "./manage-uploads.ts";
-import { lockCollection, quotaExceeded, renewLease, roomFor, uploadIn } from "./reservations.ts";
+import { lockCollection, renewLease, requireRoom, roomFor, uploadIn } from "./reservations.ts";
 import type { UploadDeps } from "./upload-deps.ts";
 
 /** The ports of a commit: those of uploads, and a log, for commits that the store did not confirm. */
@@ -47,7 +48,7 @@ const PAGE = 1000;
  * finished by the next commit or by the sweeper.
  */
 export async function commitUpload(deps: CommitDeps, principal: Principal, input: CommitInput): Promise<CommitOutcome> {
-  const prepared = await deps.database.transaction(async (tx) => await prepare(tx, pinned(deps), principal, input));
+  const prepared = await withRoom(deps, async (tx) => await prepare(tx, pinned(deps), principal, input));
   if ("refusal" in prepared) {
     // The message ends in the middle, and no further segment can follow: it can never become a version.
     await refuseUpload(deps, input.uploadId, `the ciphertext was refused: ${prepared.refusal.message}`);
@@ -80,7 +81,7 @@ async function prepare(tx: Transaction, deps: CommitDeps, principal: Principal, 
   const end = inspectFramingState(segments.at(-1)!.framingOut!);
   if (!end.complete) return { refusal: truncated(end, input.size) };
   const room = renewed.room ?? (await roomFor(tx, deps.config, spec, collection, upload.id));
-  if (input.size > room.total) throw quotaExceeded(room, 0n, input.size);
+  requireRoom(collection, upload.id, room, 0n, input.size);
 
   const versionNumber = await tx.collections.nextNumber(collection.row.id);
   await tx.uploads.update(upload.id, "open", { state: "committing", versionNumber });
@@ -295,6 +296,9 @@ async function publish(
     reservedBytes: 0n,
     lapsed: true,
     cleanedAt: tx.now,
+    // The version has them.
+    labels: {},
+    clientMetadata: {},
   });
   await tx.segments.deleteAll(upload.id);
   const removed = victims.map((v) => v.number).sort((a, b) => (a < b ? -1 : 1));

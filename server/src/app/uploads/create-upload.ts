@@ -10,12 +10,13 @@ import { nextWindowStart, openWindow } from "../../domain/window.ts";
 import { requireAction, requireWritable } from "../guards.ts";
 import { pinned } from "../ports/config-source.ts";
 import type { Transaction, UploadRow } from "../ports/database.ts";
+import { withRoom } from "./clean-upload.ts";
 import {
   endUpload,
   leaseFrom,
   lockCollection,
-  quotaExceeded,
   requirePlace,
+  requireRoom,
   roomFor,
   storedBytesOf,
 } from "./reservations.ts";
@@ -43,7 +44,7 @@ export async function createUpload(
   input: CreateUploadInput,
 ): Promise<UploadView> {
   await requireWritable(deps, principal, input.collection, "upload");
-  const view = await deps.database.transaction(async (tx) => {
+  const view = await withRoom(deps, async (tx) => {
     // Again: the limits may have changed while this waited for its turn.
     const at = pinned(deps);
     const spec = requireAction(at.config, principal, input.collection, "upload");
@@ -87,7 +88,7 @@ async function register(
   requireOpenWindow(spec, principal, tx.now);
   requirePlace(tx, spec, collection, undefined);
   const room = await roomFor(tx, deps.config, spec, collection, undefined);
-  if (room.total === 0n || input.expectedSize > room.total) throw quotaExceeded(room, 0n, input.expectedSize);
+  requireRoom(collection, undefined, room, 0n, input.expectedSize > 0n ? input.expectedSize : 1n);
 
   const id = deps.newId();
   const maxSize = maxUploadSize(spec);

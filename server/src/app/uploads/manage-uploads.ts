@@ -13,7 +13,6 @@ import { pinned } from "../ports/config-source.ts";
 import type { SegmentRow, UploadRow } from "../ports/database.ts";
 import { atLeastZero } from "./create-upload.ts";
 import { endUpload, lockCollection, renewLease, roomFor, storedBytesOf, uploadIn } from "./reservations.ts";
-import type { SegmentAttempts } from "./segment-attempts.ts";
 import type { UploadDeps, UploadView } from "./upload-deps.ts";
 
 /** How an upload stands, with a page of its stored segments. */
@@ -76,7 +75,7 @@ export async function listUploads(
  * it is; one that is being or was committed is left alone.
  */
 export async function abortUpload(
-  deps: UploadDeps & { readonly attempts: SegmentAttempts },
+  deps: UploadDeps,
   principal: Principal,
   input: { uploadId: string; reason: string },
 ): Promise<UploadView> {
@@ -97,7 +96,7 @@ export async function abortUpload(
   return { upload: ended, remaining: 0n, storedBytes: 0n };
 }
 
-/** Extends the lease of one's own upload; one that lapsed takes its place and space again. */
+/** Extends the lease of one's own upload; one that lapsed takes its place again. */
 export async function renewUpload(deps: UploadDeps, principal: Principal, uploadId: string): Promise<UploadRow> {
   return await deps.database.transaction(async (tx) => {
     const found = await requireOwnUpload(tx, principal, uploadId);

@@ -10,18 +10,23 @@ import { moveUsage, planRotation } from "../versions/removal.ts";
 
 /*
  * Reserve -> settle or release. Everything here runs inside a transaction that has locked the collection's row, so what
- * is computed is what is written. The invariant: a collection's (and a tenant's) counters equal the sums over the rows.
+ * is computed is what is written. The invariants: a collection's (and a tenant's) counters equal the sums over the
+ * rows; an upload has reserved what its segments have, from their announcement until it is committed or the store has
+ * deleted them.
  */
 
-/** A collection whose row is locked until the transaction ends, with its open and committing uploads. */
+/**
+ * A collection whose row is locked until the transaction ends, with every upload that takes place or space in it: open
+ * and committing ones, and those that ended while the store still has their bytes.
+ */
 export interface LockedCollection {
   readonly row: CollectionRow;
   readonly uploads: readonly UploadRow[];
 }
 
 /**
- * Locks a collection, and gives back place and space of uploads whose lease ran out; they can still be resumed until
- * they expire.
+ * Locks a collection, and gives back the places of uploads whose lease ran out; they can still be resumed until they
+ * expire, or until another upload needs the space they take.
  */
 export async function lockCollection(
   tx: Transaction,
@@ -29,7 +34,7 @@ export async function lockCollection(
 ): Promise<LockedCollection> {
   const row = "id" in by ? await tx.collections.lockById(by.id) : await tx.collections.lockByName(by.name);
   const uploads: UploadRow[] = [];
-  for (const upload of await tx.uploads.unsettled(row.id)) {
+  for (const upload of await tx.uploads.holding(row.id)) {
     const hasLapsed = upload.state === "open" && !upload.lapsed && upload.leaseExpiresAt <= tx.now;
     uploads.push(hasLapsed ? await lapse(tx, upload) : upload);
   }
@@ -43,8 +48,10 @@ export async function uploadIn(tx: Transaction, collection: LockedCollection, id
 
 /** Room for one upload, in bytes. */
 export interface Room {
-  /** What the upload may have in total. */
+  /** What the upload may have in total, once {@link givesWay | what gives way} has been deleted. */
   readonly total: bigint;
+  /** What it may have before that. */
+  readonly free: bigint;
   /** Which limit is the tightest. */
   readonly limit: "version" | "collection" | "organization";
   /** Its configured size. */
@@ -66,10 +73,13 @@ export async function roomFor(
 ): Promise<Room> {
   const live = await tx.versions.allLive(collection.row.id);
   const { keep } = planRotation(live, spec, tx.now);
-  const reservedByOthers = collection.uploads.filter((u) => u.id !== exceptUploadId).map((u) => u.reservedBytes);
-  const ofCollection = allowance(spec, { kept: keep.map((v) => v.size), reservedByOthers });
+  const others = collection.uploads.filter((u) => u.id !== exceptUploadId);
+  const staying = others.filter((u) => !givesWay(u));
+  const beside = (uploads: readonly UploadRow[]) =>
+    allowance(spec, { kept: keep.map((v) => v.size), reservedByOthers: uploads.map((u) => u.reservedBytes) });
   const room: Room = {
-    total: ofCollection,
+    total: beside(staying),
+    free: beside(others),
     limit: "collection",
     limitBytes: spec.maxCollectionSize,
     blocked: keep.length >= spec.maxBackupsCount && keep.some((v) => isRemovalBlocked(v, tx.now)),
@@ -77,14 +87,58 @@ export async function roomFor(
   const organization = config.current().organizations.get(spec.organization);
   if (organization?.maxTotalSize === undefined) return room;
   const usage = await tx.organizations.lock(spec.organization);
-  const itself = collection.uploads.find((u) => u.id === exceptUploadId);
-  // Its bytes are counted where it was created, which may have been another tenant.
-  const own = itself?.organization === spec.organization ? itself.reservedBytes : 0n;
+  // Bytes are counted where an upload was created, which may have been another tenant.
+  const reservedBy = (uploads: readonly UploadRow[]) =>
+    uploads.reduce((sum, u) => (u.organization === spec.organization ? sum + u.reservedBytes : sum), 0n);
+  const own = reservedBy(collection.uploads.filter((u) => u.id === exceptUploadId));
   const used = usage.storedBytes + usage.trashBytes + usage.reservedBytes - own;
-  const left = organization.maxTotalSize > used ? organization.maxTotalSize - used : 0n;
-  return left < ofCollection
-    ? { total: left, limit: "organization", limitBytes: organization.maxTotalSize, blocked: false }
-    : room;
+  const left = (beside: bigint) => (organization.maxTotalSize! > beside ? organization.maxTotalSize! - beside : 0n);
+  const ofTenant = { total: left(used - reservedBy(others.filter(givesWay))), free: left(used) };
+  const free = ofTenant.free < room.free ? ofTenant.free : room.free;
+  return ofTenant.total < room.total
+    ? { total: ofTenant.total, free, limit: "organization", limitBytes: organization.maxTotalSize, blocked: false }
+    : { ...room, free };
+}
+
+/**
+ * Whether the bytes of an upload are deleted as soon as another one of its collection needs their space: nobody
+ * continues it, or it has ended.
+ */
+export function givesWay(upload: UploadRow): boolean {
+  if (upload.reservedBytes === 0n) return false;
+  return upload.state === "open" ? upload.lapsed : upload.state === "aborted" || upload.state === "expired";
+}
+
+/**
+ * There is room, but for bytes of uploads that give way: they are to be deleted before the work is done again (see
+ * {@link withRoom}).
+ */
+export class RoomTakenError extends Error {
+  override name = "RoomTakenError";
+  readonly collectionId: string;
+  /** The upload that needs the room; undefined for one that is not created yet. */
+  readonly forUploadId: string | undefined;
+
+  constructor(collectionId: string, forUploadId: string | undefined) {
+    super("bytes of uploads that nobody continues are in the way");
+    this.collectionId = collectionId;
+    this.forUploadId = forUploadId;
+  }
+}
+
+/**
+ * Requires room for `more` bytes beside the `held` ones of an upload (undefined: of a new one).
+ * @throws DomainError QUOTA_EXCEEDED, ROTATION_BLOCKED; RoomTakenError.
+ */
+export function requireRoom(
+  collection: LockedCollection,
+  uploadId: string | undefined,
+  room: Room,
+  held: bigint,
+  more: bigint,
+): void {
+  if (held + more > room.total) throw quotaExceeded(room, held, more);
+  if (held + more > room.free) throw new RoomTakenError(collection.row.id, uploadId);
 }
 
 /** The refusal of `requested` bytes on top of the `received` ones. */
@@ -129,11 +183,10 @@ export async function changeReservation(
   return { ...upload, ...whole };
 }
 
-/** Gives back place and space of one open upload, unless its lease was extended meanwhile. */
+/** Gives back the place of one open upload, unless its lease was extended meanwhile. */
 export async function lapse(tx: Transaction, upload: UploadRow): Promise<UploadRow> {
   if (!(await tx.uploads.lapse(upload.id, tx.now))) return (await tx.uploads.find(upload.id))!;
-  await moveUsage(tx, upload, { reservedBytes: -upload.reservedBytes });
-  return { ...upload, lapsed: true, reservedBytes: 0n };
+  return { ...upload, lapsed: true };
 }
 
 /**
@@ -168,8 +221,8 @@ export function leaseFrom(now: Date, settings: UploadSettings): Pick<UploadRow, 
 }
 
 /**
- * Extends the lease of an open upload, and reserves `more` bytes for it. One whose lease ran out takes its place and
- * space again, if they are still free.
+ * Extends the lease of an open upload, and reserves `more` bytes for it. One whose lease ran out takes its place again,
+ * if it is still free; its space it still has.
  * @returns the row as it is now, and the room it has, where that was looked at.
  */
 export async function renewLease(
@@ -180,18 +233,13 @@ export async function renewLease(
   upload: UploadRow,
   more = 0n,
 ): Promise<{ upload: UploadRow; room: Room | undefined }> {
-  let held = upload.reservedBytes;
-  if (upload.lapsed) {
-    requirePlace(tx, spec, collection, upload.id);
-    held = (await tx.segments.summary(upload.id, upload.segmentSize)).bytes;
-  }
+  if (upload.lapsed) requirePlace(tx, spec, collection, upload.id);
   let room: Room | undefined;
-  if (upload.lapsed || more > 0n) {
+  if (more > 0n) {
     room = await roomFor(tx, deps.config, spec, collection, upload.id);
-    if (held + more > room.total) throw quotaExceeded(room, held, more);
+    requireRoom(collection, upload.id, room, upload.reservedBytes, more);
   }
-  const delta = held + more - upload.reservedBytes;
-  const renewed = await changeReservation(tx, upload, delta, { lapsed: false, ...leaseFrom(tx.now, deps.settings) });
+  const renewed = await changeReservation(tx, upload, more, { lapsed: false, ...leaseFrom(tx.now, deps.settings) });
   return { upload: renewed, room };
 }
 
@@ -201,7 +249,10 @@ export async function storedBytesOf(tx: Transaction, { id, state }: UploadRow): 
   return (await tx.segments.storedBytes([id])).get(id) ?? 0n;
 }
 
-/** Ends an open upload without a version: its space and place are free, the sweeper frees the store. */
+/**
+ * Ends an open upload without a version: its place is free. Its space is when the store has deleted its bytes
+ * (`clean-upload.ts`). What the client said about it is dropped: only versions show it.
+ */
 export async function endUpload(
   tx: Transaction,
   upload: UploadRow,
@@ -209,17 +260,26 @@ export async function endUpload(
   reason: string,
   actor = `user:${upload.userName}`,
 ): Promise<UploadRow> {
-  const ended = await changeReservation(tx, upload, -upload.reservedBytes, {
+  const change = {
     state,
     abortReason: reason,
     endedAt: tx.now,
     lapsed: true,
-  });
+    labels: {},
+    clientMetadata: {},
+  } as const;
+  await tx.uploads.update(upload.id, upload.state, change);
+  await noteFailed(tx, upload, reason);
   await tx.audit({
     kind: `upload.${state}`,
     actor,
     collectionName: upload.collectionName,
     details: { upload_id: upload.id, reason },
   });
-  return ended;
+  return { ...upload, ...change };
+}
+
+/** Keeps in the collection how its last upload without a version ended, for as long as the collection is there. */
+export async function noteFailed(tx: Transaction, { id, begunAt, collectionId }: UploadRow, reason: string) {
+  await tx.collections.noteFailed(collectionId, { uploadId: id, begunAt, endedAt: tx.now, reason }, tx.now);
 }

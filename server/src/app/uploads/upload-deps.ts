@@ -2,6 +2,7 @@ import type { BlobStore } from "../ports/blob-store.ts";
 import type { ConfigSource } from "../ports/config-source.ts";
 import type { Database, UploadRow } from "../ports/database.ts";
 import type { UploadSettings } from "../settings.ts";
+import type { SegmentAttempts } from "./segment-attempts.ts";
 
 /** The ports and settings of every step of an upload, from its creation to its end. */
 export interface UploadDeps {
@@ -9,6 +10,8 @@ export interface UploadDeps {
   readonly store: BlobStore;
   readonly config: ConfigSource;
   readonly settings: UploadSettings;
+  /** The segment writes under way in this process, of which the newest attempt wins. */
+  readonly attempts: SegmentAttempts;
   /** Makes a unique id, a UUID. */
   readonly newId: () => string;
 }

@@ -7,16 +7,11 @@ import { BlobDigestError } from "../ports/blob-store.ts";
 import { pinned } from "../ports/config-source.ts";
 import type { UploadRow } from "../ports/database.ts";
 import { type Admission, admitSegment, type SegmentInput } from "./admit-segment.ts";
+import { withRoom } from "./clean-upload.ts";
 import { refuseUpload, renewUpload } from "./manage-uploads.ts";
 import { changeReservation, leaseFrom } from "./reservations.ts";
-import type { SegmentAttempts } from "./segment-attempts.ts";
 import { BodyBrokenError, checkedSegmentBody, digestMismatch } from "./segment-body.ts";
 import type { UploadDeps } from "./upload-deps.ts";
-
-/** The ports for writing a segment: those of uploads, and the attempts under way, of which the newest wins. */
-export interface WriteSegmentDeps extends UploadDeps {
-  readonly attempts: SegmentAttempts;
-}
 
 /** An acknowledged segment. */
 export interface AcceptedSegment {
@@ -35,7 +30,7 @@ export interface AcceptedSegment {
  * @param signal ends the attempt: the connection is gone or the server is stopping.
  */
 export async function writeSegment(
-  deps: WriteSegmentDeps,
+  deps: UploadDeps,
   principal: Principal,
   input: SegmentInput,
   body: AsyncIterable<Uint8Array>,
@@ -47,9 +42,7 @@ export async function writeSegment(
   // The owner is part of the name: nobody else's request can end an attempt.
   const name = `${input.uploadId}/${input.index}/${principal.user.name}$${principal.accessKey}`;
   return await deps.attempts.run(name, signal, async (attemptSignal) => {
-    const admitted = await deps.database.transaction(
-      async (tx) => await admitSegment(tx, pinned(deps), principal, input),
-    );
+    const admitted = await withRoom(deps, async (tx) => await admitSegment(tx, pinned(deps), principal, input));
     if (admitted.segment.state === "stored") return acknowledged(admitted, admitted.upload);
     let framingOut: Uint8Array;
     try {
@@ -63,7 +56,7 @@ export async function writeSegment(
 
 /** Moves the bytes into the store. Returns the framing state they end in. */
 async function store(
-  deps: WriteSegmentDeps,
+  deps: UploadDeps,
   principal: Principal,
   { upload, spec, segment }: Admission,
   body: AsyncIterable<Uint8Array>,
@@ -146,14 +139,14 @@ const REFUSALS: ReadonlySet<string> = new Set([
 
 async function release(deps: UploadDeps, { upload, segment }: Admission): Promise<void> {
   // An earlier attempt may still be writing elsewhere. Its number must not be given out again, so the row stays, and
-  // its space until the upload ends.
-  if (segment.attempt > 1) return;
+  // its space until the upload ends. So it does where the store keeps refused bytes.
+  if (segment.attempt > 1 || deps.store.capabilities.keepsRefusedBytes) return;
   await deps.database.transaction(async (tx) => {
     await tx.collections.lockById(upload.collectionId);
     const current = await tx.uploads.find(upload.id);
     if (current?.state !== "open") return;
     const dropped = await tx.segments.dropPending(upload.id, segment.index, segment.attempt);
-    if (dropped && !current.lapsed) await changeReservation(tx, current, -segment.size);
+    if (dropped) await changeReservation(tx, current, -segment.size);
   });
 }
 
