@@ -130,6 +130,8 @@ function hintFor(error: StrongroomError, sdk: Sdk, url: string | undefined): str
       "begin the backup again when the server is back (--retry-for waits longer); if the collection is busy then, " +
       `\`strongroom uploads COLLECTION --abort ${error.uploadId}\` frees the place of this one`
     );
+  const nextVersion = error.metadata?.next_version_at;
+  if (nextVersion !== undefined) return `the next version is taken from ${formatTime(new Date(nextVersion))} on`;
   const nextWindow = error.metadata?.next_window_at;
   if (nextWindow !== undefined) return `the next upload window opens at ${formatTime(new Date(nextWindow))}`;
   if (error.retryAfterMs !== undefined && error.retryAfterMs > 0)

@@ -25,7 +25,7 @@ type WrongWay = (typeof WRONG_WAYS)[number];
 
 /** Refusals and failures that any call of an upload may meet. */
 const EVER: readonly Reason[] = ["STORE_UNAVAILABLE", "DATABASE_UNAVAILABLE"];
-const NO_ROOM: readonly Reason[] = ["COLLECTION_BUSY", "QUOTA_EXCEEDED", "ROTATION_BLOCKED"];
+const NO_ROOM: readonly Reason[] = ["COLLECTION_BUSY", "QUOTA_EXCEEDED", "ROTATION_BLOCKED", "UPLOAD_TOO_OLD"];
 
 /**
  * One backup: a message on its way into a collection, over any server, with everything that can go wrong on the
@@ -317,6 +317,7 @@ export class Client implements Intent {
       return;
     }
     if (!reasons.includes(reason)) this.#world.fail(`${this.#name} ${what}: ${reason}: ${ending.error!.message}`);
+    if (reason === "UPLOAD_TOO_OLD") this.#tooOld(what);
     if (reason !== "UPLOAD_NOT_OPEN") return;
     const row = this.#world.oracle.rows.uploads.find((u) => u.id === this.uploadId);
     if (row === undefined || row.state === "open")
@@ -324,6 +325,15 @@ export class Client implements Intent {
     if (row?.state === "aborted" || row?.state === "expired") this.over = true;
     if (row?.state === "aborted" && !this.#abortAsked && !this.mayBeRefused)
       this.#world.fail(`${this.#name} was aborted: ${row.reason}`);
+  }
+
+  #tooOld(what: string): void {
+    const { oracle, clock, settings } = this.#world;
+    const row = oracle.rows.uploads.find((u) => u.id === this.uploadId);
+    // The clock may have gone back since.
+    const slack = 24 * 3_600_000;
+    if (row !== undefined && clock.now.getTime() - row.begun < settings.maxUploadAgeMs - slack)
+      this.#world.fail(`${this.#name} ${what}: refused as too old`);
   }
 }
 

@@ -6,6 +6,8 @@ export interface UploadSettings {
   readonly leaseMs: number;
   /** An upload can be resumed this long after the last sign of life. */
   readonly expiryMs: number;
+  /** An upload must become a version within this time of its creation, unless its collection says another. */
+  readonly maxUploadAgeMs: number;
   /** Segments are at least this large; a multiple of 1 MiB. */
   readonly leastSegmentSize: bigint;
   /** The most bytes one chunk of WriteSegment may have, and the size of chunks of ReadVersion. */
@@ -22,6 +24,7 @@ export interface UploadSettings {
 export const DEFAULT_UPLOAD_SETTINGS: UploadSettings = {
   leaseMs: 15 * 60_000,
   expiryMs: 24 * 3_600_000,
+  maxUploadAgeMs: 7 * 24 * 3_600_000,
   leastSegmentSize: 16n * 1024n * 1024n,
   maxChunkSize: MAX_CHUNK_BYTES,
   segmentIdleMs: 60_000,

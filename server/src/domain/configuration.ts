@@ -69,6 +69,14 @@ export interface CollectionSpec {
   /** Hard limit of the collection. */
   readonly maxCollectionSize: bigint;
   readonly maxParallelUploads: number;
+  /** A smaller version is refused at its commit; 0 for none. */
+  readonly minVersionSize: bigint;
+  /** Time from the publication of one version to that of the next; undefined for none. */
+  readonly minIntervalMs: number | undefined;
+  /** How many of the uploads begun in one window may become versions; undefined for any number. */
+  readonly maxVersionsPerWindow: number | undefined;
+  /** An upload must become a version within this time of its creation; undefined for the server's own. */
+  readonly maxUploadAgeMs: number | undefined;
   readonly windows: readonly UploadWindow[];
   /** IANA time zone of the windows. */
   readonly timezone: string;

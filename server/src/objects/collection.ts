@@ -2,6 +2,7 @@ import type { CiphertextFormat } from "@strongroom/framing";
 import { formatSize, parseDuration, parseSize, quoted, ValueError } from "@strongroom/protocol/sizes";
 import type { AccessEntry, CollectionSpec } from "../domain/configuration.ts";
 import { isTimezone, parseWindowDuration, parseWindowStart, type UploadWindow } from "../domain/window.ts";
+import { readGuards } from "./collection-guards.ts";
 import type { ConfigObject } from "./document.ts";
 import { suggestion } from "./names.ts";
 import type { ObjectNode, ValueNode } from "./node.ts";
@@ -22,7 +23,6 @@ export interface ReadCollection {
 /** More copies than this are a slip of the finger. */
 const MAX_COPIES = 1_000_000;
 const MAX_UPLOADS = 1_000;
-const MIN_TRASH_MS = 24 * 3_600_000;
 /** Stands for the number of a version in a file name. */
 const VERSION_PLACE = `$\{version}`;
 const FORMATS = ["openpgp", "age"] as const satisfies readonly CiphertextFormat[];
@@ -31,21 +31,6 @@ function positiveSize(text: string): bigint {
   const size = parseSize(text);
   if (size === 0n) throw new ValueError(`expected a size above zero, got ${quoted(text)}`);
   return size;
-}
-
-function positiveDuration(text: string): number {
-  const ms = parseDuration(text);
-  if (ms === 0)
-    throw new ValueError(`expected a duration above zero, got ${quoted(text)}; leave the field out for none`);
-  return ms;
-}
-
-/** Running downloads of a removed version are promised a day. */
-function trashDuration(text: string): number {
-  const ms = parseDuration(text);
-  if (ms < MIN_TRASH_MS)
-    throw new ValueError(`expected a duration of at least 24h, got ${quoted(text)}; leave the field out for 24h`);
-  return ms;
 }
 
 function timezoneName(name: string): string {
@@ -208,6 +193,7 @@ export async function readCollection(
   const organization = organizationNode?.text() ?? "";
   const encryptionFormats = readFormats(spec);
   const users: NameReference[] = [];
+  const windows = (spec.get("windows")?.items() ?? []).flatMap((item) => readWindow(item) ?? []);
   const collection: CollectionSpec = {
     name,
     description: spec.get("description")?.text() ?? "",
@@ -217,12 +203,10 @@ export async function readCollection(
     maxOneVersionSize: soft ?? 0n,
     maxCollectionSize: hard ?? 0n,
     maxParallelUploads: spec.get("maxParallelUploads")?.integer(1, MAX_UPLOADS) ?? 1,
-    windows: (spec.get("windows")?.items() ?? []).flatMap((item) => readWindow(item) ?? []),
+    windows,
     timezone: spec.get("timezone")?.parsed(timezoneName) ?? "UTC",
     strategy: "fifo",
-    maxAgeMs: spec.get("maxAge")?.parsed(positiveDuration),
-    minRetentionMs: spec.get("minRetention")?.parsed(positiveDuration),
-    trashRetentionMs: spec.get("trashRetention")?.parsed(trashDuration),
+    ...readGuards(spec, { count, soft, hard, hasWindows: windows.length > 0 }),
     encryptionFormats,
     recipientKeyIds: await readRecipients(spec, encryptionFormats),
     healthSecretSha256: secrets.follow(spec, "healthSecretRef", parseHealthSecret)?.value,

@@ -26,6 +26,8 @@ export function time(date: Date | null | undefined): Timestamp | undefined {
   return date == null ? undefined : timestampFromDate(date);
 }
 
+const durationMessage = (ms: number | undefined) => (ms === undefined ? undefined : durationFromMs(ms));
+
 const FORMATS: Readonly<Record<CiphertextFormat, pb.EncryptionFormat>> = {
   openpgp: pb.EncryptionFormat.OPENPGP,
   age: pb.EncryptionFormat.AGE,
@@ -200,6 +202,10 @@ export function collectionMessage(view: CollectionView & Partial<CollectionDetai
       maxCollectionSizeBytes: spec.maxCollectionSize,
       extraSpaceBytes: extraSpace(spec),
       maxParallelUploads: spec.maxParallelUploads,
+      minVersionSizeBytes: spec.minVersionSize,
+      minInterval: durationMessage(spec.minIntervalMs),
+      maxVersionsPerWindow: spec.maxVersionsPerWindow ?? 0,
+      maxUploadAge: durationMessage(spec.maxUploadAgeMs),
     },
     usage,
     windows: spec.windows.map((w) => ({ from: w.from, duration: durationFromMs(w.durationMs) })),

@@ -339,6 +339,41 @@ export enum ErrorReason {
    * @generated from enum value: ERROR_REASON_RATE_LIMITED = 38;
    */
   RATE_LIMITED = 38,
+
+  /**
+   * [FAILED_PRECONDITION] Commit of an upload smaller than the collection's min_version_size_bytes. The upload is aborted.
+   * Example: {"reason":"VERSION_TOO_SMALL","metadata":{"size_bytes":"216","min_version_size_bytes":"1048576"}}
+   *
+   * @generated from enum value: ERROR_REASON_VERSION_TOO_SMALL = 40;
+   */
+  VERSION_TOO_SMALL = 40,
+
+  /**
+   * [FAILED_PRECONDITION] The collection's min_interval since the version before is not over, at the creation of an
+   * upload or at its commit. The upload stays open; the same call is taken from next_version_at on.
+   * Example: {"reason":"VERSION_TOO_SOON","metadata":{"next_version_at":"2026-01-01T02:00:00.000Z"}}
+   *
+   * @generated from enum value: ERROR_REASON_VERSION_TOO_SOON = 41;
+   */
+  VERSION_TOO_SOON = 41,
+
+  /**
+   * [FAILED_PRECONDITION] As many uploads of this window as may be (max_versions_per_window) are versions. At the
+   * commit of an upload that is final, and the upload is aborted; a new one may begin in the next window. Example:
+   * {"reason":"WINDOW_FULL","metadata":{"max_versions_per_window":"1","next_window_at":"2026-01-01T02:00:00.000Z"}}
+   *
+   * @generated from enum value: ERROR_REASON_WINDOW_FULL = 42;
+   */
+  WINDOW_FULL = 42,
+
+  /**
+   * [FAILED_PRECONDITION] The upload did not become a version within the collection's max_upload_age of its creation,
+   * which no sign of life moves. Create a new one. Example:
+   * {"reason":"UPLOAD_TOO_OLD","metadata":{"begun_at":"2026-01-01T02:00:00.000Z","max_upload_age":"7d"}}
+   *
+   * @generated from enum value: ERROR_REASON_UPLOAD_TOO_OLD = 43;
+   */
+  UPLOAD_TOO_OLD = 43,
 }
 
 /**

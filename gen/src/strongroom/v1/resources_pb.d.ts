@@ -486,6 +486,35 @@ export declare type CollectionLimits = Message<"strongroom.v1.CollectionLimits">
    * @generated from field: int32 max_parallel_uploads = 5;
    */
   maxParallelUploads: number;
+
+  /**
+   * A smaller version is refused at its commit; 0 for none.
+   *
+   * @generated from field: int64 min_version_size_bytes = 6;
+   */
+  minVersionSizeBytes: bigint;
+
+  /**
+   * Time from the publication of one version to that of the next; unset for none.
+   *
+   * @generated from field: google.protobuf.Duration min_interval = 7;
+   */
+  minInterval?: Duration | undefined;
+
+  /**
+   * How many of the uploads begun in one window may become versions; 0 for any number.
+   *
+   * @generated from field: int32 max_versions_per_window = 8;
+   */
+  maxVersionsPerWindow: number;
+
+  /**
+   * An upload must become a version within this time of its creation, whatever signs of life it gives; unset for the
+   * server's own, 7 days.
+   *
+   * @generated from field: google.protobuf.Duration max_upload_age = 9;
+   */
+  maxUploadAge?: Duration | undefined;
 };
 
 /**

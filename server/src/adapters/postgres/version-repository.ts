@@ -7,6 +7,7 @@ import {
   eq,
   getTableColumns,
   gt,
+  gte,
   inArray,
   isNull,
   lt,
@@ -80,6 +81,20 @@ export function versionRepository(db: Executor): VersionRepository {
         .where(and(live(collectionId), beforeNumber === undefined ? undefined : lt(versions.number, beforeNumber)))
         .orderBy(desc(versions.number))
         .limit(limit),
+    async countBegun(collectionId, from, before) {
+      const rows = await db
+        .select({ count: count() })
+        .from(versions)
+        .where(
+          and(
+            eq(versions.collectionId, collectionId),
+            gte(versions.begunAt, from),
+            lt(versions.begunAt, before),
+            sql`${versions.removedBy} not like 'user:%'`,
+          ),
+        );
+      return rows[0]!.count;
+    },
     listRemoved: async (collectionId, now, beforeNumber, limit) =>
       await db
         .select(columns)

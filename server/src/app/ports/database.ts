@@ -244,6 +244,11 @@ export interface VersionRepository {
   /** Live versions, highest number first, below `beforeNumber`; at most `limit`. */
   listLive(collectionId: string, beforeNumber: bigint | undefined, limit: number): Promise<VersionRow[]>;
   /**
+   * How many versions of the collection were begun from `from` on and before `before`; those that rotation has removed
+   * since count, those that a person removed do not.
+   */
+  countBegun(collectionId: string, from: Date, before: Date): Promise<number>;
+  /**
    * Removed versions that can be brought back at `now`, highest number first, below `beforeNumber`; at most `limit`.
    */
   listRemoved(collectionId: string, now: Date, beforeNumber: bigint | undefined, limit: number): Promise<VersionRow[]>;

@@ -6,6 +6,7 @@ import type { Page, Transaction, UploadRow, VersionRow } from "../ports/database
 import { cleanUpload } from "../uploads/clean-upload.ts";
 import { type CommitDeps, finishCommit } from "../uploads/commit-upload.ts";
 import { endUpload, lapse } from "../uploads/reservations.ts";
+import { lastMoment, tooOldReason } from "../uploads/upload-age.ts";
 import { encodeManifest } from "../versions/manifest.ts";
 import { moveUsage } from "../versions/removal.ts";
 import { type Inventory, takeInventory, type UnknownObject } from "./inventory.ts";
@@ -197,8 +198,11 @@ async function endOverdue(deps: SweepDeps, overdue: UploadRow): Promise<boolean>
     const upload = (await tx.uploads.find(overdue.id))!;
     if (upload.state !== "open") return false;
     if (upload.expiresAt <= tx.now) {
+      const spec = deps.config.current().collections.get(upload.collectionName);
       const since = new Date(upload.expiresAt.getTime() - deps.settings.expiryMs).toISOString();
-      await endUpload(tx, upload, "expired", `nothing was heard of the client since ${since}`, "server");
+      const isTooOld = lastMoment(upload, spec, deps.settings) <= tx.now;
+      const reason = isTooOld ? tooOldReason(spec, deps.settings) : `nothing was heard of the client since ${since}`;
+      await endUpload(tx, upload, "expired", reason, "server");
       return true;
     }
     if (upload.lapsed || upload.leaseExpiresAt > tx.now) return false;

@@ -2,7 +2,7 @@ import { inspectFramingState } from "@strongroom/framing";
 import { compositeSha256 } from "@strongroom/protocol/digests";
 import type { Principal } from "../../domain/access.ts";
 import type { CollectionSpec } from "../../domain/configuration.ts";
-import { DomainError } from "../../domain/errors.ts";
+import { DomainError, type Reason } from "../../domain/errors.ts";
 import { versionFilename } from "../../domain/filename.ts";
 import { manifestKey } from "../../domain/object-keys.ts";
 import { bytesEqual } from "../../domain/segments.ts";
@@ -13,6 +13,7 @@ import type { SegmentRow, Transaction, UploadRow, VersionRow } from "../ports/da
 import type { Log } from "../settings.ts";
 import { encodeManifest } from "../versions/manifest.ts";
 import { moveUsage, planRotation, removeVersion } from "../versions/removal.ts";
+import { requirePace, requireSize } from "./admission.ts";
 import { withRoom } from "./clean-upload.ts";
 import { refuseUpload } from "./manage-uploads.ts";
 import { lockCollection, renewLease, requireRoom, roomFor, uploadIn } from "./reservations.ts";
@@ -50,8 +51,10 @@ const PAGE = 1000;
 export async function commitUpload(deps: CommitDeps, principal: Principal, input: CommitInput): Promise<CommitOutcome> {
   const prepared = await withRoom(deps, async (tx) => await prepare(tx, pinned(deps), principal, input));
   if ("refusal" in prepared) {
-    // The message ends in the middle, and no further segment can follow: it can never become a version.
-    await refuseUpload(deps, input.uploadId, `the ciphertext was refused: ${prepared.refusal.message}`);
+    // No further segment can follow, and neither its bytes nor its beginning change: it can never become a version.
+    const { reason, message } = prepared.refusal;
+    const ciphertext = reason === "CIPHERTEXT_REFUSED" ? "the ciphertext was refused: " : "";
+    await refuseUpload(deps, input.uploadId, `${ciphertext}${message}`);
     throw prepared.refusal;
   }
   if ("version" in prepared) return prepared;
@@ -80,6 +83,11 @@ async function prepare(tx: Transaction, deps: CommitDeps, principal: Principal, 
   requireStated(segments, input);
   const end = inspectFramingState(segments.at(-1)!.framingOut!);
   if (!end.complete) return { refusal: truncated(end, input.size) };
+  const refusal = await refusalOf(async () => {
+    requireSize(spec, input.size);
+    await requirePace(tx, spec, deps.settings, collection, upload.begunAt);
+  });
+  if (refusal !== undefined) return { refusal };
   const room = renewed.room ?? (await roomFor(tx, deps.config, spec, collection, upload.id));
   requireRoom(collection, upload.id, room, 0n, input.size);
 
@@ -87,6 +95,19 @@ async function prepare(tx: Transaction, deps: CommitDeps, principal: Principal, 
   await tx.uploads.update(upload.id, "open", { state: "committing", versionNumber });
   return { committing: { ...upload, state: "committing", versionNumber } };
 }
+
+/** Refusals that are final for the upload are returned; every other error goes on. */
+async function refusalOf(check: () => Promise<void>): Promise<DomainError | undefined> {
+  try {
+    await check();
+    return undefined;
+  } catch (error) {
+    if (error instanceof DomainError && FINAL_REFUSALS.has(error.reason)) return error;
+    throw error;
+  }
+}
+
+const FINAL_REFUSALS: ReadonlySet<Reason> = new Set<Reason>(["VERSION_TOO_SMALL", "WINDOW_FULL"]);
 
 async function alreadyCommitted(tx: Transaction, upload: UploadRow, input: CommitInput): Promise<CommitOutcome> {
   const version = (await tx.versions.findById(upload.id))!;

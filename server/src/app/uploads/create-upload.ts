@@ -10,6 +10,7 @@ import { nextWindowStart, openWindow } from "../../domain/window.ts";
 import { requireAction, requireWritable } from "../guards.ts";
 import { pinned } from "../ports/config-source.ts";
 import type { Transaction, UploadRow } from "../ports/database.ts";
+import { requirePace } from "./admission.ts";
 import { withRoom } from "./clean-upload.ts";
 import {
   endUpload,
@@ -20,6 +21,7 @@ import {
   roomFor,
   storedBytesOf,
 } from "./reservations.ts";
+import { lastMoment } from "./upload-age.ts";
 import type { UploadDeps, UploadView } from "./upload-deps.ts";
 
 /** What a client asks for; shapes are checked by transport. */
@@ -86,6 +88,7 @@ async function register(
     }
   }
   requireOpenWindow(spec, principal, tx.now);
+  await requirePace(tx, spec, deps.settings, collection, tx.now);
   requirePlace(tx, spec, collection, undefined);
   const room = await roomFor(tx, deps.config, spec, collection, undefined);
   requireRoom(collection, undefined, room, 0n, input.expectedSize > 0n ? input.expectedSize : 1n);
@@ -113,7 +116,7 @@ async function register(
     maxSize,
     reservedBytes: 0n,
     lapsed: false,
-    ...leaseFrom(tx.now, deps.settings),
+    ...leaseFrom(tx.now, deps.settings, lastMoment({ begunAt: tx.now }, spec, deps.settings)),
     begunAt: tx.now,
     endedAt: null,
     abortReason: "",

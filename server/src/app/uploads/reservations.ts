@@ -7,6 +7,7 @@ import type { ConfigSource } from "../ports/config-source.ts";
 import type { CollectionRow, Transaction, UploadRow } from "../ports/database.ts";
 import type { UploadSettings } from "../settings.ts";
 import { moveUsage, planRotation } from "../versions/removal.ts";
+import { lastMoment, requireYoung } from "./upload-age.ts";
 
 /*
  * Reserve -> settle or release. Everything here runs inside a transaction that has locked the collection's row, so what
@@ -212,11 +213,15 @@ export function requirePlace(
   );
 }
 
-/** When lease and upload end if there is a sign of life now. */
-export function leaseFrom(now: Date, settings: UploadSettings): Pick<UploadRow, "leaseExpiresAt" | "expiresAt"> {
+/** When lease and upload end if there is a sign of life now; `last` is the last moment of the upload in any case. */
+export function leaseFrom(
+  now: Date,
+  settings: UploadSettings,
+  last: Date,
+): Pick<UploadRow, "leaseExpiresAt" | "expiresAt"> {
   return {
     leaseExpiresAt: new Date(now.getTime() + settings.leaseMs),
-    expiresAt: new Date(now.getTime() + settings.expiryMs),
+    expiresAt: new Date(Math.min(now.getTime() + settings.expiryMs, last.getTime())),
   };
 }
 
@@ -233,13 +238,15 @@ export async function renewLease(
   upload: UploadRow,
   more = 0n,
 ): Promise<{ upload: UploadRow; room: Room | undefined }> {
+  requireYoung(upload, spec, deps.settings, tx.now);
   if (upload.lapsed) requirePlace(tx, spec, collection, upload.id);
   let room: Room | undefined;
   if (more > 0n) {
     room = await roomFor(tx, deps.config, spec, collection, upload.id);
     requireRoom(collection, upload.id, room, upload.reservedBytes, more);
   }
-  const renewed = await changeReservation(tx, upload, more, { lapsed: false, ...leaseFrom(tx.now, deps.settings) });
+  const lease = leaseFrom(tx.now, deps.settings, lastMoment(upload, spec, deps.settings));
+  const renewed = await changeReservation(tx, upload, more, { lapsed: false, ...lease });
   return { upload: renewed, room };
 }
 

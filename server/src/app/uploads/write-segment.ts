@@ -11,6 +11,7 @@ import { withRoom } from "./clean-upload.ts";
 import { refuseUpload, renewUpload } from "./manage-uploads.ts";
 import { changeReservation, leaseFrom } from "./reservations.ts";
 import { BodyBrokenError, checkedSegmentBody, digestMismatch } from "./segment-body.ts";
+import { lastMoment, requireYoung } from "./upload-age.ts";
 import type { UploadDeps } from "./upload-deps.ts";
 
 /** An acknowledged segment. */
@@ -160,9 +161,10 @@ async function settle(
   admitted: Admission,
   framingOut: Uint8Array,
 ): Promise<AcceptedSegment> {
-  const { segment } = admitted;
+  const { segment, upload, spec } = admitted;
   const outcome = await deps.database.transaction(async (tx) => {
-    const lease = leaseFrom(tx.now, deps.settings);
+    requireYoung(upload, spec, deps.settings, tx.now);
+    const lease = leaseFrom(tx.now, deps.settings, lastMoment(upload, spec, deps.settings));
     if (!(await tx.uploads.extendLease(segment.uploadId, lease))) return "not-held" as const;
     const next = (await tx.segments.list(segment.uploadId, segment.index + 1, 1))[0];
     if (next?.index === segment.index + 1 && !bytesEqual(next.framingIn, framingOut)) return "chain-broken" as const;

@@ -69,7 +69,7 @@ async function protectionFor(
  */
 async function requireRoom(tx: Transaction, spec: CollectionSpec, back: VersionRow): Promise<void> {
   const live = await tx.versions.allLive(back.collectionId);
-  const reserved = total((await tx.uploads.unsettled(back.collectionId)).map((u) => u.reservedBytes));
+  const reserved = total((await tx.uploads.holding(back.collectionId)).map((u) => u.reservedBytes));
   const kept = planRotation([...live, back], spec, tx.now).keep.filter(({ id }) => id !== back.id);
   const now = total(live.map((v) => v.size));
   const later = total(kept.map((v) => v.size)) + reserved;

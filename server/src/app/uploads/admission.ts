@@ -1,0 +1,48 @@
+/*
+ * What a collection asks of an upload beside room: its size, and how often versions come.
+ */
+import { formatSize } from "@strongroom/protocol/sizes";
+import type { CollectionSpec } from "../../domain/configuration.ts";
+import { DomainError } from "../../domain/errors.ts";
+import { countedWindow, requireInterval, requirePlaceInWindow } from "../../domain/pace.ts";
+import type { Transaction } from "../ports/database.ts";
+import type { UploadSettings } from "../settings.ts";
+import type { LockedCollection } from "./reservations.ts";
+
+/** @throws DomainError VERSION_TOO_SMALL, which is final. */
+export function requireSize(spec: CollectionSpec, size: bigint): void {
+  if (size >= spec.minVersionSize) return;
+  throw new DomainError(
+    "VERSION_TOO_SMALL",
+    `the version would have ${formatSize(size)}, and collection "${spec.name}" takes none below ` +
+      `${formatSize(spec.minVersionSize)} (minVersionSize); look at what makes the dump`,
+    { metadata: { size_bytes: String(size), min_version_size_bytes: String(spec.minVersionSize) } },
+  );
+}
+
+/**
+ * Refuses an upload begun at `begunAt` when versions come too often. Asked when it is created, and again when it is
+ * committed, since many can be created before one of them is committed. Uploads being committed count as the versions
+ * they are to be; the collection is locked.
+ * @throws DomainError VERSION_TOO_SOON, WINDOW_FULL
+ */
+export async function requirePace(
+  tx: Transaction,
+  spec: CollectionSpec,
+  settings: Pick<UploadSettings, "leaseMs">,
+  collection: LockedCollection,
+  begunAt: Date,
+): Promise<void> {
+  const committing = collection.uploads.filter((upload) => upload.state === "committing");
+  if (spec.minIntervalMs !== undefined) {
+    const newest = (await tx.versions.listLive(collection.row.id, undefined, 1))[0];
+    // A commit renews the lease when it is prepared. One that the store never finishes holds nothing up after that.
+    const prepared = committing.map((upload) => new Date(upload.leaseExpiresAt.getTime() - settings.leaseMs));
+    requireInterval(spec, newest === undefined ? prepared : [newest.committedAt, ...prepared], tx.now);
+  }
+  const window = countedWindow(spec, begunAt);
+  if (window === undefined) return;
+  const begun = committing.filter((upload) => upload.begunAt >= window.start && upload.begunAt < window.end);
+  const count = begun.length + (await tx.versions.countBegun(collection.row.id, window.start, window.end));
+  requirePlaceInWindow(spec, window, count, tx.now);
+}

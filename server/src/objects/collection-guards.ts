@@ -1,0 +1,87 @@
+import { formatSize, parseDuration, parseSize, quoted, ValueError } from "@strongroom/protocol/sizes";
+import type { CollectionSpec } from "../domain/configuration.ts";
+import type { ObjectNode } from "./node.ts";
+
+/** The fields of a collection that guard what is stored: against too old, too small, too many and too early. */
+export type CollectionGuards = Pick<
+  CollectionSpec,
+  | "maxAgeMs"
+  | "maxUploadAgeMs"
+  | "maxVersionsPerWindow"
+  | "minIntervalMs"
+  | "minRetentionMs"
+  | "minVersionSize"
+  | "trashRetentionMs"
+>;
+
+/** What was read of a collection before; undefined where that was wrong. */
+export interface LimitsBefore {
+  readonly count: number | undefined;
+  /** Bytes. */
+  readonly soft: bigint | undefined;
+  /** Bytes. */
+  readonly hard: bigint | undefined;
+  readonly hasWindows: boolean;
+}
+
+const MAX_PER_WINDOW = 1_000_000;
+const MIN_TRASH_MS = 24 * 3_600_000;
+
+/** Reads the guards of a collection's `spec`. */
+export function readGuards(spec: ObjectNode, limits: LimitsBefore): CollectionGuards {
+  const maxAgeMs = spec.get("maxAge")?.parsed(positiveDuration);
+  return {
+    maxAgeMs,
+    minRetentionMs: spec.get("minRetention")?.parsed(positiveDuration),
+    trashRetentionMs: spec.get("trashRetention")?.parsed(trashDuration),
+    minVersionSize: readMinVersionSize(spec, limits),
+    minIntervalMs: readMinInterval(spec, maxAgeMs),
+    maxVersionsPerWindow: readVersionsPerWindow(spec, limits),
+    maxUploadAgeMs: spec.get("maxUploadAge")?.parsed(positiveDuration),
+  };
+}
+
+function positiveDuration(text: string): number {
+  const ms = parseDuration(text);
+  if (ms === 0)
+    throw new ValueError(`expected a duration above zero, got ${quoted(text)}; leave the field out for none`);
+  return ms;
+}
+
+/** Running downloads of a removed version are promised a day. */
+function trashDuration(text: string): number {
+  const ms = parseDuration(text);
+  if (ms < MIN_TRASH_MS)
+    throw new ValueError(`expected a duration of at least 24h, got ${quoted(text)}; leave the field out for 24h`);
+  return ms;
+}
+
+function readMinVersionSize(spec: ObjectNode, { count, soft, hard }: LimitsBefore): bigint {
+  const node = spec.get("minVersionSize");
+  const least = node?.parsed(parseSize) ?? 0n;
+  if (count === undefined || soft === undefined || hard === undefined) return least;
+  const most = soft + hard - BigInt(count) * soft;
+  if (least > most) {
+    node?.error(
+      `expected at most what one version may have, ${formatSize(most)} (maxOneVersionSize and the extra space), got ` +
+        formatSize(least),
+    );
+  }
+  return least;
+}
+
+function readMinInterval(spec: ObjectNode, maxAgeMs: number | undefined): number | undefined {
+  const node = spec.get("minInterval");
+  const ms = node?.parsed(positiveDuration);
+  if (ms !== undefined && maxAgeMs !== undefined && ms >= maxAgeMs)
+    node?.warn("it is not shorter than maxAge, so that the age check fails before the next version may come");
+  return ms;
+}
+
+function readVersionsPerWindow(spec: ObjectNode, { hasWindows }: LimitsBefore): number | undefined {
+  const node = spec.get("maxVersionsPerWindow");
+  const most = node?.integer(1, MAX_PER_WINDOW);
+  if (most !== undefined && !hasWindows)
+    node?.warn("it has no effect without windows; minInterval limits how often versions come");
+  return most;
+}
