@@ -37,6 +37,7 @@ const TABLE: Record<
   VERSION_NOT_FOUND: [Code.NotFound, NotFoundError, "no"],
   UPLOAD_NOT_FOUND: [Code.NotFound, NotFoundError, "no"],
   SESSION_NOT_FOUND: [Code.NotFound, NotFoundError, "no"],
+  USER_NOT_FOUND: [Code.NotFound, NotFoundError, "no"],
   WINDOW_CLOSED: [Code.FailedPrecondition, PolicyRefusedError, "no"],
   WINDOW_FULL: [Code.FailedPrecondition, PolicyRefusedError, "no"],
   VERSION_TOO_SOON: [Code.FailedPrecondition, PolicyRefusedError, "no"],

@@ -20,6 +20,7 @@ import type { ConfigSource } from "./app/ports/config-source.ts";
 import type { Database } from "./app/ports/database.ts";
 import type { PasswordHasher } from "./app/ports/passwords.ts";
 import type { TokenSigner } from "./app/ports/tokens.ts";
+import { CredentialWatch } from "./app/sessions/credential-watch.ts";
 import { LoginBudget } from "./app/sessions/login-budget.ts";
 import type { Log } from "./app/settings.ts";
 import { DEFAULT_UPLOAD_SETTINGS, type UploadSettings } from "./app/settings.ts";
@@ -48,6 +49,7 @@ export interface ServerParts {
   readonly log: Logger;
   readonly settings: UploadSettings;
   readonly sessionMs: number;
+  readonly sessionLifetimeMs: number;
   readonly sweepMs: number;
   /** Limits of calls from one address; none when left out, for tests. */
   readonly rateLimits?: RateLimits | undefined;
@@ -92,6 +94,7 @@ export async function startServer(
   const logins = new LoginBudget(monitoring.database, parts.rateLimits?.login, () => performance.now());
   const shared = { ...parts, ...monitoring, attempts, logins, newId: randomUUID, sha256 };
   const sweeper = new Sweeper(shared, parts.sweepMs, monitoring.metrics?.swept);
+  const credentials = new CredentialWatch({ ...shared, monotonic: () => performance.now() });
   const verifier = parts.verification === undefined ? undefined : new Verifier(shared, parts.verification);
   const proxies = new AddressSet(trustedProxies);
   const handler = requestHandler({
@@ -112,6 +115,7 @@ export async function startServer(
   });
   if (tls !== undefined) keepRenewed(tls, listener, parts.log);
   sweeper.start();
+  credentials.start();
   verifier?.start();
   const urlHost = listener.address.includes(":") ? `[${listener.address}]` : listener.address;
   return {
@@ -127,6 +131,7 @@ export async function startServer(
       for (const end of [
         async () => await listener.stop(graceMs, () => shutdown.abort(shuttingDown())),
         async () => await verifier?.stop(),
+        async () => await credentials.stop(),
         async () => await sweeper.stop(graceMs),
         async () => await parts.config.close?.(),
         async () => await monitoring.readiness.idle(),
@@ -191,6 +196,7 @@ export async function openParts(
       log,
       settings: { ...DEFAULT_UPLOAD_SETTINGS, leastSegmentSize: options.segmentSize },
       sessionMs: options.sessionMs,
+      sessionLifetimeMs: options.sessionLifetimeMs,
       sweepMs: options.sweepMs,
       rateLimits: options.rateLimits,
       verification: options.verification,

@@ -21,6 +21,8 @@ export interface ServerOptions {
   /** Undefined for the default, which depends on the other. */
   readonly maxConnectionsPerAddress: number | undefined;
   readonly sessionMs: number;
+  /** How long after its login a session can be valid at most, however often it is refreshed. */
+  readonly sessionLifetimeMs: number;
   readonly tokenSecretFile: string | undefined;
   /** Bytes. */
   readonly segmentSize: bigint;

@@ -96,9 +96,9 @@ const grants = (userName: string, roles: RolesByCollection | undefined): ObjectG
 
 function userOf({ name, system = [] }: Standing): User {
   const accessKeys = Object.entries(keys).flatMap(([key, roles]) =>
-    roles === undefined ? [] : [{ name: key, passwordHash: undefined, objects: grants(name, roles) }],
+    roles === undefined ? [] : [{ name: key, passwordHash: "hash of a key", objects: grants(name, roles) }],
   );
-  return user(name, { roles: system, accessKeys });
+  return user(name, { roles: system, accessKeys, passwordHash: "hash" });
 }
 
 // --- The world they act in.
@@ -545,10 +545,16 @@ const cases: readonly Case[] = [
       rpc: "strongroom.v1.SessionService/ListSessions",
       title: `of ${name}`,
       sparse: name === "nobody",
-      expected: ({ who }) => (isSystemAdmin(who) ? "ok" : "ACCESS_DENIED"),
+      expected: ({ who }) => (isSystemAdmin(who) ? (name === "nobody" ? "USER_NOT_FOUND" : "ok") : "ACCESS_DENIED"),
       call: ({ live }, _caller, options) => done(live.clients.sessions.listSessions({ user: name }, options)),
     }),
   ),
+  {
+    rpc: "strongroom.v1.SessionService/ListSessions",
+    title: "of all users",
+    expected: ({ who }) => (isSystemAdmin(who) ? "ok" : "ACCESS_DENIED"),
+    call: ({ live }, _caller, options) => done(live.clients.sessions.listSessions({ allUsers: true }, options)),
+  },
   {
     rpc: "strongroom.v1.SessionService/RevokeSession",
     title: "itself",
@@ -592,6 +598,15 @@ const cases: readonly Case[] = [
     call: ({ live, strangersSession }, _caller, options) =>
       done(live.clients.sessions.revokeSession({ sessionId: strangersSession }, options)),
   },
+  ...["stranger", "nobody"].map(
+    (name): Case => ({
+      rpc: "strongroom.v1.SessionService/RevokeSessions",
+      title: `of ${name}`,
+      sparse: name === "nobody",
+      expected: ({ who }) => (isSystemAdmin(who) ? (name === "nobody" ? "USER_NOT_FOUND" : "ok") : "ACCESS_DENIED"),
+      call: ({ live }, _caller, options) => done(live.clients.sessions.revokeSessions({ user: name }, options)),
+    }),
+  ),
   {
     rpc: "strongroom.v1.SessionService/RevokeSession",
     title: "that does not exist",
@@ -722,7 +737,7 @@ async function populate(live: LiveServer): Promise<{ world: World; callers: Call
   await lapsed("from another address", "elsewhere");
   await lapsed("removed user", "removed");
   const revoked = await live.session("systemAdmin-system");
-  await live.database.transaction(async (tx) => await tx.sessions.revoke(revoked.id, tx.now));
+  await live.database.transaction(async (tx) => await tx.sessions.revoke({ chainId: revoked.id }, tx.now));
   callers.push({ ...model, title: "revoked", token: revoked.token, refusedWith: "SESSION_INVALID", twin: undefined });
   callers.push({ ...model, title: "garbage", token: "garbage", refusedWith: "SESSION_INVALID", twin: undefined });
   callers.push({ ...model, title: "no session", who: NOBODY, token: undefined, twin: undefined });

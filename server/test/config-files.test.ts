@@ -536,8 +536,8 @@ test("every field of a user is read", async (t) => {
         "deactivated: true",
         "restrictByIP: [1.2.3.4, 10.0.0.0/8, '2001:db8::1', '2001:db8::/32', 0.0.0.0/0]",
         "accessKeys:",
-        `  - {name: nightly, password: "${Buffer.from(HASH).toString("base64")}", objects: [{name: db, type: ` +
-          "collection, roles: [backupUploader]}]}",
+        `  - {name: nightly, password: "${Buffer.from(HASH).toString("base64")}", ` +
+          "restrictByIP: [192.0.2.0/24, '2001:db8::7'], objects: [{name: db, type: collection, roles: [backupUploader]}]}",
         `  - {name: other, password: "${HASH}"}`,
       ],
       "Ann@example.org",
@@ -554,8 +554,13 @@ test("every field of a user is read", async (t) => {
     restrictByIp: ["1.2.3.4", "10.0.0.0/8", "2001:db8::1", "2001:db8::/32", "0.0.0.0/0"],
     roles: [],
     accessKeys: [
-      { name: "nightly", passwordHash: HASH, objects: [{ type: "collection", name: "db", roles: ["backupUploader"] }] },
-      { name: "other", passwordHash: HASH, objects: [] },
+      {
+        name: "nightly",
+        passwordHash: HASH,
+        restrictByIp: ["192.0.2.0/24", "2001:db8::7"],
+        objects: [{ type: "collection", name: "db", roles: ["backupUploader"] }],
+      },
+      { name: "other", passwordHash: HASH, restrictByIp: [], objects: [] },
     ],
   });
 });
@@ -571,6 +576,11 @@ const wrongUsers: [name: string, spec: string[], problem: RegExp][] = [
   ["address range", ["restrictByIP: [10.0.0.0/33]"], /the number after "\/" goes from 0 to 32$/],
   ["address range of v6", ["restrictByIP: ['::/129']"], /the number after "\/" goes from 0 to 128$/],
   ["address with zone", ["restrictByIP: ['fe80::1%eth0']"], /expected an IP address/],
+  [
+    "address of an access key",
+    [`accessKeys: [{name: a, password: "${HASH}", restrictByIP: [here]}]`],
+    /u\.yaml:8: spec\.accessKeys\[0\]\.restrictByIP\[0\]: expected an IP address/,
+  ],
   ["address of a host", ["restrictByIP: [localhost]"], /expected an IP address/],
   ["address with two slashes", ["restrictByIP: [10.0.0.0/8/8]"], /expected an IP address/],
   [
@@ -873,15 +883,19 @@ test("anchors, aliases and merge keys work, and cannot be used to make a file ex
 test("files that are too large, too deep or no text are reported", async (t) => {
   const result = await load(t, {
     "big.yaml": "#".repeat(1024 * 1024 + 1),
-    "deep.yaml": "[".repeat(200_000),
+    "deep.yaml": "[".repeat(1024 * 1024),
     "latin.yaml": Uint8Array.of(0x61, 0x3a, 0x20, 0xe9, 0x0a),
     "u.yaml": user(),
   });
   const { problems } = lines(result);
   t.is(problems[0], "big.yaml:1: expected at most 1 MiB, got 1048577 bytes; split the file");
-  t.true(problems.some((line) => line.startsWith("deep.yaml:")));
+  t.is(problems[1], "deep.yaml:1: expected nested lists and mappings of at most 100 levels, got more");
   t.is(problems.at(-1), "latin.yaml:1: expected UTF-8 text, got other bytes; save the file as UTF-8");
   t.is(result.configuration.users.size, 1);
+
+  const hash = "#".repeat(1024 * 1024);
+  const wide = await load(t, Object.fromEntries(Array.from({ length: 18 }, (_, i) => [`${i}.yaml`, hash])));
+  t.regex(lines(wide).problems.join(), /^\d+\.yaml:1: expected at most 16 MiB of files, this one and others are too/);
 });
 
 test("JSON with tabs, a byte order mark and Windows line ends", async (t) => {

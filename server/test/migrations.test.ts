@@ -51,7 +51,14 @@ const OLD_ROWS = [
   versionOf(5, "removed", "removed", "gone"),
   versionOf(6, "purged", "live", ""),
   versionOf(7, "purged", "removed", ""),
+  "insert into sessions values ('s', 'ann', '', '[]', '', '', '2026-01-01T00:00:00Z', '2026-01-01T06:00:00Z', null)",
 ];
+
+/** Sessions go on: each is the first of a chain that began when it did, and fits any password. */
+async function checkSessions(t: ExecutionContext, database: SqlDatabase): Promise<void> {
+  const session = await database.read(async (tx) => await tx.sessions.find("s"));
+  t.like(session, { chainId: "s", chainBeganAt: new Date("2026-01-01T00:00:00Z"), fingerprint: null, revokedAt: null });
+}
 
 async function checkRevisions(t: ExecutionContext, database: SqlDatabase): Promise<void> {
   const rows = await database.query(sql`select number::int, revision, manifest_revision from versions order by number`);
@@ -88,6 +95,7 @@ test.serial("PGlite: versions get revisions, by what their manifests say", async
   await client.close();
   const database = await openPglite({ directory });
   await checkRevisions(t, database);
+  await checkSessions(t, database);
   await database.close();
 });
 
@@ -102,6 +110,7 @@ test.serial("PostgreSQL: versions get revisions, by what their manifests say", a
   await client.end();
   const database = await openServer(url);
   await checkRevisions(t, database);
+  await checkSessions(t, database);
   await database.close();
 });
 

@@ -81,6 +81,7 @@ spec: {email: a@example.org, roles: [systemAdmin], password: "${await passwords.
       log: pino({ level: "trace" }, out),
       settings: SETTINGS,
       sessionMs: SESSION_MS,
+      sessionLifetimeMs: 7 * 24 * 3_600_000,
       sweepMs: 3_600_000,
       monitoringSecretSha256: secret,
       rateLimits,

@@ -67,6 +67,7 @@ test("the defaults", async (t) => {
     maxConnections: undefined,
     maxConnectionsPerAddress: undefined,
     sessionMs: 6 * 3_600_000,
+    sessionLifetimeMs: 7 * 24 * 3_600_000,
     tokenSecretFile: undefined,
     segmentSize: 16n * 1024n * 1024n,
     sweepMs: 60_000,
@@ -219,6 +220,13 @@ const VALUES: Readonly<
     values: [
       ["1h30m", 5_400_000],
       ["2d", 172_800_000],
+    ],
+  },
+  "session-lifetime": {
+    read: (o) => o.sessionLifetimeMs,
+    values: [
+      ["1d", 86_400_000],
+      ["30d", 30 * 86_400_000],
     ],
   },
   "token-secret-file": {

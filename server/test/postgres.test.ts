@@ -237,14 +237,15 @@ test.serial("a session revoked on one server is ended on the other", async (t) =
   if (!hasPeers(t, ...POSTGRES_PROGRAMS)) return;
   const { h, two, close } = await replicas();
   const now = h.clock.now;
-  const row = { id: "s", userName: "ann", accessKey: "", scope: [], description: "", address: "" };
+  const row = { id: "s", userName: "ann", accessKey: "", scope: [], description: "", address: "", fingerprint: null };
   const expiresAt = new Date(now.getTime() + 3_600_000);
   await h.deps.database.transaction(
-    async (tx) => await tx.sessions.insert({ ...row, createdAt: now, expiresAt, revokedAt: null }),
+    async (tx) =>
+      await tx.sessions.insert({ ...row, chainId: "s", chainBeganAt: now, createdAt: now, expiresAt, revokedAt: null }),
   );
   const revokedAt = async () => (await two.read(async (tx) => await tx.sessions.find("s")))?.revokedAt;
   t.is(await revokedAt(), null);
-  await h.deps.database.transaction(async (tx) => await tx.sessions.revoke("s", tx.now));
+  await h.deps.database.transaction(async (tx) => await tx.sessions.revoke({ chainId: "s" }, tx.now));
   t.deepEqual(await revokedAt(), now);
   await close();
 });

@@ -51,6 +51,7 @@ test.before(async (t) => {
       log: pino({ level: "silent" }, destination({ dest: 2 })),
       settings: { ...SETTINGS, segmentIdleMs: 8000 },
       sessionMs: SESSION_MS,
+      sessionLifetimeMs: 7 * 24 * 3_600_000,
       sweepMs: 60_000,
     },
     "127.0.0.1",

@@ -50,6 +50,7 @@ test.before(async (t) => {
     log: pino({ level: "info" }, sink),
     settings: SETTINGS,
     sessionMs: 3_600_000,
+    sessionLifetimeMs: 24 * 3_600_000,
     sweepMs: 60_000,
   };
   const trustedProxies = ["127.0.0.1", "10.0.0.0/8"];

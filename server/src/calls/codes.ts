@@ -34,6 +34,7 @@ export const CODES: Readonly<Record<Reason, CodeName>> = {
   VERSION_NOT_FOUND: "not_found",
   UPLOAD_NOT_FOUND: "not_found",
   SESSION_NOT_FOUND: "not_found",
+  USER_NOT_FOUND: "not_found",
   WINDOW_CLOSED: "failed_precondition",
   WINDOW_FULL: "failed_precondition",
   VERSION_TOO_SOON: "failed_precondition",

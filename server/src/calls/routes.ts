@@ -66,6 +66,7 @@ export const ROUTES: Readonly<Record<string, Route>> = {
   "strongroom.v1.SessionService/WhoAmI": SESSION,
   "strongroom.v1.SessionService/ListSessions": SESSION,
   "strongroom.v1.SessionService/RevokeSession": SESSION,
+  "strongroom.v1.SessionService/RevokeSessions": SESSION,
   "grpc.health.v1.Health/Check": HEALTH,
   "grpc.health.v1.Health/List": HEALTH,
   "grpc.health.v1.Health/Watch": { ...HEALTH, drawsPerMessage: true },

@@ -136,6 +136,13 @@ export const SERVE = {
     help: "how long a session is valid",
     read: durationBetween(60_000, 366 * DAY_MS),
   }),
+  sessionLifetime: option({
+    name: "session-lifetime",
+    value: "time",
+    defaultText: "7d, or --session-duration where that is longer",
+    help: "how long after its login a session can be valid at most, however often it is refreshed",
+    read: durationBetween(60_000, 366 * DAY_MS),
+  }),
   tokenSecretFile: option({
     name: "token-secret-file",
     value: "file",

@@ -57,6 +57,8 @@ export async function serverOptions(values: OptionValues, env: Environment): Pro
     maxConnections: values.get(SERVE.maxConnections),
     maxConnectionsPerAddress: values.get(SERVE.maxConnectionsPerAddress),
     sessionMs: values.get(SERVE.sessionDuration),
+    sessionLifetimeMs:
+      values.get(SERVE.sessionLifetime) ?? Math.max(7 * 24 * 3_600_000, values.get(SERVE.sessionDuration)),
     tokenSecretFile: values.get(SERVE.tokenSecretFile),
     segmentSize: values.get(SERVE.segmentSize),
     sweepMs: values.get(SERVE.sweepInterval),

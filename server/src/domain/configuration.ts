@@ -31,6 +31,8 @@ export interface AccessKey {
   readonly name: string;
   /** PHC-encoded argon2id hash; undefined when none is configured, so nobody can log in with it. */
   readonly passwordHash: string | undefined;
+  /** As {@link User.restrictByIp}, beside that of the user: an address must be allowed by both. */
+  readonly restrictByIp?: readonly string[];
   readonly objects: readonly ObjectGrant[];
 }
 

@@ -15,6 +15,7 @@ export type Reason =
   | "VERSION_NOT_FOUND"
   | "UPLOAD_NOT_FOUND"
   | "SESSION_NOT_FOUND"
+  | "USER_NOT_FOUND"
   | "WINDOW_CLOSED"
   | "WINDOW_FULL"
   | "VERSION_TOO_SOON"

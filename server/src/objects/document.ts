@@ -7,7 +7,9 @@ import {
   parseAllDocuments,
   visit,
   type YAMLError,
+  type YAMLMap,
 } from "yaml";
+import { type BoundProblem, boundProblem } from "./document-bounds.ts";
 import { suggestion } from "./names.ts";
 import { type NodeContext, ObjectNode } from "./node.ts";
 import type { Findings, Place } from "./problem.ts";
@@ -68,11 +70,20 @@ function syntaxReason(error: YAMLError): string {
 }
 
 /**
- * Looks at the aliases, which the parser itself leaves until values are read; gives the offset and reason of a problem.
+ * Looks at what the parser is not asked for: aliases, which it leaves until values are read, and fields that stand
+ * twice, for which it would compare each with each. Gives the offset and reason of a problem.
  */
-function aliasProblem(document: Document): { readonly offset: number; readonly reason: string } | undefined {
+function nodeProblem(document: Document): BoundProblem | undefined {
   const aliases: Alias[] = [];
-  visit(document, { Alias: (_key, alias) => void aliases.push(alias) });
+  let twice: BoundProblem | undefined;
+  visit(document, {
+    Alias: (_key, alias) => void aliases.push(alias),
+    Map: (_key, map) => {
+      twice = fieldTwice(map);
+      return twice === undefined ? undefined : visit.BREAK;
+    },
+  });
+  if (twice !== undefined) return twice;
   if (aliases.length > MAX_ALIASES) {
     const reason = `expected at most ${MAX_ALIASES} aliases in a document, got ${aliases.length}; write the values out`;
     return { offset: aliases[MAX_ALIASES]?.range?.[0] ?? 0, reason };
@@ -81,25 +92,46 @@ function aliasProblem(document: Document): { readonly offset: number; readonly r
   return lost && { offset: lost.range?.[0] ?? 0, reason: `not valid YAML: ${SYNTAX.BAD_ALIAS}` };
 }
 
+function fieldTwice(map: YAMLMap): BoundProblem | undefined {
+  const names = new Set<unknown>();
+  for (const { key } of map.items) {
+    if (!isScalar(key)) continue;
+    if (names.has(key.value)) return { offset: key.range?.[0] ?? 0, reason: `not valid YAML: ${SYNTAX.DUPLICATE_KEY}` };
+    names.add(key.value);
+  }
+  return undefined;
+}
+
 function parse(text: string, lines: LineCounter): Document[] {
-  const options = { lineCounter: lines, prettyErrors: false, stringKeys: true, logLevel: "silent" } as const;
-  const documents = parseAllDocuments(text, options);
-  return "empty" in documents ? [] : documents;
+  const options = {
+    lineCounter: lines,
+    prettyErrors: false,
+    stringKeys: true,
+    uniqueKeys: false,
+    logLevel: "silent",
+  } as const;
+  // Each error of a file that is wrong throughout would have its stack written down, which nobody reads.
+  const { stackTraceLimit } = Error;
+  Error.stackTraceLimit = 0;
+  try {
+    const documents = parseAllDocuments(text, options);
+    return "empty" in documents ? [] : documents;
+  } finally {
+    Error.stackTraceLimit = stackTraceLimit;
+  }
 }
 
 /** Reads the documents of one file; those of other kinds are skipped with a warning, broken ones are reported. */
 export function readDocuments({ file, text }: ConfigFile, findings: Findings): ConfigObject[] {
   const lines = new LineCounter();
   const at = (offset: number): Place => ({ file, line: Math.max(lines.linePos(offset).line, 1), path: "" });
-  let documents: Document[];
-  try {
-    documents = parse(text, lines);
-  } catch (error) {
-    // The parser calls itself for every level, so a file of brackets alone exhausts the stack.
-    if (!(error instanceof RangeError)) throw error;
-    findings.error({ file, line: 1, path: "" }, "expected nested lists and mappings of some levels, got far too many");
+  const tooMuch = boundProblem(text);
+  if (tooMuch !== undefined) {
+    const line = text.slice(0, tooMuch.offset).split("\n").length;
+    findings.error({ file, line, path: "" }, tooMuch.reason);
     return [];
   }
+  const documents = parse(text, lines);
   const objects: ConfigObject[] = [];
   for (const document of documents) {
     // Further ones are mostly consequences of the first.
@@ -108,9 +140,9 @@ export function readDocuments({ file, text }: ConfigFile, findings: Findings): C
     const body = document.contents;
     if (document.errors.length > 0 || !body) continue;
     const place = at(body.range?.[0] ?? 0);
-    const alias = aliasProblem(document);
-    if (alias) {
-      findings.error(at(alias.offset), alias.reason);
+    const problem = nodeProblem(document);
+    if (problem) {
+      findings.error(at(problem.offset), problem.reason);
     } else if (isMap(body)) {
       const context = { file, document, lines, findings };
       objects.push(...objectsOf(context, new ObjectNode(context, body, place)));

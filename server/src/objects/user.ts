@@ -64,6 +64,11 @@ function readGrant(item: ValueNode, collections: NameReference[]): ObjectGrant |
   return { type, name, roles };
 }
 
+/** Where a user or access key may come from; empty for anywhere. */
+function readAddresses(owner: ObjectNode): string[] {
+  return (owner.get("restrictByIP")?.items() ?? []).flatMap((item) => item.parsed(parseAddressRange) ?? []);
+}
+
 function readAccessKey(
   item: ValueNode,
   secrets: SecretStore,
@@ -78,9 +83,10 @@ function readAccessKey(
     nameNode?.error(`expected each access key once, got ${quoted(name)} again`);
   if (name !== undefined) names.add(name);
   const passwordHash = readPassword(object, secrets, `the access key ${quoted(name ?? "")}`);
+  const restrictByIp = readAddresses(object);
   const objects = (object.get("objects")?.items() ?? []).flatMap((grant) => readGrant(grant, collections) ?? []);
   object.warnUnknown();
-  return name === undefined ? undefined : { name, passwordHash, objects };
+  return name === undefined ? undefined : { name, passwordHash, restrictByIp, objects };
 }
 
 /** Reads an object of kind BackupUser; what is wrong is reported, and the result then not to be used. */
@@ -101,7 +107,7 @@ export function readUser({ name, root }: ConfigObject, secrets: SecretStore): Re
     about: spec.get("about")?.text() ?? "",
     deactivated: spec.get("deactivated")?.flag() ?? false,
     passwordHash: readPassword(spec, secrets, "this user"),
-    restrictByIp: (spec.get("restrictByIP")?.items() ?? []).flatMap((item) => item.parsed(parseAddressRange) ?? []),
+    restrictByIp: readAddresses(spec),
     roles: readRoles(spec.require("roles", "a list of roles, [] for none"), "system"),
     accessKeys: (spec.get("accessKeys")?.items() ?? []).flatMap(
       (item) => readAccessKey(item, secrets, collections, keyNames) ?? [],

@@ -1,14 +1,8 @@
 import type { ServiceImpl } from "@connectrpc/connect";
 import type { SessionService } from "@strongroom/gen/strongroom/v1/session_service_pb";
-import { MAX_DESCRIPTION_LENGTH, MAX_LOGIN_NAME_LENGTH, MAX_NAME_LENGTH, PAGE } from "@strongroom/protocol/limits";
-import {
-  listSessions,
-  login,
-  refreshSession,
-  revokeSession,
-  type SessionDeps,
-  whoAmI,
-} from "../app/sessions/sessions.ts";
+import { MAX_DESCRIPTION_LENGTH, MAX_LOGIN_NAME_LENGTH, PAGE } from "@strongroom/protocol/limits";
+import { listSessions, revokeSession, revokeSessions, whoAmI } from "../app/sessions/manage-sessions.ts";
+import { login, refreshSession, type SessionDeps } from "../app/sessions/sessions.ts";
 import { invalidField } from "../domain/errors.ts";
 import { addressOf, callerOf } from "./connect-calls.ts";
 import { rightsMessage, roleMessages, sessionMessage } from "./messages.ts";
@@ -55,8 +49,10 @@ export function sessionService(deps: SessionDeps): ServiceImpl<typeof SessionSer
     async listSessions(req, context) {
       const position = pagePosition("sessions", req.pageToken, /^\d{1,14}\/[0-9a-f]{64}$/);
       const [millis, id] = position?.split("/") ?? [];
+      if (req.allUsers && req.user !== "") throw invalidField("all_users", "expected no user beside it; leave one out");
       const { sessions, next } = await listSessions(deps, callerOf(context.values), {
-        user: textOf("user", req.user, MAX_NAME_LENGTH),
+        user: textOf("user", req.user, MAX_LOGIN_NAME_LENGTH),
+        allUsers: req.allUsers,
         after: id === undefined ? undefined : { createdAt: new Date(Number(millis)), id },
         pageSize: pageSizeOf(req.pageSize, PAGE),
       });
@@ -72,6 +68,11 @@ export function sessionService(deps: SessionDeps): ServiceImpl<typeof SessionSer
         );
       }
       return { sessionId: await revokeSession(deps, callerOf(context.values), req.sessionId) };
+    },
+
+    async revokeSessions(req, context) {
+      const user = textOf("user", req.user, MAX_LOGIN_NAME_LENGTH);
+      return { sessionCount: await revokeSessions(deps, callerOf(context.values), user) };
     },
   };
 }

@@ -20,6 +20,7 @@ import type { SqlDatabase } from "../../src/adapters/postgres/database.ts";
 import type { Database } from "../../src/app/ports/database.ts";
 import type { PasswordHasher } from "../../src/app/ports/passwords.ts";
 import type { TokenSigner } from "../../src/app/ports/tokens.ts";
+import { credentialFingerprint, credentialHash } from "../../src/app/sessions/credential.ts";
 import type { UploadSettings } from "../../src/app/settings.ts";
 import { SegmentAttempts } from "../../src/app/uploads/segment-attempts.ts";
 import type { UploadDeps } from "../../src/app/uploads/upload-deps.ts";
@@ -135,6 +136,7 @@ export class LiveServer {
         log,
         settings,
         sessionMs: SESSION_MS,
+        sessionLifetimeMs: 7 * 24 * 3_600_000,
         sweepMs: 3_600_000,
         rateLimits: options.rateLimits,
         monitoringSecretSha256: options.monitoringSecretSha256,
@@ -178,12 +180,17 @@ export class LiveServer {
     const now = this.clock.now;
     const expiresAt = new Date(now.getTime() + SESSION_MS);
     const token = await this.#tokens.sign({ subject: userName, issuedAt: now, expiresAt });
-    const id = createHash("sha256").update(token).digest("hex");
+    const sha256 = (text: string) => createHash("sha256").update(text).digest("hex");
+    const id = sha256(token);
+    const name = { userName, accessKey: more.accessKey ?? "" };
+    const hash = credentialHash(this.#state.current.users.get(userName), name.accessKey);
     await this.database.transaction(async (tx) => {
       await tx.sessions.insert({
         id,
-        userName,
-        accessKey: more.accessKey ?? "",
+        ...name,
+        fingerprint: credentialFingerprint(sha256, name, hash) ?? null,
+        chainId: id,
+        chainBeganAt: now,
         scope: more.scope ?? [],
         description: more.description ?? "",
         address: "127.0.0.1",

@@ -341,6 +341,14 @@ export enum ErrorReason {
   RATE_LIMITED = 38,
 
   /**
+   * [NOT_FOUND] No user or access key has this name, and no valid session is of it. Said to systemAdmin, and to a user
+   * of its own access keys. Example: {"reason":"USER_NOT_FOUND","metadata":{"user":"alice$nightly"}}
+   *
+   * @generated from enum value: ERROR_REASON_USER_NOT_FOUND = 39;
+   */
+  USER_NOT_FOUND = 39,
+
+  /**
    * [FAILED_PRECONDITION] Commit of an upload smaller than the collection's min_version_size_bytes. The upload is aborted.
    * Example: {"reason":"VERSION_TOO_SMALL","metadata":{"size_bytes":"216","min_version_size_bytes":"1048576"}}
    *

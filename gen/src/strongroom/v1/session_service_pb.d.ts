@@ -317,7 +317,7 @@ export declare const CollectionRightsSchema: GenMessage<CollectionRights>;
  */
 export declare type ListSessionsRequest = Message<"strongroom.v1.ListSessionsRequest"> & {
   /**
-   * Name of the user; empty for oneself.
+   * Name of the user, or `user$key` for one of its access keys; empty for oneself.
    *
    * @generated from field: string user = 1;
    */
@@ -336,6 +336,13 @@ export declare type ListSessionsRequest = Message<"strongroom.v1.ListSessionsReq
    * @generated from field: string page_token = 3;
    */
   pageToken: string;
+
+  /**
+   * Those of all users instead; needs systemAdmin.
+   *
+   * @generated from field: bool all_users = 4;
+   */
+  allUsers: boolean;
 };
 
 /**
@@ -410,6 +417,47 @@ export declare type RevokeSessionResponse = Message<"strongroom.v1.RevokeSession
  * Use `create(RevokeSessionResponseSchema)` to create a new message.
  */
 export declare const RevokeSessionResponseSchema: GenMessage<RevokeSessionResponse>;
+
+/**
+ * Asks to end all sessions of a user.
+ *
+ * @generated from message strongroom.v1.RevokeSessionsRequest
+ */
+export declare type RevokeSessionsRequest = Message<"strongroom.v1.RevokeSessionsRequest"> & {
+  /**
+   * Name of the user, for all its sessions, those of its access keys among them; or `user$key` for those of one access
+   * key. Empty for oneself: with an access key, the sessions of that key.
+   *
+   * @generated from field: string user = 1;
+   */
+  user: string;
+};
+
+/**
+ * Describes the message strongroom.v1.RevokeSessionsRequest.
+ * Use `create(RevokeSessionsRequestSchema)` to create a new message.
+ */
+export declare const RevokeSessionsRequestSchema: GenMessage<RevokeSessionsRequest>;
+
+/**
+ * The sessions are ended.
+ *
+ * @generated from message strongroom.v1.RevokeSessionsResponse
+ */
+export declare type RevokeSessionsResponse = Message<"strongroom.v1.RevokeSessionsResponse"> & {
+  /**
+   * How many were ended.
+   *
+   * @generated from field: int32 session_count = 1;
+   */
+  sessionCount: number;
+};
+
+/**
+ * Describes the message strongroom.v1.RevokeSessionsResponse.
+ * Use `create(RevokeSessionsResponseSchema)` to create a new message.
+ */
+export declare const RevokeSessionsResponseSchema: GenMessage<RevokeSessionsResponse>;
 
 /**
  * Kinds of configuration objects that a session can be narrowed to.
@@ -505,7 +553,9 @@ export declare const SessionService: GenService<{
   },
   /**
    * Issues a new token with the same access key, scope and description. The old one stays valid until it expires or is
-   * revoked. Under retry: every call issues another session.
+   * revoked. Sessions that come from each other are a chain, which ends a while after its login (a setting of the
+   * server, 7 days by default): the last one is shorter, and a call that could not give a longer one is refused with
+   * SESSION_INVALID. Under retry: every call issues another session.
    *
    * @generated from rpc strongroom.v1.SessionService.RefreshSession
    */
@@ -525,7 +575,7 @@ export declare const SessionService: GenService<{
     output: typeof WhoAmIResponseSchema;
   },
   /**
-   * Lists valid sessions, newest first: one's own, or with systemAdmin those of any user.
+   * Lists valid sessions, newest first: one's own, or with systemAdmin those of any user or of all.
    *
    * @generated from rpc strongroom.v1.SessionService.ListSessions
    */
@@ -535,7 +585,8 @@ export declare const SessionService: GenService<{
     output: typeof ListSessionsResponseSchema;
   },
   /**
-   * Ends a session: one's own, or with systemAdmin any. In force with the next call on every server. Idempotent.
+   * Ends a session with its whole chain, what was refreshed from it among that: one's own, or with systemAdmin any. In
+   * force with the next call on every server. Idempotent.
    *
    * @generated from rpc strongroom.v1.SessionService.RevokeSession
    */
@@ -543,6 +594,18 @@ export declare const SessionService: GenService<{
     methodKind: "unary";
     input: typeof RevokeSessionRequestSchema;
     output: typeof RevokeSessionResponseSchema;
+  },
+  /**
+   * Ends all valid sessions of oneself, the one of this call among them, or with systemAdmin of another user. In force
+   * with the next call on every server. Under retry: the second call ends what began in between; when one's own session
+   * is ended, it is refused with SESSION_INVALID.
+   *
+   * @generated from rpc strongroom.v1.SessionService.RevokeSessions
+   */
+  revokeSessions: {
+    methodKind: "unary";
+    input: typeof RevokeSessionsRequestSchema;
+    output: typeof RevokeSessionsResponseSchema;
   },
 }>;
 

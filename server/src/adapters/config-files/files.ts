@@ -15,6 +15,8 @@ export interface ConfigDirectory {
 const MAX_FILE_SIZE = 1024 * 1024;
 /** Most files of one directory; a bound against a wrong directory such as `/`, not against use. */
 const MAX_FILES = 10_000;
+/** Greatest size of all files together; what the parser makes of them is about 30 times as large. */
+const MAX_TOTAL_SIZE = 16 * 1024 * 1024;
 const MAX_DEPTH = 16;
 const CONFIG_FILE = /\.(?:ya?ml|json)$/i;
 
@@ -38,6 +40,7 @@ export async function readConfigFiles(dir: string, findings: Findings): Promise<
   const directories: string[] = [];
   const seen = new Set<string>();
   let full = false;
+  let total = 0;
 
   const fail = (file: string, reason: string) => findings.error({ file: file || ".", line: 1, path: "" }, reason);
 
@@ -51,7 +54,13 @@ export async function readConfigFiles(dir: string, findings: Findings): Promise<
       full = true;
       return;
     }
+    if (total + size > MAX_TOTAL_SIZE) {
+      fail(file, `expected at most 16 MiB of files, this one and others are too much; is ${dir} right?`);
+      full = true;
+      return;
+    }
     const bytes = await readFile(join(dir, file));
+    total += bytes.length;
     try {
       files.push({ file, text: new TextDecoder("utf-8", { fatal: true }).decode(bytes) });
     } catch {

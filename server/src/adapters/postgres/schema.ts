@@ -221,11 +221,15 @@ export const sessions = pgTable(
     scope: jsonb().$type<{ type: string; name: string; roles: string[] }[]>().notNull(),
     description: text().notNull(),
     address: text().notNull(),
+    /** Null in rows from before there were any. */
+    fingerprint: text(),
+    chainId: text("chain_id").notNull(),
+    chainBeganAt: instant("chain_began_at").notNull(),
     createdAt: instant("created_at").notNull(),
     expiresAt: instant("expires_at").notNull(),
     revokedAt: instant("revoked_at"),
   },
-  (t) => [index("sessions_user").on(t.userName, t.createdAt)],
+  (t) => [index("sessions_user").on(t.userName, t.createdAt), index("sessions_chain").on(t.chainId)],
 );
 
 /** Budgets of failed logins, of every address that does not have it whole. */

@@ -1,5 +1,5 @@
 import { and, desc, eq, gt, isNull, lt, or, sql } from "drizzle-orm";
-import type { SessionRepository } from "../../app/ports/database.ts";
+import type { SessionFilter, SessionRepository } from "../../app/ports/database.ts";
 import type { Role } from "../../domain/configuration.ts";
 import type { Executor } from "./repositories.ts";
 import * as schema from "./schema.ts";
@@ -12,6 +12,20 @@ export function sessionRepository(db: Executor): SessionRepository {
     ...row,
     scope: row.scope.map((grant) => ({ ...grant, roles: grant.roles as Role[] })),
   });
+  const valid = ({ userName, accessKey, chainId, fingerprint, createdBefore }: SessionFilter, now: Date) =>
+    and(
+      isNull(sessions.revokedAt),
+      gt(sessions.expiresAt, now),
+      userName === undefined ? undefined : eq(sessions.userName, userName),
+      accessKey === undefined ? undefined : eq(sessions.accessKey, accessKey),
+      chainId === undefined ? undefined : eq(sessions.chainId, chainId),
+      fingerprint === undefined
+        ? undefined
+        : fingerprint === null
+          ? isNull(sessions.fingerprint)
+          : eq(sessions.fingerprint, fingerprint),
+      createdBefore === undefined ? undefined : lt(sessions.createdAt, createdBefore),
+    );
   return {
     async insert(row) {
       await db
@@ -19,16 +33,15 @@ export function sessionRepository(db: Executor): SessionRepository {
         .values({ ...row, scope: row.scope.map((grant) => ({ ...grant, roles: [...grant.roles] })) });
     },
     find: async (id) => (await db.select().from(sessions).where(eq(sessions.id, id))).map(toSession)[0],
-    listValid: async (userName, now, after, limit) =>
+    lock: async (id) => (await db.select().from(sessions).where(eq(sessions.id, id)).for("update")).map(toSession)[0],
+    listValid: async (of, now, after, limit) =>
       (
         await db
           .select()
           .from(sessions)
           .where(
             and(
-              eq(sessions.userName, userName),
-              isNull(sessions.revokedAt),
-              gt(sessions.expiresAt, now),
+              valid(of, now),
               after === undefined
                 ? undefined
                 : or(
@@ -40,11 +53,28 @@ export function sessionRepository(db: Executor): SessionRepository {
           .orderBy(desc(sessions.createdAt), desc(sessions.id))
           .limit(limit)
       ).map(toSession),
-    async revoke(id, now) {
+    validCredentials: async (now) =>
       await db
-        .update(sessions)
-        .set({ revokedAt: now })
-        .where(and(eq(sessions.id, id), isNull(sessions.revokedAt)));
+        .selectDistinct({
+          userName: sessions.userName,
+          accessKey: sessions.accessKey,
+          fingerprint: sessions.fingerprint,
+        })
+        .from(sessions)
+        .where(valid({}, now)),
+    async revoke(of, now) {
+      if (of.userName === undefined && of.chainId === undefined) throw new Error("whose sessions are to be revoked?");
+      let count = 0;
+      // A refresh that holds its row was waited for; what it made is seen by the next round only.
+      for (let ended = 1; ended > 0; count += ended) {
+        const rows = await db
+          .update(sessions)
+          .set({ revokedAt: now })
+          .where(valid(of, now))
+          .returning({ id: sessions.id });
+        ended = rows.length;
+      }
+      return count;
     },
     async deleteEnded(before) {
       const rows = await db

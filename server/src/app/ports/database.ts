@@ -114,10 +114,30 @@ export interface SessionRow {
   readonly scope: readonly ObjectGrant[];
   readonly description: string;
   readonly address: string;
+  /** Digest of the hash of the password it was opened with; null for one from before there were any. */
+  readonly fingerprint: string | null;
+  /** Sessions that were refreshed from each other have the same: the id of the first. */
+  readonly chainId: string;
+  /** When the first session of the chain was issued. */
+  readonly chainBeganAt: Date;
   readonly createdAt: Date;
   readonly expiresAt: Date;
   readonly revokedAt: Date | null;
 }
+
+/** Which sessions: all that fit everything given. */
+export interface SessionFilter {
+  readonly userName?: string | undefined;
+  /** Empty for those of no access key. */
+  readonly accessKey?: string | undefined;
+  readonly chainId?: string | undefined;
+  /** Null for those without one. */
+  readonly fingerprint?: string | null | undefined;
+  readonly createdBefore?: Date | undefined;
+}
+
+/** What valid sessions were opened with. */
+export type SessionCredential = Pick<SessionRow, "userName" | "accessKey" | "fingerprint">;
 
 /** A key that signs or signed tokens, as a private JSON Web Key. */
 export interface SigningKeyRow {
@@ -326,14 +346,23 @@ export interface UnknownObjectRepository {
 export interface SessionRepository {
   insert(row: SessionRow): Promise<void>;
   find(id: string): Promise<SessionRow | undefined>;
+  /** As {@link SessionRepository.find}, and nobody else changes it until the transaction ends. */
+  lock(id: string): Promise<SessionRow | undefined>;
   /** Sessions that are neither expired nor revoked, newest first, after the given one; at most `limit`. */
   listValid(
-    userName: string,
+    of: SessionFilter,
     now: Date,
     after: { createdAt: Date; id: string } | undefined,
     limit: number,
   ): Promise<SessionRow[]>;
-  revoke(id: string, now: Date): Promise<void>;
+  /** What the valid sessions were opened with, each once. */
+  validCredentials(now: Date): Promise<SessionCredential[]>;
+  /**
+   * Ends all valid sessions that fit, and those that are being refreshed from one of them. The filter names a user or a
+   * chain.
+   * @returns how many.
+   */
+  revoke(of: SessionFilter, now: Date): Promise<number>;
   /** Deletes sessions that ended before this time. */
   deleteEnded(before: Date): Promise<number>;
   /** Every key, newest first. */

@@ -1,5 +1,4 @@
-import { type CollectionRights, hasSystemRole, namedRights, type Principal } from "../../domain/access.ts";
-import { addressMatches } from "../../domain/addresses.ts";
+import type { Principal } from "../../domain/access.ts";
 import type { ObjectGrant, User } from "../../domain/configuration.ts";
 import { DomainError } from "../../domain/errors.ts";
 import { passwordCosts } from "../../domain/password-cost.ts";
@@ -8,6 +7,7 @@ import type { Database, SessionRow } from "../ports/database.ts";
 import type { PasswordHasher } from "../ports/passwords.ts";
 import type { TokenSigner } from "../ports/tokens.ts";
 import type { Log } from "../settings.ts";
+import { type CredentialName, credentialFingerprint, credentialHash, credentialName, mayEnter } from "./credential.ts";
 import type { LoginBudget } from "./login-budget.ts";
 
 /** The ports and settings of logins, authentication and sessions. */
@@ -22,6 +22,8 @@ export interface SessionDeps {
   readonly sha256: (text: string) => string;
   /** How long a session is valid, in milliseconds. */
   readonly sessionMs: number;
+  /** How long after its login a session can be valid at most, however often it is refreshed; in milliseconds. */
+  readonly sessionLifetimeMs: number;
 }
 
 /** A session that was just issued. */
@@ -49,19 +51,19 @@ export interface LoginInput {
  * from the budget of its address when it was admitted; what is no failure is given back here.
  */
 export async function login(deps: SessionDeps, input: LoginInput): Promise<IssuedSession> {
-  const separator = input.username.lastIndexOf("$");
-  const name = separator < 0 ? input.username : input.username.slice(0, separator);
-  const accessKey = separator < 0 ? "" : input.username.slice(separator + 1);
+  const { userName: name, accessKey } = credentialName(input.username);
   let failed = false;
+  let passwordHash: string | undefined;
   try {
     const configuration = deps.config.current();
     const user = configuration.users.get(name);
-    const owner = separator < 0 ? user : user?.accessKeys.find((k) => k.name === accessKey);
-    const passwordRight = await deps.passwords.verify(owner?.passwordHash, input.password, {
+    // A name that ends with "$" has no key, and is nobody's.
+    passwordHash = input.username.endsWith("$") ? undefined : credentialHash(user, accessKey);
+    const passwordRight = await deps.passwords.verify(passwordHash, input.password, {
       costs: passwordCosts(configuration),
       ...(input.signal === undefined ? {} : { signal: input.signal }),
     });
-    if (!passwordRight || user === undefined || !mayEnter(user, input.address)) {
+    if (!passwordRight || user === undefined || !mayEnter(user, accessKey, input.address)) {
       failed = true;
       // A name nobody has is not logged: people type their password there.
       const who = { user: user?.name ?? "", access_key: user === undefined ? "" : accessKey.slice(0, 63) };
@@ -76,41 +78,64 @@ export async function login(deps: SessionDeps, input: LoginInput): Promise<Issue
   } finally {
     if (!failed) await deps.logins.giveBack(input.address);
   }
-  const issued = await issue(deps, {
-    userName: name,
-    accessKey,
-    scope: input.scope,
-    description: input.description,
-    address: input.address,
-  });
+  const fingerprint = fingerprintOf(deps, { userName: name, accessKey }, passwordHash);
+  const { scope, description, address } = input;
+  const issued = await issue(deps, { userName: name, accessKey, fingerprint, scope, description, address });
   deps.log.info({ user: name, access_key: accessKey, address: input.address, session_id: issued.session.id }, "login");
   return issued;
 }
 
-/** Issues another session like the caller's. */
+/**
+ * Issues another session like the caller's, of the same chain. It ends when the chain does, `sessionLifetimeMs` after
+ * the login.
+ * @throws DomainError SESSION_INVALID when it was revoked meanwhile, or a new one would not last longer
+ */
 export async function refreshSession(deps: SessionDeps, principal: Principal, address: string): Promise<IssuedSession> {
-  const description = await deps.database.transaction(
-    async (tx) => (await tx.sessions.find(principal.sessionId))?.description ?? "",
-  );
-  return await issue(deps, {
-    userName: principal.user.name,
-    accessKey: principal.accessKey,
-    scope: principal.scope,
-    description,
-    address,
-  });
+  const { user, accessKey, scope, sessionId } = principal;
+  const fingerprint = fingerprintOf(deps, { userName: user.name, accessKey }, credentialHash(user, accessKey));
+  const parent = await deps.database.read(async (tx) => await tx.sessions.find(sessionId));
+  if (parent === undefined) throw sessionInvalid();
+  const { description } = parent;
+  return await issue(deps, { userName: user.name, accessKey, fingerprint, scope, description, address }, parent);
+}
+
+function fingerprintOf(
+  { sha256 }: Pick<SessionDeps, "sha256">,
+  name: CredentialName,
+  passwordHash: string | undefined,
+): string {
+  const fingerprint = credentialFingerprint(sha256, name, passwordHash);
+  // Without one the session would count as one from before there were any.
+  if (fingerprint === undefined) throw sessionInvalid();
+  return fingerprint;
 }
 
 async function issue(
   deps: SessionDeps,
-  of: Pick<SessionRow, "userName" | "accessKey" | "scope" | "description" | "address">,
+  of: Pick<SessionRow, "userName" | "accessKey" | "scope" | "description" | "address"> & { fingerprint: string },
+  parent?: SessionRow,
 ): Promise<IssuedSession> {
   const now = await deps.database.read(async (tx) => tx.now);
+  const chainBeganAt = parent?.chainBeganAt ?? now;
+  const usualMs = now.getTime() + deps.sessionMs;
+  const chainEndMs = chainBeganAt.getTime() + deps.sessionLifetimeMs;
   // Whole seconds, as JSON Web Tokens have them.
-  const expiresAt = new Date(Math.floor((now.getTime() + deps.sessionMs) / 1000) * 1000);
+  const expiresAt = new Date(Math.floor(Math.min(usualMs, chainEndMs) / 1000) * 1000);
+  if (parent !== undefined && chainEndMs < usualMs && expiresAt <= parent.expiresAt) {
+    throw new DomainError(
+      "SESSION_INVALID",
+      "the session cannot be prolonged beyond the time that the server allows after a login; log in again",
+    );
+  }
   const token = await deps.tokens.sign({ subject: of.userName, issuedAt: now, expiresAt });
-  const session: SessionRow = { id: deps.sha256(token), ...of, createdAt: now, expiresAt, revokedAt: null };
-  await deps.database.transaction(async (tx) => await tx.sessions.insert(session));
+  const id = deps.sha256(token);
+  const chainId = parent?.chainId ?? id;
+  const session: SessionRow = { id, chainId, chainBeganAt, ...of, createdAt: now, expiresAt, revokedAt: null };
+  await deps.database.transaction(async (tx) => {
+    // Held until the new row is there: whoever revokes the chain either sees that row, or was seen here.
+    if (parent !== undefined && (await tx.sessions.lock(parent.id))?.revokedAt !== null) throw sessionInvalid();
+    await tx.sessions.insert(session);
+  });
   return { token, session };
 }
 
@@ -130,16 +155,25 @@ export async function authenticate(deps: AuthenticationDeps, token: string, addr
     session.expiresAt > now;
   if (!valid) throw sessionInvalid();
   const user = standingUser(deps.config, session, address);
+  // Refused and no more: another server may have the newer configuration, and this one a late or half-updated one.
+  const { fingerprint, accessKey } = session;
+  if (
+    fingerprint !== null &&
+    fingerprint !== credentialFingerprint(deps.sha256, session, credentialHash(user, accessKey))
+  )
+    throw sessionInvalid();
   return { user, accessKey: session.accessKey, scope: session.scope, sessionId: session.id };
 }
 
 /**
  * The caller as the configuration in force has it, for calls that take long: whoever was deactivated or removed
- * meanwhile must not go on.
+ * meanwhile, or has another password, must not go on.
  * @throws DomainError SESSION_INVALID
  */
 export function stillStanding(config: ConfigSource, principal: Principal, address: string): Principal {
-  const user = standingUser(config, { userName: principal.user.name, accessKey: principal.accessKey }, address);
+  const { accessKey } = principal;
+  const user = standingUser(config, { userName: principal.user.name, accessKey }, address);
+  if (credentialHash(user, accessKey) !== credentialHash(principal.user, accessKey)) throw sessionInvalid();
   return { ...principal, user };
 }
 
@@ -149,78 +183,13 @@ function standingUser(
   address: string,
 ): User {
   const user = config.current().users.get(userName);
-  const keyStands = accessKey === "" || user?.accessKeys.some((k) => k.name === accessKey) === true;
-  if (user === undefined || !keyStands || !mayEnter(user, address)) throw sessionInvalid();
+  if (user === undefined || !mayEnter(user, accessKey, address)) throw sessionInvalid();
   return user;
 }
 
 function sessionInvalid(): DomainError {
   return new DomainError(
     "SESSION_INVALID",
-    "the session is not valid: expired, revoked, or its user is gone or deactivated; log in again",
+    "the session is not valid: expired, revoked, or its user is gone, deactivated or has another password; log in again",
   );
-}
-
-function mayEnter(user: User, address: string): boolean {
-  return !user.deactivated && (user.restrictByIp.length === 0 || addressMatches(address, user.restrictByIp));
-}
-
-/** Collections that the answer about a session names at most. */
-const MAX_RIGHTS = 1000;
-
-/** The caller's own session, and what it may do where its scope or its access key names collections. */
-export async function whoAmI(
-  deps: SessionDeps,
-  principal: Principal,
-): Promise<{ session: SessionRow; rights: readonly CollectionRights[] }> {
-  const session = (await deps.database.transaction(async (tx) => await tx.sessions.find(principal.sessionId)))!;
-  return { session, rights: namedRights(principal, deps.config.current().collections).slice(0, MAX_RIGHTS) };
-}
-
-/** Lists valid sessions, newest first, of oneself or, with systemAdmin, of another user. */
-export async function listSessions(
-  deps: SessionDeps,
-  principal: Principal,
-  input: { user: string; after: { createdAt: Date; id: string } | undefined; pageSize: number },
-): Promise<{ sessions: SessionRow[]; next: SessionRow | undefined }> {
-  const userName = input.user === "" ? principal.user.name : input.user;
-  if (userName !== principal.user.name && !hasSystemRole(principal, "systemAdmin")) {
-    throw new DomainError("ACCESS_DENIED", "only systemAdmin may list the sessions of others", {
-      metadata: { action: "list-sessions" },
-    });
-  }
-  const page = await deps.database.transaction(
-    async (tx) => await tx.sessions.listValid(userName, tx.now, input.after, input.pageSize + 1),
-  );
-  // A narrowed session or an access key must not learn of, or go on to end, what its user does elsewhere.
-  const sessions = page.slice(0, input.pageSize).filter((s) => mayHandle(principal, s));
-  return { sessions, next: page.length > input.pageSize ? page[input.pageSize - 1] : undefined };
-}
-
-/** Ends a session: one's own, or with systemAdmin any. Somebody else's and none at all have the same answer. */
-export async function revokeSession(deps: SessionDeps, principal: Principal, sessionId: string): Promise<string> {
-  const id = sessionId === "" ? principal.sessionId : sessionId;
-  await deps.database.transaction(async (tx) => {
-    const session = await tx.sessions.find(id);
-    if (session === undefined || !mayHandle(principal, session)) {
-      throw new DomainError(
-        "SESSION_NOT_FOUND",
-        "there is no such session of yours; list the sessions to see what there is",
-      );
-    }
-    await tx.sessions.revoke(id, tx.now);
-    await tx.audit({
-      kind: "session.revoked",
-      actor: `user:${principal.user.name}`,
-      collectionName: "",
-      details: { session_id: id, user: session.userName },
-    });
-  });
-  return id;
-}
-
-function mayHandle(principal: Principal, session: SessionRow): boolean {
-  if (session.id === principal.sessionId || hasSystemRole(principal, "systemAdmin")) return true;
-  if (session.userName !== principal.user.name || principal.scope.length > 0) return false;
-  return principal.accessKey === "" || principal.accessKey === session.accessKey;
 }
