@@ -332,7 +332,7 @@ export class Oracle {
   #fits(upload: UploadFacts, others: readonly UploadFacts[], after: Snapshot, spec: CollectionSpec): void {
     const [soft, hard] = [Number(spec.maxOneVersionSize), Number(spec.maxCollectionSize)];
     const live = after.versions.filter((v) => v.collection === upload.collection && v.state === "live");
-    const kept = this.#rotation(live, upload.collection).keep.map((v) => v.size);
+    const kept = this.#rotation(live, upload.collection).keep.map((v) => Math.max(v.size, Math.min(16_384, soft)));
     const reserved = others.map((u) => u.reserved);
     const extra = hard - spec.maxBackupsCount * soft;
     const above = sum([...kept, ...reserved].map((size) => Math.max(0, size - soft)));

@@ -71,8 +71,20 @@ export const MAX_LABEL_VALUE_LENGTH = 255;
 /** Most characters of a value of the client's metadata. */
 export const MAX_METADATA_VALUE_LENGTH = 1024;
 
+/** Most bytes of an upload's labels and client metadata together: keys and values, in UTF-8. */
+export const MAX_LABELS_AND_METADATA_BYTES = 8 * 1024;
+
+/**
+ * A page of a list ends with the item that brings it to this many bytes, and has at least one, so that no list is
+ * larger than the 4 MiB that gRPC clients take by default.
+ */
+export const PAGE_BYTES = 1024 * 1024;
+
 /** Most elements of a session's scope. */
 export const MAX_SCOPE_ELEMENTS = 100;
+
+/** Most roles of one element of a scope, repeated ones counted. */
+export const MAX_SCOPE_ROLES = 16;
 
 /** Most characters of a session token. */
 export const MAX_TOKEN_LENGTH = 4096;

@@ -33,7 +33,7 @@ export const DOWNLOAD_WINDOW_BYTES = 4 * MIB;
  */
 const MAX_SESSION_MEMORY_MB = 1000;
 
-/** A full page of versions with all their labels and metadata has 45 MiB at most. */
+/** Pages of lists end at 1 MiB; those of servers before that bound had 45 MiB at most. */
 const READ_MAX_BYTES = 64 * MIB;
 
 /** TLS beyond the authorities that Node.js knows by itself. All are PEM, as text or bytes. */

@@ -107,9 +107,12 @@ async function* liveVersions(database: Database, { collection, number }: Target)
       return one === undefined ? [] : [one];
     });
     for (const { id } of page) {
-      const versions = await database.transaction(async (tx) => await tx.versions.allLive(id));
-      versions.sort((a, b) => (a.number < b.number ? -1 : 1));
-      yield* versions.filter((version) => number === undefined || version.number === number);
+      const live = await database.transaction(async (tx) => await tx.versions.allLive(id));
+      live.sort((a, b) => (a.number < b.number ? -1 : 1));
+      for (const one of live.filter((version) => number === undefined || version.number === number)) {
+        const version = await database.transaction(async (tx) => await tx.versions.findById(one.id));
+        if (version?.state === "live") yield version;
+      }
     }
     if (collection !== undefined || page.length < PAGE) return;
     after = page.at(-1)!.name;

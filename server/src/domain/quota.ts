@@ -41,3 +41,15 @@ export function allowance(limits: QuotaLimits, situation: QuotaSituation): bigin
   const least = ofHardLimit < ofExtraSpace ? ofHardLimit : ofExtraSpace;
   return least > 0n ? least : 0n;
 }
+
+/**
+ * Every kept version counts at least this many bytes, since its rows and its manifest take that beside it; where
+ * maxOneVersionSize is less, that.
+ */
+export const LEAST_COUNTED_SIZE = 16n * 1024n;
+
+/** What a kept version counts in the quota's arithmetic, in bytes. */
+export function countedSize(limits: Pick<QuotaLimits, "maxOneVersionSize">, size: bigint): bigint {
+  const least = limits.maxOneVersionSize < LEAST_COUNTED_SIZE ? limits.maxOneVersionSize : LEAST_COUNTED_SIZE;
+  return size > least ? size : least;
+}

@@ -149,7 +149,10 @@ export const PUBLISHED = {
  * A version with the protection in force: what it was published with, or longer where the configuration has become
  * longer since.
  */
-export function withProtection(version: Version, spec: Pick<CollectionSpec, "minRetentionMs"> | undefined): Version {
+export function withProtection<V extends Pick<Version, "committedAt" | "protectedUntil">>(
+  version: V,
+  spec: Pick<CollectionSpec, "minRetentionMs"> | undefined,
+): V {
   if (spec?.minRetentionMs === undefined) return version;
   const configured = new Date(version.committedAt.getTime() + spec.minRetentionMs);
   const { protectedUntil } = version;

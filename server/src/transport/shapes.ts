@@ -6,12 +6,15 @@ import {
   MAX_FILENAME_BYTES,
   MAX_LABEL_KEY_LENGTH,
   MAX_LABELS,
+  MAX_LABELS_AND_METADATA_BYTES,
   MAX_NAME_LENGTH,
   MAX_SCOPE_ELEMENTS,
+  MAX_SCOPE_ROLES,
   type PageLimit,
 } from "@strongroom/protocol/limits";
 import type { ObjectGrant } from "../domain/configuration.ts";
 import { DomainError, invalidField } from "../domain/errors.ts";
+import { bytesOfMap } from "../domain/page.ts";
 import { roleOf } from "./messages.ts";
 
 /*
@@ -80,7 +83,17 @@ export function mapOf(field: string, value: Record<string, string>, mostValue: n
   return value;
 }
 
-/** The scope of a session. */
+/** Requires labels and client metadata that are small together: a version keeps both. */
+export function requireSmall(labels: Record<string, string>, clientMetadata: Record<string, string>): void {
+  const bytes = bytesOfMap(labels) + bytesOfMap(clientMetadata);
+  if (bytes <= MAX_LABELS_AND_METADATA_BYTES) return;
+  throw invalidField(
+    "labels",
+    `expected at most ${MAX_LABELS_AND_METADATA_BYTES} bytes of labels and client_metadata together, got ${bytes}`,
+  );
+}
+
+/** The scope of a session: each role once. */
 export function scopeOf(elements: readonly Pick<ScopeElement, "type" | "name" | "roles">[]): ObjectGrant[] {
   if (elements.length > MAX_SCOPE_ELEMENTS)
     throw invalidField("scope", `expected at most ${MAX_SCOPE_ELEMENTS} elements, got ${elements.length}`);
@@ -92,6 +105,11 @@ export function scopeOf(elements: readonly Pick<ScopeElement, "type" | "name" | 
         `expected OBJECT_TYPE_COLLECTION, got ${enumName(ObjectTypeSchema, element.type)}`,
       );
     textOf(`${field}.name`, element.name, MAX_NAME_LENGTH);
+    if (element.roles.length > MAX_SCOPE_ROLES)
+      throw invalidField(
+        `${field}.roles`,
+        `expected at most ${MAX_SCOPE_ROLES}, each role once, got ${element.roles.length}`,
+      );
     const roles = element.roles.map((value) => {
       const role = roleOf(value);
       if (role === undefined)
@@ -101,7 +119,7 @@ export function scopeOf(elements: readonly Pick<ScopeElement, "type" | "name" | 
         );
       return role;
     });
-    return { type: "collection", name: element.name, roles };
+    return { type: "collection", name: element.name, roles: [...new Set(roles)] };
   });
 }
 

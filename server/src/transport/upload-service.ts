@@ -27,6 +27,7 @@ import {
   pagePosition,
   pageSizeOf,
   pageToken,
+  requireSmall,
   sha256Of,
   textOf,
   uploadIdOf,
@@ -46,14 +47,17 @@ export function uploadService(deps: UploadServiceDeps): ServiceImpl<typeof Uploa
   return {
     async createUpload(req, context) {
       deps.refuseWhileStopping();
+      const labels = mapOf("labels", req.labels, MAX_LABEL_VALUE_LENGTH);
+      const clientMetadata = mapOf("client_metadata", req.clientMetadata, MAX_METADATA_VALUE_LENGTH);
+      requireSmall(labels, clientMetadata);
       const view = await createUpload(deps, callerOf(context.values), {
         collection: collectionNameOf(req.collection),
         requestId: textOf("request_id", req.requestId, MAX_REQUEST_ID_LENGTH),
         expectedSize: byteCountOf("expected_size_bytes", req.expectedSizeBytes),
         filename: filenameOf(req.filename),
         contentEncoding: contentEncodingOf(req.contentEncoding),
-        labels: mapOf("labels", req.labels, MAX_LABEL_VALUE_LENGTH),
-        clientMetadata: mapOf("client_metadata", req.clientMetadata, MAX_METADATA_VALUE_LENGTH),
+        labels,
+        clientMetadata,
       });
       return { upload: uploadMessage(view, most) };
     },

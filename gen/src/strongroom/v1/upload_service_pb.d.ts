@@ -59,7 +59,7 @@ export declare type CreateUploadRequest = Message<"strongroom.v1.CreateUploadReq
   contentEncoding: ContentEncoding;
 
   /**
-   * At most 32 labels; keys up to 63 and values up to 255 characters.
+   * At most 32 labels; keys up to 63 and values up to 255 characters; with client_metadata 8 KiB of UTF-8 at most.
    *
    * @generated from field: map<string, string> labels = 6;
    */

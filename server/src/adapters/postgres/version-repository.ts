@@ -18,7 +18,7 @@ import {
   type SQL,
   sql,
 } from "drizzle-orm";
-import type { Page, VersionRepository } from "../../app/ports/database.ts";
+import { LIVE_VERSION_FIELDS, type Page, type VersionRepository } from "../../app/ports/database.ts";
 import type { StatedField, Version } from "../../domain/version.ts";
 import type { Executor } from "./repositories.ts";
 import * as schema from "./schema.ts";
@@ -33,6 +33,10 @@ export function versionRepository(db: Executor): VersionRepository {
     verifyingUntil: _verifyingUntil,
     ...columns
   } = getTableColumns(versions);
+  const liveColumns = Object.fromEntries(LIVE_VERSION_FIELDS.map((field) => [field, columns[field]])) as Pick<
+    typeof columns,
+    (typeof LIVE_VERSION_FIELDS)[number]
+  >;
   const live = (collectionId: string) => and(eq(versions.collectionId, collectionId), eq(versions.state, "live"));
   const page = async (where: SQL | undefined, { after, limit }: Page) =>
     await db
@@ -130,7 +134,9 @@ export function versionRepository(db: Executor): VersionRepository {
         ]),
       );
     },
-    allLive: async (collectionId) => await db.select(columns).from(versions).where(live(collectionId)),
+    allLive: async (collectionId) => await db.select(liveColumns).from(versions).where(live(collectionId)),
+    countLive: async (collectionId) =>
+      (await db.select({ count: count() }).from(versions).where(live(collectionId)))[0]!.count,
     async segmentDigests(id, first, count) {
       const rows = await db
         .select({

@@ -3,10 +3,11 @@ import { hasSystemRole, maySee, type Principal } from "../../domain/access.ts";
 import type { CollectionSpec } from "../../domain/configuration.ts";
 import { collectionNotFound } from "../../domain/errors.ts";
 import { checkHealth, frozenCheck, type HealthCheck, type HealthStatus, newestOf, worst } from "../../domain/health.ts";
+import { cutPage } from "../../domain/page.ts";
 import { nextWindowStart, openWindow } from "../../domain/window.ts";
 import { findFrozen, isFrozen, requireVisible } from "../guards.ts";
 import { type ConfigSource, pinned } from "../ports/config-source.ts";
-import type { CollectionRow, Database, FailedUpload, Transaction, VersionRow } from "../ports/database.ts";
+import type { CollectionRow, Database, FailedUpload, LiveVersion, Transaction } from "../ports/database.ts";
 import { lockCollection, roomFor } from "../uploads/reservations.ts";
 
 /** The ports for reading collections and their health. */
@@ -68,18 +69,20 @@ export async function listCollections(
     const views = [
       ...[...at.config.current().collections.values()]
         .filter((spec) => maySee(principal, spec))
-        .map((spec) => ({ name: spec.name, view: async () => viewOf(spec, await idOf(spec.name), tx.now) })),
-      ...frozen.map((row) => ({ name: row.name, view: async () => frozenView(row) })),
+        .map((spec) => ({
+          name: spec.name,
+          // Windows and the description are texts of the configuration.
+          bytes: spec.description.length * 3 + spec.windows.length * 100,
+          view: async () => viewOf(spec, await idOf(spec.name), tx.now),
+        })),
+      ...frozen.map((row) => ({ name: row.name, bytes: 0, view: async () => frozenView(row) })),
     ]
       .filter(({ name }) => input.afterName === undefined || name > input.afterName)
       .sort((a, b) => (a.name < b.name ? -1 : 1));
-    const page = views.slice(0, input.pageSize);
+    const { page, more } = cutPage(views, input.pageSize, ({ bytes }) => bytes);
     const collections: CollectionView[] = [];
     for (const { view } of page) collections.push(await view());
-    return {
-      collections,
-      nextAfter: views.length > page.length ? page.at(-1)!.name : undefined,
-    };
+    return { collections, nextAfter: more ? page.at(-1)!.name : undefined };
   });
 }
 
@@ -105,7 +108,7 @@ export async function getCollection(
         storedBytes: fresh.storedBytes,
         reservedBytes: fresh.reservedBytes,
         trashBytes: fresh.trashBytes,
-        versionCount: (await tx.versions.allLive(collection.row.id)).length,
+        versionCount: await tx.versions.countLive(collection.row.id),
         openUploads: open.length,
         nextUploadAllowance: room.total,
       },
@@ -116,7 +119,7 @@ export async function getCollection(
 async function frozenDetails(tx: Transaction, row: CollectionRow): Promise<CollectionDetails> {
   const { storedBytes, reservedBytes, trashBytes } = row;
   const open = (await tx.uploads.unsettled(row.id)).filter((u) => !u.lapsed && u.leaseExpiresAt > tx.now);
-  const versionCount = (await tx.versions.allLive(row.id)).length;
+  const versionCount = await tx.versions.countLive(row.id);
   const usage = { storedBytes, reservedBytes, trashBytes, versionCount, openUploads: open.length };
   return { ...frozenView(row), usage: { ...usage, nextUploadAllowance: 0n } };
 }
@@ -125,7 +128,7 @@ async function frozenDetails(tx: Transaction, row: CollectionRow): Promise<Colle
 export interface CollectionHealth {
   readonly status: HealthStatus;
   readonly checks: readonly HealthCheck[];
-  readonly newest: VersionRow | undefined;
+  readonly newest: LiveVersion | undefined;
   /** The last upload that failed, when no version was begun after it. */
   readonly lastFailed: FailedUpload | undefined;
 }

@@ -102,6 +102,26 @@ export interface SegmentRow {
 /** The row of a version. */
 export type VersionRow = Version;
 
+/**
+ * What rotation, quota and health need of a live version. No texts of clients and no digests: a collection can have
+ * thousands.
+ */
+export type LiveVersion = Pick<VersionRow, (typeof LIVE_VERSION_FIELDS)[number]>;
+
+/** The fields of {@link LiveVersion}. */
+export const LIVE_VERSION_FIELDS = [
+  "id",
+  "collectionId",
+  "organization",
+  "number",
+  "size",
+  "begunAt",
+  "committedAt",
+  "held",
+  "protectedUntil",
+  "damage",
+] as const satisfies readonly (keyof VersionRow)[];
+
 /** How the verification of a version ended. */
 export type Verification = Pick<VersionRow, "damage" | "damageReason" | "damagedSegment">;
 
@@ -275,7 +295,9 @@ export interface VersionRepository {
   /** The live versions of every collection that has any, by the collection's id. */
   summaries(): Promise<Map<string, VersionSummary>>;
   /** Every live version of the collection. */
-  allLive(collectionId: string): Promise<VersionRow[]>;
+  allLive(collectionId: string): Promise<LiveVersion[]>;
+  /** How many of them there are. */
+  countLive(collectionId: string): Promise<number>;
   /** SHA-256 digests of segments, 32 bytes each, `count` of them from `first`. */
   segmentDigests(id: string, first: number, count: number): Promise<Uint8Array>;
   /** `live -> removed`. Returns whether it was live. */

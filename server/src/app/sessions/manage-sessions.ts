@@ -1,6 +1,7 @@
 import { type CollectionRights, hasSystemRole, namedRights, type Principal } from "../../domain/access.ts";
 import type { Configuration } from "../../domain/configuration.ts";
 import { DomainError } from "../../domain/errors.ts";
+import { cutPage } from "../../domain/page.ts";
 import type { SessionFilter, SessionRow } from "../ports/database.ts";
 import { credentialName, loginName } from "./credential.ts";
 import type { SessionDeps } from "./sessions.ts";
@@ -34,15 +35,21 @@ export async function listSessions(
 ): Promise<{ sessions: SessionRow[]; next: SessionRow | undefined }> {
   const of = input.allUsers ? {} : filterOf(principal, input.user);
   if (!maySelect(principal, of)) throw ofOthersDenied("list-sessions");
-  const page = await deps.database.transaction(
+  const rows = await deps.database.transaction(
     async (tx) => await tx.sessions.listValid(of, tx.now, input.after, input.pageSize + 1),
   );
   // Sessions outlive their user by moments, so one that is gone may still have some.
-  if (page.length === 0 && input.after === undefined && principal.scope.length === 0)
+  if (rows.length === 0 && input.after === undefined && principal.scope.length === 0)
     requireKnown(deps.config.current(), of);
   // A narrowed session or an access key must not learn of, or go on to end, what its user does elsewhere.
-  const sessions = page.slice(0, input.pageSize).filter((s) => mayHandle(principal, s));
-  return { sessions, next: page.length > input.pageSize ? page[input.pageSize - 1] : undefined };
+  const { page, more } = cutPage(rows, input.pageSize, bytesOfSession);
+  const sessions = page.filter((s) => mayHandle(principal, s));
+  return { sessions, next: more ? page.at(-1) : undefined };
+}
+
+/** What its texts take in a list. */
+function bytesOfSession({ description, scope }: SessionRow): number {
+  return scope.reduce((sum, { name, roles }) => sum + name.length * 3 + roles.length + 16, description.length * 3);
 }
 
 /**

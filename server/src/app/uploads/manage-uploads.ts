@@ -1,5 +1,6 @@
 import { mayDo, type Principal } from "../../domain/access.ts";
 import { DomainError } from "../../domain/errors.ts";
+import { bytesOfMap, cutPage } from "../../domain/page.ts";
 import {
   isOwn,
   requireOwnOrManagedUpload,
@@ -62,11 +63,10 @@ export async function listUploads(
     const seen = rows
       .filter((row) => all || isOwn(principal, row))
       .sort((a, b) => b.begunAt.getTime() - a.begunAt.getTime() || (a.id < b.id ? -1 : 1));
-    const end = input.from + input.pageSize;
-    const page = seen.slice(input.from, end);
+    const { page, more } = cutPage(seen.slice(input.from), input.pageSize, (row) => bytesOfMap(row.clientMetadata));
     const stored = await tx.segments.storedBytes(page.map((row) => row.id));
     const uploads = page.map((upload) => ({ upload, remaining: 0n, storedBytes: stored.get(upload.id) ?? 0n }));
-    return { uploads, next: end < seen.length ? end : undefined };
+    return { uploads, next: more ? input.from + page.length : undefined };
   });
 }
 

@@ -1,7 +1,7 @@
 import { formatSize } from "@strongroom/protocol/sizes";
 import type { CollectionSpec } from "../../domain/configuration.ts";
 import { DomainError } from "../../domain/errors.ts";
-import { allowance } from "../../domain/quota.ts";
+import { allowance, countedSize } from "../../domain/quota.ts";
 import { isRemovalBlocked } from "../../domain/rotation.ts";
 import type { ConfigSource } from "../ports/config-source.ts";
 import type { CollectionRow, Transaction, UploadRow } from "../ports/database.ts";
@@ -76,8 +76,9 @@ export async function roomFor(
   const { keep } = planRotation(live, spec, tx.now);
   const others = collection.uploads.filter((u) => u.id !== exceptUploadId);
   const staying = others.filter((u) => !givesWay(u));
+  const kept = keep.map((v) => countedSize(spec, v.size));
   const beside = (uploads: readonly UploadRow[]) =>
-    allowance(spec, { kept: keep.map((v) => v.size), reservedByOthers: uploads.map((u) => u.reservedBytes) });
+    allowance(spec, { kept, reservedByOthers: uploads.map((u) => u.reservedBytes) });
   const room: Room = {
     total: beside(staying),
     free: beside(others),

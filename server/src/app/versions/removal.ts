@@ -1,11 +1,11 @@
 import type { CollectionSpec } from "../../domain/configuration.ts";
 import { planFifo } from "../../domain/rotation.ts";
 import { withProtection } from "../../domain/version.ts";
-import type { Transaction, UsageChange, VersionRow } from "../ports/database.ts";
+import type { LiveVersion, Transaction, UsageChange, VersionRow } from "../ports/database.ts";
 import type { UploadSettings } from "../settings.ts";
 
 /** What stays and what goes of these live versions when one more is published now, with the protection in force. */
-export function planRotation(live: readonly VersionRow[], spec: CollectionSpec, now: Date) {
+export function planRotation(live: readonly LiveVersion[], spec: CollectionSpec, now: Date) {
   const versions = live.map((version) => withProtection(version, spec));
   return planFifo(versions, spec.maxBackupsCount, now);
 }

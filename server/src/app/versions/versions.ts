@@ -2,12 +2,13 @@ import { splitDigests } from "@strongroom/protocol/digests";
 import { hasSystemRole, type Principal } from "../../domain/access.ts";
 import type { CollectionSpec } from "../../domain/configuration.ts";
 import { DomainError } from "../../domain/errors.ts";
+import { bytesOfMap, type CutPage, cutPage } from "../../domain/page.ts";
 import { isRemovalBlocked } from "../../domain/rotation.ts";
 import { withProtection } from "../../domain/version.ts";
 import { type ReadableCollection, requireAction, requireReadable, requireWritable } from "../guards.ts";
 import type { BlobReader } from "../ports/blob-store.ts";
 import type { ConfigSource } from "../ports/config-source.ts";
-import type { Database, Transaction, VersionRow } from "../ports/database.ts";
+import type { Database, LiveVersion, Transaction, VersionRow } from "../ports/database.ts";
 import type { Log, UploadSettings } from "../settings.ts";
 import { storedBytes } from "./read-stored.ts";
 import { planRotation, removeVersion } from "./removal.ts";
@@ -39,14 +40,32 @@ export async function listVersions(
     const spec = await requireReadable(tx, deps.config, principal, input.collection);
     const collection = await tx.collections.findByName(spec.name);
     if (collection === undefined) return { versions: [], nextBefore: undefined };
-    const { beforeNumber } = input;
-    const page =
+    const read = async (before: bigint | undefined, limit: number) =>
       input.removed === true
-        ? await tx.versions.listRemoved(collection.id, tx.now, beforeNumber, input.pageSize + 1)
-        : await tx.versions.listLive(collection.id, beforeNumber, input.pageSize + 1);
-    const versions = page.slice(0, input.pageSize).map((v) => withProtection(v, spec));
-    return { versions, nextBefore: page.length > input.pageSize ? versions.at(-1)!.number : undefined };
+        ? await tx.versions.listRemoved(collection.id, tx.now, before, limit)
+        : await tx.versions.listLive(collection.id, before, limit);
+    const { page, more } = await readPage(read, input.beforeNumber, input.pageSize);
+    const versions = page.map((v) => withProtection(v, spec));
+    return { versions, nextBefore: more ? versions.at(-1)!.number : undefined };
   });
+}
+
+/** Versions read from the database at once for a page, which may be full of bytes before it is full of rows. */
+const READ_AT_ONCE = 100;
+
+async function readPage(
+  read: (before: bigint | undefined, limit: number) => Promise<VersionRow[]>,
+  beforeNumber: bigint | undefined,
+  pageSize: number,
+): Promise<CutPage<VersionRow>> {
+  const rows: VersionRow[] = [];
+  for (;;) {
+    const limit = Math.min(pageSize + 1 - rows.length, READ_AT_ONCE);
+    const next = await read(rows.at(-1)?.number ?? beforeNumber, limit);
+    rows.push(...next);
+    const cut = cutPage(rows, pageSize, (row) => bytesOfMap(row.labels) + bytesOfMap(row.clientMetadata));
+    if (cut.more || next.length < limit) return cut;
+  }
 }
 
 /** Describes a live version. */
@@ -165,7 +184,8 @@ async function requireRoomForCommits(tx: Transaction, spec: CollectionSpec, dele
   const committing = total(unsettled.filter((u) => u.state === "committing").map((u) => u.reservedBytes));
   if (committing === 0n) return;
   const live = await tx.versions.allLive(deleted.collectionId);
-  const kept = (versions: readonly VersionRow[]) => total(planRotation(versions, spec, tx.now).keep.map((v) => v.size));
+  const kept = (versions: readonly LiveVersion[]) =>
+    total(planRotation(versions, spec, tx.now).keep.map((v) => v.size));
   const after = kept(live.filter((v) => v.id !== deleted.id));
   if (after <= kept(live) || after + committing <= spec.maxCollectionSize) return;
   throw new DomainError(
