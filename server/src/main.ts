@@ -24,6 +24,7 @@ import { CredentialWatch } from "./app/sessions/credential-watch.ts";
 import { LoginBudget } from "./app/sessions/login-budget.ts";
 import type { Log } from "./app/settings.ts";
 import { DEFAULT_UPLOAD_SETTINGS, type UploadSettings } from "./app/settings.ts";
+import { type CompareAct, type CompareDeps, compareStore } from "./app/upkeep/compare-store.ts";
 import { Readiness } from "./app/upkeep/readiness.ts";
 import { Sweeper } from "./app/upkeep/sweeper.ts";
 import { type VerificationPlan, Verifier } from "./app/upkeep/verifier.ts";
@@ -106,6 +107,7 @@ export async function startServer(
     trustedProxies: proxies,
     corsOrigins,
   });
+  await compareAtStart({ ...parts, ...monitoring });
   const listener = await listen(handler, host, port, {
     tls: tls?.current,
     limits: connectionLimits,
@@ -142,6 +144,17 @@ export async function startServer(
       if (failures.length > 0) throw new AggregateError(failures, `the server did not end cleanly: ${failures[0]}`);
     },
   };
+}
+
+/** Before a number is given out, versions that only the store knows are added: the database may have been rolled back. */
+async function compareAtStart(deps: CompareDeps): Promise<void> {
+  const { log } = deps;
+  const act: CompareAct = async (_kind, what, fields, work) => {
+    if ((await work()) !== false) log.warn(fields, `compared at the start: ${what}`);
+  };
+  await compareStore(deps, act, { contents: false }).catch((error: unknown) =>
+    log.error({ err: error }, "the store could not be compared with the database; the sweeper tries it again"),
+  );
 }
 
 /** Takes renewed certificates into use, and says when they are of no use. */

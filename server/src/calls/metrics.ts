@@ -66,6 +66,21 @@ export class Metrics {
     "When the newest version was begun; 0 for none.",
     ["collection"],
   );
+  readonly #collectionDamaged = this.#gauge(
+    "collection_damaged_versions",
+    "Live versions that failed their last verification.",
+    ["collection"],
+  );
+  readonly #collectionLost = this.#gauge(
+    "collection_lost_commits",
+    "Commits of which the store has neither the object nor its parts.",
+    ["collection"],
+  );
+  readonly #collectionRolledBack = this.#gauge(
+    "collection_rolled_back",
+    "1 while the store shows that the database was rolled back, and nobody confirmed it.",
+    ["collection"],
+  );
   readonly #collectionHealth = this.#gauge("collection_health", "0 ok, 1 warning, 2 failed.", ["collection"]);
 
   constructor(sources: MetricsSources) {
@@ -158,6 +173,7 @@ export class Metrics {
     const figures = await within(LIMIT_MS, this.#figures.known).catch(() => undefined);
     // What was shown before must not look as if it were still true.
     const shown = [this.#collectionBytes, this.#collectionLimit, this.#collectionVersions, this.#collectionOpen];
+    shown.push(this.#collectionDamaged, this.#collectionLost, this.#collectionRolledBack);
     for (const gauge of [...shown, this.#collectionNewest, this.#collectionHealth, this.#collections]) gauge.reset();
     this.#figuresKnown.set(figures === undefined ? 0 : 1);
     if (figures === undefined) return;
@@ -171,6 +187,9 @@ export class Metrics {
       this.#collectionVersions.set({ collection }, of.versions);
       this.#collectionOpen.set({ collection }, of.openUploads);
       this.#collectionNewest.set({ collection }, (of.newestAt?.getTime() ?? 0) / 1000);
+      this.#collectionDamaged.set({ collection }, of.damaged);
+      this.#collectionLost.set({ collection }, of.lostCommits);
+      this.#collectionRolledBack.set({ collection }, of.rolledBack ? 1 : 0);
       this.#collectionHealth.set({ collection }, HEALTH_VALUES[of.health]);
     }
   }

@@ -18,13 +18,21 @@ const deleteUnknownOption = flag({
 });
 const yes = flag({
   name: "yes",
-  help: "do what --delete-unknown or --give-up-commit says",
+  help: "do what --delete-unknown, --give-up-commit or --confirm-rollback says",
   argumentsOnly: true,
 });
 const giveUpCommitOption = option({
   name: "give-up-commit",
   value: "upload",
   help: "end a commit that the store can never finish, since it has neither the object nor its parts; with --yes",
+  argumentsOnly: true,
+});
+const confirmRollbackOption = option({
+  name: "confirm-rollback",
+  value: "collection",
+  help:
+    "you know that the database was rolled back, and have looked at the versions that were added to the collection " +
+    "from the storage ('*': every one); health stops saying so, and removed versions are deleted again; with --yes",
   argumentsOnly: true,
 });
 
@@ -36,7 +44,16 @@ export const sweep: OperatorCommand = {
     "Does now what the server does by itself every minute: ends uploads, finishes commits, deletes what was removed " +
     "long enough ago; and lists unrecorded objects in the store. With the embedded database the server must be " +
     "stopped.",
-  options: [DRY_RUN, deleteUnknownOption, yes, giveUpCommitOption, SHARED.json, ...DATA_OPTIONS, SERVE.segmentSize],
+  options: [
+    DRY_RUN,
+    deleteUnknownOption,
+    yes,
+    giveUpCommitOption,
+    confirmRollbackOption,
+    SHARED.json,
+    ...DATA_OPTIONS,
+    SERVE.segmentSize,
+  ],
   examples: [
     ["strongroom sweep --data /var/lib/strongroom --dry-run", "what would be done"],
     ["strongroom sweep --data /var/lib/strongroom --delete-unknown --yes", "delete unrecorded objects"],
@@ -44,6 +61,7 @@ export const sweep: OperatorCommand = {
       "strongroom sweep --give-up-commit 8e315d9a-0f28-469f-b060-f8fd2e823b3c --yes",
       "a commit that the store can never finish",
     ],
+    ["strongroom sweep --confirm-rollback pg-main --yes", "the database was rolled back, and you have looked"],
   ],
   run,
 };
@@ -53,14 +71,18 @@ async function run({ values, context }: OperatorInvocation): Promise<ExitCode> {
   const isDry = values.get(DRY_RUN);
   if (isDry && values.get(yes))
     throw new UsageError("--dry-run does nothing and --yes does something; give one of them");
-  if (isDry && uploadId !== undefined)
-    throw new UsageError("--dry-run says nothing of --give-up-commit; give one of them");
-  if (uploadId !== undefined && values.get(deleteUnknownOption))
-    throw new UsageError("--give-up-commit and --delete-unknown are two different things; give one of them");
+  const rolledBack = values.get(confirmRollbackOption);
+  const acts = [
+    ...(values.get(deleteUnknownOption) ? ["--delete-unknown"] : []),
+    ...(uploadId === undefined ? [] : ["--give-up-commit"]),
+    ...(rolledBack === undefined ? [] : ["--confirm-rollback"]),
+  ];
+  if (acts.length > 1) throw new UsageError(`${acts.join(" and ")} are different things; give one of them`);
+  const single = uploadId !== undefined || rolledBack !== undefined;
+  if (isDry && single) throw new UsageError(`--dry-run says nothing of ${acts[0]}; give one of them`);
   if (uploadId !== undefined && !/^[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$/.test(uploadId))
     throw new UsageError("--give-up-commit: expected the id of an upload, like 8e315d9a-0f28-469f-b060-f8fd2e823b3c");
-  if (uploadId !== undefined && !values.get(yes))
-    throw new UsageError("--give-up-commit cannot be undone; add --yes to do it");
+  if (single && !values.get(yes)) throw new UsageError(`${acts[0]} cannot be undone; add --yes to do it`);
   const options = await dataOptions(values, context.env);
   return await onData(options.logLevel, async (log) => {
     const [{ randomUUID }, { ConfigFilesSource }, { DEFAULT_UPLOAD_SETTINGS }, { SegmentAttempts }] = await Promise.all(
@@ -82,9 +104,9 @@ async function run({ values, context }: OperatorInvocation): Promise<ExitCode> {
       newId: randomUUID,
     };
     try {
-      return uploadId === undefined
-        ? await sweepNow(deps, values, context)
-        : await giveUp(deps, uploadId, values, context);
+      if (uploadId !== undefined) return await giveUp(deps, uploadId, values, context);
+      if (rolledBack !== undefined) return await confirm(deps, rolledBack, values, context);
+      return await sweepNow(deps, values, context);
     } finally {
       await opened.database.close();
       await opened.store.close();
@@ -150,6 +172,14 @@ async function giveUp(deps: SweepDeps, uploadId: string, values: OptionValues, i
   if (values.get(SHARED.json))
     io.stdout.write(jsonLine({ uploadId, collection: upload.collectionName, state: upload.state }));
   else io.stdout.write(`The commit of upload ${uploadId} to ${upload.collectionName} was given up.\n`);
+  return EXIT.ok;
+}
+
+async function confirm(deps: SweepDeps, name: string, values: OptionValues, io: CommandIo): Promise<ExitCode> {
+  const { confirmRollback } = await import("../app/upkeep/confirm-rollback.ts");
+  const collections = await confirmRollback(deps, name);
+  if (values.get(SHARED.json)) io.stdout.write(jsonLine({ confirmed: collections }));
+  else io.stdout.write(`Confirmed for ${collections.join(", ")}.\n`);
   return EXIT.ok;
 }
 

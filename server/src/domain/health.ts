@@ -7,7 +7,7 @@ export type HealthStatus = "ok" | "warning" | "failed";
 
 /** One check with what was expected and found. */
 export interface HealthCheck {
-  readonly name: "window" | "age" | "size" | "sum" | "integrity" | "frozen";
+  readonly name: "window" | "age" | "size" | "sum" | "integrity" | "frozen" | "store";
   readonly status: HealthStatus;
   readonly message: string;
 }

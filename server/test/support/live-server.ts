@@ -17,6 +17,7 @@ import { JoseSigner } from "../../src/adapters/jose/jose-signer.ts";
 import { MemoryBlobStore } from "../../src/adapters/memory/memory-blob-store.ts";
 import { openPglite } from "../../src/adapters/pglite/pglite.ts";
 import type { SqlDatabase } from "../../src/adapters/postgres/database.ts";
+import type { BlobStore } from "../../src/app/ports/blob-store.ts";
 import type { Database } from "../../src/app/ports/database.ts";
 import type { PasswordHasher } from "../../src/app/ports/passwords.ts";
 import type { TokenSigner } from "../../src/app/ports/tokens.ts";
@@ -39,6 +40,8 @@ export const PLAIN_PASSWORDS: PasswordHasher = {
 
 /** What a test may choose. */
 export interface LiveOptions {
+  /** The store; an empty one in memory when left out. */
+  readonly store?: BlobStore;
   readonly host?: string;
   readonly passwords?: PasswordHasher;
   readonly rateLimits?: RateLimits;
@@ -112,7 +115,7 @@ export class LiveServer {
   ): Promise<LiveServer> {
     const clock = new TestClock();
     const database = options.database ?? (await openPglite({ directory: undefined, clock: () => clock.now }));
-    const store = new MemoryBlobStore();
+    const store = options.store ?? new MemoryBlobStore();
     const state = {
       current: {
         users: new Map(users.map((u) => [u.name, u])),

@@ -118,6 +118,29 @@ export function collectionRepository(db: Executor, now: Date, newId: () => strin
         .returning({ number: collections.lastNumber });
       return rows[0]!.number;
     },
+    async skipNumbers(id, upTo) {
+      await db
+        .update(collections)
+        .set({ lastNumber: sql`greatest(${collections.lastNumber}, ${upTo}::bigint)` })
+        .where(eq(collections.id, id));
+    },
+    async noteRollback(id, at, addedVersions) {
+      await db
+        .update(collections)
+        .set({
+          rolledBackAt: sql`coalesce(${collections.rolledBackAt}, ${at.toISOString()}::timestamptz)`,
+          addedVersions: sql`${collections.addedVersions} + ${addedVersions}::int`,
+        })
+        .where(eq(collections.id, id));
+    },
+    async confirmRollback(id) {
+      const rows = await db
+        .update(collections)
+        .set({ rolledBackAt: null, addedVersions: 0 })
+        .where(and(eq(collections.id, id), isNotNull(collections.rolledBackAt)))
+        .returning({ id: collections.id });
+      return rows.length > 0;
+    },
   };
 }
 
@@ -229,6 +252,11 @@ export function uploadRepository(db: Executor): UploadRepository {
       ),
     uncleaned: async (of) =>
       await page(and(isNull(uploads.cleanedAt), inArray(uploads.state, ["aborted", "expired"])), of),
+    lost: async () =>
+      await db
+        .select()
+        .from(uploads)
+        .where(and(eq(uploads.state, "committing"), isNotNull(uploads.lostSince))),
     committing: async (of) => await page(eq(uploads.state, "committing"), of),
     byKeys: async (keys) =>
       keys.length === 0

@@ -4,10 +4,11 @@ import type { CollectionSpec } from "../../domain/configuration.ts";
 import { collectionNotFound } from "../../domain/errors.ts";
 import { checkHealth, frozenCheck, type HealthCheck, type HealthStatus, newestOf, worst } from "../../domain/health.ts";
 import { cutPage } from "../../domain/page.ts";
+import { storeCheck } from "../../domain/store-health.ts";
 import { nextWindowStart, openWindow } from "../../domain/window.ts";
 import { findFrozen, isFrozen, requireVisible } from "../guards.ts";
 import { type ConfigSource, pinned } from "../ports/config-source.ts";
-import type { CollectionRow, Database, FailedUpload, LiveVersion, Transaction } from "../ports/database.ts";
+import type { CollectionRow, Database, FailedUpload, LiveVersion, Transaction, UploadRow } from "../ports/database.ts";
 import { lockCollection, roomFor } from "../uploads/reservations.ts";
 
 /** The ports for reading collections and their health. */
@@ -151,13 +152,17 @@ export async function getCollectionHealth(
     if (frozen === undefined && !(bySecret || bySession)) throw collectionNotFound(name);
     const collection = frozen ?? (await tx.collections.findByName(name));
     const versions = collection === undefined ? [] : await tx.versions.allLive(collection.id);
-    const checks = spec === undefined ? [frozenCheck()] : checkHealth(spec, versions, tx.now);
+    const unsettled = collection === undefined ? [] : await tx.uploads.unsettled(collection.id);
+    const store = storeCheck(collection, committing(unsettled), tx.now);
+    const checks = [...(spec === undefined ? [frozenCheck()] : checkHealth(spec, versions, tx.now)), store];
     const newest = newestOf(versions);
     const failed = collection === undefined ? undefined : await tx.collections.lastFailed(collection.id);
     const isLast = failed !== undefined && (newest === undefined || failed.begunAt > newest.begunAt);
     return { status: worst(checks.map((c) => c.status)), checks, newest, lastFailed: isLast ? failed : undefined };
   });
 }
+
+const committing = (uploads: readonly UploadRow[]) => uploads.filter(({ state }) => state === "committing");
 
 function isHealthSecret(deps: CollectionDeps, spec: CollectionSpec | undefined, secret: string | undefined): boolean {
   if (secret === undefined) return false;

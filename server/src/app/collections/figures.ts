@@ -1,4 +1,5 @@
-import { type HealthStatus, healthOfSummary } from "../../domain/health.ts";
+import { type HealthStatus, healthOfSummary, worst } from "../../domain/health.ts";
+import { isLost, storeCheck } from "../../domain/store-health.ts";
 import { type ConfigSource, pinned } from "../ports/config-source.ts";
 import type { Database } from "../ports/database.ts";
 
@@ -14,6 +15,12 @@ export interface CollectionFigures {
   readonly openUploads: number;
   /** When the newest version was begun; undefined for none. */
   readonly newestAt: Date | undefined;
+  /** Live versions that failed their last verification. */
+  readonly damaged: number;
+  /** Commits that the store can not finish. */
+  readonly lostCommits: number;
+  /** Whether the store showed that the database was rolled back, and nobody has confirmed it. */
+  readonly rolledBack: boolean;
   readonly health: HealthStatus;
 }
 
@@ -23,21 +30,23 @@ export interface AllFigures {
   readonly frozen: number;
 }
 
-/** Reads the figures of all collections in three queries that lock nothing. */
+/** Reads the figures of all collections in four queries that lock nothing. */
 export async function collectionFigures(deps: {
   readonly database: Database;
   readonly config: ConfigSource;
 }): Promise<AllFigures> {
   const configured = pinned(deps).config.current().collections;
-  const { now, rows, summaries, open } = await deps.database.read(async (tx) => ({
+  const { now, rows, summaries, open, lost } = await deps.database.read(async (tx) => ({
     now: tx.now,
     rows: new Map((await tx.collections.all()).map((row) => [row.name, row])),
     summaries: await tx.versions.summaries(),
     open: await tx.uploads.openCounts(),
+    lost: (await tx.uploads.lost()).filter((upload) => isLost(upload, tx.now)),
   }));
   const collections = [...configured.values()].map((spec): CollectionFigures => {
     const row = rows.get(spec.name);
     const summary = row === undefined ? undefined : summaries.get(row.id);
+    const lostHere = lost.filter(({ collectionId }) => collectionId === row?.id);
     return {
       name: spec.name,
       storedBytes: row?.storedBytes ?? 0n,
@@ -47,7 +56,13 @@ export async function collectionFigures(deps: {
       versions: summary?.count ?? 0,
       openUploads: row === undefined ? 0 : (open.get(row.id) ?? 0),
       newestAt: summary?.newestAt,
-      health: healthOfSummary(spec, summary, row?.storedBytes ?? 0n, now),
+      damaged: summary?.damaged ?? 0,
+      lostCommits: lostHere.length,
+      rolledBack: row !== undefined && row.rolledBackAt !== null,
+      health: worst([
+        healthOfSummary(spec, summary, row?.storedBytes ?? 0n, now),
+        storeCheck(row, lostHere, now).status,
+      ]),
     };
   });
   const frozen = [...rows.values()].filter((row) => row.storedBytes > 0n && !configured.has(row.name)).length;

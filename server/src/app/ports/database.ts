@@ -198,6 +198,12 @@ export interface CollectionRepository {
   lastFailed(id: string): Promise<FailedUpload | undefined>;
   /** Gives out the next version number. The collection must be locked. */
   nextNumber(id: string): Promise<bigint>;
+  /** Gives out none up to this number any more. */
+  skipNumbers(id: string, upTo: bigint): Promise<void>;
+  /** Notes that the store showed that the database was rolled back, and that versions were added from it. */
+  noteRollback(id: string, now: Date, addedVersions: number): Promise<void>;
+  /** Somebody knows that the database was rolled back. Returns whether that was noted. */
+  confirmRollback(id: string): Promise<boolean>;
 }
 
 /** Access to the counters of tenants. */
@@ -244,6 +250,8 @@ export interface UploadRepository {
   uncleaned(page: Page): Promise<UploadRow[]>;
   /** Committing uploads. */
   committing(page: Page): Promise<UploadRow[]>;
+  /** Committing uploads of which the store has neither the object nor the parts. */
+  lost(): Promise<UploadRow[]>;
   /** The uploads of these keys. */
   byKeys(keys: readonly string[]): Promise<UploadRow[]>;
   /** How many open uploads hold a place, by the collection's id; none for collections without. */

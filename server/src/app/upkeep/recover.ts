@@ -1,11 +1,17 @@
-import { INSTALLATION_KEY, meaningOf, VERSIONS_PREFIX } from "../../domain/object-keys.ts";
+import { INSTALLATION_KEY, manifestKey } from "../../domain/object-keys.ts";
 import type { Version } from "../../domain/version.ts";
 import { storeInstallation } from "../installation.ts";
 import type { BlobLister, BlobReader } from "../ports/blob-store.ts";
-import type { Database, Transaction, UploadRow, VersionRow } from "../ports/database.ts";
-import { MANIFEST_MAX_BYTES, type Manifest, ManifestError, parseManifest } from "../versions/manifest.ts";
-import { moveUsage } from "../versions/removal.ts";
+import type { Database, Transaction } from "../ports/database.ts";
+import { type Manifest, ManifestError } from "../versions/manifest.ts";
 import { UnsafeError } from "./inventory.ts";
+import {
+  restoreVersion,
+  type StoredCollection,
+  storedCollections,
+  storedManifest,
+  withDamage,
+} from "./stored-versions.ts";
 
 /** The store that is read, and the database that is filled from it. */
 export interface RecoverDeps {
@@ -41,9 +47,6 @@ export interface RecoveryReport {
   /** Unfinished objects; their uploads cannot be resumed. */
   readonly unfinished: number;
 }
-
-/** Name of the storage that versions are recorded in; there is one. */
-const STORAGE = "default";
 
 interface Found {
   readonly manifest: Manifest;
@@ -81,9 +84,11 @@ export async function recover(deps: RecoverDeps): Promise<RecoveryReport> {
     unknown: [] as RecoveryProblem[],
     unfinished: 0,
   };
-  for await (const { name, manifests, sizes } of collectionsIn(store, report)) {
-    const { usable, lastNumber } = withoutDuplicates(manifests, report.skipped);
-    const versions = await restorable(usable, sizes, report, database);
+  const foreign = (key: string) => void report.unknown.push({ key, why: "it is not Strongroom's" });
+  for await (const stored of storedCollections(store, foreign)) {
+    const { name } = stored;
+    const { usable, lastNumber } = withoutDuplicates(await manifestsOf(store, stored, report), report.skipped);
+    const versions = await restorable(usable, stored.objects, report, database);
     if (database !== undefined) {
       await database.transaction(async (tx) => await restoreCollection(tx, name, usable, versions, lastNumber));
     }
@@ -99,47 +104,27 @@ export async function recover(deps: RecoverDeps): Promise<RecoveryReport> {
   return report;
 }
 
-/** The collections in a store, one after the other, as keys are listed in order. */
-async function* collectionsIn(
-  store: BlobReader & BlobLister,
+/** The manifests of a collection that can be used; notes what cannot. */
+async function manifestsOf(
+  store: BlobReader,
+  { name, objects, manifests }: StoredCollection,
   report: { readonly skipped: RecoveryProblem[]; readonly unknown: RecoveryProblem[] },
-): AsyncGenerator<{ name: string; manifests: Found[]; sizes: Map<string, bigint> }> {
-  let current: { name: string; manifests: Found[]; sizes: Map<string, bigint>; keys: Set<string> } | undefined;
-  const finish = () => {
-    for (const key of current!.sizes.keys()) {
-      if (!current!.keys.has(key)) report.unknown.push({ key, why: "the object has no manifest" });
-    }
-    return { name: current!.name, manifests: current!.manifests, sizes: current!.sizes };
-  };
-  for await (const { key, size } of store.list(VERSIONS_PREFIX)) {
-    const meaning = meaningOf(key);
-    if (meaning.kind !== "object" && meaning.kind !== "manifest") {
-      report.unknown.push({ key, why: "it is not Strongroom's" });
-      continue;
-    }
-    const { collection: name, objectKey } = meaning;
-    if (current?.name !== name) {
-      if (current !== undefined) yield finish();
-      current = { name, manifests: [], sizes: new Map(), keys: new Set() };
-    }
-    if (meaning.kind === "object") {
-      current.sizes.set(key, size);
-      continue;
-    }
-    current.keys.add(objectKey);
+): Promise<Found[]> {
+  const found: Found[] = [];
+  for (const objectKey of manifests) {
+    const key = manifestKey(objectKey);
     try {
-      const bytes = await store.get(key, MANIFEST_MAX_BYTES);
-      if (bytes === undefined) throw new ManifestError("it has gone");
-      const manifest = parseManifest(bytes, STORAGE);
-      if (manifest.version.key !== objectKey || manifest.version.collectionName !== name)
-        throw new ManifestError(`it belongs to ${manifest.version.key}`);
-      current.manifests.push({ key, manifest });
+      const manifest = await storedManifest(store, name, objectKey);
+      if (manifest === undefined) throw new ManifestError("it has gone");
+      found.push({ key, manifest });
     } catch (error) {
       if (!(error instanceof ManifestError)) throw error;
       report.skipped.push({ key, why: `the manifest cannot be used: ${error.message}` });
     }
   }
-  if (current !== undefined) yield finish();
+  for (const key of objects.keys())
+    if (!manifests.has(key)) report.unknown.push({ key, why: "the object has no manifest" });
+  return found;
 }
 
 /**
@@ -184,18 +169,9 @@ async function restorable(
       continue;
     }
     if (size === undefined && version.state === "removed" && version.purgeAfter! <= now) continue;
-    const damage =
-      size === undefined
-        ? "the object is missing in the store"
-        : `the object has ${size} bytes; ${version.size} were acknowledged`;
-    const damageReason = size === undefined ? "object-missing" : "size-differs";
-    report.damaged.push({ key: version.key, why: damageOf(version, damage) });
-    // The manifest does not say so yet, unless it is known for longer.
-    const revision = version.damage === damage ? version.revision : version.revision + 1;
-    kept.push({
-      ...manifest,
-      version: { ...version, damage, damageReason, damagedSegment: null, revision, verifiedAt: now },
-    });
+    const damaged = withDamage(manifest, size, now);
+    report.damaged.push({ key: version.key, why: damageOf(version, damaged.version.damage) });
+    kept.push(damaged);
   }
   return kept;
 }
@@ -217,52 +193,11 @@ async function restoreCollection(
   const empty = { storedBytes: 0n, reservedBytes: 0n, trashBytes: 0n, rolledBackAt: null, addedVersions: 0 };
   await tx.collections.insert({ id, name, lastNumber, ...empty });
   await tx.collections.lockById(id);
-  for (const { version, segmentDigests } of versions) {
-    const row: VersionRow = { ...version, collectionId: id };
-    await tx.uploads.insert(committedUpload(row));
-    await tx.versions.insert(row, segmentDigests);
-    await moveUsage(tx, row, row.state === "live" ? { storedBytes: row.size } : { trashBytes: row.size });
-  }
+  for (const manifest of versions) await restoreVersion(tx, manifest, id);
   await tx.audit({
     kind: "collection.recovered",
     actor: "operator",
     collectionName: name,
     details: { versions: String(versions.length), last_number: String(lastNumber) },
   });
-}
-
-/** The upload that a version was, so that a client whose commit was not answered gets its answer. */
-function committedUpload(version: VersionRow): UploadRow {
-  return {
-    id: version.id,
-    collectionId: version.collectionId,
-    collectionName: version.collectionName,
-    organization: version.organization,
-    storage: version.storage,
-    key: version.key,
-    storeToken: null,
-    state: "committed",
-    userName: version.userName,
-    accessKey: version.accessKey,
-    sessionId: version.sessionId,
-    requestId: "",
-    requestDigest: "",
-    filename: version.filename,
-    contentEncoding: version.contentEncoding,
-    labels: version.labels,
-    clientMetadata: version.clientMetadata,
-    segmentSize: version.segmentSize,
-    maxSize: version.size,
-    reservedBytes: 0n,
-    lapsed: true,
-    leaseExpiresAt: version.committedAt,
-    expiresAt: version.committedAt,
-    begunAt: version.begunAt,
-    endedAt: version.committedAt,
-    abortReason: "",
-    versionNumber: version.number,
-    cleanedAt: version.committedAt,
-    completingUntil: null,
-    lostSince: null,
-  };
 }

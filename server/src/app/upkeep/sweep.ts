@@ -2,13 +2,14 @@ import { splitDigests } from "@strongroom/protocol/digests";
 import { manifestKey } from "../../domain/object-keys.ts";
 import { isSameInstallation } from "../installation.ts";
 import type { PendingBlob } from "../ports/blob-store.ts";
-import type { Page, Transaction, UploadRow, VersionRow } from "../ports/database.ts";
+import type { CollectionRow, Page, Transaction, UploadRow, VersionRow } from "../ports/database.ts";
 import { cleanUpload } from "../uploads/clean-upload.ts";
 import { type CommitDeps, finishCommit } from "../uploads/commit-upload.ts";
 import { endUpload, lapse } from "../uploads/reservations.ts";
 import { lastMoment, tooOldReason } from "../uploads/upload-age.ts";
 import { encodeManifest } from "../versions/manifest.ts";
 import { moveUsage } from "../versions/removal.ts";
+import { compareStore } from "./compare-store.ts";
 import { type Inventory, takeInventory, type UnknownObject } from "./inventory.ts";
 
 /** The ports of a sweep: those of commits, which it finishes. */
@@ -25,6 +26,12 @@ export interface SweepReport {
   readonly unfinished: number;
   /** Manifests that were written again, since their version had changed. */
   readonly manifests: number;
+  /** Versions that the store has and the database did not know, added from their manifests. */
+  readonly added: number;
+  /** Live versions whose object is missing in the list of the store, or has another size; marked as damaged. */
+  readonly missing: number;
+  /** Manifests that are missing, or say something else than their version. */
+  readonly manifestsWrong: number;
   /** Removed versions whose objects were deleted. */
   readonly purged: number;
   /** Objects and manifests of versions purged earlier, deleted. */
@@ -81,6 +88,9 @@ export async function sweep(deps: SweepDeps, mayDelete: boolean, options: SweepO
     cleaned: 0,
     unfinished: 0,
     manifests: 0,
+    added: 0,
+    missing: 0,
+    manifestsWrong: 0,
     purged: 0,
     leftovers: 0,
     failed: 0,
@@ -132,6 +142,11 @@ export async function sweep(deps: SweepDeps, mayDelete: boolean, options: SweepO
     });
   }
 
+  if (options.wholeStore === true)
+    await compareStore(deps, act, { contents: true }).catch((error) => {
+      counts.failed++;
+      deps.log.warn({ err: error }, "sweeper: the store could not be compared; the next look at all of it tries again");
+    });
   const record = options.dryRun !== true;
   // A store that cannot list must not keep the rest from being done.
   const found: Inventory = await takeInventory(deps, { finished: options.wholeStore === true, record }).catch(
@@ -162,9 +177,11 @@ export async function sweep(deps: SweepDeps, mayDelete: boolean, options: SweepO
     const what = `wrote the manifest of a ${version.state} version again`;
     await act("manifests", what, ofVersion(version), async () => await rewriteManifest(deps, version));
   }
-  // A collection without its object in the configuration keeps everything, until the object is back.
+  // A collection without its object in the configuration keeps everything, until the object is back; one that shows
+  // that the database was rolled back, until somebody has looked.
+  const isKept = (row: CollectionRow) => row.rolledBackAt !== null || !deps.config.current().collections.has(row.name);
   const frozen = await deps.database.transaction(async (tx) =>
-    (await tx.collections.all()).filter((row) => !deps.config.current().collections.has(row.name)).map(({ id }) => id),
+    (await tx.collections.all()).filter(isKept).map(({ id }) => id),
   );
   for await (const version of pages((tx, page) => tx.versions.purgeable(tx.now, frozen, page))) {
     await act("purged", "deleted a removed version", ofVersion(version), async () => await purge(deps, version));

@@ -1,0 +1,249 @@
+import { splitDigests } from "@strongroom/protocol/digests";
+import { manifestKey } from "../../domain/object-keys.ts";
+import { isSameInstallation } from "../installation.ts";
+import { type BlobReader, type BlobStore, BlobStoreError } from "../ports/blob-store.ts";
+import type { Database, Transaction, UploadRow, VersionRow } from "../ports/database.ts";
+import type { Log, UploadSettings } from "../settings.ts";
+import { changeReservation } from "../uploads/reservations.ts";
+import { encodeManifest, type Manifest, ManifestError } from "../versions/manifest.ts";
+import { moveUsage } from "../versions/removal.ts";
+import { recordVerification, verifyObject } from "../versions/verify-version.ts";
+import { committedUpload, restoreVersion, storedCollections, storedManifest, withDamage } from "./stored-versions.ts";
+
+/** The database and the store that are compared. */
+export interface CompareDeps {
+  readonly database: Database;
+  readonly store: BlobStore;
+  readonly log: Log;
+  readonly settings: Pick<UploadSettings, "purgeDelayMs">;
+}
+
+/** What a comparison does: adds a version from the store, marks one without its object, has a manifest written again. */
+export type CompareAction = "added" | "missing" | "manifestsWrong";
+
+/** Does one thing of a comparison, or only says so. `work` returns false when there was nothing to do after all. */
+export type CompareAct = (
+  kind: CompareAction,
+  what: string,
+  fields: Record<string, string>,
+  work: () => Promise<unknown>,
+) => Promise<void>;
+
+const ROLLED_BACK =
+  "the database was rolled back: the store has versions that it does not know. They are added, and nothing of the " +
+  "collection is deleted until `strongroom sweep --confirm-rollback`";
+
+/** Rows looked up by their keys at once. */
+const BATCH = 500;
+
+interface Listed {
+  readonly name: string;
+  readonly objects: ReadonlyMap<string, bigint>;
+  readonly manifests: ReadonlySet<string>;
+}
+
+/**
+ * Compares the list of the store with the versions in the database, both ways. Versions whose object and manifest are
+ * in the store and that no row knows are added: the database was rolled back. Live versions without their object are
+ * marked as damaged. Manifests that are missing or say something else than the row are marked to be written again. It
+ * deletes nothing.
+ * @param options.contents read every manifest too; else only their presence is compared.
+ * @throws BlobStoreError when the store cannot be listed, or is another one.
+ */
+export async function compareStore(
+  deps: CompareDeps,
+  act: CompareAct,
+  options: { readonly contents: boolean },
+): Promise<void> {
+  if (!(await isSameInstallation(deps.database, deps.store)))
+    throw new BlobStoreError("the store does not carry the installation id of the database; nothing was compared");
+  const listed = new Set<string>();
+  for await (const collection of storedCollections(deps.store)) {
+    listed.add(collection.name);
+    await compareCollection(deps, act, collection, options.contents);
+  }
+  const rows = await deps.database.transaction(async (tx) => await tx.collections.all());
+  for (const { name } of rows)
+    if (!listed.has(name))
+      await compareCollection(deps, act, { name, objects: new Map(), manifests: new Set() }, false);
+}
+
+async function compareCollection(deps: CompareDeps, act: CompareAct, listed: Listed, contents: boolean): Promise<void> {
+  const { versions, uploads } = await rowsOf(deps, listed);
+  for (const version of versions.values()) {
+    const { state, damage, key } = version;
+    if (state === "live" && damage === "" && listed.objects.get(key) !== version.size)
+      await act("missing", "a live version has no object, or one of another size", ofVersion(version), async () => {
+        const found = await verifyObject(deps, version);
+        if (found.damage !== "") await recordVerification(deps, version, found);
+        return found.damage !== "";
+      });
+    if (state !== "purged") await compareManifest(deps, act, version, listed, contents);
+  }
+  const lost: Manifest[] = [];
+  for (const objectKey of listed.manifests) {
+    const state = uploads.get(objectKey)?.state;
+    // What is being committed has its manifest before its row.
+    if (versions.has(objectKey) || state === "committing" || state === "committed") continue;
+    if (!listed.objects.has(objectKey)) continue;
+    const manifest = await usable(deps, listed.name, objectKey);
+    if (manifest !== undefined) lost.push(manifest);
+  }
+  // Of two of one number, which a database gave out twice, the one published last has it.
+  lost.sort((a, b) => b.version.committedAt.getTime() - a.version.committedAt.getTime());
+  for (const manifest of lost)
+    await act(
+      "added",
+      "added a version that the store has and the database did not know",
+      ofVersion(manifest.version),
+      () => add(deps, manifest, listed.objects.get(manifest.version.key)!),
+    );
+}
+
+/** Rows of what is listed, whatever their state, and every live version of the collection, by key. */
+async function rowsOf({ database }: CompareDeps, { name, objects, manifests }: Listed) {
+  const versions = new Map<string, VersionRow>();
+  const uploads = new Map<string, UploadRow>();
+  const keys = [...new Set([...objects.keys(), ...manifests])];
+  for (let from = 0; from < keys.length; from += BATCH) {
+    const batch = keys.slice(from, from + BATCH);
+    await database.transaction(async (tx) => {
+      // In this order: what is published in between is seen as committing at least.
+      for (const row of await tx.uploads.byKeys(batch)) uploads.set(row.key, row);
+      for (const row of await tx.versions.byKeys(batch)) versions.set(row.key, row);
+    });
+  }
+  const collection = await database.transaction(async (tx) => await tx.collections.findByName(name));
+  const live =
+    collection === undefined ? [] : await database.transaction(async (tx) => await tx.versions.allLive(collection.id));
+  const known = new Set([...versions.values()].map(({ id }) => id));
+  for (const { id } of live.filter((row) => !known.has(row.id))) {
+    const row = await database.transaction(async (tx) => await tx.versions.findById(id));
+    if (row !== undefined) versions.set(row.key, row);
+  }
+  return { versions, uploads };
+}
+
+async function usable({ store, log }: CompareDeps, collection: string, key: string): Promise<Manifest | undefined> {
+  try {
+    return await storedManifest(store, collection, key);
+  } catch (error) {
+    if (!(error instanceof ManifestError)) throw error;
+    log.warn(
+      { key, why: error.message },
+      "an object that the database does not know has a manifest that cannot be used",
+    );
+    return undefined;
+  }
+}
+
+/** Has the sweeper write a manifest again that is missing, or that says something else than the row. */
+async function compareManifest(
+  deps: CompareDeps,
+  act: CompareAct,
+  version: VersionRow,
+  { name, manifests }: Listed,
+  contents: boolean,
+): Promise<void> {
+  // It is known to be another one, and written again soon.
+  if (version.manifestRevision !== version.revision) return;
+  const isListed = manifests.has(version.key);
+  if (isListed && !contents) return;
+  const found = isListed ? await said(deps.store, name, version.key) : "missing";
+  if (typeof found === "object" && (await isSame(deps, version, found))) return;
+  const isNewer = typeof found === "object" && found.version.revision > version.revision;
+  const what =
+    found === "missing" ? "the manifest of a version is missing" : "the manifest of a version says something else";
+  await act("manifestsWrong", what, ofVersion(version), async () => {
+    if (found === "missing" && (await deps.store.stat(manifestKey(version.key))) !== undefined) return false;
+    return await deps.database.transaction(async (tx) => {
+      await tx.collections.lockById(version.collectionId);
+      const row = await tx.versions.findById(version.id);
+      if (row?.revision !== version.revision || row.state === "purged") return false;
+      if (isNewer) await noteLaterState(tx, row, found.version.state === "live");
+      await tx.versions.manifestWritten(row.id, { revision: 0, before: row.manifestRevision });
+      return true;
+    });
+  });
+}
+
+/**
+ * A later state of the database wrote the manifest. What it knew as live, and the row does not, was brought back after
+ * the state of the row, and must not be deleted.
+ */
+async function noteLaterState(tx: Transaction, row: VersionRow, wasLive: boolean): Promise<void> {
+  // Whatever the time until which it could be brought back by hand.
+  const isBack =
+    wasLive && row.state === "removed" && (await tx.versions.restore(row.id, new Date(0), row.protectedUntil));
+  if (isBack) await moveUsage(tx, row, { trashBytes: -row.size, storedBytes: row.size });
+  await tx.collections.noteRollback(row.collectionId, tx.now, isBack ? 1 : 0);
+}
+
+async function said(store: BlobReader, collection: string, key: string): Promise<Manifest | "missing" | "wrong"> {
+  try {
+    return (await storedManifest(store, collection, key)) ?? "missing";
+  } catch (error) {
+    if (error instanceof ManifestError) return "wrong";
+    throw error;
+  }
+}
+
+/** Whether a manifest, of any format, says what the row says. */
+async function isSame({ database }: CompareDeps, version: VersionRow, found: Manifest): Promise<boolean> {
+  const digests = await database.transaction(
+    async (tx) => await tx.versions.segmentDigests(version.id, 0, version.segmentCount),
+  );
+  const encoded = (of: VersionRow, segments: Uint8Array) => encodeManifest(of, splitDigests(segments));
+  return Buffer.compare(encoded(version, digests), encoded(found.version, found.segmentDigests)) === 0;
+}
+
+/**
+ * Adds one version, unless another one has its number: then it stays in the store, and health says so all the same.
+ * Returns false when a row has appeared meanwhile.
+ */
+async function add(deps: CompareDeps, manifest: Manifest, size: bigint): Promise<boolean> {
+  const { id, number, collectionName: name } = manifest.version;
+  return await deps.database.transaction(async (tx) => {
+    if ((await tx.collections.findByName(name)) === undefined) {
+      const empty = { storedBytes: 0n, reservedBytes: 0n, trashBytes: 0n, rolledBackAt: null, addedVersions: 0 };
+      await tx.collections.insert({ id: manifest.version.collectionId, name, lastNumber: 0n, ...empty });
+    }
+    const collection = await tx.collections.lockByName(name);
+    if ((await tx.versions.findById(id)) !== undefined) return false;
+    const upload = await tx.uploads.find(id);
+    if (upload?.state === "committing") return false;
+    await tx.collections.skipNumbers(collection.id, number);
+    const fields = { number: String(number), key: manifest.version.key };
+    const isTaken = (await tx.versions.findByNumber(collection.id, number)) !== undefined;
+    await tx.collections.noteRollback(collection.id, tx.now, isTaken ? 0 : 1);
+    if (collection.rolledBackAt === null) deps.log.error({ collection: name }, ROLLED_BACK);
+    if (isTaken) {
+      deps.log.error(
+        { collection: name, ...fields },
+        "a version in the store has a number that the database gave out again; it is not added, and stays in the store",
+      );
+      return false;
+    }
+    if (upload !== undefined) {
+      const { state, endedAt, cleanedAt, versionNumber } = committedUpload(manifest.version);
+      const ended = { state, endedAt, cleanedAt, versionNumber, abortReason: "", lapsed: true, lostSince: null };
+      await changeReservation(tx, upload, -upload.reservedBytes, ended);
+      await tx.segments.deleteAll(id);
+    }
+    const kept = withTime(manifest, new Date(tx.now.getTime() + deps.settings.purgeDelayMs));
+    await restoreVersion(tx, size === kept.version.size ? kept : withDamage(kept, size, tx.now), collection.id);
+    await tx.audit({ kind: "version.added", actor: "server", collectionName: name, details: fields });
+    return true;
+  });
+}
+
+/** A removed version keeps its bytes until then at least, so that somebody can look. */
+function withTime(manifest: Manifest, least: Date): Manifest {
+  const { version } = manifest;
+  if (version.purgeAfter === null || version.purgeAfter >= least) return manifest;
+  return { ...manifest, version: { ...version, purgeAfter: least, revision: version.revision + 1 } };
+}
+
+function ofVersion({ collectionName, number, key }: VersionRow): Record<string, string> {
+  return { collection: collectionName, number: String(number), key };
+}
