@@ -20,6 +20,8 @@ export interface Context {
   readonly env: NodeJS.ProcessEnv;
   /** The environment for child processes, without secrets. */
   readonly childEnv: NodeJS.ProcessEnv;
+  /** The same with more variables, which win; libraries that read the process's own environment see them too. */
+  readonly withVariables: (variables: Readonly<Record<string, string>>) => Context;
   readonly stdin: Input;
   readonly stdout: Screen;
   readonly stderr: Screen;
@@ -54,9 +56,13 @@ export function withoutSecrets(env: NodeJS.ProcessEnv): NodeJS.ProcessEnv {
 export function processContext(): Context {
   const env = { ...process.env };
   for (const name of SECRET_NAMES) delete process.env[name];
-  return {
+  const context: Context = {
     env,
     childEnv: withoutSecrets(env),
+    withVariables: (variables) => {
+      Object.assign(process.env, withoutSecrets(variables));
+      return withVariables(context, variables);
+    },
     stdin: process.stdin,
     stdout: standardOutput(),
     stderr: process.stderr,
@@ -69,6 +75,13 @@ export function processContext(): Context {
     exit: (code) => process.exit(code),
     killGraceMs: 5_000,
   };
+  return context;
+}
+
+/** Surroundings with more variables. */
+export function withVariables(context: Context, variables: Readonly<Record<string, string>>): Context {
+  const env = { ...context.env, ...variables };
+  return { ...context, env, childEnv: withoutSecrets(env) };
 }
 
 /**

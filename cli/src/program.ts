@@ -1,13 +1,17 @@
 import type { Program } from "@strongroom/command-line/command";
+import { parseEnvFile } from "@strongroom/command-line/env-file";
+import { UsageError } from "@strongroom/command-line/errors";
 import { EXIT, type ExitCode } from "@strongroom/command-line/exit-codes";
 import { HELP_WIDTH } from "@strongroom/command-line/help";
 import { type CommandLine, parseCommandLine } from "@strongroom/command-line/parse";
 import { printable } from "@strongroom/command-line/printable";
+import { SHARED } from "@strongroom/command-line/shared-options";
 import { OptionValues } from "@strongroom/command-line/values";
 import type { CommandSpec, Surroundings } from "./command.ts";
 import { COMMANDS } from "./commands/index.ts";
 import type { Context } from "./context.ts";
 import { explain } from "./errors.ts";
+import { readInputFile } from "./files/input-files.ts";
 import { OPTIONS, OUTPUT_OPTIONS } from "./options.ts";
 import { serverCommands } from "./server-modules.ts";
 import { givenPassword } from "./session/password.ts";
@@ -43,7 +47,36 @@ export async function run(argv: readonly string[], context: Context): Promise<Ex
   } catch (error) {
     return await tell(error, undefined, outputBeforeOptions(argv, context), context);
   }
-  return await runCommand(argv, line, context);
+  try {
+    return await runCommand(argv, line, await withEnvFile(line, await programFor(argv), context));
+  } catch (error) {
+    return await tell(error, undefined, outputBeforeOptions(argv, context), context);
+  }
+}
+
+/** The surroundings with the variables of `--env-file`. @throws {UsageError} for a name that nothing here reads. */
+async function withEnvFile(
+  { given }: CommandLine<Surroundings>,
+  program: Program<Surroundings>,
+  context: Context,
+): Promise<Context> {
+  const path = given.get(SHARED.envFile.name)?.[0];
+  if (path === undefined) return context;
+  const variables = parseEnvFile((await readInputFile(path, "file of --env-file")).toString("utf8"), path);
+  const known = new Set([
+    ...program.commands.flatMap(({ options, secrets = [] }) => [
+      ...options.flatMap((option) => option.variables.map(({ name }) => name)),
+      ...secrets.map(({ env }) => env),
+    ]),
+    "STRONGROOM_DEBUG",
+  ]);
+  // A name that is mistyped would be a server that starts on its defaults without a word.
+  const unknown = Object.keys(variables).find((name) => name.startsWith("STRONGROOM_") && !known.has(name));
+  if (unknown !== undefined)
+    throw new UsageError(`${path}: ${unknown} is no variable of strongroom`, {
+      hint: "docs/options.md and `strongroom COMMAND --help` list them",
+    });
+  return context.withVariables(variables);
 }
 
 /**

@@ -11,8 +11,17 @@ import { testContext } from "./support/context.ts";
 const COMMANDS: readonly CommandSpec[] = [...CLIENT_COMMANDS, ...SERVER_COMMANDS];
 const OPTIONS: ReadonlySet<Option<unknown>> = new Set(COMMANDS.flatMap(({ options }) => options));
 
-/** Options that delete, overwrite, confirm, or give something up. */
-const ARGUMENTS_ONLY = ["--abort", "--delete-unknown", "--dry-run", "--force", "--give-up-commit", "--revoke", "--yes"];
+/** Options that delete, overwrite, confirm, or give something up; and the one that says where variables are. */
+const ARGUMENTS_ONLY = [
+  "--env-file",
+  "--abort",
+  "--delete-unknown",
+  "--dry-run",
+  "--force",
+  "--give-up-commit",
+  "--revoke",
+  "--yes",
+];
 
 test("a variable means one thing: one declaration, or one secret, in all commands that read it", (t) => {
   const meanings = new Map<string, Set<Option<unknown> | string>>();
@@ -31,7 +40,7 @@ test("a variable means one thing: one declaration, or one secret, in all command
 
 test("every option can be set by a variable, but those that delete, overwrite, confirm or give up", (t) => {
   const without = [...OPTIONS].filter(({ variables }) => variables.length === 0).map(flagOf);
-  t.deepEqual([...new Set(without)].sort(), ARGUMENTS_ONLY);
+  t.deepEqual([...new Set(without)].sort(), ARGUMENTS_ONLY.toSorted());
   const wordsOfDanger = /\b(delete|overwrite|do not ask|give up|end (the|a) |do nothing)\b/;
   for (const option of OPTIONS) {
     if (wordsOfDanger.test(option.help) && option.name !== "timeout") t.is(option.variables.length, 0, flagOf(option));

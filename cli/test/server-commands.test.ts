@@ -1,4 +1,4 @@
-import { mkdir, readdir, writeFile } from "node:fs/promises";
+import { mkdir, readdir, readFile, writeFile } from "node:fs/promises";
 import { join } from "node:path";
 import { temporaryFolder } from "@strongroom/testkit/temporary-folder";
 import test from "ava";
@@ -39,6 +39,61 @@ test.serial("hash-password takes the password from standard input, and never fro
   const argument = await runProcess(PROGRAM, ["hash-password", "correct horse"], {});
   t.is(argument.code, 2);
   t.false(argument.stderr.includes("correct horse"), argument.stderr);
+});
+
+test.serial("serve says where its data is, and what of it nobody chose", async (t) => {
+  const cwd = await temporaryFolder(t);
+  t.is((await runProcess(PROGRAM, ["init"], { cwd })).code, 0);
+  const storage = `STRONGROOM_STORAGE=file://${cwd}/dumps?x=1&y=2\n`;
+  const firstLines = async (args: string[], env: Record<string, string> = {}) => {
+    const line = `"${PROGRAM}" serve --listen 127.0.0.1:0 ${args.join(" ")} & pid=$!
+      while ! grep -q listening log 2>/dev/null && kill -0 $pid; do sleep 0.1; done; kill $pid; wait $pid`;
+    const script = line.replace(" & pid", " >out 2>log & pid");
+    await writeFile(join(cwd, "log"), "");
+    const { code, stderr } = await runProcess("/bin/sh", ["-c", script], { cwd, env });
+    t.is(code, 0, `${stderr}${await readFile(join(cwd, "log"), "utf8")}`);
+    const log = await readFile(join(cwd, "log"), "utf8");
+    return { out: await readFile(join(cwd, "out"), "utf8"), log };
+  };
+  // What a shell makes of an unquoted & is seen at once: nobody chose that storage.
+  await writeFile(join(cwd, "server.env"), storage);
+  const lost = await firstLines(["--log-format", "json"], {});
+  t.regex(
+    lost.out,
+    /^Strongroom listens on http:\S+ with the database pglite:\S+\/strongroom-data\/database \(default\) and the storage file:\S+\/strongroom-data\/storage \(default\)\n$/,
+  );
+  const listening = lost.log
+    .trim()
+    .split("\n")
+    .map((text) => JSON.parse(text) as { msg: string; storage?: string; database?: string })
+    .find(({ msg }) => msg === "listening")!;
+  t.regex(listening.storage!, /^file:/);
+  t.regex(listening.database!, /^pglite:/);
+
+  await writeFile(join(cwd, "server.env"), `STRONGROOM_STORAGE=file://${cwd}/dumps\nSTRONGROOM_LOG_FORMAT=text\n`);
+  const chosen = await firstLines(["--env-file", "server.env"], { STRONGROOM_STORAGE: "mem://" });
+  t.true(chosen.out.includes(`and the storage file://${cwd}/dumps\n`), chosen.out);
+  t.regex(
+    chosen.log,
+    /^\d\d:\d\d:\d\d INFO {2}listening {2}url=http:\S+ database=pglite:\S+ storage=file:\S+ config=/m,
+  );
+});
+
+test.serial("--env-file: an & needs no quotes, and a name that nothing reads is refused", async (t) => {
+  const cwd = await temporaryFolder(t);
+  const served = async (text: string) => {
+    await writeFile(join(cwd, "server.env"), text);
+    return await runProcess(PROGRAM, ["serve", "--env-file", "server.env"], { cwd });
+  };
+  const whole = await served("STRONGROOM_STORAGE=s3://bucket?region=r&nosuch=1\n");
+  t.is(whole.code, 2);
+  t.regex(whole.stderr, /nosuch/, "what stands after the & arrived");
+  const typo = await served("STRONGROOM_STORGE=file:///backup\n");
+  t.is(typo.code, 2);
+  t.regex(typo.stderr, /server\.env: STRONGROOM_STORGE is no variable of strongroom/);
+  t.regex((await served("STRONGROOM_LISTEN 1\n")).stderr, /server\.env:1: expected NAME=VALUE/);
+  t.regex((await runProcess(PROGRAM, ["serve", "--env-file", "nosuch"], { cwd })).stderr, /nosuch: no such file/);
+  t.is((await runProcess(PROGRAM, ["ls", "--env-file", "server.env"], { cwd })).code, 2, "of the server only");
 });
 
 test.serial("serve passes on its arguments and its exit code", async (t) => {

@@ -10,6 +10,14 @@ export const SHARED = {
     help: "name of the collection, instead of the argument; of init, name of the first one",
     alias: "BM_COLLECTION_ID",
   }),
+  envFile: option({
+    name: "env-file",
+    value: "file",
+    help:
+      "read variables from this file first, NAME=VALUE a line, as the systemd unit does; they win over the " +
+      "environment",
+    argumentsOnly: true,
+  }),
   passwordFile: option({ name: "password-file", value: "file", help: "file with the password" }),
   passwordStdin: flag({ name: "password-stdin", help: "read the password from standard input" }),
 } as const;

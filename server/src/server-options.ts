@@ -36,6 +36,8 @@ export interface ServerOptions {
   readonly shutdownGraceMs: number;
   readonly rateLimits: RateLimits;
   readonly logLevel: string;
+  /** `auto` is text on a terminal. */
+  readonly logFormat: "auto" | "json" | "text";
 }
 
 /** Where the database is, as its URL says. */

@@ -78,6 +78,7 @@ test("the defaults", async (t) => {
       health: { count: 600, perMs: 60_000 },
       requests: { count: 6000, perMs: 10_000 },
     },
+    logFormat: "auto",
     logLevel: "info",
   });
 });
@@ -292,6 +293,13 @@ const VALUES: Readonly<
       ["5s", 5000],
     ],
   },
+  "log-format": {
+    read: (o) => o.logFormat,
+    values: [
+      ["json", "json"],
+      ["text", "text"],
+    ],
+  },
   "log-level": {
     read: (o) => o.logLevel,
     values: [
@@ -301,9 +309,9 @@ const VALUES: Readonly<
   },
 };
 
-for (const { name, kind } of SERVE_OPTIONS) {
-  // Those of TLS go together; see below.
-  if (kind === "switch" || name.startsWith("tls-")) continue;
+for (const { name, kind, variables } of SERVE_OPTIONS) {
+  // Those of TLS go together; see below. The file of variables is none itself.
+  if (kind === "switch" || name.startsWith("tls-") || variables.length === 0) continue;
   test(`--${name}: the flag wins over the environment, that over the default`, async (t) => {
     const variable = environmentName(name);
     const given = VALUES[name];

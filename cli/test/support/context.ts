@@ -3,7 +3,7 @@ import { Readable, Writable } from "node:stream";
 import { setTimeout as sleep } from "node:timers/promises";
 import { temporaryFolder } from "@strongroom/testkit/temporary-folder";
 import type { ExecutionContext } from "ava";
-import { type Context, type Input, type Screen, withoutSecrets } from "../../src/context.ts";
+import { type Context, type Input, type Screen, withoutSecrets, withVariables } from "../../src/context.ts";
 import { run } from "../../src/program.ts";
 
 /** A stream that remembers what was written to it. */
@@ -64,6 +64,7 @@ export async function testContext(t: ExecutionContext, choices: Choices = {}): P
   const context: Context = {
     env,
     childEnv: withoutSecrets(env),
+    withVariables: (variables) => withVariables(context, variables),
     stdin,
     stdout: stdout as Screen,
     stderr: stderr as Screen,

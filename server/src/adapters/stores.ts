@@ -28,6 +28,11 @@ export function parseStorage(text: string): StorageLocation {
   throw new RangeError(`expected ${forms.slice(0, -1).join(", ")} or ${forms.at(-1)}, got ${describeUrl(text)}`);
 }
 
+/** A place as a URL without credentials, for people. */
+export function describeStorage(location: StorageLocation): string {
+  return (STORES[location.kind] as StoreKind<StorageLocation>).describe(location);
+}
+
 /**
  * Opens the store that a storage URL names, whose code is loaded only now.
  * @throws BlobStoreError, FileLockedError with what to do.

@@ -17,7 +17,7 @@ export const init: OperatorCommand = {
   name: "init",
   summary: "write a first configuration for a server",
   args: [["[folder]", "folder to make; without it as --config says"]],
-  options: [SHARED.collection, admin, DATA.config, DATA.data],
+  options: [SHARED.collection, admin, DATA.config, DATA.data, SHARED.envFile],
   examples: [
     ["strongroom init && strongroom serve", "a first server, with an administrator and a collection to try"],
     ["strongroom init /etc/strongroom --collection pg-main --admin alice", "with names of your own"],
@@ -31,7 +31,7 @@ export const checkConfig: OperatorCommand = {
   summary: "validate a folder of configuration without a server",
   details: "Names the file, line and path of everything that is wrong; the exit code is 1 then.",
   args: [["[folder]", "folder to look at; without it as --config says"]],
-  options: [DATA.config, DATA.data, SHARED.json],
+  options: [DATA.config, DATA.data, SHARED.envFile, SHARED.json],
   examples: [
     ["strongroom check-config /etc/strongroom", "before it is deployed"],
     ["strongroom check-config /etc/strongroom --json", "for a pipeline"],

@@ -29,8 +29,8 @@ export const copyStorage: OperatorCommand = {
     "Copies all versions with their manifests, and compares their bytes with the manifests' digests on the way. Stop " +
     "the server first. What is in the target already is skipped, so it may be repeated, and goes on where it was " +
     "broken off. The target can be served when the command has ended with 0. Nothing is changed in the source. " +
-    "Credentials for S3 come from the environment (AWS_ACCESS_KEY_ID, ...) or a credentials file.",
-  options: [from, to, SHARED.json, SHARED.quiet],
+    "Credentials for S3 come from the environment (AWS_ACCESS_KEY_ID, ...), --env-file or a credentials file.",
+  options: [from, to, SHARED.envFile, SHARED.json, SHARED.quiet],
   examples: [
     [
       "strongroom copy-storage --from file:///var/lib/strongroom/storage --to " +

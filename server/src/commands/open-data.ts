@@ -6,6 +6,7 @@ import type { Logger } from "pino";
 import type { StorageLocation } from "../adapters/stores.ts";
 import type { BlobStore } from "../app/ports/blob-store.ts";
 import type { Database } from "../app/ports/database.ts";
+import type { CommandIo } from "./context.ts";
 import type { DataOptions } from "./settings.ts";
 
 /**
@@ -13,10 +14,14 @@ import type { DataOptions } from "./settings.ts";
  * codes.
  * @throws CommandError
  */
-export async function onData(level: string, work: (log: Logger) => Promise<ExitCode>): Promise<ExitCode> {
-  const { destination, pino } = await import("pino");
+export async function onData(
+  options: Pick<DataOptions, "logLevel" | "logFormat">,
+  io: CommandIo,
+  work: (log: Logger) => Promise<ExitCode>,
+): Promise<ExitCode> {
+  const { openLog } = await import("./log.ts");
   try {
-    return await work(pino({ level, base: { service: "strongroom" } }, destination({ dest: 2, sync: true })));
+    return await work(await openLog(options, io, { sync: true }));
   } catch (error) {
     throw await asCommandError(error);
   }

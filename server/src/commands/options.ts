@@ -1,5 +1,6 @@
 import { resolve } from "node:path";
-import { flag, type Option, option, wordOf } from "@strongroom/command-line/option";
+import { choice, flag, type Option, option, wordOf } from "@strongroom/command-line/option";
+import { SHARED } from "@strongroom/command-line/shared-options";
 import { shown } from "@strongroom/command-line/shown";
 import { formatDuration, formatSize, parseDuration, parseSize } from "@strongroom/protocol/sizes";
 import { parseAddressRange } from "../domain/addresses.ts";
@@ -13,6 +14,7 @@ const LOG_LEVELS = ["trace", "debug", "info", "warn", "error", "fatal", "silent"
 
 /** Options of the commands that open the server's data, and of those that work on its configuration. */
 export const DATA = {
+  envFile: SHARED.envFile,
   data: option({
     name: "data",
     value: "dir",
@@ -60,6 +62,12 @@ export const DATA = {
     defaultText: "info for serve, warn for other commands",
     help: LOG_LEVELS.join(", "),
     read: (text) => wordOf(text, LOG_LEVELS),
+  }),
+  logFormat: choice({
+    name: "log-format",
+    value: "form",
+    words: ["auto", "json", "text"],
+    help: "how log lines are written to standard error; auto is text on a terminal, JSON elsewhere",
   }),
 } as const;
 

@@ -30,7 +30,7 @@ async function run({ values, context }: OperatorInvocation): Promise<ExitCode> {
   const options = await dataOptions(values, context.env);
   const [dryRun, json] = [values.get(DRY_RUN), values.get(SHARED.json)];
   await requireDirectory(options.storage, "--data and --storage");
-  return await onData(options.logLevel, async (log) => {
+  return await onData(options, context, async (log) => {
     const [{ openStorage }, { openStore }, { recover }] = await Promise.all([
       import("../main.ts"),
       import("../adapters/stores.ts"),

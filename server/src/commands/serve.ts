@@ -1,9 +1,10 @@
 import { CommandError } from "@strongroom/command-line/errors";
 import { EXIT, type ExitCode } from "@strongroom/command-line/exit-codes";
+import type { Option } from "@strongroom/command-line/option";
 import { connectionLimits } from "../domain/connection-limits.ts";
-import type { ServerOptions } from "../server-options.ts";
+import type { DatabaseLocation, ServerOptions } from "../server-options.ts";
 import type { OperatorCommand, OperatorInvocation } from "./context.ts";
-import { SERVE_OPTIONS } from "./options.ts";
+import { DATA, SERVE_OPTIONS } from "./options.ts";
 import { serverOptions } from "./settings.ts";
 
 /** `strongroom serve`: runs until SIGTERM or SIGINT. Exit code 0 after a graceful stop, 1 when it could not start. */
@@ -35,13 +36,13 @@ export const serve: OperatorCommand = {
 
 async function run({ values, context }: OperatorInvocation): Promise<ExitCode> {
   const options = await serverOptions(values, context.env);
-  const [{ destination, pino }, { openParts, startServer }, { TlsFiles }, { fileLimit }] = await Promise.all([
-    import("pino"),
+  const [{ openLog }, { openParts, startServer }, { TlsFiles }, { fileLimit }] = await Promise.all([
+    import("./log.ts"),
     import("../main.ts"),
     import("../adapters/tls-files/tls-files.ts"),
     import("../adapters/process/file-limit.ts"),
   ]);
-  const log = pino({ level: options.logLevel, base: { service: "strongroom" } }, destination({ dest: 2, sync: false }));
+  const log = await openLog(options, context, { sync: false });
   let server: Awaited<ReturnType<typeof startServer>>;
   // From the start on, since without a handler the signal would end the process.
   let reload = () => {};
@@ -72,8 +73,9 @@ async function run({ values, context }: OperatorInvocation): Promise<ExitCode> {
   }
   // Before it says that it runs, and may be stopped.
   const stopping = stopSignal();
-  context.stdout.write(`Strongroom listens on ${server.url}\n`);
-  log.info({ url: server.url }, "listening");
+  const where = await places(options, values);
+  context.stdout.write(`Strongroom listens on ${server.url} with ${where.text}\n`);
+  log.info({ url: server.url, ...where.fields }, "listening");
   const signal = await stopping;
   log.info({ signal, grace_ms: options.shutdownGraceMs }, "stopping: running calls may end, new uploads are refused");
   try {
@@ -83,6 +85,24 @@ async function run({ values, context }: OperatorInvocation): Promise<ExitCode> {
     log.flush();
   }
   return EXIT.ok;
+}
+
+/** Where the data is, and what of it nobody chose: a variable that was lost on the way shows itself by that. */
+async function places(options: ServerOptions, values: OperatorInvocation["values"]) {
+  const { describeStorage } = await import("../adapters/stores.ts");
+  const [database, storage] = [describeDatabase(options.database), describeStorage(options.storage)];
+  const chosen = (option: Option<unknown>) => (values.source(option) === "default" ? " (default)" : "");
+  return {
+    text: `the database ${database}${chosen(DATA.database)} and the storage ${storage}${chosen(DATA.storage)}`,
+    fields: { database, storage, config: options.configDir },
+  };
+}
+
+function describeDatabase(database: DatabaseLocation): string {
+  if (database.kind === "pglite") return `pglite:${database.directory ?? "memory"}`;
+  const { user, host, port, database: name } = database.location;
+  const at = host.startsWith("/") ? "" : host.includes(":") ? `[${host}]:${port}` : `${host}:${port}`;
+  return `postgres://${user === undefined ? "" : `${user}@`}${at}/${name}${at === "" ? `?host=${host}` : ""}`;
 }
 
 async function stopSignal(): Promise<NodeJS.Signals> {

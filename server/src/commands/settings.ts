@@ -9,7 +9,7 @@ import type { DatabaseLocation, ServerOptions, TlsPaths } from "../server-option
 import { DATA, parseDatabase, SERVE } from "./options.ts";
 
 /** What commands on the server's data know of it. */
-export type DataOptions = Pick<ServerOptions, "configDir" | "database" | "storage" | "logLevel">;
+export type DataOptions = Pick<ServerOptions, "configDir" | "database" | "storage" | "logLevel" | "logFormat">;
 
 /** Where the configuration is: `--config`, else `config` in `--data`. */
 export function configDir(values: OptionValues): string {
@@ -26,6 +26,7 @@ export async function dataOptions(values: OptionValues, env: Environment, logLev
     database: databaseOf(values, env),
     storage: await storageOf(values.get(DATA.storage), DATA.storage, values),
     logLevel: values.get(DATA.logLevel) ?? logLevel,
+    logFormat: values.get(DATA.logFormat),
   };
 }
 

@@ -84,7 +84,7 @@ async function run({ values, context }: OperatorInvocation): Promise<ExitCode> {
     throw new UsageError("--give-up-commit: expected the id of an upload, like 8e315d9a-0f28-469f-b060-f8fd2e823b3c");
   if (single && !values.get(yes)) throw new UsageError(`${acts[0]} cannot be undone; add --yes to do it`);
   const options = await dataOptions(values, context.env);
-  return await onData(options.logLevel, async (log) => {
+  return await onData(options, context, async (log) => {
     const [{ randomUUID }, { ConfigFilesSource }, { DEFAULT_UPLOAD_SETTINGS }, { SegmentAttempts }] = await Promise.all(
       [
         import("node:crypto"),

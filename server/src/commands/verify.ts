@@ -30,7 +30,7 @@ export const verify: OperatorCommand = {
   run: async ({ args, values, context }) => {
     const wanted = parseTarget(args[0]);
     const options = await dataOptions(values, context.env);
-    return await onData(options.logLevel, async (log) => {
+    return await onData(options, context, async (log) => {
       const opened = await openData(options, log);
       try {
         return await verifyAll({ ...opened, log }, wanted, values.get(SHARED.json), context);

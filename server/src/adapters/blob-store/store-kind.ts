@@ -19,6 +19,8 @@ export interface StoreKind<L> {
    * @throws RangeError that repeats nothing of the URL that could be secret.
    */
   parse(text: string): L;
+  /** The place as a URL, for people; what `parse` read of it. */
+  describe(location: L): string;
   /**
    * Opens the store there, and makes it when there is none. @throws BlobStoreError, FileLockedError with what to do.
    */

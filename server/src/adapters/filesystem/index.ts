@@ -1,4 +1,5 @@
 import { resolve } from "node:path";
+import { pathToFileURL } from "node:url";
 import type { StoreKind } from "../blob-store/store-kind.ts";
 
 /** A store in a local directory. */
@@ -19,6 +20,7 @@ export const directory: StoreKind<DirectoryLocation> = {
     if (path === undefined) throw new RangeError("expected file:///DIR with an absolute path, or file:./DIR");
     return { kind: "directory", path: resolve(decodeURIComponent(path)) };
   },
+  describe: ({ path }) => pathToFileURL(path).href,
   async open({ path }) {
     const { DirectoryBlobStore } = await import("./directory-blob-store.ts");
     return await DirectoryBlobStore.open(path);

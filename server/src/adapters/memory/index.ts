@@ -16,6 +16,7 @@ export const memory: StoreKind<MemoryLocation> = {
     if (text === "mem://discard") return { kind: "memory", discard: true };
     throw new RangeError("expected mem:// and nothing after it");
   },
+  describe: ({ discard }) => (discard ? "mem://discard" : "mem://"),
   async open({ discard }) {
     const { MemoryBlobStore } = await import("./memory-blob-store.ts");
     return new MemoryBlobStore({ discard });
