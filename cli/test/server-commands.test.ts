@@ -18,6 +18,32 @@ test.serial("init makes a configuration that check-config finds valid, in the pl
   t.is(again.code, 2, "nothing is overwritten");
 });
 
+test.serial("simulate shows what stays of an imagined schedule and of real versions, from a pipe too", async (t) => {
+  const cwd = await temporaryFolder(t);
+  t.is((await runProcess(PROGRAM, ["init"], { cwd })).code, 0);
+  const simulate = async (args: string[], input?: string) =>
+    await runProcess(PROGRAM, ["simulate", ...args], input === undefined ? { cwd } : { cwd, input });
+  const shown = await simulate(["default", "--schedule", "0 2 * * *", "--for", "30d"]);
+  t.is(shown.code, 0, shown.stderr);
+  t.regex(shown.stdout, /^version +begun +stays\n +30 +\d{4}-\d\d-\d\d 02:00 \w{3} +newest 1\n/);
+  const versions = Array.from({ length: 9 }, (_, i) => ({
+    version: 9 - i,
+    size: 1,
+    begunAt: new Date(Date.UTC(2026, 0, 9 - i)).toISOString(),
+  }));
+  const next = await simulate(["default", "--history", "-", "--json"], JSON.stringify({ versions }));
+  const report = JSON.parse(next.stdout) as { versions: { version: number; stays: boolean }[] };
+  t.deepEqual(
+    report.versions.filter(({ stays }) => !stays).map(({ version }) => version),
+    [3, 2, 1],
+  );
+  for (const args of [["default"], ["default", "--schedule", "x"], ["default", "--history", "nowhere.json"]]) {
+    const wrong = await simulate(args);
+    t.is(wrong.code, 2, `${args}: ${wrong.stderr}`);
+  }
+  t.is((await simulate(["nope", "--schedule", "0 2 * * *"])).code, 4);
+});
+
 test.serial("check-config names what is wrong", async (t) => {
   const dir = await temporaryFolder(t);
   await mkdir(join(dir, "a"));

@@ -64,7 +64,7 @@ function collection(accessControl: CollectionSpec["accessControl"]): CollectionS
     maxParallelUploads: 1,
     windows: [],
     timezone: "UTC",
-    strategy: "fifo",
+    rotation: { strategy: "fifo" },
     maxAgeMs: undefined,
     minRetentionMs: undefined,
     minVersionSize: 0n,

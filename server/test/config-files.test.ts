@@ -90,7 +90,7 @@ test("a directory of an existing installation loads without a word", async (t) =
     maxParallelUploads: 1,
     windows: [{ from: "*/30 * * * *", durationMs: 1_800_000 }],
     timezone: "UTC",
-    strategy: "fifo",
+    rotation: { strategy: "fifo" },
     maxAgeMs: undefined,
     minRetentionMs: undefined,
     minVersionSize: 0n,
@@ -148,10 +148,16 @@ test("any layout and several documents in a file are fine", async (t) => {
 test("only the limits are required of a collection", async (t) => {
   const result = await load(t, { "c.yml": collection(), "u.json": JSON.stringify({ apiVersion: "v1", kind: "Pod" }) });
   t.deepEqual(lines(result).problems, []);
-  const { description, filenameTemplate, strategy, timezone, windows } = result.configuration.collections.get("db")!;
+  const { description, filenameTemplate, rotation, timezone, windows } = result.configuration.collections.get("db")!;
   t.deepEqual(
-    { description, filenameTemplate, strategy, timezone, windows },
-    { description: "", filenameTemplate: `db-$\{version}`, strategy: "fifo", timezone: "UTC", windows: [] },
+    { description, filenameTemplate, rotation, timezone, windows },
+    {
+      description: "",
+      filenameTemplate: `db-$\{version}`,
+      rotation: { strategy: "fifo" },
+      timezone: "UTC",
+      windows: [],
+    },
   );
 });
 
@@ -212,7 +218,7 @@ test("every field of a collection is read", async (t) => {
       { from: "0 13 * * 1-5", durationMs: 2_700_000 },
     ],
     timezone: "Europe/Warsaw",
-    strategy: "fifo",
+    rotation: { strategy: "fifo" },
     maxAgeMs: 129_600_000,
     minRetentionMs: 1_209_600_000,
     minVersionSize: 4096n,
@@ -299,11 +305,6 @@ const wrong: [name: string, spec: string[], problem: string | RegExp][] = [
     "time zone",
     ["timezone: Europe/Warsawa"],
     'c.yaml:8: spec.timezone: expected the IANA name of a time zone such as UTC or Europe/Warsaw, got "Europe/Warsawa"',
-  ],
-  [
-    "strategy",
-    ["strategyName: gfs"],
-    /c\.yaml:8: spec\.strategyName: expected the strategy fifo, got "gfs", which this version does not have$/,
   ],
   ["max age", ["maxAge: 36"], /c\.yaml:8: spec\.maxAge: .*got "36"; the unit is missing$/],
   [
@@ -459,15 +460,62 @@ test("recipients: old kinds of keys are pinned, and a curve that cannot be check
   t.regex(lines(brainpool).problems.join(), /: it uses the curve brainpoolP256r1, which cannot be checked here/);
 });
 
-test("fifo-plus-older loads as fifo, with a warning", async (t) => {
-  const spec = ["strategyName: fifo-plus-older", "strategySpec: {keepLastOlderNotMoreThan: 5d, maxOlderCopies: 2}"];
+const rotationOf = async (t: ExecutionContext, spec: string[]) => {
   const result = await load(t, { "c.yaml": collection(spec), "u.yaml": user() });
-  t.deepEqual(lines(result).problems, []);
+  return { ...lines(result), rotation: result.configuration.collections.get("db")?.rotation };
+};
+
+test("rotation: fifo-plus-older with what it needs, else as fifo with a warning", async (t) => {
+  const older = (details: string, more: string[] = []) =>
+    rotationOf(t, ["strategyName: fifo-plus-older", `strategySpec: ${details}`, ...more]);
+  const policy = { strategy: "fifo-plus-older", older: { maxOlderCopies: 2, maxAgeMs: 5 * 86_400_000 } };
+  t.deepEqual(await older("{keepLastOlderNotMoreThan: 5d, maxOlderCopies: 2}"), {
+    problems: [],
+    warnings: [],
+    rotation: policy,
+  });
+  const short = await older("{keepLastOlderNotMoreThan: 5d, maxOlderCopies: 2}", ["maxCollectionSize: 6M"]);
+  t.deepEqual(short.rotation, policy);
   t.regex(
-    lines(result).warnings.join(),
-    /^c\.yaml:8: spec\.strategyName: this version rotates as fifo: .*older copies are not/,
+    short.warnings.join(),
+    /spec\.maxCollectionSize: it has room for 6 versions at maxOneVersionSize, 7 are asked/,
   );
-  t.is(result.configuration.collections.get("db")!.strategy, "fifo");
+  for (const details of ["{maxOlderCopies: 2}", "{keepLastOlderNotMoreThan: 5d}", "{maxOlderCopies: 0}"]) {
+    const { problems, warnings, rotation } = await older(details);
+    t.deepEqual([problems, rotation], [[], { strategy: "fifo" }], details);
+    t.regex(
+      warnings.join(),
+      /c\.yaml:8: spec\.strategyName: expected maxOlderCopies above 0 and keepLastOlder/,
+      details,
+    );
+  }
+  const wrong = await older("{keepLastOlderNotMoreThan: soon, maxOlderCopies: 2}");
+  t.deepEqual([wrong.problems, wrong.rotation], [[], { strategy: "fifo" }]);
+});
+
+test("rotation: gfs, whose copies are the sum of its rules", async (t) => {
+  const counts = { keepLast: 2, keepHourly: 0, keepDaily: 3, keepWeekly: 0, keepMonthly: 0, keepYearly: 0 };
+  const gfs = (details: string, more: string[]) =>
+    rotationOf(t, ["strategyName: gfs", `strategySpec: ${details}`, ...more]);
+  const found = await gfs("{keepLast: 2, keepDaily: 3}", ["maxCollectionSize: 5M"]);
+  t.deepEqual([found.problems, found.rotation], [[], { strategy: "gfs", counts }]);
+  t.regex(found.warnings.join(), /spec\.maxBackupsCount: it has no effect under gfs/);
+  const large = await gfs("{keepLast: 2, keepDaily: 3}", ["maxCollectionSize: 4M"]);
+  t.regex(large.problems.join(), /expected at least sum of keep\* \* maxOneVersionSize = 5 \* 1 MiB = 5 MiB/);
+  t.regex(
+    (await gfs("{}", [])).problems.join(),
+    /expected at least one of keepLast, .* above 0 in strategySpec, got none/,
+  );
+  t.regex((await gfs("{keepDaily: -1}", [])).problems.join(), /keepDaily: expected a whole number from 0/);
+  t.regex((await gfs("{keepDayly: 1, keepLast: 1}", [])).warnings.join(), /did you mean "keepDaily"/);
+});
+
+test("rotation: an unknown strategy is an error with the nearest name", async (t) => {
+  const { problems } = await rotationOf(t, ["strategyName: fifo-plus-oldr"]);
+  t.regex(
+    problems.join(),
+    /strategyName: expected fifo, fifo-plus-older, gfs, got "fifo-plus-oldr"; did you mean "fifo-plus-older"\?/,
+  );
 });
 
 test("unknown fields are warnings, with the nearest known spelling", async (t) => {

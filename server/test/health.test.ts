@@ -26,7 +26,7 @@ function spec(more: Partial<CollectionSpec> = {}): CollectionSpec {
     maxParallelUploads: 1,
     windows: [],
     timezone: "UTC",
-    strategy: "fifo",
+    rotation: { strategy: "fifo" },
     maxAgeMs: undefined,
     minRetentionMs: undefined,
     minVersionSize: 0n,

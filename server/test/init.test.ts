@@ -47,7 +47,7 @@ test("what init writes loads without a word, and the password opens it", async (
     maxParallelUploads: 1,
     windows: [],
     timezone: "UTC",
-    strategy: "fifo",
+    rotation: { strategy: "fifo" },
     maxAgeMs: undefined,
     minRetentionMs: undefined,
     minVersionSize: 0n,

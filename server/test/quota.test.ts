@@ -1,12 +1,32 @@
 import test from "ava";
 import fc from "fast-check";
-import { allowance, extraSpace, maxUploadSize, type QuotaLimits, type QuotaSituation } from "../src/domain/quota.ts";
-import { isRemovalBlocked, planFifo, type RotatableVersion } from "../src/domain/rotation.ts";
+import {
+  allowance,
+  extraSpace,
+  maxUploadSize,
+  type QuotaLimits,
+  type QuotaSituation,
+  quotaLimits,
+  victimsOf,
+} from "../src/domain/quota.ts";
+import {
+  copiesOf,
+  isRemovalBlocked,
+  keptBeside,
+  planRotation,
+  type RotatableVersion,
+  type RotationPolicy,
+  type RotationRules,
+} from "../src/domain/rotation.ts";
 
 const MIB = 1024n * 1024n;
 
+function fifo(maxBackupsCount: number): RotationRules {
+  return { rotation: { strategy: "fifo" }, maxBackupsCount, timezone: "UTC" };
+}
+
 /** The example of the protocol: count 5, soft 1 MiB, hard 10 MiB, extra 5 MiB. */
-const EXAMPLE: QuotaLimits = { maxBackupsCount: 5, maxOneVersionSize: MIB, maxCollectionSize: 10n * MIB };
+const EXAMPLE: QuotaLimits = { copies: 5, maxOneVersionSize: MIB, maxCollectionSize: 10n * MIB };
 
 const sum = (sizes: readonly bigint[]): bigint => sizes.reduce((total, size) => total + size, 0n);
 const above = (sizes: readonly bigint[], soft: bigint): bigint =>
@@ -33,7 +53,8 @@ test("example of the protocol: five of 1 MiB, of which fifo keeps four, min(6, 6
     held: false,
     protectedUntil: null,
   }));
-  const { keep } = planFifo(live, EXAMPLE.maxBackupsCount, new Date(100));
+  const next = { begunAt: new Date(100) };
+  const { keep } = planRotation(live, fifo(EXAMPLE.copies), next, new Date(100));
   t.is(keep.length, 4);
   t.is(allowance(EXAMPLE, { kept: keep.map((v) => v.size), reservedByOthers: [] }), 6n * MIB);
 });
@@ -53,31 +74,31 @@ const cases: [string, QuotaLimits, QuotaSituation, bigint][] = [
   ],
   [
     "no extra space",
-    { maxBackupsCount: 3, maxOneVersionSize: 10n, maxCollectionSize: 30n },
+    { copies: 3, maxOneVersionSize: 10n, maxCollectionSize: 30n },
     { kept: [10n], reservedByOthers: [10n] },
     10n,
   ],
   [
     "no extra space, all places taken",
-    { maxBackupsCount: 3, maxOneVersionSize: 10n, maxCollectionSize: 30n },
+    { copies: 3, maxOneVersionSize: 10n, maxCollectionSize: 30n },
     { kept: [10n, 10n], reservedByOthers: [10n] },
     0n,
   ],
   [
     "an invalid configuration gives at most soft + extra",
-    { maxBackupsCount: 3, maxOneVersionSize: 10n, maxCollectionSize: 25n },
+    { copies: 3, maxOneVersionSize: 10n, maxCollectionSize: 25n },
     { kept: [], reservedByOthers: [] },
     5n,
   ],
   [
     "an invalid configuration without any room",
-    { maxBackupsCount: 5, maxOneVersionSize: 10n, maxCollectionSize: 25n },
+    { copies: 5, maxOneVersionSize: 10n, maxCollectionSize: 25n },
     { kept: [], reservedByOthers: [] },
     0n,
   ],
   [
     "sizes beyond 2^53",
-    { maxBackupsCount: 1, maxOneVersionSize: 2n ** 61n, maxCollectionSize: 2n ** 62n + 1n },
+    { copies: 1, maxOneVersionSize: 2n ** 61n, maxCollectionSize: 2n ** 62n + 1n },
     { kept: [2n ** 53n + 1n], reservedByOthers: [1n] },
     2n ** 62n + 1n - 2n ** 53n - 2n,
   ],
@@ -93,14 +114,14 @@ const size = fc.bigInt({ min: 0n, max: 60n });
 const validLimits: fc.Arbitrary<QuotaLimits> = fc
   .record({ count: fc.integer({ min: 1, max: 5 }), soft: size, extra: size })
   .map(({ count, soft, extra }) => ({
-    maxBackupsCount: count,
+    copies: count,
     maxOneVersionSize: soft,
     maxCollectionSize: BigInt(count) * soft + extra,
   }));
 
 /** Also those with a negative extra space. */
 const anyLimits: fc.Arbitrary<QuotaLimits> = fc.record({
-  maxBackupsCount: fc.integer({ min: 1, max: 5 }),
+  copies: fc.integer({ min: 1, max: 5 }),
   maxOneVersionSize: size,
   maxCollectionSize: fc.bigInt({ min: 0n, max: 300n }),
 });
@@ -114,7 +135,7 @@ test("the allowance is the formula of the protocol, never negative, never above 
   fc.assert(
     fc.property(anyLimits, situations, (limits, { kept, reservedByOthers }) => {
       const { maxOneVersionSize: soft, maxCollectionSize: hard } = limits;
-      const extra = hard - BigInt(limits.maxBackupsCount) * soft;
+      const extra = hard - BigInt(limits.copies) * soft;
       const first = hard - sum(kept) - sum(reservedByOthers);
       const second = soft + extra - above(kept, soft) - above(reservedByOthers, soft);
       const least = first < second ? first : second;
@@ -170,11 +191,11 @@ test("an upload of the whole allowance keeps everything within the hard limit an
   );
 });
 
-test("with no more than maxBackupsCount - 1 others within the soft limit, the soft limit is always granted", (t) => {
+test("with no more than copies - 1 others within the soft limit, the soft limit is always granted", (t) => {
   fc.assert(
     fc.property(validLimits, fc.array(size, { maxLength: 4 }), (limits, sizes) => {
       const soft = limits.maxOneVersionSize;
-      const kept = sizes.slice(0, limits.maxBackupsCount - 1).map((s) => (s < soft ? s : soft));
+      const kept = sizes.slice(0, limits.copies - 1).map((s) => (s < soft ? s : soft));
       t.is(allowance(limits, { kept, reservedByOthers: [] }), soft + extraSpace(limits));
     }),
     { numRuns: 500 },
@@ -196,14 +217,16 @@ interface ModelUpload {
  */
 class Model {
   readonly limits: QuotaLimits;
+  readonly rules: RotationRules;
   readonly minRetentionMs: number;
   live: ModelVersion[] = [];
   uploads: ModelUpload[] = [];
   #now = 0;
   #lastNumber = 0n;
 
-  constructor(limits: QuotaLimits, minRetentionMs: number) {
+  constructor(limits: QuotaLimits, rules: RotationRules, minRetentionMs: number) {
     this.limits = limits;
+    this.rules = rules;
     this.minRetentionMs = minRetentionMs;
   }
 
@@ -211,13 +234,14 @@ class Model {
     return new Date(this.#now);
   }
 
-  get kept(): bigint[] {
-    return planFifo(this.live, this.limits.maxBackupsCount, this.now).keep.map((v) => v.size);
+  /** Sizes of what takes room beside an upload. */
+  keptBeside(upload: Pick<ModelUpload, "begunAt">): bigint[] {
+    return keptBeside(this.live, this.rules, upload, this.now, false).map((v) => v.size);
   }
 
   allowanceOf(upload: ModelUpload): bigint {
     const reservedByOthers = this.uploads.filter((u) => u !== upload).map((u) => u.reserved);
-    return allowance(this.limits, { kept: this.kept, reservedByOthers });
+    return allowance(this.limits, { kept: this.keptBeside(upload), reservedByOthers });
   }
 
   wait(ms: number): void {
@@ -237,8 +261,11 @@ class Model {
   }
 
   publish(upload: ModelUpload): void {
-    const { keep, remove } = planFifo(this.live, this.limits.maxBackupsCount, this.now);
-    if (remove.some((v) => isRemovalBlocked(v, this.now))) throw new Error("rotation removes what it must not");
+    const reservedByOthers = sum(this.uploads.filter((u) => u !== upload).map((u) => u.reserved));
+    const plan = planRotation(this.live, this.rules, upload, this.now);
+    const victims = victimsOf(plan, this.limits, upload.reserved, reservedByOthers);
+    if (victims.some((v) => isRemovalBlocked(v, this.now))) throw new Error("rotation removes what it must not");
+    const keep = this.live.filter((v) => !victims.includes(v));
     this.#lastNumber += 1n;
     const protectedUntil = this.minRetentionMs === 0 ? null : new Date(this.now.getTime() + this.minRetentionMs);
     this.live = [
@@ -255,7 +282,7 @@ class Model {
   }
 
   fits(): boolean {
-    const all = [...this.kept, ...this.uploads.map((u) => u.reserved)];
+    const all = [...this.keptBeside({ begunAt: this.now }), ...this.uploads.map((u) => u.reserved)];
     return (
       sum(all) <= this.limits.maxCollectionSize && above(all, this.limits.maxOneVersionSize) <= extraSpace(this.limits)
     );
@@ -291,32 +318,66 @@ function take(model: Model, [what, which, bytes]: Step): string {
     if (what === "reserve") model.reserve(upload, bytes);
     if (what === "abort") model.abort(upload);
     if (what === "publish" && upload.reserved > 0n) {
-      if (upload.reserved > model.allowanceOf(upload)) return "what was reserved does not fit at its commit";
-      model.publish(upload);
+      if (upload.reserved <= model.allowanceOf(upload)) model.publish(upload);
+      else if (model.rules.rotation.strategy === "gfs") model.abort(upload);
+      else return "what was reserved does not fit at its commit";
     }
   }
   if (sum(model.live.map((v) => v.size)) > model.limits.maxCollectionSize) return "versions pass the hard limit";
-  return model.fits() ? "" : "kept versions and reservations pass the hard limit or the extra space";
+  // Whether a reservation still fits is looked at again at its commit, since gfs may keep others by then.
+  return model.rules.rotation.strategy === "gfs" || model.fits()
+    ? ""
+    : "kept versions and reservations pass the hard limit or the extra space";
 }
 
+const policies: fc.Arbitrary<RotationPolicy> = fc.oneof(
+  fc.constant({ strategy: "fifo" as const }),
+  fc
+    .record({ maxOlderCopies: fc.integer({ min: 1, max: 4 }), maxAgeMs: fc.constantFrom(500, 5000, 50_000) })
+    .map((older) => ({ strategy: "fifo-plus-older" as const, older })),
+  fc
+    .tuple(fc.nat(2), fc.nat(2), fc.nat(2))
+    .filter((counts) => counts.some((count) => count > 0))
+    .map(([keepLast, keepHourly, keepDaily]) => ({
+      strategy: "gfs" as const,
+      counts: { keepLast, keepHourly, keepDaily, keepWeekly: 1, keepMonthly: 1, keepYearly: 0 },
+    })),
+);
+
+/** A collection's rules with valid limits. */
+const collections = fc
+  .record({ rotation: policies, maxBackupsCount: fc.integer({ min: 1, max: 5 }), soft: size, extra: size })
+  .map(({ rotation, maxBackupsCount, soft, extra }) => {
+    const rules: RotationRules = { rotation, maxBackupsCount, timezone: "UTC" };
+    const copies = rotation.strategy === "gfs" ? copiesOf(rules) : maxBackupsCount;
+    const maxCollectionSize = BigInt(copies) * soft + extra;
+    return { rules, limits: quotaLimits({ ...rules, maxOneVersionSize: soft, maxCollectionSize }) };
+  });
+
+/** A step of waiting takes up to so long under each strategy, in milliseconds: gfs counts hours at the least. */
+const WAIT_FACTOR = { fifo: 1, "fifo-plus-older": 1, gfs: 40_000 } as const;
+
 test("uploads in parallel, rotation, holds and protection in any order never pass the hard limit", (t) => {
-  const seen = { published: 0, rotated: 0, twoOpen: 0, full: 0 };
+  const seen = { published: 0, rotated: 0, twoOpen: 0, full: 0, gfs: 0, older: 0 };
   fc.assert(
-    fc.property(validLimits, fc.constantFrom(0, 500, 3000), steps, (limits, minRetentionMs, sequence) => {
-      const model = new Model(limits, minRetentionMs);
-      for (const step of sequence) {
+    fc.property(collections, fc.constantFrom(0, 500, 3000), steps, ({ rules, limits }, minRetentionMs, sequence) => {
+      const { strategy } = rules.rotation;
+      const model = new Model(limits, rules, minRetentionMs * WAIT_FACTOR[strategy]);
+      for (const [what, which, bytes] of sequence) {
         const before = model.live.length;
-        const broken = take(model, step);
-        if (broken !== "") throw new Error(`${broken} after ${step}`);
-        if (step[0] === "publish") {
+        const broken = take(model, [what, what === "wait" ? which * WAIT_FACTOR[strategy] : which, bytes]);
+        if (broken !== "") throw new Error(`${broken} after ${what} ${which} ${bytes}`);
+        if (what === "publish") {
           seen.published += model.live.length > 0 ? 1 : 0;
           seen.rotated += before > 0 && model.live.length <= before ? 1 : 0;
+          seen.gfs += strategy === "gfs" && before > 0 && model.live.length <= before ? 1 : 0;
+          seen.older += strategy === "fifo-plus-older" && model.live.length > rules.maxBackupsCount ? 1 : 0;
         }
         seen.twoOpen += model.uploads.filter((u) => u.reserved > 0n).length > 1 ? 1 : 0;
         seen.full += sum(model.live.map((v) => v.size)) === limits.maxCollectionSize ? 1 : 0;
       }
     }),
-    { numRuns: 1000 },
+    { numRuns: 2000 },
   );
   // Otherwise the sequences do not show what they are for.
   for (const [what, times] of Object.entries(seen)) t.true(times > 20, `${what}: ${times}`);

@@ -1,9 +1,19 @@
 import test from "ava";
 import fc from "fast-check";
-import { isRemovalBlocked, planFifo, type RotatableVersion } from "../src/domain/rotation.ts";
+import { isRemovalBlocked, planRotation, type RotatableVersion } from "../src/domain/rotation.ts";
 
 const NOW = new Date("2026-03-01T12:00:00Z");
 const HOUR = 3_600_000;
+
+/** Rotation by `fifo`, for a version that is begun now. */
+function planFifo<V extends RotatableVersion>(live: readonly V[], maxBackupsCount: number, now: Date) {
+  return planRotation(
+    live,
+    { rotation: { strategy: "fifo" }, maxBackupsCount, timezone: "UTC" },
+    { begunAt: now },
+    now,
+  );
+}
 
 /** A version; `hours` is how long before now it was begun. */
 function version(number: number, hours: number, more: Partial<RotatableVersion> = {}): RotatableVersion {
@@ -72,7 +82,7 @@ const cases: readonly Case[] = [
 ];
 
 for (const { title, live, max, keep } of cases) {
-  test(`planFifo: ${title}`, (t) => {
+  test(`fifo: ${title}`, (t) => {
     const plan = planFifo(live, max, NOW);
     t.deepEqual(sorted(plan.keep), [...keep]);
     t.deepEqual(
@@ -90,7 +100,7 @@ test("isRemovalBlocked", (t) => {
   t.false(isRemovalBlocked(version(1, 1, { protectedUntil: new Date(0) }), NOW));
 });
 
-test("planFifo gives the very objects it was given and leaves the list alone", (t) => {
+test("planRotation gives the very objects it was given and leaves the list alone", (t) => {
   const live = Object.freeze([version(1, 3), version(3, 1), version(2, 2)]);
   const { keep, remove } = planFifo(live, 2, NOW);
   t.is(keep[0], live[1]);

@@ -41,7 +41,7 @@ export function versionReport(version: Version, sdk: Sdk) {
 
 /** A collection as `--json` prints it. */
 export function collectionReport(collection: Collection, sdk: Sdk) {
-  const { limits } = collection;
+  const { limits, gfsCounts } = collection;
   return {
     name: collection.name,
     collectionId: collection.collectionId,
@@ -56,6 +56,18 @@ export function collectionReport(collection: Collection, sdk: Sdk) {
     },
     encryption: collection.encryptionFormats.map((format) => enumWord(sdk.EncryptionFormat, format)),
     rotation: collection.frozen ? undefined : enumWord(sdk.RotationStrategy, collection.rotationStrategy),
+    gfsCounts: gfsCounts && {
+      keepLast: gfsCounts.keepLast,
+      keepHourly: gfsCounts.keepHourly,
+      keepDaily: gfsCounts.keepDaily,
+      keepWeekly: gfsCounts.keepWeekly,
+      keepMonthly: gfsCounts.keepMonthly,
+      keepYearly: gfsCounts.keepYearly,
+    },
+    olderCopies: collection.olderCopies && {
+      maxCount: collection.olderCopies.maxCount,
+      maxAgeSeconds: Number(collection.olderCopies.maxAge?.seconds ?? 0n),
+    },
     acceptsUploadsNow: collection.acceptsUploadsNow,
     nextWindowAt: toIso(collection.nextWindowAt),
     frozen: collection.frozen,

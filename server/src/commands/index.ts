@@ -3,6 +3,7 @@ import type { OperatorCommand } from "./context.ts";
 import { copyStorage } from "./copy-storage.ts";
 import { recover } from "./recover.ts";
 import { serve } from "./serve.ts";
+import { simulate } from "./simulate.ts";
 import { sweep } from "./sweep.ts";
 import { verify } from "./verify.ts";
 
@@ -17,6 +18,7 @@ export const COMMANDS: readonly OperatorCommand[] = [
   recover,
   init,
   checkConfig,
+  simulate,
   hashPassword,
   copyStorage,
 ];

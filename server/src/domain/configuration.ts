@@ -1,4 +1,5 @@
 import type { CiphertextFormat } from "@strongroom/framing";
+import type { RotationPolicy } from "./rotation.ts";
 import type { UploadWindow } from "./window.ts";
 
 /**
@@ -80,10 +81,9 @@ export interface CollectionSpec {
   /** An upload must become a version within this time of its creation; undefined for the server's own. */
   readonly maxUploadAgeMs: number | undefined;
   readonly windows: readonly UploadWindow[];
-  /** IANA time zone of the windows. */
+  /** IANA time zone of the windows, and of the periods that rotation by `gfs` counts. */
   readonly timezone: string;
-  /** Rotation. */
-  readonly strategy: "fifo";
+  readonly rotation: RotationPolicy;
   /** The age check of health fails above this; undefined for no age check. */
   readonly maxAgeMs: number | undefined;
   /** A published version is protected from removal for this long; undefined for none. */

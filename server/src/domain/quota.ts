@@ -1,6 +1,9 @@
+import { copiesOf, type RotatableVersion, type RotationPlan, type RotationRules } from "./rotation.ts";
+
 /** Limits of a collection, in bytes; see `CollectionSpec`. */
 export interface QuotaLimits {
-  readonly maxBackupsCount: number;
+  /** How many versions rotation keeps; see `copiesOf`. */
+  readonly copies: number;
   /** soft */
   readonly maxOneVersionSize: bigint;
   /** hard */
@@ -15,9 +18,25 @@ export interface QuotaSituation {
   readonly reservedByOthers: readonly bigint[];
 }
 
+/**
+ * The limits that a collection's configuration means. Older copies take what is left: where the hard limit has no room
+ * for all of them at the soft limit, as many count as there is room for.
+ */
+export function quotaLimits(
+  spec: Omit<QuotaLimits, "copies"> & Pick<RotationRules, "rotation" | "maxBackupsCount">,
+): QuotaLimits {
+  const { maxOneVersionSize, maxCollectionSize, maxBackupsCount, rotation } = spec;
+  let copies = copiesOf(spec);
+  if (rotation.strategy === "fifo-plus-older") {
+    const room = maxOneVersionSize > 0n ? Number(maxCollectionSize / maxOneVersionSize) : 0;
+    copies = Math.max(maxBackupsCount, Math.min(copies, room));
+  }
+  return { copies, maxOneVersionSize, maxCollectionSize };
+}
+
 /** Bytes that all versions at their soft limit leave of the hard limit; negative for an invalid configuration. */
 export function extraSpace(limits: QuotaLimits): bigint {
-  return limits.maxCollectionSize - BigInt(limits.maxBackupsCount) * limits.maxOneVersionSize;
+  return limits.maxCollectionSize - BigInt(limits.copies) * limits.maxOneVersionSize;
 }
 
 /** The most bytes one upload could reach in an empty collection. */
@@ -52,4 +71,27 @@ export const LEAST_COUNTED_SIZE = 16n * 1024n;
 export function countedSize(limits: Pick<QuotaLimits, "maxOneVersionSize">, size: bigint): bigint {
   const least = limits.maxOneVersionSize < LEAST_COUNTED_SIZE ? limits.maxOneVersionSize : LEAST_COUNTED_SIZE;
   return size > least ? size : least;
+}
+
+/**
+ * What goes when a version of `size` bytes is published: what the policy does not keep, and of the older copies the
+ * oldest, as many as it takes. What the policy keeps otherwise stays also where there is no room: the allowance of
+ * uploads has seen to that, and limits that were lowered since must not remove anything.
+ * @param reservedByOthers bytes of the other open uploads.
+ */
+export function victimsOf<V extends RotatableVersion>(
+  plan: RotationPlan<V>,
+  limits: QuotaLimits,
+  size: bigint,
+  reservedByOthers: bigint,
+): V[] {
+  let left = limits.maxCollectionSize - countedSize(limits, size) - reservedByOthers;
+  for (const version of plan.keep) left -= countedSize(limits, version.size);
+  const victims = [...plan.remove];
+  for (const version of plan.older) {
+    left -= countedSize(limits, version.size);
+    // What is older than one without room goes too.
+    if (left < 0n) victims.push(version);
+  }
+  return victims;
 }

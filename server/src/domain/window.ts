@@ -149,6 +149,26 @@ export function nextWindowStart(windows: readonly UploadWindow[], timezone: stri
 }
 
 /**
+ * When windows start after `after` and not after `until`, in order; at most `most`.
+ * @param starts as {@link parseWindowStart} gives them.
+ */
+export function startsBetween(
+  starts: readonly string[],
+  timezone: string,
+  after: Date,
+  until: Date,
+  most: number,
+): Date[] {
+  const times = starts.flatMap((from) => {
+    const cron = schedule(from, timezone);
+    const found: Date[] = [];
+    for (let at = cron.nextRun(after); at && at <= until && found.length < most; at = cron.nextRun(at)) found.push(at);
+    return found;
+  });
+  return times.sort((a, b) => a.getTime() - b.getTime()).slice(0, most);
+}
+
+/**
  * The occurrence with the latest `end <= now`, over all windows. Of several that ended together the longest, since a
  * backup begun in any of them was in time.
  * @returns undefined when there are no windows or none has ever finished.

@@ -1,5 +1,6 @@
 import { formatSize, parseDuration, parseSize, quoted, ValueError } from "@strongroom/protocol/sizes";
 import type { CollectionSpec } from "../domain/configuration.ts";
+import { maxUploadSize, type QuotaLimits } from "../domain/quota.ts";
 import type { ObjectNode } from "./node.ts";
 
 /** The fields of a collection that guard what is stored: against too old, too small, too many and too early. */
@@ -14,21 +15,14 @@ export type CollectionGuards = Pick<
   | "trashRetentionMs"
 >;
 
-/** What was read of a collection before; undefined where that was wrong. */
-export interface LimitsBefore {
-  readonly count: number | undefined;
-  /** Bytes. */
-  readonly soft: bigint | undefined;
-  /** Bytes. */
-  readonly hard: bigint | undefined;
-  readonly hasWindows: boolean;
-}
-
 const MAX_PER_WINDOW = 1_000_000;
 const MIN_TRASH_MS = 24 * 3_600_000;
 
-/** Reads the guards of a collection's `spec`. */
-export function readGuards(spec: ObjectNode, limits: LimitsBefore): CollectionGuards {
+/**
+ * Reads the guards of a collection's `spec`.
+ * @param limits its limits; undefined where they are wrong.
+ */
+export function readGuards(spec: ObjectNode, limits: QuotaLimits | undefined, hasWindows: boolean): CollectionGuards {
   const maxAgeMs = spec.get("maxAge")?.parsed(positiveDuration);
   return {
     maxAgeMs,
@@ -36,7 +30,7 @@ export function readGuards(spec: ObjectNode, limits: LimitsBefore): CollectionGu
     trashRetentionMs: spec.get("trashRetention")?.parsed(trashDuration),
     minVersionSize: readMinVersionSize(spec, limits),
     minIntervalMs: readMinInterval(spec, maxAgeMs),
-    maxVersionsPerWindow: readVersionsPerWindow(spec, limits),
+    maxVersionsPerWindow: readVersionsPerWindow(spec, hasWindows),
     maxUploadAgeMs: spec.get("maxUploadAge")?.parsed(positiveDuration),
   };
 }
@@ -56,11 +50,11 @@ function trashDuration(text: string): number {
   return ms;
 }
 
-function readMinVersionSize(spec: ObjectNode, { count, soft, hard }: LimitsBefore): bigint {
+function readMinVersionSize(spec: ObjectNode, limits: QuotaLimits | undefined): bigint {
   const node = spec.get("minVersionSize");
   const least = node?.parsed(parseSize) ?? 0n;
-  if (count === undefined || soft === undefined || hard === undefined) return least;
-  const most = soft + hard - BigInt(count) * soft;
+  if (limits === undefined) return least;
+  const most = maxUploadSize(limits);
   if (least > most) {
     node?.error(
       `expected at most what one version may have, ${formatSize(most)} (maxOneVersionSize and the extra space), got ` +
@@ -78,7 +72,7 @@ function readMinInterval(spec: ObjectNode, maxAgeMs: number | undefined): number
   return ms;
 }
 
-function readVersionsPerWindow(spec: ObjectNode, { hasWindows }: LimitsBefore): number | undefined {
+function readVersionsPerWindow(spec: ObjectNode, hasWindows: boolean): number | undefined {
   const node = spec.get("maxVersionsPerWindow");
   const most = node?.integer(1, MAX_PER_WINDOW);
   if (most !== undefined && !hasWindows)

@@ -1,5 +1,5 @@
 import type { CiphertextFormat } from "@strongroom/framing";
-import { formatSize, parseDuration, parseSize, quoted, ValueError } from "@strongroom/protocol/sizes";
+import { parseSize, quoted, ValueError } from "@strongroom/protocol/sizes";
 import type { AccessEntry, CollectionSpec } from "../domain/configuration.ts";
 import { isTimezone, parseWindowDuration, parseWindowStart, type UploadWindow } from "../domain/window.ts";
 import { readGuards } from "./collection-guards.ts";
@@ -9,6 +9,7 @@ import type { ObjectNode, ValueNode } from "./node.ts";
 import { unwrapBase64 } from "./password-hash.ts";
 import { parseRecipient } from "./recipients.ts";
 import { readRoles } from "./roles.ts";
+import { readLimits, readRotation } from "./rotation.ts";
 import type { SecretStore } from "./secrets.ts";
 import type { NameReference } from "./user.ts";
 
@@ -20,8 +21,6 @@ export interface ReadCollection {
   readonly users: readonly NameReference[];
 }
 
-/** More copies than this are a slip of the finger. */
-const MAX_COPIES = 1_000_000;
 const MAX_UPLOADS = 1_000;
 /** Stands for the number of a version in a file name. */
 const VERSION_PLACE = `$\{version}`;
@@ -64,28 +63,6 @@ function readWindow(item: ValueNode): UploadWindow | undefined {
   const durationMs = window?.require("duration", "a duration such as 1h")?.parsed(parseWindowDuration);
   window?.warnUnknown();
   return from === undefined || durationMs === undefined ? undefined : { from, durationMs };
-}
-
-/** Rotation. Of the former strategies this version knows `fifo`; a configuration with the other must still load. */
-function readStrategy(spec: ObjectNode): void {
-  const node = spec.get("strategyName");
-  const name = node ? node.text() : "fifo";
-  if (name === "fifo-plus-older") {
-    node?.warn(
-      "this version rotates as fifo: the newest maxBackupsCount are kept, older copies are not; set fifo to " +
-        "silence this",
-    );
-  } else if (name !== undefined && name !== "fifo") {
-    node?.error(
-      `expected the strategy fifo, got ${quoted(name)}, which this version does not have${suggestion(name, ["fifo"])}`,
-    );
-  }
-  // Without effect under fifo, but existing files have them. The former server never read the duration, so a wrong one
-  // is no reason to refuse.
-  const details = spec.get("strategySpec")?.object();
-  details?.get("keepLastOlderNotMoreThan")?.parsed(parseDuration, "warn");
-  details?.get("maxOlderCopies")?.integer(0, MAX_COPIES);
-  details?.warnUnknown();
 }
 
 function readFormats(spec: ObjectNode): CiphertextFormat[] {
@@ -163,18 +140,6 @@ function readAccessEntry(item: ValueNode, users: NameReference[]): AccessEntry |
   return { userName, roles };
 }
 
-/** Extra space is what is left of the hard limit when every copy has its soft limit; it cannot be negative. */
-function checkExtraSpace(node: ValueNode | undefined, count: number, soft: bigint, hard: bigint): void {
-  const needed = BigInt(count) * soft;
-  if (needed <= hard) return;
-  const size = (bytes: bigint) => `${formatSize(bytes)} (${bytes} bytes)`;
-  node?.error(
-    `expected at least maxBackupsCount * maxOneVersionSize = ${count} * ${formatSize(soft)} = ${size(needed)}, ` +
-      `got ${size(hard)}, ` +
-      `so the extra space is ${formatSize(hard - needed)}; raise maxCollectionSize or lower one of the others`,
-  );
-}
-
 /** Reads an object of kind BackupCollection; what is wrong is reported, and the result then not to be used. */
 export async function readCollection(
   { name, root }: ConfigObject,
@@ -183,12 +148,14 @@ export async function readCollection(
   const spec = root.require("spec", "a mapping with the collection's limits")?.object();
   root.warnUnknown();
   if (!spec) return undefined;
-  const count = spec.require("maxBackupsCount", "the number of copies to keep")?.integer(1, MAX_COPIES);
+  const { rotation, maxBackupsCount } = readRotation(spec);
   const soft = spec.require("maxOneVersionSize", "the soft limit of one version, such as 1G")?.parsed(positiveSize);
   const hardNode = spec.require("maxCollectionSize", "the hard limit of all versions together, such as 10G");
   const hard = hardNode?.parsed(positiveSize);
-  if (count !== undefined && soft !== undefined && hard !== undefined) checkExtraSpace(hardNode, count, soft, hard);
-  readStrategy(spec);
+  const limits =
+    maxBackupsCount !== undefined && rotation && soft !== undefined && hard !== undefined
+      ? readLimits(hardNode, { rotation, maxBackupsCount, maxOneVersionSize: soft, maxCollectionSize: hard })
+      : undefined;
   const organizationNode = spec.get("organization");
   const organization = organizationNode?.text() ?? "";
   const encryptionFormats = readFormats(spec);
@@ -199,14 +166,14 @@ export async function readCollection(
     description: spec.get("description")?.text() ?? "",
     organization,
     filenameTemplate: readFilenameTemplate(spec, name),
-    maxBackupsCount: count ?? 1,
+    maxBackupsCount: maxBackupsCount ?? 1,
     maxOneVersionSize: soft ?? 0n,
     maxCollectionSize: hard ?? 0n,
     maxParallelUploads: spec.get("maxParallelUploads")?.integer(1, MAX_UPLOADS) ?? 1,
     windows,
     timezone: spec.get("timezone")?.parsed(timezoneName) ?? "UTC",
-    strategy: "fifo",
-    ...readGuards(spec, { count, soft, hard, hasWindows: windows.length > 0 }),
+    rotation: rotation ?? { strategy: "fifo" },
+    ...readGuards(spec, limits, windows.length > 0),
     encryptionFormats,
     recipientKeyIds: await readRecipients(spec, encryptionFormats),
     healthSecretSha256: secrets.follow(spec, "healthSecretRef", parseHealthSecret)?.value,

@@ -230,6 +230,11 @@ export class ObjectNode {
     this.#context.findings.warn(this.place, reason);
   }
 
+  /** Reports an error at this mapping. */
+  error(reason: string): void {
+    this.#context.findings.error(this.place, reason);
+  }
+
   /** The names of all fields. */
   names(): string[] {
     return [...this.#fields.keys()];

@@ -13,8 +13,10 @@ import type { CollectionDetails, CollectionView } from "../app/collections/colle
 import type { SegmentRow, SessionRow, VersionRow } from "../app/ports/database.ts";
 import type { UploadView } from "../app/uploads/upload-deps.ts";
 import type { CollectionAction, CollectionRights } from "../domain/access.ts";
-import type { CollectionSpec, Role } from "../domain/configuration.ts";
-import { extraSpace } from "../domain/quota.ts";
+import type { Role } from "../domain/configuration.ts";
+import type { OlderCopiesPolicy } from "../domain/older-copies.ts";
+import { extraSpace, quotaLimits } from "../domain/quota.ts";
+import { copiesOf, type RotationPolicy } from "../domain/rotation.ts";
 import type { ContentEncoding, DamageReason } from "../domain/version.ts";
 
 /*
@@ -50,8 +52,10 @@ const ROLES: Readonly<Record<Role, pb.Role>> = {
   uploadsAnytime: pb.Role.UPLOADS_ANYTIME,
 };
 
-const STRATEGIES: Readonly<Record<CollectionSpec["strategy"], pb.RotationStrategy>> = {
+const STRATEGIES: Readonly<Record<RotationPolicy["strategy"], pb.RotationStrategy>> = {
   fifo: pb.RotationStrategy.FIFO,
+  "fifo-plus-older": pb.RotationStrategy.FIFO_PLUS_OLDER,
+  gfs: pb.RotationStrategy.GFS,
 };
 
 const DAMAGE_REASONS: Readonly<Record<DamageReason, pb.DamageReason>> = {
@@ -197,10 +201,10 @@ export function collectionMessage(view: CollectionView & Partial<CollectionDetai
     description: spec.description,
     organization: spec.organization,
     limits: {
-      maxVersions: spec.maxBackupsCount,
+      maxVersions: copiesOf(spec),
       maxVersionSizeBytes: spec.maxOneVersionSize,
       maxCollectionSizeBytes: spec.maxCollectionSize,
-      extraSpaceBytes: extraSpace(spec),
+      extraSpaceBytes: extraSpace(quotaLimits(spec)),
       maxParallelUploads: spec.maxParallelUploads,
       minVersionSizeBytes: spec.minVersionSize,
       minInterval: durationMessage(spec.minIntervalMs),
@@ -213,6 +217,13 @@ export function collectionMessage(view: CollectionView & Partial<CollectionDetai
     acceptsUploadsNow: view.acceptsUploadsNow,
     nextWindowAt: time(view.nextWindowAt),
     encryptionFormats: spec.encryptionFormats.map((format) => FORMATS[format]),
-    rotationStrategy: STRATEGIES[spec.strategy],
+    rotationStrategy: STRATEGIES[spec.rotation.strategy],
+    ...(spec.rotation.strategy === "gfs" ? { gfsCounts: spec.rotation.counts } : {}),
+    ...(spec.rotation.strategy === "fifo-plus-older" ? { olderCopies: olderCopies(spec.rotation.older) } : {}),
   });
 }
+
+const olderCopies = ({ maxOlderCopies, maxAgeMs }: OlderCopiesPolicy) => ({
+  maxCount: maxOlderCopies,
+  maxAge: durationFromMs(maxAgeMs),
+});

@@ -66,7 +66,7 @@ export function collection(name: string, change: Partial<CollectionSpec> = {}): 
     maxParallelUploads: 1,
     windows: [],
     timezone: "UTC",
-    strategy: "fifo",
+    rotation: { strategy: "fifo" },
     maxAgeMs: undefined,
     minRetentionMs: undefined,
     minVersionSize: 0n,

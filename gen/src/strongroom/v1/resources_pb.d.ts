@@ -453,7 +453,7 @@ export declare const UploadSchema: GenMessage<Upload>;
  */
 export declare type CollectionLimits = Message<"strongroom.v1.CollectionLimits"> & {
   /**
-   * How many versions rotation keeps.
+   * How many versions rotation keeps at most, held and protected ones aside.
    *
    * @generated from field: int32 max_versions = 1;
    */
@@ -474,7 +474,8 @@ export declare type CollectionLimits = Message<"strongroom.v1.CollectionLimits">
   maxCollectionSizeBytes: bigint;
 
   /**
-   * max_collection_size_bytes - max_versions * max_version_size_bytes: what versions above the soft limit share.
+   * max_collection_size_bytes - max_versions * max_version_size_bytes: what versions above the soft limit share. Older
+   * copies for which there is no room at the soft limit do not count.
    *
    * @generated from field: int64 extra_space_bytes = 4;
    */
@@ -606,6 +607,89 @@ export declare type UploadWindow = Message<"strongroom.v1.UploadWindow"> & {
 export declare const UploadWindowSchema: GenMessage<UploadWindow>;
 
 /**
+ * How many versions ROTATION_STRATEGY_GFS keeps: the newest one of so many hours, days and so on. Rules run in this order,
+ * and each counts only versions that no rule before it kept.
+ *
+ * @generated from message strongroom.v1.GfsCounts
+ */
+export declare type GfsCounts = Message<"strongroom.v1.GfsCounts"> & {
+  /**
+   * Versions.
+   *
+   * @generated from field: int32 keep_last = 1;
+   */
+  keepLast: number;
+
+  /**
+   * Hours.
+   *
+   * @generated from field: int32 keep_hourly = 2;
+   */
+  keepHourly: number;
+
+  /**
+   * Days.
+   *
+   * @generated from field: int32 keep_daily = 3;
+   */
+  keepDaily: number;
+
+  /**
+   * Weeks, from Monday.
+   *
+   * @generated from field: int32 keep_weekly = 4;
+   */
+  keepWeekly: number;
+
+  /**
+   * Months.
+   *
+   * @generated from field: int32 keep_monthly = 5;
+   */
+  keepMonthly: number;
+
+  /**
+   * Years.
+   *
+   * @generated from field: int32 keep_yearly = 6;
+   */
+  keepYearly: number;
+};
+
+/**
+ * Describes the message strongroom.v1.GfsCounts.
+ * Use `create(GfsCountsSchema)` to create a new message.
+ */
+export declare const GfsCountsSchema: GenMessage<GfsCounts>;
+
+/**
+ * What ROTATION_STRATEGY_FIFO_PLUS_OLDER keeps beside the newest versions, where there is room.
+ *
+ * @generated from message strongroom.v1.OlderCopies
+ */
+export declare type OlderCopies = Message<"strongroom.v1.OlderCopies"> & {
+  /**
+   * Most of them.
+   *
+   * @generated from field: int32 max_count = 1;
+   */
+  maxCount: number;
+
+  /**
+   * None is older than this.
+   *
+   * @generated from field: google.protobuf.Duration max_age = 2;
+   */
+  maxAge?: Duration | undefined;
+};
+
+/**
+ * Describes the message strongroom.v1.OlderCopies.
+ * Use `create(OlderCopiesSchema)` to create a new message.
+ */
+export declare const OlderCopiesSchema: GenMessage<OlderCopies>;
+
+/**
  * A named series of backups of one thing.
  *
  * @generated from message strongroom.v1.Collection
@@ -661,7 +745,7 @@ export declare type Collection = Message<"strongroom.v1.Collection"> & {
   windows: UploadWindow[];
 
   /**
-   * Time zone of the windows, an IANA name.
+   * Time zone of the windows and of the periods of gfs_counts, an IANA name.
    *
    * @generated from field: string timezone = 8;
    */
@@ -694,6 +778,20 @@ export declare type Collection = Message<"strongroom.v1.Collection"> & {
    * @generated from field: strongroom.v1.RotationStrategy rotation_strategy = 14;
    */
   rotationStrategy: RotationStrategy;
+
+  /**
+   * Set for ROTATION_STRATEGY_GFS. Periods are those of `timezone`.
+   *
+   * @generated from field: strongroom.v1.GfsCounts gfs_counts = 15;
+   */
+  gfsCounts?: GfsCounts | undefined;
+
+  /**
+   * Set for ROTATION_STRATEGY_FIFO_PLUS_OLDER.
+   *
+   * @generated from field: strongroom.v1.OlderCopies older_copies = 16;
+   */
+  olderCopies?: OlderCopies | undefined;
 
   /**
    * Whether the configuration object is gone while versions remain. Then only systemAdmin sees the collection, and only
@@ -948,14 +1046,14 @@ export enum RotationStrategy {
   FIFO = 1,
 
   /**
-   * As FIFO, and keeps some of those that would go, spread over time. No server has it yet.
+   * As FIFO, and keeps some of those that would go, spread over time: older_copies.
    *
    * @generated from enum value: ROTATION_STRATEGY_FIFO_PLUS_OLDER = 2;
    */
   FIFO_PLUS_OLDER = 2,
 
   /**
-   * Keeps the newest of every hour, day, week, month and year, as many as asked for. No server has it yet.
+   * Keeps the newest of every hour, day, week, month and year, as many as gfs_counts asks for.
    *
    * @generated from enum value: ROTATION_STRATEGY_GFS = 3;
    */

@@ -5,18 +5,19 @@ import type { CollectionSpec } from "../../domain/configuration.ts";
 import { DomainError, type Reason } from "../../domain/errors.ts";
 import { versionFilename } from "../../domain/filename.ts";
 import { manifestKey } from "../../domain/object-keys.ts";
+import { quotaLimits, victimsOf } from "../../domain/quota.ts";
 import { bytesEqual } from "../../domain/segments.ts";
 import { PUBLISHED } from "../../domain/version.ts";
 import { requireOwnUpload, requireUploadAccess, requireUploadAccessIfConfigured, uploadNotOpen } from "../guards.ts";
 import { pinned } from "../ports/config-source.ts";
-import type { SegmentRow, Transaction, UploadRow, VersionRow } from "../ports/database.ts";
+import type { LiveVersion, SegmentRow, Transaction, UploadRow, VersionRow } from "../ports/database.ts";
 import type { Log } from "../settings.ts";
 import { encodeManifest } from "../versions/manifest.ts";
-import { moveUsage, planRotation, removeVersion } from "../versions/removal.ts";
+import { moveUsage, removeVersion, rotationOf } from "../versions/removal.ts";
 import { requirePace, requireSize } from "./admission.ts";
 import { withRoom } from "./clean-upload.ts";
 import { refuseUpload } from "./manage-uploads.ts";
-import { lockCollection, renewLease, requireRoom, roomFor, uploadIn } from "./reservations.ts";
+import { givesWay, lockCollection, renewLease, requireRoom, roomFor, uploadIn } from "./reservations.ts";
 import type { UploadDeps } from "./upload-deps.ts";
 
 /** The ports of a commit: those of uploads, and a log, for commits that the store did not confirm. */
@@ -294,6 +295,20 @@ async function completeObject(
   }
 }
 
+/** What rotation removes for a new version. */
+async function rotatedOut(
+  tx: Transaction,
+  live: readonly LiveVersion[],
+  spec: CollectionSpec,
+  upload: UploadRow,
+  version: VersionRow,
+): Promise<LiveVersion[]> {
+  const holding = await tx.uploads.holding(upload.collectionId);
+  const others = holding.filter((other) => other.id !== upload.id && !givesWay(other));
+  const reserved = others.reduce((sum, { reservedBytes }) => sum + reservedBytes, 0n);
+  return victimsOf(rotationOf(live, spec, upload.begunAt, tx.now), quotaLimits(spec), version.size, reserved);
+}
+
 /** One transaction: the version appears, what rotation removes disappears, the reservation becomes storage. */
 async function publish(
   tx: Transaction,
@@ -308,7 +323,7 @@ async function publish(
 
   const spec = deps.config.current().collections.get(upload.collectionName);
   // Without a configuration nothing is rotated: limits that are gone must not remove anything.
-  const victims = spec === undefined ? [] : planRotation(live, spec, tx.now).remove;
+  const victims = spec === undefined ? [] : await rotatedOut(tx, live, spec, upload, version);
   for (const victim of victims) await removeVersion(tx, deps.settings, spec!, victim, version.id);
 
   await tx.uploads.update(upload.id, "committing", {

@@ -3,7 +3,7 @@ import { mayDo, type Principal } from "../../domain/access.ts";
 import type { CollectionSpec } from "../../domain/configuration.ts";
 import { DomainError } from "../../domain/errors.ts";
 import { objectKey } from "../../domain/object-keys.ts";
-import { maxUploadSize } from "../../domain/quota.ts";
+import { maxUploadSize, quotaLimits } from "../../domain/quota.ts";
 import { chooseSegmentSize } from "../../domain/segments.ts";
 import type { ContentEncoding } from "../../domain/version.ts";
 import { nextWindowStart, openWindow } from "../../domain/window.ts";
@@ -94,7 +94,7 @@ async function register(
   requireRoom(collection, undefined, room, 0n, input.expectedSize > 0n ? input.expectedSize : 1n);
 
   const id = deps.newId();
-  const maxSize = maxUploadSize(spec);
+  const maxSize = maxUploadSize(quotaLimits(spec));
   const upload: UploadRow = {
     id,
     collectionId: collection.row.id,

@@ -1,12 +1,13 @@
 import { formatSize } from "@strongroom/protocol/sizes";
 import type { CollectionSpec } from "../../domain/configuration.ts";
 import { DomainError } from "../../domain/errors.ts";
-import { allowance, countedSize } from "../../domain/quota.ts";
-import { isRemovalBlocked } from "../../domain/rotation.ts";
+import { allowance, countedSize, quotaLimits } from "../../domain/quota.ts";
+import { copiesOf, isRemovalBlocked, keptBeside } from "../../domain/rotation.ts";
+import { withProtection } from "../../domain/version.ts";
 import type { ConfigSource } from "../ports/config-source.ts";
 import type { CollectionRow, Transaction, UploadRow } from "../ports/database.ts";
 import type { UploadSettings } from "../settings.ts";
-import { moveUsage, planRotation } from "../versions/removal.ts";
+import { moveUsage } from "../versions/removal.ts";
 import { lastMoment, requireYoung } from "./upload-age.ts";
 
 /*
@@ -73,18 +74,26 @@ export async function roomFor(
   exceptUploadId: string | undefined,
 ): Promise<Room> {
   const live = await tx.versions.allLive(collection.row.id);
-  const { keep } = planRotation(live, spec, tx.now);
   const others = collection.uploads.filter((u) => u.id !== exceptUploadId);
   const staying = others.filter((u) => !givesWay(u));
-  const kept = keep.map((v) => countedSize(spec, v.size));
+  const itself = collection.uploads.find((u) => u.id === exceptUploadId);
+  const keep = keptBeside(
+    live.map((version) => withProtection(version, spec)),
+    spec,
+    { begunAt: itself?.begunAt ?? tx.now },
+    tx.now,
+    others.some((u) => u.state === "committing"),
+  );
+  const limits = quotaLimits(spec);
+  const kept = keep.map((v) => countedSize(limits, v.size));
   const beside = (uploads: readonly UploadRow[]) =>
-    allowance(spec, { kept, reservedByOthers: uploads.map((u) => u.reservedBytes) });
+    allowance(limits, { kept, reservedByOthers: uploads.map((u) => u.reservedBytes) });
   const room: Room = {
     total: beside(staying),
     free: beside(others),
     limit: "collection",
     limitBytes: spec.maxCollectionSize,
-    blocked: keep.length >= spec.maxBackupsCount && keep.some((v) => isRemovalBlocked(v, tx.now)),
+    blocked: keep.length >= copiesOf(spec) && keep.some((v) => isRemovalBlocked(v, tx.now)),
   };
   const organization = config.current().organizations.get(spec.organization);
   if (organization?.maxTotalSize === undefined) return room;

@@ -1,13 +1,21 @@
 import type { CollectionSpec } from "../../domain/configuration.ts";
-import { planFifo } from "../../domain/rotation.ts";
+import { planRotation, type RotationPlan } from "../../domain/rotation.ts";
 import { withProtection } from "../../domain/version.ts";
 import type { LiveVersion, Transaction, UsageChange, VersionRow } from "../ports/database.ts";
 import type { UploadSettings } from "../settings.ts";
 
-/** What stays and what goes of these live versions when one more is published now, with the protection in force. */
-export function planRotation(live: readonly LiveVersion[], spec: CollectionSpec, now: Date) {
+/**
+ * What stays and what goes of these live versions when one more is published, with the protection in force.
+ * @param begunAt when the upload of the new one was created.
+ */
+export function rotationOf(
+  live: readonly LiveVersion[],
+  spec: CollectionSpec,
+  begunAt: Date,
+  now: Date,
+): RotationPlan<LiveVersion> {
   const versions = live.map((version) => withProtection(version, spec));
-  return planFifo(versions, spec.maxBackupsCount, now);
+  return planRotation(versions, spec, { begunAt }, now);
 }
 
 /** Moves bytes between the counters of a collection and of its tenant. The collection must be locked. */

@@ -5,7 +5,7 @@ import { DomainError } from "../../domain/errors.ts";
 import { withProtection } from "../../domain/version.ts";
 import { requireAction, requireWritable } from "../guards.ts";
 import type { Transaction, VersionRow } from "../ports/database.ts";
-import { keptAfterRemovalMs, moveUsage, planRotation } from "./removal.ts";
+import { keptAfterRemovalMs, moveUsage, rotationOf } from "./removal.ts";
 import { requireVersion, type VersionDeps, versionNotFound } from "./versions.ts";
 
 /**
@@ -57,7 +57,7 @@ async function protectionFor(
 ): Promise<Date | null> {
   const live = await tx.versions.allLive(back.collectionId);
   const isKept = (version: VersionRow) =>
-    planRotation([...live, version], spec, tx.now).keep.some(({ id }) => id === version.id);
+    rotationOf([...live, version], spec, tx.now, tx.now).keep.some(({ id }) => id === version.id);
   if (isKept({ ...back, protectedUntil: null })) return back.protectedUntil;
   const until = new Date(tx.now.getTime() + keptMs);
   return back.protectedUntil !== null && back.protectedUntil > until ? back.protectedUntil : until;
@@ -70,7 +70,7 @@ async function protectionFor(
 async function requireRoom(tx: Transaction, spec: CollectionSpec, back: VersionRow): Promise<void> {
   const live = await tx.versions.allLive(back.collectionId);
   const reserved = total((await tx.uploads.holding(back.collectionId)).map((u) => u.reservedBytes));
-  const kept = planRotation([...live, back], spec, tx.now).keep.filter(({ id }) => id !== back.id);
+  const kept = rotationOf([...live, back], spec, tx.now, tx.now).keep.filter(({ id }) => id !== back.id);
   const now = total(live.map((v) => v.size));
   const later = total(kept.map((v) => v.size)) + reserved;
   const used = now > later ? now : later;

@@ -11,7 +11,7 @@ import type { ConfigSource } from "../ports/config-source.ts";
 import type { Database, LiveVersion, Transaction, VersionRow } from "../ports/database.ts";
 import type { Log, UploadSettings } from "../settings.ts";
 import { storedBytes } from "./read-stored.ts";
-import { planRotation, removeVersion } from "./removal.ts";
+import { removeVersion, rotationOf } from "./removal.ts";
 
 /** The ports and settings for reading, changing and deleting versions. */
 export interface VersionDeps {
@@ -181,13 +181,17 @@ export async function deleteVersion(
  */
 async function requireRoomForCommits(tx: Transaction, spec: CollectionSpec, deleted: VersionRow): Promise<void> {
   const unsettled = await tx.uploads.unsettled(deleted.collectionId);
-  const committing = total(unsettled.filter((u) => u.state === "committing").map((u) => u.reservedBytes));
-  if (committing === 0n) return;
+  const committing = unsettled.filter((u) => u.state === "committing");
+  if (committing.length === 0) return;
+  const reserved = total(committing.map((u) => u.reservedBytes));
   const live = await tx.versions.allLive(deleted.collectionId);
-  const kept = (versions: readonly LiveVersion[]) =>
-    total(planRotation(versions, spec, tx.now).keep.map((v) => v.size));
-  const after = kept(live.filter((v) => v.id !== deleted.id));
-  if (after <= kept(live) || after + committing <= spec.maxCollectionSize) return;
+  const fits = committing.every(({ begunAt }) => {
+    const kept = (versions: readonly LiveVersion[]) =>
+      total(rotationOf(versions, spec, begunAt, tx.now).keep.map((v) => v.size));
+    const after = kept(live.filter((v) => v.id !== deleted.id));
+    return after <= kept(live) || after + reserved <= spec.maxCollectionSize;
+  });
+  if (fits) return;
   throw new DomainError(
     "COLLECTION_BUSY",
     `a backup to "${spec.name}" is being committed, and without version ${deleted.number} it would not fit ` +

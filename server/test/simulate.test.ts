@@ -1,0 +1,84 @@
+import test from "ava";
+import type { RotatableVersion, RotationRules } from "../src/domain/rotation.ts";
+import { simulateNext, simulateSeries } from "../src/domain/simulate.ts";
+import { startsBetween } from "../src/domain/window.ts";
+
+const DAY = 24 * 3_600_000;
+const NOW = new Date("2026-11-27T12:00:00Z");
+const FIFO: RotationRules = { rotation: { strategy: "fifo" }, maxBackupsCount: 3, timezone: "UTC" };
+const daily = startsBetween(["0 2 * * *"], "UTC", new Date(NOW.getTime() - 10 * DAY), NOW, 100);
+
+test("times of a schedule: after the first instant, up to the last, in order, over several starts", (t) => {
+  t.is(daily.length, 10);
+  t.is(daily.at(-1)!.toISOString(), "2026-11-27T02:00:00.000Z");
+  const both = startsBetween(["0 2 * * *", "30 1 * * *"], "Europe/Warsaw", new Date(NOW.getTime() - DAY), NOW, 100);
+  t.deepEqual(
+    both.map((at) => at.toISOString()),
+    ["2026-11-27T00:30:00.000Z", "2026-11-27T01:00:00.000Z"],
+  );
+  t.is(startsBetween(["* * * * *"], "UTC", new Date(0), NOW, 7).length, 7);
+});
+
+test("a series under fifo: the newest three, and those that are protected", (t) => {
+  const { left, most } = simulateSeries(daily, FIFO, 0);
+  t.deepEqual(
+    left.map(({ number, reason }) => [number, reason]),
+    [
+      [10n, { rule: "newest", place: 1 }],
+      [9n, { rule: "newest", place: 2 }],
+      [8n, { rule: "newest", place: 3 }],
+    ],
+  );
+  t.is(most, 3);
+  const guarded = simulateSeries(daily, FIFO, 5 * DAY + 1);
+  t.deepEqual(
+    guarded.left.map(({ number }) => number),
+    [10n, 9n, 8n, 7n, 6n, 5n],
+  );
+  t.is(guarded.left.at(-1)!.reason, "blocked");
+});
+
+test("real versions: what the next one removes", (t) => {
+  const live = [1, 2, 3, 4].map(
+    (number): RotatableVersion => ({
+      number: BigInt(number),
+      size: 1n,
+      begunAt: new Date(NOW.getTime() - (5 - number) * DAY),
+      held: number === 1,
+      protectedUntil: null,
+    }),
+  );
+  t.deepEqual(
+    simulateNext(live, FIFO, NOW).map(({ number, reason }) => [
+      number,
+      typeof reason === "object" ? reason.rule : reason,
+    ]),
+    [
+      [5n, "newest"],
+      [4n, "newest"],
+      [3n, "newest"],
+      [2n, undefined],
+      [1n, "blocked"],
+    ],
+  );
+});
+
+test("a version whose time is beyond now counts as begun when the next higher known one was", (t) => {
+  const rules: RotationRules = {
+    ...FIFO,
+    rotation: {
+      strategy: "gfs",
+      counts: { keepLast: 0, keepHourly: 0, keepDaily: 2, keepWeekly: 0, keepMonthly: 0, keepYearly: 0 },
+    },
+  };
+  const at = [-3, 400, -1].map((days) => new Date(NOW.getTime() + days * DAY));
+  const live = at.map((begunAt, i): RotatableVersion => {
+    return { number: BigInt(i + 1), size: 1n, begunAt, held: false, protectedUntil: null };
+  });
+  // The second is taken for one of yesterday, and loses to the third there.
+  const kept = simulateNext(live, rules, NOW).filter(({ reason }) => reason !== undefined);
+  t.deepEqual(
+    kept.map(({ number }) => number),
+    [4n, 3n],
+  );
+});
