@@ -58,6 +58,7 @@ export async function fetchVersion({ context, values, output }: Invocation, requ
   });
   const begun = context.now();
   const connect = {
+    handlesSignals: true,
     giveUpAfterMs: values.get(OPTIONS.retryFor),
     onRetry: (event: RetryEvent) => progress.retrying(event),
   };

@@ -48,7 +48,17 @@ export const OPTIONS = {
     value: "text",
     help: "what the session is for, shown by `strongroom sessions`",
   }),
-  user: option({ name: "user", value: "name", help: "sessions of another user (needs systemAdmin)" }),
+  user: option({
+    name: "user",
+    value: "name",
+    help: "sessions of another user, or user$key for those of one access key (others need systemAdmin)",
+  }),
+  allUsers: flag({ name: "all", help: "sessions of all users (needs systemAdmin)" }),
+  revokeAll: flag({
+    name: "revoke-all",
+    help: "end all sessions, one's own among them; with --user those of that user",
+    argumentsOnly: true,
+  }),
   revoke: option({
     name: "revoke",
     value: "id",
@@ -267,7 +277,15 @@ export const SECRETS = {
 export const SERVER_OPTIONS = [OPTIONS.url, OPTIONS.tlsCa, OPTIONS.tlsCert, OPTIONS.tlsKey] as const;
 
 /** What every command that talks to a server takes. */
-export const CONNECTION_OPTIONS = [...SERVER_OPTIONS, OPTIONS.tokenFile] as const;
+export const CONNECTION_OPTIONS = [
+  ...SERVER_OPTIONS,
+  OPTIONS.username,
+  OPTIONS.passwordFile,
+  OPTIONS.tokenFile,
+] as const;
+
+/** The secrets of every command that has a session. */
+export const SESSION_SECRETS = [SECRETS.token, SECRETS.password] as const;
 
 /** What the program and every client command take. */
 export const OUTPUT_OPTIONS = [OPTIONS.json, OPTIONS.quiet] as const;

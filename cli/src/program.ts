@@ -15,7 +15,7 @@ import { readInputFile } from "./files/input-files.ts";
 import { OPTIONS, OUTPUT_OPTIONS } from "./options.ts";
 import { serverCommands } from "./server-modules.ts";
 import { givenPassword } from "./session/password.ts";
-import { serverUrl } from "./session/session.ts";
+import { serverUrl } from "./session/server.ts";
 import { Output } from "./terminal/output.ts";
 import { programVersion } from "./version.ts";
 

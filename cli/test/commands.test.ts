@@ -38,17 +38,8 @@ test("login keeps the session, and never shows the token", async (t) => {
   t.like(asked[0], { username: "alice", password: "pass word ", description: "strongroom CLI on test-host" });
   t.is(opened[0]?.token, undefined);
   const store = new CredentialStore(context);
-  t.deepEqual(await store.read(), {
-    current: "http://127.0.0.1:9",
-    servers: {
-      "http://127.0.0.1:9": {
-        token: "the-token",
-        user: "alice",
-        expiresAt: "2026-01-01T06:00:00.000Z",
-        sessionId: "a".repeat(64),
-      },
-    },
-  });
+  const kept = { token: "the-token", user: "alice", expiresAt: "2026-01-01T06:00:00.000Z", sessionId: "a".repeat(64) };
+  t.deepEqual(await store.read(), { sessions: [{ url: "http://127.0.0.1:9", ...kept }] });
   t.is((await stat(store.file)).mode & 0o777, 0o600);
   t.is(stderr.text, "Logged in to http://127.0.0.1:9 as alice until 2026-01-01 06:00 UTC.\n");
   t.false((stdout.text + stderr.text).includes("the-token"));
@@ -101,7 +92,7 @@ test("login for a cron job writes the token into a file of its own", async (t) =
   t.is(await run("login", "--username", "a$cron", "--token-file", join(dir, "token")), 0);
   t.is(await readFile(join(dir, "token"), "utf8"), "the-token\n");
   t.is((await stat(join(dir, "token"))).mode & 0o777, 0o600);
-  t.deepEqual((await new CredentialStore(context).read()).servers, {});
+  t.deepEqual((await new CredentialStore(context).read()).sessions, []);
 });
 
 test("login warns before a password crosses a network unprotected", async (t) => {
@@ -110,7 +101,7 @@ test("login warns before a password crosses a network unprotected", async (t) =>
   t.true(stderr.text.startsWith("Warning: http://backup.example.org is not encrypted"));
 });
 
-const STORED = { token: "x", user: "alice", expiresAt: "2026-01-01T06:00:00Z", sessionId: "s" };
+const STORED = { url: "http://a", token: "x", user: "alice", expiresAt: "2026-01-01T06:00:00Z", sessionId: "s" };
 
 test("logout ends the session and forgets it, also when the server cannot be notified", async (t) => {
   for (const [failure, code, words] of [
@@ -127,10 +118,10 @@ test("logout ends the session and forgets it, also when the server cannot be not
     });
     const { run, context, stderr } = await testContext(t, { sdk: load, now });
     const store = new CredentialStore(context);
-    await store.save("http://a", STORED);
+    await store.save(STORED);
     t.is(await run("logout"), code);
     t.true(stderr.text.includes(words), stderr.text);
-    t.deepEqual((await store.read()).servers, {});
+    t.deepEqual((await store.read()).sessions, []);
   }
 });
 
@@ -146,7 +137,7 @@ test("logout ends the session that was kept, and renews none near its end", asyn
   const seconds = now() / 1000;
   const token = `e30.${claims({ iat: seconds - 43_000, exp: seconds + 60 })}.x`;
   const expiresAt = new Date(now() + 60_000).toISOString();
-  await new CredentialStore(context).save("http://a", { ...STORED, token, expiresAt });
+  await new CredentialStore(context).save({ ...STORED, token, expiresAt });
   t.plan(2);
   t.is(await run("logout"), 0);
 });

@@ -3,13 +3,20 @@ import { dirname, join } from "node:path";
 import { UsageError } from "@strongroom/command-line/errors";
 import { temporaryFolder } from "@strongroom/testkit/temporary-folder";
 import test from "ava";
-import { CredentialStore, configDirectory, type StoredSession, writePrivateFile } from "../src/files/credentials.ts";
+import {
+  CredentialStore,
+  configDirectory,
+  findSession,
+  type StoredSession,
+  writePrivateFile,
+} from "../src/files/credentials.ts";
 
-const session = (user: string): StoredSession => ({
+const session = (user: string, url = "http://a", sessionId = "s"): StoredSession => ({
+  url,
   token: `token-of-${user}`,
   user,
   expiresAt: "2026-01-01T06:00:00.000Z",
-  sessionId: "s",
+  sessionId,
 });
 
 test("the folder each system expects", (t) => {
@@ -39,39 +46,84 @@ test("only the owner can read what is kept, whatever the folder's mode was", asy
   const store = new CredentialStore({ platform: "linux", env: {}, home });
   await mkdir(dirname(store.file), { recursive: true });
   await chmod(dirname(store.file), 0o755);
-  await store.save("http://a", session("alice"));
+  await store.save(session("alice"));
   t.is((await stat(dirname(store.file))).mode & 0o777, 0o700);
   t.is((await stat(store.file)).mode & 0o777, 0o600);
   t.deepEqual(await readdir(dirname(store.file)), ["credentials.json"], "no temporary file is left");
   await chmod(store.file, 0o644);
-  await store.save("http://a", session("alice"));
+  await store.save(session("alice"));
   t.is((await stat(store.file)).mode & 0o777, 0o600);
 });
 
-test("several servers, one of them current", async (t) => {
+const users = async (store: CredentialStore) =>
+  (await store.read()).sessions.map(({ url, user, sessionId }) => `${user} ${url} ${sessionId}`);
+
+test("one session for each server and user, the last login first", async (t) => {
   const store = new CredentialStore({ platform: "linux", env: {}, home: await temporaryFolder(t) });
-  t.deepEqual(await store.read(), { current: undefined, servers: {} });
-  await store.save("http://a", session("alice"));
-  await store.save("http://b", session("bob"));
-  t.is((await store.read()).current, "http://b");
-  await store.replace("http://a", session("alice2"));
-  const { current, servers } = await store.read();
-  t.is(current, "http://b");
-  t.is(servers["http://a"]?.user, "alice2");
-  await store.forget("http://b");
-  t.is((await store.read()).current, "http://a");
-  await store.replace("http://b", session("late"));
-  t.deepEqual(Object.keys((await store.read()).servers), ["http://a"], "a renewal does not undo a logout");
-  await store.forget("http://a");
-  t.deepEqual(await store.read(), { current: undefined, servers: {} });
+  t.deepEqual(await store.read(), { sessions: [] });
+  await store.save(session("alice"));
+  await store.save(session("bob"));
+  await store.save(session("alice", "http://b"));
+  t.deepEqual(await users(store), ["alice http://b s", "bob http://a s", "alice http://a s"]);
+  await store.replace(session("alice"), session("alice", "http://a", "renewed"));
+  t.deepEqual(await users(store), ["alice http://b s", "bob http://a s", "alice http://a renewed"]);
+  await store.forget(session("bob"));
+  t.deepEqual(await users(store), ["alice http://b s", "alice http://a renewed"]);
+  await store.replace(session("bob"), session("bob", "http://a", "late"));
+  t.deepEqual(await users(store), ["alice http://b s", "alice http://a renewed"], "a renewal undoes no logout");
+  await store.forget(session("alice"));
+  t.deepEqual(await users(store), ["alice http://b s", "alice http://a renewed"], "nor a logout a login");
+});
+
+test("a session is found by address and user, the very address first", async (t) => {
+  const credentials = {
+    sessions: [session("bob", "http://a,http://b", "1"), session("alice", "http://b", "2"), session("alice", "", "3")],
+  };
+  const found = (url: string, user?: string) => findSession(credentials, url, user)?.sessionId;
+  t.is(found("http://a"), "1");
+  t.is(found("http://b"), "2", "the very address");
+  t.is(found("http://b", "bob"), "1");
+  t.is(found("http://c,http://b", "alice"), "2");
+  t.is(found("http://a", "alice"), undefined);
+  t.is(found("http://c"), undefined);
+});
+
+test("the file of earlier releases is read, and keeps its sessions when one is added", async (t) => {
+  const store = new CredentialStore({ platform: "linux", env: {}, home: await temporaryFolder(t) });
+  await mkdir(dirname(store.file), { recursive: true });
+  const { url: _url, ...old } = session("alice");
+  const servers = { "http://a": old, "http://b": { ...old, user: "bob" } };
+  await writeFile(store.file, JSON.stringify({ version: 1, current: "http://b", servers }));
+  t.deepEqual(await users(store), ["bob http://b s", "alice http://a s"]);
+  await store.save(session("cy"));
+  t.deepEqual(await users(store), ["cy http://a s", "bob http://b s", "alice http://a s"]);
+});
+
+test("logins at the same time all stay, and a lock whose holder died is taken away", async (t) => {
+  const context = { platform: "linux", env: {}, home: await temporaryFolder(t) } as const;
+  const { file } = new CredentialStore(context);
+  await mkdir(dirname(file), { recursive: true });
+  await writeFile(`${file}.lock`, "a process that was killed");
+  const names = Array.from({ length: 20 }, (_, index) => `user-${index}`);
+  await Promise.all(names.map(async (name) => await new CredentialStore(context).save(session(name))));
+  const { sessions } = await new CredentialStore(context).read();
+  t.deepEqual(sessions.map(({ user }) => user).sort(), names.sort());
+  t.deepEqual(await readdir(dirname(file)), ["credentials.json"], "no lock is left");
 });
 
 test("a damaged file is reported, and not overwritten", async (t) => {
   const store = new CredentialStore({ platform: "linux", env: {}, home: await temporaryFolder(t) });
   await mkdir(dirname(store.file), { recursive: true });
-  for (const content of ["", "{", "[]", '{"servers":[]}', '{"servers":{"http://a":{"token":1}}}']) {
+  for (const content of [
+    "",
+    "{",
+    "[]",
+    '{"servers":[]}',
+    '{"servers":{"http://a":{"token":1}}}',
+    '{"version":3,"sessions":[]}',
+  ]) {
     await writeFile(store.file, content);
-    const error = await t.throwsAsync(() => store.save("http://a", session("alice")), { instanceOf: UsageError });
+    const error = await t.throwsAsync(() => store.save(session("alice")), { instanceOf: UsageError });
     t.true(error.message.includes(store.file));
     t.is(await readFile(store.file, "utf8"), content);
   }

@@ -20,6 +20,7 @@ const ARGUMENTS_ONLY = [
   "--force",
   "--give-up-commit",
   "--revoke",
+  "--revoke-all",
   "--yes",
 ];
 

@@ -351,6 +351,42 @@ test.serial("logout ends the session at once", async (t) => {
   succeeded(t, await login(place));
 });
 
+test.serial("two jobs at once with a user and a password file do not meet, and leave no session behind", async (t) => {
+  const { place } = t.context;
+  const file = join(place.dir, "admin-password");
+  await writeFile(file, `${place.password}\n`, { mode: 0o600 });
+  const job = ["--username", "admin", "--password-file", file];
+  const sessions = async () => {
+    const { stdout } = succeeded(t, await strongroom(place, ["sessions", "--json"]));
+    return (JSON.parse(stdout.toString()) as { sessions: { sessionId: string }[] }).sessions.length;
+  };
+  const before = await sessions();
+  const dump = randomBytes(3 * MIB);
+  const [one, two] = await Promise.all([
+    strongroom(place, ["backup", "any", ...PUBLIC, ...job], { input: dump }),
+    strongroom(place, ["health", "db", ...job]),
+    strongroom(place, ["backup", "db", ...PUBLIC, "-c", "sleep 1; exit 3", ...job]),
+  ]);
+  succeeded(t, one);
+  t.true(two.code === 0 || two.code === 8, two.stderr);
+  const restored = succeeded(t, await strongroom(place, ["restore", "any", ...PRIVATE, ...job]));
+  t.true(restored.stdout.equals(dump));
+  const killed = ["-c", "kill -TERM $PPID; sleep 60"];
+  t.is((await strongroom(place, ["backup", "db", ...PUBLIC, ...killed, ...job])).code, 143);
+  t.is(await sessions(), before);
+});
+
+test.serial("all sessions of a user are listed and ended, and an unknown user is said to be unknown", async (t) => {
+  const { place } = t.context;
+  t.regex(succeeded(t, await strongroom(place, ["sessions", "--all"])).stdout.toString(), /admin/);
+  const unknown = await strongroom(place, ["sessions", "--user", "nobody"]);
+  t.is(unknown.code, 4);
+  t.regex(unknown.stderr, /there is no user "nobody"/);
+  t.regex(succeeded(t, await strongroom(place, ["sessions", "--revoke-all"])).stderr, /Ended \d+ session/);
+  t.is((await strongroom(place, ["whoami"])).code, 3);
+  succeeded(t, await login(place));
+});
+
 test.serial("garbage on the port does no harm", async (t) => {
   const { place } = t.context;
   const { port } = new URL(place.server.url);

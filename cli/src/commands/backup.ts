@@ -7,7 +7,7 @@ import { formatSize } from "@strongroom/protocol/sizes";
 import { requiredCollection } from "../collection-argument.ts";
 import type { CommandSpec, Invocation } from "../command.ts";
 import { ENCRYPTION_OPTIONS, encryptionFor } from "../encryption-choice.ts";
-import { CONNECTION_OPTIONS, OPTIONS, OUTPUT_OPTIONS, SECRETS } from "../options.ts";
+import { CONNECTION_OPTIONS, OPTIONS, OUTPUT_OPTIONS, SECRETS, SESSION_SECRETS } from "../options.ts";
 import { DumpCommand } from "../processes/dump-command.ts";
 import { type Connection, withClient } from "../session/session.ts";
 import { formatDuration } from "../terminal/format.ts";
@@ -47,7 +47,7 @@ export const backup: CommandSpec = {
     ...CONNECTION_OPTIONS,
     ...OUTPUT_OPTIONS,
   ],
-  secrets: [SECRETS.token, SECRETS.passphrase],
+  secrets: [...SESSION_SECRETS, SECRETS.passphrase],
   examples: [
     [EXAMPLE, "a database; a failing pg_dump stores nothing"],
     [
@@ -94,6 +94,7 @@ async function run(invocation: Invocation): Promise<ExitCode> {
   });
   const begun = context.now();
   const connect = {
+    handlesSignals: true,
     giveUpAfterMs: values.get(OPTIONS.retryFor),
     onRetry: (event: RetryEvent) => progress.retrying(event),
   };

@@ -3,7 +3,7 @@ import { requiredCollection } from "../collection-argument.ts";
 import type { CommandSpec, Invocation } from "../command.ts";
 import { DECRYPTION_OPTIONS, decryptionFor } from "../decryption-choice.ts";
 import { fetchVersion, type Target } from "../fetch-version.ts";
-import { CONNECTION_OPTIONS, OPTIONS, OUTPUT_OPTIONS, SECRETS } from "../options.ts";
+import { CONNECTION_OPTIONS, OPTIONS, OUTPUT_OPTIONS, SECRETS, SESSION_SECRETS } from "../options.ts";
 import { refuseTerminal } from "./restore.ts";
 
 const EXAMPLE = "strongroom download pg-main";
@@ -27,7 +27,7 @@ export const download: CommandSpec = {
     ...CONNECTION_OPTIONS,
     ...OUTPUT_OPTIONS,
   ],
-  secrets: [SECRETS.token, SECRETS.passphrase],
+  secrets: [...SESSION_SECRETS, SECRETS.passphrase],
   examples: [
     [EXAMPLE, "the newest, still encrypted"],
     ["strongroom download pg-main --version 7 --output v7.gpg", "a certain one under a name of yours"],

@@ -8,7 +8,7 @@ import { requiredCollection } from "../collection-argument.ts";
 import type { CommandSpec, Invocation } from "../command.ts";
 import { type Context, type Sdk, secretFromEnv } from "../context.ts";
 import { readSecretFile } from "../files/input-files.ts";
-import { CONNECTION_OPTIONS, OPTIONS, OUTPUT_OPTIONS, SECRETS } from "../options.ts";
+import { CONNECTION_OPTIONS, OPTIONS, OUTPUT_OPTIONS, SECRETS, SESSION_SECRETS } from "../options.ts";
 import { CALL, withClient } from "../session/session.ts";
 import { formatAge, formatTime, toIso } from "../terminal/format.ts";
 import { enumWord } from "../terminal/reports.ts";
@@ -22,7 +22,7 @@ export const health: CommandSpec = {
     "be found out.",
   args: [["[collection]", "name of the collection"]],
   options: [OPTIONS.failOn, OPTIONS.secretFile, OPTIONS.collection, ...CONNECTION_OPTIONS, ...OUTPUT_OPTIONS],
-  secrets: [SECRETS.token, SECRETS.healthSecret],
+  secrets: [...SESSION_SECRETS, SECRETS.healthSecret],
   examples: [
     ["strongroom health pg-main", "the checks, for people"],
     ["strongroom health pg-main --fail-on warning --quiet || alert", "for monitoring"],

@@ -4,7 +4,8 @@ import type { CommandSpec, Invocation } from "../command.ts";
 import { CredentialStore, writePrivateFile } from "../files/credentials.ts";
 import { OPTIONS, OUTPUT_OPTIONS, SECRETS, SERVER_OPTIONS } from "../options.ts";
 import { givenPassword } from "../session/password.ts";
-import { isUnprotected, withClient } from "../session/session.ts";
+import { isUnprotected, tlsPaths } from "../session/server.ts";
+import { sessionDescription, withClient } from "../session/session.ts";
 import { formatTime, toIso } from "../terminal/format.ts";
 import { prompt } from "../terminal/prompts.ts";
 import { principal, sessionReport } from "../terminal/reports.ts";
@@ -15,8 +16,9 @@ export const login: CommandSpec = {
   summary: "log in and keep the session",
   details:
     "The session is kept in a file that only you can read (~/.config/strongroom/credentials.json on Linux), one for " +
-    "each server; the last server logged in to is the one that commands without --url talk to. A session that is " +
-    "near its end is renewed by the commands that use it.",
+    "each server and user; the last login is the one that commands without --url and --username use. A session that " +
+    "is near its end is renewed by the commands that use it. Files of --tls-ca, --tls-cert and --tls-key are kept " +
+    "with it. Jobs need no login: give them --username and --password-file.",
   options: [
     ...SERVER_OPTIONS,
     OPTIONS.username,
@@ -45,12 +47,16 @@ async function run({ values, output, context }: Invocation): Promise<ExitCode> {
     // Before the password is typed.
     if (isUnprotected(url)) output.note(`Warning: ${url} is not encrypted; the password can be read on its way.`);
     const password = await givenPassword(values, context, { question: `Password of ${username} at ${url}: ` });
-    const description = values.get(OPTIONS.description) ?? `strongroom CLI on ${context.hostname}`;
+    const description = values.get(OPTIONS.description) ?? sessionDescription(context);
     const { token, session } = await client.login({ username, password, description: description.slice(0, 255) });
     const path = values.get(OPTIONS.tokenFile);
     if (path === undefined) {
       const expiresAt = toIso(session.expiresAt) ?? new Date(context.now()).toISOString();
-      await new CredentialStore(context).save(url, { token, user: username, expiresAt, sessionId: session.sessionId });
+      const { sessionId } = session;
+      const tls = await tlsPaths(context, values, url);
+      const kept = { url, token, user: username, expiresAt, sessionId };
+      const hasTls = Object.values(tls).some((path) => path !== undefined);
+      await new CredentialStore(context).save(hasTls ? { ...kept, tls } : kept);
     } else {
       await writePrivateFile(path, `${token}\n`);
     }

@@ -5,7 +5,7 @@ import { table } from "@strongroom/command-line/table";
 import { formatSize } from "@strongroom/protocol/sizes";
 import type { CommandSpec, Invocation } from "../command.ts";
 import type { Sdk } from "../context.ts";
-import { CONNECTION_OPTIONS, OPTIONS, OUTPUT_OPTIONS, SECRETS } from "../options.ts";
+import { CONNECTION_OPTIONS, OPTIONS, OUTPUT_OPTIONS, SESSION_SECRETS } from "../options.ts";
 import { collectPages } from "../session/pages.ts";
 import { CALL, type Connection, withClient } from "../session/session.ts";
 import { formatAge, formatTime } from "../terminal/format.ts";
@@ -17,7 +17,7 @@ export const ls: CommandSpec = {
   summary: "list collections, or the versions of one",
   args: [["[collection]", "name of the collection; without it, collections are listed"]],
   options: [OPTIONS.removed, ...CONNECTION_OPTIONS, ...OUTPUT_OPTIONS],
-  secrets: [SECRETS.token],
+  secrets: SESSION_SECRETS,
   examples: [
     ["strongroom ls", "the collections you may see"],
     ["strongroom ls pg-main", "its versions, newest first"],

@@ -6,7 +6,7 @@ import type { CommandSpec, Invocation } from "../command.ts";
 import type { Context } from "../context.ts";
 import { DECRYPTION_OPTIONS, decryptionFor, keyringDecryption } from "../decryption-choice.ts";
 import { fetchVersion, type Target } from "../fetch-version.ts";
-import { CONNECTION_OPTIONS, OPTIONS, OUTPUT_OPTIONS, SECRETS } from "../options.ts";
+import { CONNECTION_OPTIONS, OPTIONS, OUTPUT_OPTIONS, SECRETS, SESSION_SECRETS } from "../options.ts";
 
 const EXAMPLE = 'strongroom restore pg-main --private-key backup.key.asc -c "psql app"';
 
@@ -38,7 +38,7 @@ export const restore: CommandSpec = {
     ...CONNECTION_OPTIONS,
     ...OUTPUT_OPTIONS,
   ],
-  secrets: [SECRETS.token, SECRETS.passphrase],
+  secrets: [...SESSION_SECRETS, SECRETS.passphrase],
   examples: [
     [EXAMPLE, "the newest version into a database"],
     [

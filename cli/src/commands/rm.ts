@@ -2,7 +2,7 @@ import { UsageError } from "@strongroom/command-line/errors";
 import { EXIT, type ExitCode } from "@strongroom/command-line/exit-codes";
 import { formatSize } from "@strongroom/protocol/sizes";
 import type { CommandSpec, Invocation } from "../command.ts";
-import { CONNECTION_OPTIONS, OPTIONS, OUTPUT_OPTIONS, SECRETS } from "../options.ts";
+import { CONNECTION_OPTIONS, OPTIONS, OUTPUT_OPTIONS, SESSION_SECRETS } from "../options.ts";
 import { CALL, withClient } from "../session/session.ts";
 import { formatTime, toIso, toMs } from "../terminal/format.ts";
 import { confirm } from "../terminal/prompts.ts";
@@ -20,7 +20,7 @@ export const rm: CommandSpec = {
     ["<version>", "number of the version, such as 7 or v7"],
   ],
   options: [OPTIONS.yes, ...CONNECTION_OPTIONS, ...OUTPUT_OPTIONS],
-  secrets: [SECRETS.token],
+  secrets: SESSION_SECRETS,
   examples: [
     ["strongroom rm pg-main 7", "asks first"],
     ["strongroom rm pg-main 7 --yes", "does not ask, for scripts"],

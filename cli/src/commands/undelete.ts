@@ -1,6 +1,6 @@
 import { EXIT, type ExitCode } from "@strongroom/command-line/exit-codes";
 import type { CommandSpec, Invocation } from "../command.ts";
-import { CONNECTION_OPTIONS, OUTPUT_OPTIONS, SECRETS } from "../options.ts";
+import { CONNECTION_OPTIONS, OUTPUT_OPTIONS, SESSION_SECRETS } from "../options.ts";
 import { CALL, withClient } from "../session/session.ts";
 import { formatTime, toIso, toMs } from "../terminal/format.ts";
 import { versionNumber } from "../version-argument.ts";
@@ -17,7 +17,7 @@ export const undelete: CommandSpec = {
     ["<version>", "number of the version, such as 7 or v7"],
   ],
   options: [...CONNECTION_OPTIONS, ...OUTPUT_OPTIONS],
-  secrets: [SECRETS.token],
+  secrets: SESSION_SECRETS,
   examples: [["strongroom undelete pg-main 7", "version 7 is listed and counted again"]],
   run,
 };

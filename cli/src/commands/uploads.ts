@@ -5,7 +5,7 @@ import { table } from "@strongroom/command-line/table";
 import { formatSize } from "@strongroom/protocol/sizes";
 import { requiredCollection } from "../collection-argument.ts";
 import type { CommandSpec, Invocation } from "../command.ts";
-import { CONNECTION_OPTIONS, OPTIONS, OUTPUT_OPTIONS, SECRETS } from "../options.ts";
+import { CONNECTION_OPTIONS, OPTIONS, OUTPUT_OPTIONS, SESSION_SECRETS } from "../options.ts";
 import { collectPages } from "../session/pages.ts";
 import { CALL, type Connection, withClient } from "../session/session.ts";
 import { formatAge, formatTime, toIso } from "../terminal/format.ts";
@@ -25,7 +25,7 @@ export const uploads: CommandSpec = {
     "frees it at once. You see your own uploads, and those of everybody where you may manage the collection.",
   args: [["[collection]", "name of the collection"]],
   options: [OPTIONS.abort, OPTIONS.collection, ...CONNECTION_OPTIONS, ...OUTPUT_OPTIONS],
-  secrets: [SECRETS.token],
+  secrets: SESSION_SECRETS,
   examples: [
     [EXAMPLE, "what is under way"],
     ["strongroom uploads pg-main --abort 3f9c2ab81d04", "give one up; the beginning of its id is enough"],

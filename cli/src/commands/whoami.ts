@@ -3,7 +3,7 @@ import { EXIT, type ExitCode } from "@strongroom/command-line/exit-codes";
 import { pairs } from "@strongroom/command-line/table";
 import type { CommandSpec, Invocation } from "../command.ts";
 import type { Sdk } from "../context.ts";
-import { CONNECTION_OPTIONS, OUTPUT_OPTIONS, SECRETS } from "../options.ts";
+import { CONNECTION_OPTIONS, OUTPUT_OPTIONS, SESSION_SECRETS } from "../options.ts";
 import { CALL, withClient } from "../session/session.ts";
 import { formatTime } from "../terminal/format.ts";
 import { principal, rightsReport, roleNames, scopeReport, sessionReport } from "../terminal/reports.ts";
@@ -13,7 +13,7 @@ export const whoami: CommandSpec = {
   name: "whoami",
   summary: "show who is logged in, with which rights, and until when",
   options: [...CONNECTION_OPTIONS, ...OUTPUT_OPTIONS],
-  secrets: [SECRETS.token],
+  secrets: SESSION_SECRETS,
   examples: [
     ["strongroom whoami", "the current session"],
     ["strongroom whoami --json | jq -r .expiresAt", "when it ends"],

@@ -3,21 +3,38 @@ import { chmod, mkdir, open, readFile, rename, rm } from "node:fs/promises";
 import { posix, win32 } from "node:path";
 import { UsageError } from "@strongroom/command-line/errors";
 import type { Context } from "../context.ts";
+import { withLock } from "./lock.ts";
+
+/** Paths of the files of the TLS options, absolute. */
+export interface TlsPaths {
+  readonly ca?: string | undefined;
+  readonly certificate?: string | undefined;
+  readonly key?: string | undefined;
+}
 
 /** A session that `login` keeps. */
 export interface StoredSession {
-  readonly token: string;
+  /** Address of the server; several of one installation with commas. */
+  readonly url: string;
+  /** As it was given to login: `user` or `user$key`. */
   readonly user: string;
+  readonly token: string;
   /** RFC 3339. */
   readonly expiresAt: string;
   readonly sessionId: string;
+  /** What login was given to trust the server by; later commands use it as well. */
+  readonly tls?: TlsPaths | undefined;
 }
 
-/** The file: sessions by address of the server, and the server that is meant when none is named. */
+/** The file: one session for each address and user, the last login first. */
 export interface Credentials {
-  readonly current: string | undefined;
-  readonly servers: Readonly<Record<string, StoredSession>>;
+  readonly sessions: readonly StoredSession[];
 }
+
+/** The version of the file that is written; 1, which had one session for each address, is read. */
+const FILE_VERSION = 2;
+/** A larger file is none of ours. */
+const MAX_FILE_LENGTH = 1024 * 1024;
 
 /**
  * The folder for settings of the program: `%APPDATA%\strongroom` on Windows, `~/Library/Application Support/strongroom`
@@ -48,43 +65,75 @@ export class CredentialStore {
     try {
       text = await readFile(this.file, "utf8");
     } catch (error) {
-      if ((error as NodeJS.ErrnoException).code === "ENOENT") return { current: undefined, servers: {} };
+      if ((error as NodeJS.ErrnoException).code === "ENOENT") return { sessions: [] };
       throw error;
     }
-    const credentials = parseCredentials(text);
+    const credentials = text.length > MAX_FILE_LENGTH ? undefined : parseCredentials(text);
     if (credentials === undefined)
-      throw new UsageError(`${this.file} is damaged.`, { hint: "remove it and log in again" });
+      throw new UsageError(`${this.file} is damaged, or of a newer version of strongroom.`, {
+        hint: "remove it and log in again",
+      });
     return credentials;
   }
 
-  /** Keeps a session and makes its server the current one. */
-  async save(url: string, session: StoredSession): Promise<void> {
-    const { servers } = await this.read();
-    await this.#write({ current: url, servers: { ...servers, [url]: session } });
+  /** Keeps a session, in the place of an earlier one of the same address and user, and before all others. */
+  async save(session: StoredSession): Promise<void> {
+    await this.#change((sessions) => [session, ...sessions.filter((other) => !isSameEntry(other, session))]);
   }
 
   /**
-   * Puts a new token in the place of one that is near its end. Does nothing when the server was logged out of
-   * meanwhile.
+   * Puts a renewed session in the place of the one it was renewed from. Does nothing when that is not there any more:
+   * somebody logged out, or in again.
    */
-  async replace(url: string, session: StoredSession): Promise<void> {
-    const { current, servers } = await this.read();
-    if (servers[url] !== undefined) await this.#write({ current, servers: { ...servers, [url]: session } });
+  async replace(old: StoredSession, renewed: StoredSession): Promise<void> {
+    await this.#change((sessions) => sessions.map((session) => (isSameSession(session, old) ? renewed : session)));
   }
 
-  /** Forgets the session of a server; some other server becomes the current one. */
-  async forget(url: string): Promise<void> {
-    const { current, servers } = await this.read();
-    const { [url]: _gone, ...rest } = servers;
-    await this.#write({ current: current === url ? Object.keys(rest)[0] : current, servers: rest });
+  /** Forgets this session, and no other of its server or user. */
+  async forget(session: StoredSession): Promise<void> {
+    await this.#change((sessions) => sessions.filter((other) => !isSameSession(other, session)));
   }
 
-  async #write(credentials: Credentials): Promise<void> {
+  /** Commands of the same user run at the same time; whoever reads without the lock sees the old file or the new. */
+  async #change(change: (sessions: readonly StoredSession[]) => readonly StoredSession[]): Promise<void> {
     await mkdir(this.#directory, { recursive: true, mode: 0o700 });
     // mkdir leaves an existing folder's mode alone.
     await chmod(this.#directory, 0o700);
-    await writePrivateFile(this.file, `${JSON.stringify({ version: 1, ...credentials }, undefined, 2)}\n`);
+    await withLock(`${this.file}.lock`, async () => {
+      const { sessions } = await this.read();
+      const content = { version: FILE_VERSION, sessions: change(sessions) };
+      await writePrivateFile(this.file, `${JSON.stringify(content, undefined, 2)}\n`);
+    });
   }
+}
+
+function isSameEntry(one: StoredSession, other: StoredSession): boolean {
+  return one.url === other.url && one.user === other.user;
+}
+
+function isSameSession(one: StoredSession, other: StoredSession): boolean {
+  return isSameEntry(one, other) && one.sessionId === other.sessionId;
+}
+
+/**
+ * The session kept for these addresses: of that user, else of the last login; under the very same addresses, else under
+ * some that have one in common, since replicas share their sessions.
+ */
+export function findSession({ sessions }: Credentials, url: string, user?: string): StoredSession | undefined {
+  const candidates = user === undefined ? sessions : sessions.filter((session) => session.user === user);
+  const wanted = new Set(addressesIn(url));
+  return (
+    candidates.find((session) => session.url === url) ??
+    candidates.find((session) => addressesIn(session.url).some((address) => wanted.has(address)))
+  );
+}
+
+/** The addresses in a text that holds several with commas between them. */
+export function addressesIn(text: string): string[] {
+  return text
+    .split(",")
+    .map((address) => address.trim())
+    .filter((address) => address !== "");
 }
 
 /** Writes a file that only its owner can read, whole or not at all: a reader sees the old content or the new. */
@@ -112,13 +161,17 @@ function parseCredentials(text: string): Credentials | undefined {
   } catch {
     return undefined;
   }
-  if (!isRecord(value) || !isRecord(value.servers)) return undefined;
-  const servers: Record<string, StoredSession> = {};
-  for (const [url, session] of Object.entries(value.servers)) {
-    if (!isStoredSession(session)) return undefined;
-    servers[url] = session;
-  }
-  return { current: typeof value.current === "string" ? value.current : undefined, servers };
+  if (!isRecord(value)) return undefined;
+  const found = value.version === FILE_VERSION ? value.sessions : sessionsOfVersion1(value);
+  return Array.isArray(found) && found.every(isStoredSession) ? { sessions: found } : undefined;
+}
+
+/** Sessions by address, and the address of the last login. */
+function sessionsOfVersion1({ version = 1, current, servers }: Record<string, unknown>): unknown[] | undefined {
+  if (version !== 1 || !isRecord(servers)) return undefined;
+  const sessions = Object.entries(servers).map(([url, session]) => (isRecord(session) ? { ...session, url } : session));
+  const isCurrent = (session: unknown) => isRecord(session) && session.url === current;
+  return [...sessions.filter(isCurrent), ...sessions.filter((session) => !isCurrent(session))];
 }
 
 function isRecord(value: unknown): value is Record<string, unknown> {
@@ -126,5 +179,9 @@ function isRecord(value: unknown): value is Record<string, unknown> {
 }
 
 function isStoredSession(value: unknown): value is StoredSession {
-  return isRecord(value) && ["token", "user", "expiresAt", "sessionId"].every((key) => typeof value[key] === "string");
+  if (!isRecord(value)) return false;
+  const { tls } = value;
+  const isPath = (path: unknown) => path === undefined || typeof path === "string";
+  if (tls !== undefined && !(isRecord(tls) && [tls.ca, tls.certificate, tls.key].every(isPath))) return false;
+  return ["url", "token", "user", "expiresAt", "sessionId"].every((key) => typeof value[key] === "string");
 }

@@ -31,13 +31,15 @@ export async function givenPassword(values: OptionValues, context: Context, opti
 
 async function find(values: OptionValues, context: Context, { question, twice, fromPipe }: Asking): Promise<string> {
   const file = values.get(OPTIONS.passwordFile);
-  const fromStdin = values.get(OPTIONS.passwordStdin);
+  // Commands that read a dump from it do not have the option.
+  const hasStdin = values.has(OPTIONS.passwordStdin);
+  const fromStdin = hasStdin && values.get(OPTIONS.passwordStdin);
   const secret = secretFromEnv(SECRETS.password, context.env);
   if (file !== undefined && fromStdin && values.source(OPTIONS.passwordFile) === values.source(OPTIONS.passwordStdin)) {
     throw new UsageError("--password-file and --password-stdin contradict each other.");
   }
   // Arguments win over the environment.
-  if (values.source(OPTIONS.passwordStdin) === "flag" && fromStdin)
+  if (fromStdin && values.source(OPTIONS.passwordStdin) === "flag")
     return await readSecretFromStdin(context.stdin, "password");
   if (values.source(OPTIONS.passwordFile) === "flag" && file !== undefined)
     return await readSecretFile(file, "password");
