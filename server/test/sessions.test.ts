@@ -10,6 +10,7 @@ import {
   type IssuedSession,
   type LoginInput,
   login,
+  MAX_SESSIONS,
   refreshSession,
   type SessionDeps,
 } from "../src/app/sessions/sessions.ts";
@@ -601,4 +602,24 @@ test("sessions of an access key are paged without repeating any", async (t) => {
   }
   t.is(ids.length, 2);
   t.is(new Set(ids).size, 2);
+});
+
+test("at the limit of sessions a login ends the oldest, a refresh the one it came from", async (t) => {
+  const oldest = await enter("ann");
+  wait(1000);
+  const second = await enter("ann");
+  wait(1000);
+  // The rest, as they would come one by one.
+  await database.query(sql`insert into sessions (id, user_name, access_key, fingerprint, chain_id, chain_began_at, scope,
+      description, address, created_at, expires_at)
+    select 's' || n, user_name, access_key, fingerprint, 's' || n, chain_began_at, scope, description, address,
+      created_at + interval '500 ms', expires_at
+    from sessions, generate_series(1, ${MAX_SESSIONS - 2}) n where id = ${second.session.id}`);
+  t.true(await valid(oldest));
+  const refreshed = await refreshSession(deps, await principalOf(second), HOME);
+  t.deepEqual([await valid(oldest), await valid(second), await valid(refreshed)], [true, false, true]);
+  wait(1000);
+  const third = await enter("ann");
+  t.deepEqual([await valid(oldest), await valid(refreshed), await valid(third)], [false, true, true]);
+  t.true(await valid(await enter("bob")));
 });

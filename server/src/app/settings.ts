@@ -8,6 +8,8 @@ export interface UploadSettings {
   readonly expiryMs: number;
   /** An upload must become a version within this time of its creation, unless its collection says another. */
   readonly maxUploadAgeMs: number;
+  /** Uploads that one collection takes within 24 hours, whatever becomes of them. */
+  readonly maxUploadsPerDay: number;
   /** Segments are at least this large; a multiple of 1 MiB. */
   readonly leastSegmentSize: bigint;
   /** The most bytes one chunk of WriteSegment may have, and the size of chunks of ReadVersion. */
@@ -25,6 +27,7 @@ export const DEFAULT_UPLOAD_SETTINGS: UploadSettings = {
   leaseMs: 15 * 60_000,
   expiryMs: 24 * 3_600_000,
   maxUploadAgeMs: 7 * 24 * 3_600_000,
+  maxUploadsPerDay: 2000,
   leastSegmentSize: 16n * 1024n * 1024n,
   maxChunkSize: MAX_CHUNK_BYTES,
   segmentIdleMs: 60_000,

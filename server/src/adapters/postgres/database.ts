@@ -1,6 +1,6 @@
 import { randomUUID } from "node:crypto";
 import { setTimeout as sleep } from "node:timers/promises";
-import { type SQL, sql } from "drizzle-orm";
+import { lt, type SQL, sql } from "drizzle-orm";
 import type { Database, Transaction } from "../../app/ports/database.ts";
 import { DomainError } from "../../domain/errors.ts";
 import { budgetRepository } from "./budget-repository.ts";
@@ -140,6 +140,19 @@ export class SqlDatabase implements Database {
       unknownObjects: unknownObjectRepository(db),
       async audit(event) {
         await db.insert(schema.auditEvents).values({ id: randomUUID(), at: now, ...event });
+      },
+      async forgetAudit(before, most) {
+        const { auditEvents } = schema;
+        await db.delete(auditEvents).where(lt(auditEvents.at, before));
+        // Only those of collections that have too many are numbered.
+        await db.execute(sql`delete from ${auditEvents} where ${auditEvents.id} in (
+          select id from (
+            select id, row_number() over (partition by collection_name order by at desc, id) as nth
+            from ${auditEvents}
+            where collection_name in (
+              select collection_name from ${auditEvents} group by collection_name having count(*) > ${most}::int
+            )
+          ) numbered where nth > ${most}::int)`);
       },
     };
   }

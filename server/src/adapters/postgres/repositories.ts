@@ -258,6 +258,29 @@ export function uploadRepository(db: Executor): UploadRepository {
         .from(uploads)
         .where(and(eq(uploads.state, "committing"), isNotNull(uploads.lostSince))),
     committing: async (of) => await page(eq(uploads.state, "committing"), of),
+    forgettable: async (before, { after, limit }) =>
+      await db
+        .select({ id: uploads.id, key: uploads.key })
+        .from(uploads)
+        .where(
+          and(
+            isNotNull(uploads.cleanedAt),
+            lte(uploads.endedAt, before),
+            after === undefined ? undefined : gt(uploads.id, after),
+          ),
+        )
+        .orderBy(asc(uploads.id))
+        .limit(limit),
+    async forget(ids) {
+      if (ids.length > 0) await db.delete(uploads).where(inArray(uploads.id, [...ids]));
+    },
+    countBegun: async (collectionId, after) =>
+      (
+        await db
+          .select({ count: count() })
+          .from(uploads)
+          .where(and(eq(uploads.collectionId, collectionId), gt(uploads.begunAt, after)))
+      )[0]!.count,
     byKeys: async (keys) =>
       keys.length === 0
         ? []

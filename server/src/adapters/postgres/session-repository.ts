@@ -1,4 +1,4 @@
-import { and, desc, eq, gt, isNull, lt, or, sql } from "drizzle-orm";
+import { and, desc, eq, gt, inArray, isNotNull, isNull, lt, lte, or, type SQL, sql } from "drizzle-orm";
 import type { SessionFilter, SessionRepository } from "../../app/ports/database.ts";
 import type { Role } from "../../domain/configuration.ts";
 import type { Executor } from "./repositories.ts";
@@ -75,6 +75,24 @@ export function sessionRepository(db: Executor): SessionRepository {
         ended = rows.length;
       }
       return count;
+    },
+    async bound(of, now, most, instead) {
+      const oldestBeyond = (which: SQL | undefined) =>
+        db
+          .select({ id: sessions.id })
+          .from(sessions)
+          .where(which)
+          .orderBy(desc(sessions.createdAt), desc(sessions.id))
+          .offset(most);
+      const beyond = oldestBeyond(valid(of, now));
+      const ended =
+        instead === undefined
+          ? inArray(sessions.id, beyond)
+          : and(eq(sessions.id, instead), sql`exists (${beyond})`, isNull(sessions.revokedAt));
+      await db.update(sessions).set({ revokedAt: now }).where(ended);
+      const isEnded = or(isNotNull(sessions.revokedAt), lte(sessions.expiresAt, now));
+      const owned = and(eq(sessions.userName, of.userName), eq(sessions.accessKey, of.accessKey), isEnded);
+      await db.delete(sessions).where(inArray(sessions.id, oldestBeyond(owned)));
     },
     async deleteEnded(before) {
       const rows = await db

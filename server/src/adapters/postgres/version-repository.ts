@@ -244,10 +244,26 @@ export function versionRepository(db: Executor): VersionRepository {
       // No revision: there is no manifest any more that could say it.
       const rows = await db
         .update(versions)
-        .set({ state: "purged", purgedAt: now })
+        .set({ state: "purged", purgedAt: now, labels: {}, clientMetadata: {}, segmentDigests: Buffer.alloc(0) })
         .where(and(eq(versions.id, id), eq(versions.state, "removed")))
         .returning({ id: versions.id });
       return rows.length > 0;
+    },
+    forgettable: async (before, { after, limit }) =>
+      await db
+        .select({ id: versions.id, key: versions.key })
+        .from(versions)
+        .where(
+          and(
+            eq(versions.state, "purged"),
+            lte(versions.purgedAt, before),
+            after === undefined ? undefined : gt(versions.id, after),
+          ),
+        )
+        .orderBy(asc(versions.id))
+        .limit(limit),
+    async forget(ids) {
+      if (ids.length > 0) await db.delete(versions).where(inArray(versions.id, [...ids]));
     },
   };
 }

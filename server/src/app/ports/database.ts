@@ -222,6 +222,12 @@ export interface Page {
   readonly limit: number;
 }
 
+/** A row that may be deleted if the store has nothing under its key. */
+export interface Forgettable {
+  readonly id: string;
+  readonly key: string;
+}
+
 /** Access to uploads. */
 export interface UploadRepository {
   insert(row: UploadRow): Promise<void>;
@@ -252,6 +258,12 @@ export interface UploadRepository {
   committing(page: Page): Promise<UploadRow[]>;
   /** Committing uploads of which the store has neither the object nor the parts. */
   lost(): Promise<UploadRow[]>;
+  /** Uploads that ended before this time, committed ones too, of which the store was freed. */
+  forgettable(before: Date, page: Page): Promise<Forgettable[]>;
+  /** Deletes these rows. */
+  forget(ids: readonly string[]): Promise<void>;
+  /** How many uploads of a collection were begun after this time. */
+  countBegun(collectionId: string, after: Date): Promise<number>;
   /** The uploads of these keys. */
   byKeys(keys: readonly string[]): Promise<UploadRow[]>;
   /** How many open uploads hold a place, by the collection's id; none for collections without. */
@@ -353,8 +365,12 @@ export interface VersionRepository {
    * from now on. Returns whether it still was one.
    */
   beginPurge(id: string, now: Date): Promise<boolean>;
-  /** `removed -> purged`. Returns whether it was. */
+  /** `removed -> purged`; what only matters beside an object is dropped. Returns whether it was. */
   markPurged(id: string, now: Date): Promise<boolean>;
+  /** Versions purged before this time. */
+  forgettable(before: Date, page: Page): Promise<Forgettable[]>;
+  /** Deletes these rows. */
+  forget(ids: readonly string[]): Promise<void>;
 }
 
 /** Names something in the store: a finished object, or, with a token, an unfinished one. */
@@ -393,6 +409,16 @@ export interface SessionRepository {
    * @returns how many.
    */
   revoke(of: SessionFilter, now: Date): Promise<number>;
+  /**
+   * Keeps the sessions of a user and access key to `most` valid ones and as many ended ones. The oldest valid ones
+   * beyond are ended, or `instead` of them the given one; the oldest ended ones are deleted.
+   */
+  bound(
+    of: { readonly userName: string; readonly accessKey: string },
+    now: Date,
+    most: number,
+    instead: string | undefined,
+  ): Promise<void>;
   /** Deletes sessions that ended before this time. */
   deleteEnded(before: Date): Promise<number>;
   /** Every key, newest first. */
@@ -426,6 +452,8 @@ export interface Transaction {
   readonly budgets: BudgetRepository;
   readonly unknownObjects: UnknownObjectRepository;
   audit(event: AuditEvent): Promise<void>;
+  /** Deletes audit events before this time, and of each collection the oldest beyond `most`. */
+  forgetAudit(before: Date, most: number): Promise<void>;
 }
 
 /** The database. Failures of the connection are `DATABASE_UNAVAILABLE` errors. */

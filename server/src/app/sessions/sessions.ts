@@ -110,6 +110,9 @@ function fingerprintOf(
   return fingerprint;
 }
 
+/** Valid sessions of one user and access key, at most; the oldest end for new ones. Ended ones are kept as many. */
+export const MAX_SESSIONS = 1000;
+
 async function issue(
   deps: SessionDeps,
   of: Pick<SessionRow, "userName" | "accessKey" | "scope" | "description" | "address"> & { fingerprint: string },
@@ -135,6 +138,9 @@ async function issue(
     // Held until the new row is there: whoever revokes the chain either sees that row, or was seen here.
     if (parent !== undefined && (await tx.sessions.lock(parent.id))?.revokedAt !== null) throw sessionInvalid();
     await tx.sessions.insert(session);
+    // A refresh at the limit ends the session it came from, never others: a narrowed one must not log its user out.
+    const { userName, accessKey } = of;
+    await tx.sessions.bound({ userName, accessKey }, tx.now, MAX_SESSIONS, parent?.id);
   });
   return { token, session };
 }

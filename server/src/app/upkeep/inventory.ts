@@ -1,7 +1,7 @@
 import { INSTALLATION_KEY, meaningOf } from "../../domain/object-keys.ts";
 import { isSameInstallation } from "../installation.ts";
 import type { BlobStore, PendingBlob } from "../ports/blob-store.ts";
-import type { Database, StoredName } from "../ports/database.ts";
+import type { Database, StoredName, UploadState } from "../ports/database.ts";
 import type { Log } from "../settings.ts";
 import { MANIFEST_MAX_BYTES, ManifestError, parseManifest } from "../versions/manifest.ts";
 
@@ -65,8 +65,16 @@ export async function takeInventory(
   };
 
   for await (const batch of batches(deps.store.listPending())) {
-    const uploads = await deps.database.transaction(async (tx) => await tx.uploads.byKeys(batch.map((b) => b.key)));
-    const stateOf = new Map(uploads.map((upload) => [upload.key, upload.state]));
+    const keys = batch.map((b) => b.key);
+    const { uploads, versions } = await deps.database.transaction(async (tx) => ({
+      uploads: await tx.uploads.byKeys(keys),
+      versions: await tx.versions.byKeys(keys),
+    }));
+    // The row of an upload goes a week after its end; its version says then that it has ended.
+    const stateOf = new Map<string, UploadState>([
+      ...versions.map((version) => [version.key, "committed"] as const),
+      ...uploads.map((upload) => [upload.key, upload.state] as const),
+    ]);
     const findings: Finding[] = [];
     for (const blob of batch) {
       const state = stateOf.get(blob.key);
@@ -109,7 +117,7 @@ export async function takeInventory(
 }
 
 /** The key of the object that a manifest lies beside; other keys stay. */
-function objectKeyOf(key: string): string {
+export function objectKeyOf(key: string): string {
   const meaning = meaningOf(key);
   return meaning.kind === "manifest" ? meaning.objectKey : key;
 }

@@ -10,6 +10,7 @@ import { lastMoment, tooOldReason } from "../uploads/upload-age.ts";
 import { encodeManifest } from "../versions/manifest.ts";
 import { moveUsage } from "../versions/removal.ts";
 import { compareStore } from "./compare-store.ts";
+import { forgetByTime, forgetRecords } from "./forget.ts";
 import { type Inventory, takeInventory, type UnknownObject } from "./inventory.ts";
 
 /** The ports of a sweep: those of commits, which it finishes. */
@@ -65,9 +66,6 @@ export interface SweepAction {
   /** What it was done to, for a log. */
   readonly fields: SweepFields;
 }
-
-/** Ended sessions are kept this long, as a record, in milliseconds. */
-const ENDED_SESSIONS_MS = 30 * 24 * 3_600_000;
 
 /** Rows read at once. A sweep goes through all of them, so that rows that fail hold nothing up. */
 const BATCH = 500;
@@ -133,14 +131,7 @@ export async function sweep(deps: SweepDeps, mayDelete: boolean, options: SweepO
     deps.log.error({}, "sweeper: the store does not carry the installation id of the database; nothing is deleted");
     return { ...counts, failed: counts.failed + 1, unknown: [], deletions: false };
   }
-  if (options.dryRun !== true) {
-    await deps.database.transaction(async (tx) => {
-      await tx.sessions.deleteEnded(new Date(tx.now.getTime() - ENDED_SESSIONS_MS));
-    });
-    await deps.database.transaction(async (tx) => {
-      await tx.budgets.deleteFull(tx.now);
-    });
-  }
+  if (options.dryRun !== true) await forgetByTime(deps.database);
 
   if (options.wholeStore === true)
     await compareStore(deps, act, { contents: true }).catch((error) => {
@@ -148,10 +139,12 @@ export async function sweep(deps: SweepDeps, mayDelete: boolean, options: SweepO
       deps.log.warn({ err: error }, "sweeper: the store could not be compared; the next look at all of it tries again");
     });
   const record = options.dryRun !== true;
+  let listed = true;
   // A store that cannot list must not keep the rest from being done.
   const found: Inventory = await takeInventory(deps, { finished: options.wholeStore === true, record }).catch(
     (error) => {
       counts.failed++;
+      listed = false;
       deps.log.warn({ err: error }, "sweeper: the store could not be listed; the next sweep tries again");
       return { unknown: [], leftovers: [], unfinished: [] };
     },
@@ -189,6 +182,10 @@ export async function sweep(deps: SweepDeps, mayDelete: boolean, options: SweepO
   for (const key of found.leftovers) {
     const what = "deleted what was left of a purged version";
     await act("leftovers", what, { key }, async () => await deps.store.delete(key));
+  }
+  if (options.wholeStore === true && listed && record) {
+    const rows = await forgetRecords(deps.database, found);
+    if (rows > 0) deps.log.info({ rows }, "sweeper: forgot uploads and versions whose bytes are long gone");
   }
   if (options.wholeStore === true && found.unknown.length > 0) {
     const examples = found.unknown.slice(0, 10).map(({ key, why }) => `${key}: ${why}`);

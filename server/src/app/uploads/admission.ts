@@ -20,6 +20,32 @@ export function requireSize(spec: CollectionSpec, size: bigint): void {
   );
 }
 
+const DAY_MS = 24 * 3_600_000;
+
+/** What is asked to wait until earlier uploads are a day old waits this long before it asks again, in milliseconds. */
+const TOO_MANY_RETRY_MS = 15 * 60_000;
+
+/**
+ * Refuses an upload where its collection had too many within a day: each leaves rows behind for a while, also when it
+ * is aborted at once.
+ * @throws DomainError COLLECTION_BUSY
+ */
+export async function requireFewUploads(
+  tx: Transaction,
+  spec: CollectionSpec,
+  { maxUploadsPerDay }: Pick<UploadSettings, "maxUploadsPerDay">,
+  collection: LockedCollection,
+): Promise<void> {
+  const count = await tx.uploads.countBegun(collection.row.id, new Date(tx.now.getTime() - DAY_MS));
+  if (count < maxUploadsPerDay) return;
+  throw new DomainError(
+    "COLLECTION_BUSY",
+    `collection "${spec.name}" takes ${maxUploadsPerDay} uploads within 24 hours, aborted ones too, and had ${count}; ` +
+      "look for a job that begins them over and over",
+    { metadata: { max_uploads_per_day: String(maxUploadsPerDay) }, retryAfterMs: TOO_MANY_RETRY_MS },
+  );
+}
+
 /**
  * Refuses an upload begun at `begunAt` when versions come too often. Asked when it is created, and again when it is
  * committed, since many can be created before one of them is committed. Uploads being committed count as the versions

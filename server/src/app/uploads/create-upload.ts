@@ -10,7 +10,7 @@ import { nextWindowStart, openWindow } from "../../domain/window.ts";
 import { requireAction, requireWritable } from "../guards.ts";
 import { pinned } from "../ports/config-source.ts";
 import type { Transaction, UploadRow } from "../ports/database.ts";
-import { requirePace } from "./admission.ts";
+import { requireFewUploads, requirePace } from "./admission.ts";
 import { withRoom } from "./clean-upload.ts";
 import {
   endUpload,
@@ -88,6 +88,7 @@ async function register(
     }
   }
   requireOpenWindow(spec, principal, tx.now);
+  await requireFewUploads(tx, spec, deps.settings, collection);
   await requirePace(tx, spec, deps.settings, collection, tx.now);
   requirePlace(tx, spec, collection, undefined);
   const room = await roomFor(tx, deps.config, spec, collection, undefined);
