@@ -48,7 +48,8 @@ export class StdoutDestination implements Destination {
     try {
       await writeAll(this.#stdout, bytes, this.#signal);
     } catch (error) {
-      if ((error as NodeJS.ErrnoException).code !== "EPIPE") throw error;
+      const { code } = error as NodeJS.ErrnoException;
+      if (code !== "EPIPE") throw code === undefined ? error : Object.assign(error as Error, { path: this.name });
       throw new CommandFailedError("the reader of standard output ended before the version did", { cause: error });
     }
   }

@@ -119,16 +119,19 @@ function destinationFor(
 ): Destination {
   const { target, decryption } = request;
   const force = values.get(OPTIONS.force);
+  const decrypts = decryption.kind !== "none";
   switch (target.kind) {
     case "stdout":
       return new StdoutDestination(context.stdout, signal);
     case "file":
-      return new FileDestination(target.path, force);
+      return new FileDestination(target.path, { force, decrypts });
     case "named-by-version":
-      return new FileDestination((version) => {
-        const decrypted = decryption.kind !== "none";
-        return safeFilename(version, { decrypted, decompressed: decrypted && isCompressed(version, sdk) });
-      }, force);
+      return new FileDestination(
+        (version) => {
+          return safeFilename(version, { decrypted: decrypts, decompressed: decrypts && isCompressed(version, sdk) });
+        },
+        { force, decrypts },
+      );
     case "command":
       return new CommandDestination(target.command, {
         context,

@@ -86,6 +86,13 @@ test("a full disk refuses clearly, loses nothing acknowledged, and takes the dum
     },
   );
   t.is(redirected.code, 1, redirected.stderr);
-  t.regex(redirected.stderr, /no space left/);
+  t.regex(redirected.stderr, /standard output: no space left/);
+  // Before the first byte, with the path.
+  await rm(output);
+  const target = join(disk, "restored");
+  const tooLarge = await strongroom(["download", "full", "--version", "1", "--output", target]);
+  t.is(tooLarge.code, 1, tooLarge.stderr);
+  t.regex(tooLarge.stderr, /restored: expected at least 4\.9\d? MiB free on its file system, got \d/);
+  t.false((await readdir(disk)).some((name) => name.startsWith("restored")));
   t.is(await server.end("SIGTERM"), 0);
 });

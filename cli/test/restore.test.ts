@@ -203,7 +203,7 @@ test("a file that fails its verification leaves nothing, and the old one stays",
 
 test.serial("a process that ends in a hurry leaves no partial file behind, unless it is another's", async (t) => {
   const dir = await temporaryFolder(t);
-  const destination = new FileDestination(join(dir, "out"), false);
+  const destination = new FileDestination(join(dir, "out"), { force: false, decrypts: true });
   await destination.open(version());
   await destination.write(Buffer.from("half"));
   t.deepEqual(await readdir(dir), ["out.partial"]);
@@ -235,7 +235,7 @@ test("existing files are not overwritten without --force; with it, links keep po
 
 test("of two restores with --force to one file, one that lost its file fails, the other's is whole", async (t) => {
   const dir = await temporaryFolder(t);
-  const [first, second] = [1, 2].map(() => new FileDestination(join(dir, "out"), true));
+  const [first, second] = [1, 2].map(() => new FileDestination(join(dir, "out"), { force: true, decrypts: true }));
   await first!.open(version());
   await first!.write(Buffer.from("of the first"));
   await second!.open(version());

@@ -1,5 +1,5 @@
 import { execFile } from "node:child_process";
-import { mkdir, readFile, symlink, writeFile } from "node:fs/promises";
+import { chmod, mkdir, readFile, stat, symlink, writeFile } from "node:fs/promises";
 import { dirname, join } from "node:path";
 import { fileURLToPath } from "node:url";
 import { promisify } from "node:util";
@@ -8,8 +8,9 @@ import argon2 from "argon2";
 import test, { type ExecutionContext } from "ava";
 import fc from "fast-check";
 import { generateKey, readKey, revokeKey } from "openpgp";
+import { readableSecrets } from "../src/adapters/config-files/secret-modes.ts";
 import { ConfigFilesSource, loadConfiguration } from "../src/adapters/config-files/source.ts";
-import { ConfigInvalidError, formatProblem } from "../src/objects/problem.ts";
+import { ConfigInvalidError, formatFolded, formatProblem } from "../src/objects/problem.ts";
 import type { LoadResult } from "../src/objects/read-objects.ts";
 
 const FIXTURES = fileURLToPath(new URL("./fixtures/config/", import.meta.url));
@@ -1088,4 +1089,46 @@ test("property: no file makes loading throw, and problems carry a place", async 
       { numRuns: 300 },
     ),
   );
+});
+
+test("a user that is there for its access keys needs no password of its own", async (t) => {
+  const user = (key: string) => `apiVersion: backups.riotkit.org/v1alpha1
+kind: BackupUser
+metadata: {name: ann}
+spec: {email: a@example.org, roles: [], accessKeys: [{name: cron, objects: []${key}}]}
+`;
+  const warned = async (key: string) => lines(await load(t, { "u.yaml": user(key) })).warnings.join();
+  t.is(await warned(`, password: "${HASH}"`), "");
+  t.regex(await warned(""), /this user has no password/);
+});
+
+test("the same problem at many places is one line", (t) => {
+  const at = (file: string, line: number, path: string, reason = "wrong") =>
+    ({ file, line, path, reason, severity: "error" }) as const;
+  const many = [1, 2, 3, 4, 5, 6].map((line) => at("a.yaml", line, `spec.x[${line}].y`));
+  t.deepEqual(formatFolded([...many, at("b.yaml", 1, "", "other")]), [
+    "error: a.yaml:1: spec.x[1].y: wrong; the same at a.yaml:2, a.yaml:3, a.yaml:4, 2 more",
+    "error: b.yaml:1: other",
+  ]);
+});
+
+test("a file with a Secret that everybody may read is warned of, unless a folder keeps them out", async (t) => {
+  const secret = "apiVersion: v1\nkind: Secret\nmetadata: {name: s}\ndata: {}\n";
+  const dir = await directoryOf(t, { "open.yaml": secret, "closed.yaml": secret.replace("{name: s}", "{name: c}") });
+  await chmod(join(dir, "open.yaml"), 0o644);
+  await chmod(join(dir, "closed.yaml"), 0o640);
+  const { secretFiles } = await loadConfiguration(dir);
+  t.deepEqual([...secretFiles].sort(), ["closed.yaml", "open.yaml"]);
+  await chmod(dir, 0o700);
+  t.deepEqual(await readableSecrets(dir, secretFiles), []);
+  await chmod(dir, 0o755);
+  let closed = false;
+  for (let folder = dirname(dir); folder !== "/"; folder = dirname(folder))
+    closed ||= ((await stat(folder)).mode & 0o001) === 0;
+  const found = await readableSecrets(dir, secretFiles);
+  t.deepEqual(
+    found.map(({ file, severity }) => [file, severity]),
+    closed ? [] : [["open.yaml", "warning"]],
+  );
+  if (!closed) t.regex(found[0]!.reason, /got mode 0644/);
 });

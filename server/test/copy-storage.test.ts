@@ -45,9 +45,9 @@ function cutDigests(data: Uint8Array): Uint8Array[] {
   );
 }
 
-async function copy(from: BlobStore, to: BlobStore, signal = never) {
+async function copy(from: BlobStore, to: BlobStore, signal = never, leaveDamaged = false) {
   const objects: CopiedObject[] = [];
-  const report = await copyStorage({ from, to, signal, onObject: (object) => objects.push(object) });
+  const report = await copyStorage({ from, to, signal, leaveDamaged, onObject: (object) => objects.push(object) });
   return { report, objects };
 }
 
@@ -138,6 +138,48 @@ test("a damaged object does not come over, and everything else does", async (t) 
   t.regex(objects.find(({ outcome }) => outcome === "failed")?.problem ?? "", /Segment 0.*damaged/);
   t.is(await target.stat("collections/c/1"), undefined);
   t.deepEqual(await collect(target.listPending()), []);
+});
+
+test("what is damaged in the source is left behind when it is said, and the copy is complete without it", async (t) => {
+  const { source } = await sourceOf(t);
+  await version(source, "collections/b/2", 2 * MIB + 5, { damaged: true });
+  const target = new MemoryBlobStore();
+  const { report, objects } = await copy(source, target, never, true);
+  t.like(report, { failed: 0, left: 1, copied: 7 });
+  const left = objects.filter(({ outcome }) => outcome === "left");
+  t.deepEqual(
+    left.map(({ key }) => key),
+    ["collections/b/2"],
+  );
+  t.regex(left[0]!.problem!, /does not have the digest/);
+  t.is(await target.stat("collections/b/2"), undefined);
+  t.truthy(await target.get(manifestKey("collections/b/2"), MIB), "the version is known, without its bytes");
+  t.truthy(await target.get(INSTALLATION_KEY, MIB), "it can be served");
+  t.like((await copy(source, target, never, true)).report, { failed: 0, left: 1, copied: 0 });
+});
+
+test("a source that is away is no damage: nothing is left behind for it", async (t) => {
+  const { source } = await sourceOf(t);
+  const reads: string[] = [];
+  const away: Pick<BlobStore, "get" | "read" | "stat" | "list" | "listPending"> = {
+    get: async (key, most) => {
+      if (reads.length > 0) throw new Error("away");
+      return await source.get(key, most);
+    },
+    stat: async (key) => await source.stat(key),
+    list: (prefix) => source.list(prefix),
+    listPending: () => source.listPending(),
+    async *read(key) {
+      reads.push(key);
+      yield* [];
+      throw new Error("away");
+    },
+  };
+  const target = new MemoryBlobStore();
+  const report = await copyStorage({ from: away, to: target, signal: never, leaveDamaged: true, onObject: () => {} });
+  t.is(report.left, 0);
+  t.true(report.failed > 0);
+  t.is(await target.get(INSTALLATION_KEY, MIB), undefined);
 });
 
 test("unfinished uploads stay behind and are counted", async (t) => {

@@ -1,8 +1,10 @@
 import { rmSync, type Stats, statSync } from "node:fs";
-import { type FileHandle, open, realpath, rename, rm, stat } from "node:fs/promises";
+import { type FileHandle, open, realpath, rename, rm, stat, statfs } from "node:fs/promises";
 import { basename, dirname, join } from "node:path";
 import type { Version } from "@strongroom/client-sdk";
-import { UsageError } from "@strongroom/command-line/errors";
+import { CommandError, UsageError } from "@strongroom/command-line/errors";
+import { EXIT } from "@strongroom/command-line/exit-codes";
+import { formatSize } from "@strongroom/protocol/sizes";
 import type { Destination } from "../destination.ts";
 import { CommandFailedError } from "../errors.ts";
 
@@ -13,6 +15,7 @@ import { CommandFailedError } from "../errors.ts";
 export class FileDestination implements Destination {
   readonly #path: (version: Version) => string;
   readonly #force: boolean;
+  readonly #decrypts: boolean;
   #target = "";
   #partial = "";
   #file: FileHandle | undefined;
@@ -23,11 +26,18 @@ export class FileDestination implements Destination {
     if (this.#isOwn(statSync(this.#partial, { throwIfNoEntry: false }))) rmSync(this.#partial, { force: true });
   };
 
-  /** @param path the file, or how its name follows from the version. */
-  constructor(path: string | ((version: Version) => string), force: boolean) {
+  /**
+   * @param path the file, or how its name follows from the version.
+   * @param options `decrypts`: what is written is what is inside the version.
+   */
+  constructor(
+    path: string | ((version: Version) => string),
+    { force, decrypts }: { readonly force: boolean; readonly decrypts: boolean },
+  ) {
     this.#path = typeof path === "string" ? () => path : path;
     if (typeof path === "string") this.#target = path;
     this.#force = force;
+    this.#decrypts = decrypts;
   }
 
   get name(): string {
@@ -43,6 +53,7 @@ export class FileDestination implements Destination {
     this.#target = await usable(this.#path(version), this.#force);
     const partial = `${this.#target}.partial`;
     if (this.#force) await rm(partial, { force: true });
+    await requireSpace(this.#target, leastSize(version, this.#decrypts));
     try {
       this.#file = await open(partial, "wx", 0o600);
     } catch (error) {
@@ -58,13 +69,13 @@ export class FileDestination implements Destination {
 
   async write(bytes: Uint8Array): Promise<void> {
     for (let rest = bytes; rest.length > 0; ) {
-      const { bytesWritten } = await this.#file!.write(rest);
+      const { bytesWritten } = await this.#named(this.#file!.write(rest));
       rest = rest.subarray(bytesWritten);
     }
   }
 
   async finish(): Promise<void> {
-    await this.#file!.sync();
+    await this.#named(this.#file!.sync());
     if (!this.#isOwn(await stat(this.#partial).catch(() => undefined))) {
       const partial = this.#partial;
       this.#partial = ""; // what has the name now is somebody else's
@@ -86,6 +97,13 @@ export class FileDestination implements Destination {
     if (partial !== "" && this.#isOwn(await stat(partial).catch(() => undefined))) await rm(partial, { force: true });
   }
 
+  /** The system's error of an open file does not say which file it is. */
+  async #named<T>(work: Promise<T>): Promise<T> {
+    return await work.catch((error: unknown) => {
+      throw error instanceof Error ? Object.assign(error, { path: this.#partial }) : error;
+    });
+  }
+
   #isOwn(named: Stats | undefined): boolean {
     return named !== undefined && named.ino === this.#made?.ino && named.dev === this.#made.dev;
   }
@@ -105,6 +123,31 @@ async function syncFolder(path: string): Promise<void> {
   const folder = await open(path).catch(() => undefined);
   await folder?.sync().catch(() => {});
   await folder?.close();
+}
+
+/**
+ * The fewest bytes that a version becomes: of a compressed one nobody knows how many more. Encryption adds less than
+ * one in a hundred, armor a third.
+ */
+function leastSize({ sizeBytes, armored }: Version, decrypts: boolean): bigint {
+  if (!decrypts) return sizeBytes;
+  return (sizeBytes * (armored ? 73n : 99n)) / 100n;
+}
+
+/**
+ * Refuses before the first byte what cannot fit. Where the file system does not say what it has, nothing is refused.
+ * @throws {CommandError}
+ */
+async function requireSpace(path: string, least: bigint): Promise<void> {
+  const found = await statfs(dirname(path), { bigint: true }).catch(() => undefined);
+  if (found === undefined || found.blocks === 0n) return;
+  const free = found.bavail * found.bsize;
+  if (free >= least) return;
+  throw new CommandError(
+    `${path}: expected at least ${formatSize(least)} free on its file system, got ${formatSize(free)}`,
+    EXIT.unexpected,
+    { hint: "make room, or give an --output on another file system; nothing was written", reason: "ENOSPC" },
+  );
 }
 
 /** The real path of an output that may be written. */

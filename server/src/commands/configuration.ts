@@ -95,19 +95,21 @@ The password is shown only now; the file has its hash. Next:
 
 async function runCheckConfig({ args, values, context }: OperatorInvocation): Promise<ExitCode> {
   const dir = folderOf(args[0], values);
-  const [{ loadConfiguration }, { formatProblem }] = await Promise.all([
+  const [{ loadConfiguration }, { readableSecrets }, { formatFolded }] = await Promise.all([
     import("../adapters/config-files/source.ts"),
+    import("../adapters/config-files/secret-modes.ts"),
     import("../objects/problem.ts"),
   ]);
-  const { configuration, files, problems, warnings } = await loadConfiguration(dir);
+  const { configuration, files, problems, secretFiles, ...loaded } = await loadConfiguration(dir);
+  const warnings = [...loaded.warnings, ...(await readableSecrets(dir, secretFiles))];
   const { users, collections, organizations } = configuration;
   const counts = { files, users: users.size, collections: collections.size, organizations: organizations.size };
   const valid = problems.length === 0;
   if (values.get(SHARED.json)) {
     context.stdout.write(`${JSON.stringify({ valid, ...counts, problems, warnings }, null, 2)}\n`);
   } else {
-    for (const warning of warnings) context.stderr.write(`warning: ${formatProblem(warning)}\n`);
-    for (const problem of problems) context.stderr.write(`error: ${formatProblem(problem)}\n`);
+    // Errors first: they are what keeps the configuration from being used.
+    for (const line of [...formatFolded(problems), ...formatFolded(warnings)]) context.stderr.write(`${line}\n`);
     const found =
       `${counts.users} users, ${counts.collections} collections, ${counts.organizations} organizations in ` +
       `${counts.files} files`;

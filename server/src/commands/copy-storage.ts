@@ -2,7 +2,7 @@ import { CommandError, UsageError } from "@strongroom/command-line/errors";
 import { EXIT, type ExitCode } from "@strongroom/command-line/exit-codes";
 import { interruptible } from "@strongroom/command-line/interruptible";
 import { jsonLine } from "@strongroom/command-line/json";
-import { option } from "@strongroom/command-line/option";
+import { flag, option } from "@strongroom/command-line/option";
 import { SHARED } from "@strongroom/command-line/shared-options";
 import { formatSize } from "@strongroom/protocol/sizes";
 import type { BlobStore } from "../app/ports/blob-store.ts";
@@ -18,6 +18,14 @@ const to = option({
   help: "storage URL to copy to: empty, or of the same installation",
 });
 
+const leaveDamagedOption = flag({
+  name: "leave-damaged",
+  help:
+    "give up what is damaged in the source or cannot be read there: copy the rest, name what was left, and complete " +
+    "the copy",
+  argumentsOnly: true,
+});
+
 /**
  * `strongroom copy-storage`: copies an installation's storage to another place. Exit code 0 when everything is in the
  * target, 1 when something failed.
@@ -28,9 +36,10 @@ export const copyStorage: OperatorCommand = {
   details:
     "Copies all versions with their manifests, and compares their bytes with the manifests' digests on the way. Stop " +
     "the server first. What is in the target already is skipped, so it may be repeated, and goes on where it was " +
-    "broken off. The target can be served when the command has ended with 0. Nothing is changed in the source. " +
+    "broken off. The target can be served when the command has ended with 0, or with 6 and --leave-damaged, which " +
+    "leaves damaged versions behind. Nothing is changed in the source. " +
     "Credentials for S3 come from the environment (AWS_ACCESS_KEY_ID, ...), --env-file or a credentials file.",
-  options: [from, to, SHARED.envFile, SHARED.json, SHARED.quiet],
+  options: [from, to, leaveDamagedOption, SHARED.envFile, SHARED.json, SHARED.quiet],
   examples: [
     [
       "strongroom copy-storage --from file:///var/lib/strongroom/storage --to " +
@@ -71,22 +80,28 @@ async function run({ values, context }: OperatorInvocation, signal: AbortSignal)
     if ((await storeInstallation(opened[0]!)) === undefined)
       throw new CommandError("the source is not the storage of an installation; check --from", EXIT.refused);
     opened.push(await openStore(places[1], log));
+    const leftKeys: string[] = [];
     const onObject = (object: CopiedObject) => {
-      if (!quiet || object.outcome === "failed") context.stderr.write(`${describe(object)}\n`);
+      if (object.outcome === "left") leftKeys.push(object.key);
+      if (!quiet || object.outcome === "failed" || object.outcome === "left")
+        context.stderr.write(`${describe(object)}\n`);
     };
-    const report = await copyStorage({ from: opened[0]!, to: opened[1]!, signal, onObject });
-    const { installation, copied, present, failed, bytes, pending } = report;
+    const leaveDamaged = values.get(leaveDamagedOption);
+    const report = await copyStorage({ from: opened[0]!, to: opened[1]!, signal, onObject, leaveDamaged });
+    const { installation, copied, present, failed, left, bytes, pending } = report;
     if (json) {
-      context.stdout.write(jsonLine({ installation, copied, present, failed, bytes, pending }));
+      context.stdout.write(jsonLine({ installation, copied, present, failed, left: leftKeys, bytes, pending }));
     } else {
       context.stdout.write(
-        `${failed === 0 ? "Everything is in the target" : "NOT COMPLETE"}: ${copied} objects copied ` +
-          `(${formatSize(bytes)}), ${present} were there, ${failed} failed\n`,
+        `${failed > 0 ? "NOT COMPLETE" : left > 0 ? "All that could be read is in the target" : "Everything is in the target"}: ` +
+          `${copied} objects copied (${formatSize(bytes)}), ${present} were there, ${failed} failed` +
+          `${left === 0 ? "" : `, ${left} left behind`}\n`,
       );
     }
     if (pending > 0) say(`${pending} unfinished uploads were not copied; their clients begin again`);
     if (failed > 0) say("run the same command again; what is in the target already is skipped");
-    return failed === 0 ? EXIT.ok : EXIT.unexpected;
+    if (failed > 0) return EXIT.unexpected;
+    return left > 0 ? EXIT.integrity : EXIT.ok;
   } catch (error) {
     if (signal.aborted) say("stopped; run the same command again to go on");
     throw error;
@@ -96,6 +111,7 @@ async function run({ values, context }: OperatorInvocation, signal: AbortSignal)
 }
 
 function describe({ key, size, outcome, verified, problem }: CopiedObject): string {
+  if (outcome === "left") return `LEFT     ${key}: ${problem}`;
   if (outcome === "failed") return `FAILED   ${key}: ${problem}`;
   if (outcome === "present") return `present  ${key}`;
   return `copied   ${key} (${formatSize(size)}${verified ? ", digests verified" : ""})`;

@@ -28,6 +28,20 @@ export function formatProblem(problem: ConfigProblem): string {
   return `${where}: ${path}${problem.reason}`;
 }
 
+/** Other places that a folded line names. */
+const NAMED = 3;
+
+/** Problems as lines, each with its severity; the same reason at several places is one line that names some of them. */
+export function formatFolded(problems: readonly ConfigProblem[]): string[] {
+  const folds = Map.groupBy(problems, ({ path, reason }) => `${path.replaceAll(/\[\d+\]/g, "")}\n${reason}`);
+  return [...folds.values()].map(([first, ...others]) => {
+    const named = others.slice(0, NAMED).map(({ file, line }) => `${file}:${line}`);
+    if (others.length > NAMED) named.push(`${others.length - NAMED} more`);
+    const same = others.length === 0 ? "" : `; the same at ${named.join(", ")}`;
+    return `${first!.severity}: ${formatProblem(first!)}${same}`;
+  });
+}
+
 function inOrder(problems: readonly ConfigProblem[]): ConfigProblem[] {
   return problems.toSorted((a, b) => (a.file === b.file ? a.line - b.line : a.file < b.file ? -1 : 1));
 }

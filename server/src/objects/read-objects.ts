@@ -18,6 +18,8 @@ export interface LoadResult {
   readonly files: number;
   /** Warnings, by file and line. */
   readonly warnings: ConfigProblem[];
+  /** Files that have a Secret. */
+  readonly secretFiles: readonly string[];
 }
 
 /** Rule for the names of each kind; a Secret's name is only ever compared. */
@@ -125,5 +127,6 @@ export async function interpret({ files, findings }: ObjectFiles): Promise<LoadR
     problems: findings.problems(),
     files: files.length,
     warnings: findings.warnings(),
+    secretFiles: [...new Set(index.of("Secret").map(({ namePlace }) => namePlace.file))],
   };
 }

@@ -34,7 +34,12 @@ function isHash(text: string): boolean {
  * The hash of a user or access key. A reference wins over an inline value: the examples of existing installations have
  * the placeholder `hashed` beside it.
  */
-function readPassword(owner: ObjectNode, secrets: SecretStore, who: string): string | undefined {
+function readPassword(
+  owner: ObjectNode,
+  secrets: SecretStore,
+  who: string,
+  { mayLackOne = false } = {},
+): string | undefined {
   const inline = owner.get("password");
   const referred = secrets.follow(owner, "passwordFromRef", parsePasswordHash);
   const text = inline?.text();
@@ -45,7 +50,8 @@ function readPassword(owner: ObjectNode, secrets: SecretStore, who: string): str
   }
   if (inline && text) return inline.parsed((value) => parsePasswordHash(value));
   // A text that is missing because it is no text was reported already.
-  if (!inline || text === "") owner.warn(`${who} has no password and cannot log in; set passwordFromRef or password`);
+  if ((!inline || text === "") && !mayLackOne)
+    owner.warn(`${who} has no password and cannot log in; set passwordFromRef or password`);
   return undefined;
 }
 
@@ -100,18 +106,21 @@ export function readUser({ name, root }: ConfigObject, secrets: SecretStore): Re
     emailNode?.warn(`${quoted(email)} does not look like an e-mail address`);
   const collections: NameReference[] = [];
   const keyNames = new Set<string>();
+  const accessKeys = (spec.get("accessKeys")?.items() ?? []).flatMap(
+    (item) => readAccessKey(item, secrets, collections, keyNames) ?? [],
+  );
+  // A user that is there for its access keys needs no password of its own.
+  const mayLackOne = accessKeys.some(({ passwordHash }) => passwordHash !== undefined);
   const user: User = {
     name,
     email,
     organization: spec.get("organization")?.text() ?? "",
     about: spec.get("about")?.text() ?? "",
     deactivated: spec.get("deactivated")?.flag() ?? false,
-    passwordHash: readPassword(spec, secrets, "this user"),
+    passwordHash: readPassword(spec, secrets, "this user", { mayLackOne }),
     restrictByIp: readAddresses(spec),
     roles: readRoles(spec.require("roles", "a list of roles, [] for none"), "system"),
-    accessKeys: (spec.get("accessKeys")?.items() ?? []).flatMap(
-      (item) => readAccessKey(item, secrets, collections, keyNames) ?? [],
-    ),
+    accessKeys,
   };
   spec.warnUnknown();
   return { user, collections };

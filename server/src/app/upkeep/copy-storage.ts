@@ -17,6 +17,11 @@ export interface CopyDeps {
   readonly from: BlobReader & BlobLister;
   readonly to: BlobStore;
   readonly signal: AbortSignal;
+  /**
+   * Leaves behind what is damaged in the source or cannot be read there, and completes the copy without it. Its
+   * manifest comes over, so that the version is known there as one without its bytes.
+   */
+  readonly leaveDamaged?: boolean;
   /** Called after each object. */
   readonly onObject: (object: CopiedObject) => void;
 }
@@ -26,8 +31,8 @@ export interface CopiedObject {
   readonly key: string;
   /** Bytes. */
   readonly size: bigint;
-  /** `copied`, `present` (it was there), or `failed`. */
-  readonly outcome: "copied" | "present" | "failed";
+  /** `copied`, `present` (it was there), `failed`, or `left` (behind, since the source has it damaged). */
+  readonly outcome: "copied" | "present" | "failed" | "left";
   /** Whether the bytes were compared with digests of a manifest; else with the size only. */
   readonly verified: boolean;
   /** Why it failed. */
@@ -40,6 +45,7 @@ export interface CopyReport {
   copied: number;
   present: number;
   failed: number;
+  left: number;
   /** Bytes of copied objects. */
   bytes: bigint;
   /** Unfinished objects in the source, which are not copied. */
@@ -65,7 +71,7 @@ const LEAST_PART = 16n * 1024n * 1024n;
 export async function copyStorage(deps: CopyDeps): Promise<CopyReport> {
   const { from, to } = deps;
   const installation = await begin(from, to);
-  const report: CopyReport = { installation, copied: 0, present: 0, failed: 0, bytes: 0n, pending: 0 };
+  const report: CopyReport = { installation, copied: 0, present: 0, failed: 0, left: 0, bytes: 0n, pending: 0 };
   for await (const object of from.list("")) {
     deps.signal.throwIfAborted();
     if (meaningOf(object.key).kind === "marker") continue;
@@ -112,16 +118,36 @@ async function begin(from: BlobReader, to: BlobStore): Promise<string> {
   return id;
 }
 
+/** What went wrong with an object, apart from what the target did. */
+interface SourceTrouble {
+  damaged: boolean;
+  unreadable: boolean;
+}
+
 async function copyOrSay(deps: CopyDeps, { key, size }: ListedBlob): Promise<CopiedObject> {
+  const trouble: SourceTrouble = { damaged: false, unreadable: false };
   try {
-    return meaningOf(key).kind === "manifest" ? await copySmall(deps, key, size) : await copyObject(deps, key, size);
+    return meaningOf(key).kind === "manifest"
+      ? await copySmall(deps, key, size)
+      : await copyObject(deps, { key, size }, trouble);
   } catch (error) {
     deps.signal.throwIfAborted();
+    // A source that is away altogether must not become an empty target.
+    const isLeft = trouble.damaged || (trouble.unreadable && (await canBeRead(deps.from)));
+    if (deps.leaveDamaged === true && isLeft)
+      return { key, size, outcome: "left", verified: false, problem: (error as Error).message };
     // A store that fails for one object may be back for the next; what did not come over is reported and makes the copy
     // fail.
     const problem = error instanceof Error ? error.message : String(error);
     return { key, size, outcome: "failed", verified: false, problem };
   }
+}
+
+async function canBeRead(from: BlobReader): Promise<boolean> {
+  return await from.get(INSTALLATION_KEY, SMALL_BYTES).then(
+    (marker) => marker !== undefined,
+    () => false,
+  );
 }
 
 async function copySmall({ from, to }: CopyDeps, key: string, size: bigint): Promise<CopiedObject> {
@@ -133,7 +159,11 @@ async function copySmall({ from, to }: CopyDeps, key: string, size: bigint): Pro
   return { key, size, outcome: "copied", verified: false };
 }
 
-async function copyObject(deps: CopyDeps, key: string, size: bigint): Promise<CopiedObject> {
+async function copyObject(
+  deps: CopyDeps,
+  { key, size }: Pick<ListedBlob, "key" | "size">,
+  trouble: SourceTrouble,
+): Promise<CopiedObject> {
   const { from, to, signal } = deps;
   const [source, target] = await Promise.all([from.stat(key), to.stat(key)]);
   // Deleted since it was listed.
@@ -142,7 +172,7 @@ async function copyObject(deps: CopyDeps, key: string, size: bigint): Promise<Co
   if (target !== undefined) return { ...alreadyThere(source, target), outcome: "present", verified: false };
   const manifest = await from.get(manifestKey(key), SMALL_BYTES);
   const digests = manifest === undefined ? undefined : decodeDigests(manifest);
-  const body = verified(from.read(key, 0n, source.size, signal), source, digests);
+  const body = verified(from.read(key, 0n, source.size, signal), source, digests, trouble);
   // The manifest's own segments where they fit, so that S3's composite checksum is the version's.
   const least = digests?.segmentSize ?? LEAST_PART;
   const partSize = chooseSegmentSize(source.size, least, to.capabilities);
@@ -166,16 +196,19 @@ async function* verified(
   body: AsyncIterable<Uint8Array>,
   { key, size }: BlobStat,
   digests: ManifestDigests | undefined,
+  trouble: SourceTrouble,
 ): AsyncGenerator<Uint8Array> {
-  if (digests === undefined) return yield* body;
+  const source = noticed(body, trouble);
+  if (digests === undefined) return yield* source;
   if (digests.size !== size) {
+    trouble.damaged = true;
     throw new BlobStoreError(`${key} has ${size} bytes, but its manifest says ${digests.size}. It is damaged.`);
   }
   let hash = createHash("sha256");
   let left = digests.segmentSize < size ? digests.segmentSize : size;
   let segment = 0;
   let position = 0n;
-  for await (const chunk of body) {
+  for await (const chunk of source) {
     for (let start = 0; start < chunk.length; ) {
       const piece = chunk.subarray(start, left < BigInt(chunk.length - start) ? start + Number(left) : chunk.length);
       hash.update(piece);
@@ -185,6 +218,7 @@ async function* verified(
       if (left === 0n) {
         const digest = digests.segments[segment];
         if (digest === undefined || !bytesEqual(hash.digest(), digest)) {
+          trouble.damaged = true;
           throw new BlobStoreError(
             `Segment ${segment} of ${key} does not have the digest of its manifest. The source is damaged.`,
           );
@@ -195,5 +229,22 @@ async function* verified(
       }
       yield piece;
     }
+  }
+}
+
+/** Passes on what is read, and notes when it is the source that fails. */
+async function* noticed(body: AsyncIterable<Uint8Array>, trouble: SourceTrouble): AsyncGenerator<Uint8Array> {
+  const chunks = body[Symbol.asyncIterator]();
+  try {
+    for (;;) {
+      const next = await chunks.next().catch((error: unknown) => {
+        trouble.unreadable = true;
+        throw error;
+      });
+      if (next.done === true) return;
+      yield next.value;
+    }
+  } finally {
+    await chunks.return?.();
   }
 }
