@@ -64,6 +64,7 @@ const TABLE: Record<
   VERSION_PROTECTED: [Code.FailedPrecondition, PolicyRefusedError, "no"],
   RANGE_INVALID: [Code.OutOfRange, InvalidRequestError, "no"],
   VERSION_DAMAGED: [Code.DataLoss, IntegrityError, "no"],
+  UPLOAD_LOST: [Code.DataLoss, IntegrityError, "no"],
   STORE_UNAVAILABLE: [Code.Unavailable, UnavailableError, "patient"],
   DATABASE_UNAVAILABLE: [Code.Unavailable, UnavailableError, "patient"],
   SHUTTING_DOWN: [Code.Unavailable, UnavailableError, "patient"],

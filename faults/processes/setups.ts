@@ -12,7 +12,8 @@ import type { BlobStore } from "@strongroom/server/app/ports/blob-store";
 import { parsePostgresUrl } from "@strongroom/server/domain/postgres-url";
 import { startPostgres } from "@strongroom/testkit/peers/postgres";
 import { findPeer, requirePeer } from "@strongroom/testkit/peers/programs";
-import { type S3PeerName, startS3 } from "@strongroom/testkit/peers/s3";
+import { type S3Peer, type S3PeerName, startS3 } from "@strongroom/testkit/peers/s3";
+import { bringBackParts, CompletionKiller } from "@strongroom/testkit/peers/versitygw";
 import { type ServerProcess, startServerProcess } from "@strongroom/testkit/processes";
 import { startS3FaultProxy } from "@strongroom/testkit/s3-fault-proxy";
 import type { Queryable } from "../simulation/world.ts";
@@ -20,8 +21,11 @@ import type { Queryable } from "../simulation/world.ts";
 /** Moments of a commit, by what has happened in the store. The version is published after the last. */
 export const COMMIT_STEPS = ["object asked for", "object there", "manifest asked for", "manifest there"] as const;
 
-/** One of {@link COMMIT_STEPS}. */
-export type CommitStep = (typeof COMMIT_STEPS)[number];
+/** The moment at which a store that makes an object of its parts is killed with the server. */
+export const MAKING = "object being made, store killed too";
+
+/** One of {@link COMMIT_STEPS}, or {@link MAKING}. */
+export type CommitStep = (typeof COMMIT_STEPS)[number] | typeof MAKING;
 
 /** A database and a store below a server, in a scenario with real processes. */
 export interface Setup {
@@ -111,6 +115,8 @@ function postgresAndS3(peerName: S3PeerName, replicas: number): SetupFactory {
       closing.push(() => postgres.remove());
       const s3 = await startS3(peerName);
       closing.push(() => s3.remove());
+      const killer = peerName === "versitygw" ? await CompletionKiller.open(s3) : undefined;
+      closing.push(() => killer?.close());
       // Servers and this process find the credentials where the SDK looks for them.
       Object.assign(process.env, s3.env);
       const proxy = await startS3FaultProxy({ teardown: (end) => void closing.push(end) }, s3.endpoint);
@@ -156,13 +162,15 @@ function postgresAndS3(peerName: S3PeerName, replicas: number): SetupFactory {
             proxy.fail("complete", "lose-answer");
           },
         },
-        commitSteps: COMMIT_STEPS,
-        atCommit: (step, strike) =>
-          proxy.at(
+        commitSteps: killer === undefined ? COMMIT_STEPS : [...COMMIT_STEPS, MAKING],
+        atCommit: (step, strike) => {
+          if (step === MAKING) return killedWhileMaking(s3, killer!, strike);
+          return proxy.at(
             step.startsWith("object") ? "complete" : "put",
             step.endsWith("asked for") ? "arrived" : "done",
             strike,
-          ),
+          );
+        },
         close,
       };
     } catch (error) {
@@ -170,6 +178,20 @@ function postgresAndS3(peerName: S3PeerName, replicas: number): SetupFactory {
       throw error;
     }
   }
+}
+
+/** Kills the store while it makes the object, brings the parts back as the documents say, and starts it again. */
+function killedWhileMaking(s3: S3Peer, killer: CompletionKiller, strike: () => void): () => void {
+  const mend = async () => {
+    if (!(await killer.arm())) return;
+    await s3.stop("kill");
+    await bringBackParts(s3);
+    await s3.start();
+    strike();
+  };
+  // Where it does not start again, the backup fails and says so.
+  mend().catch((error: unknown) => console.error(error));
+  return () => killer.disarm();
 }
 
 /** A database that was killed cannot start while its orphans still hold the shared memory. */

@@ -151,8 +151,15 @@ export function requireUploadAccessIfConfigured(config: ConfigSource, principal:
   if (configured || principal.scope.length > 0) requireUploadAccess(config, principal, upload);
 }
 
-/** The upload is committed, aborted or expired. */
+/** The upload is being committed, committed, aborted or expired. */
 export function uploadNotOpen(upload: UploadRow): DomainError {
+  if (upload.state === "committing")
+    return new DomainError(
+      "UPLOAD_NOT_OPEN",
+      `upload ${upload.id} is being committed and can not be changed or aborted; repeat its commit. When the store ` +
+        `has lost it (health check \`store\`), an operator ends it: strongroom sweep --give-up-commit ${upload.id} --yes`,
+      { metadata: { state: upload.state, abort_reason: "" } },
+    );
   const why = upload.abortReason === "" ? "" : `: ${upload.abortReason}`;
   return new DomainError("UPLOAD_NOT_OPEN", `upload ${upload.id} is ${upload.state}${why}; create a new upload`, {
     metadata: { state: upload.state, abort_reason: upload.abortReason },

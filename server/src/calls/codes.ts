@@ -61,6 +61,7 @@ export const CODES: Readonly<Record<Reason, CodeName>> = {
   VERSION_PROTECTED: "failed_precondition",
   RANGE_INVALID: "out_of_range",
   VERSION_DAMAGED: "data_loss",
+  UPLOAD_LOST: "data_loss",
   STORE_UNAVAILABLE: "unavailable",
   DATABASE_UNAVAILABLE: "unavailable",
   SHUTTING_DOWN: "unavailable",

@@ -37,6 +37,8 @@ export interface S3Peer {
   readonly env: Readonly<Record<string, string>>;
   /** Storage URL of the server: `s3://bucket/prefix?...`. */
   storageUrl(prefix?: string): string;
+  /** The running process; undefined while it is stopped. */
+  readonly pid: () => number | undefined;
   /** Ends the server in order, or by kill -9. */
   stop(how: "term" | "kill"): Promise<void>;
   /** Starts it again on the same data and port, and waits until it answers. */
@@ -113,6 +115,7 @@ export async function startS3(name: S3PeerName, tls?: TlsFiles): Promise<S3Peer>
     env: { AWS_ACCESS_KEY_ID: ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY: SECRET_ACCESS_KEY, AWS_REGION: REGION },
     storageUrl: (prefix = "") =>
       `s3://${BUCKET}/${prefix}?endpoint=${encodeURIComponent(endpoint)}&region=${REGION}&pathStyle=true`,
+    pid: () => child?.pid,
     stop,
     start,
     remove,

@@ -382,6 +382,16 @@ export enum ErrorReason {
    * @generated from enum value: ERROR_REASON_UPLOAD_TOO_OLD = 43;
    */
   UPLOAD_TOO_OLD = 43,
+
+  /**
+   * [DATA_LOSS] The store has lost the upload: it has neither its object nor its parts (a lifecycle rule deleted them, or
+   * the store was killed while it put them together). Make a new backup; an upload in state `committing` waits for an
+   * operator. Example:
+   * {"reason":"UPLOAD_LOST","metadata":{"upload_id":"8e31...","state":"committing","number":"7"}}
+   *
+   * @generated from enum value: ERROR_REASON_UPLOAD_LOST = 44;
+   */
+  UPLOAD_LOST = 44,
 }
 
 /**

@@ -16,6 +16,7 @@ import { encodeManifest } from "../versions/manifest.ts";
 import { moveUsage, removeVersion, rotationOf } from "../versions/removal.ts";
 import { requirePace, requireSize } from "./admission.ts";
 import { withRoom } from "./clean-upload.ts";
+import { noteLoss, whileCompleting } from "./lost-upload.ts";
 import { refuseUpload } from "./manage-uploads.ts";
 import { givesWay, lockCollection, renewLease, requireRoom, roomFor, uploadIn } from "./reservations.ts";
 import type { UploadDeps } from "./upload-deps.ts";
@@ -193,7 +194,7 @@ function truncated(end: ReturnType<typeof inspectFramingState>, size: bigint): D
 /**
  * Carries a prepared commit to its end. Safe to repeat, also while another server does the same.
  * @throws DomainError STORE_UNAVAILABLE when the outcome in the store is not known; nothing is deleted, the commit is
- *   to be repeated.
+ *   to be repeated. UPLOAD_LOST when the store has neither the object nor its parts, and not for a moment only.
  */
 export async function finishCommit(deps: CommitDeps, upload: UploadRow): Promise<CommitOutcome> {
   const { segments, draft } = await deps.database.transaction(async (tx) => {
@@ -274,7 +275,7 @@ async function completeObject(
   const blob = { key: upload.key, token: upload.storeToken! };
   try {
     try {
-      await deps.store.complete(blob, upload.id, segments);
+      await whileCompleting(deps, upload, async () => await deps.store.complete(blob, upload.id, segments));
     } catch (error) {
       // The answer may be lost after the effect; the object itself tells.
       const stat = await deps.store.stat(upload.key);
@@ -287,6 +288,8 @@ async function completeObject(
       { upload_id: upload.id, collection: upload.collectionName, err: error },
       "the store did not confirm a commit; the upload stays committing, and the commit is repeated",
     );
+    const lost = await noteLoss(deps, upload, error);
+    if (lost !== undefined) throw lost;
     throw new DomainError(
       "STORE_UNAVAILABLE",
       "the object store did not confirm the commit; nothing is lost, repeat the commit in a moment",

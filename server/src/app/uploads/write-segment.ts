@@ -3,11 +3,12 @@ import type { Principal } from "../../domain/access.ts";
 import { DomainError } from "../../domain/errors.ts";
 import { bytesEqual } from "../../domain/segments.ts";
 import { requireOwnUpload, requireUploadAccess } from "../guards.ts";
-import { BlobDigestError } from "../ports/blob-store.ts";
+import { BlobDigestError, BlobNotFoundError } from "../ports/blob-store.ts";
 import { pinned } from "../ports/config-source.ts";
 import type { UploadRow } from "../ports/database.ts";
 import { type Admission, admitSegment, type SegmentInput } from "./admit-segment.ts";
 import { withRoom } from "./clean-upload.ts";
+import { endLostUpload } from "./lost-upload.ts";
 import { refuseUpload, renewUpload } from "./manage-uploads.ts";
 import { changeReservation, leaseFrom } from "./reservations.ts";
 import { BodyBrokenError, checkedSegmentBody, digestMismatch } from "./segment-body.ts";
@@ -123,6 +124,10 @@ async function afterFailure(
   if (error instanceof BlobDigestError) {
     await release(deps, admitted);
     return digestMismatch(admitted.segment.index, error);
+  }
+  if (error instanceof BlobNotFoundError) {
+    const lost = await endLostUpload(deps, admitted.upload);
+    if (lost !== undefined) return lost;
   }
   // The segment's row and reservation stay: the client keeps its copy and sends it again.
   return new DomainError("STORE_UNAVAILABLE", "the segment could not be stored; send it again in a moment", {
