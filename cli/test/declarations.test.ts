@@ -20,6 +20,7 @@ const ARGUMENTS_ONLY = [
   "--dry-run",
   "--force",
   "--give-up-commit",
+  "--leave-damaged",
   "--revoke",
   "--revoke-all",
   "--yes",
