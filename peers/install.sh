@@ -41,6 +41,7 @@ has s3cmd || packages+=(s3cmd)
 has zstd || packages+=(zstd)
 has openssl || packages+=(openssl)
 has strace || packages+=(strace)
+has setfattr || packages+=(attr)
 has jq || packages+=(jq)
 has initdb || compgen -G '/usr/lib/postgresql/*/bin/initdb' >/dev/null || packages+=(postgresql)
 if [ ${#packages[@]} -gt 0 ]; then
