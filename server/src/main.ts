@@ -6,6 +6,7 @@ import { readFile } from "node:fs/promises";
 import type { Logger } from "pino";
 import { Argon2Hasher } from "./adapters/argon2/argon2-hasher.ts";
 import { ConfigFilesSource } from "./adapters/config-files/source.ts";
+import { freeSpace } from "./adapters/filesystem/free-space.ts";
 import { JoseSigner } from "./adapters/jose/jose-signer.ts";
 import { MeasuredBlobStore } from "./adapters/measured/measured-blob-store.ts";
 import { measuredDatabase } from "./adapters/measured/measured-database.ts";
@@ -25,7 +26,7 @@ import { LoginBudget } from "./app/sessions/login-budget.ts";
 import type { Log } from "./app/settings.ts";
 import { DEFAULT_UPLOAD_SETTINGS, type UploadSettings } from "./app/settings.ts";
 import { type CompareAct, type CompareDeps, compareStore } from "./app/upkeep/compare-store.ts";
-import { Readiness } from "./app/upkeep/readiness.ts";
+import { Readiness, type WatchedDisk } from "./app/upkeep/readiness.ts";
 import { Sweeper } from "./app/upkeep/sweeper.ts";
 import { type VerificationPlan, Verifier } from "./app/upkeep/verifier.ts";
 import { SegmentAttempts } from "./app/uploads/segment-attempts.ts";
@@ -52,6 +53,8 @@ export interface ServerParts {
   readonly sessionMs: number;
   readonly sessionLifetimeMs: number;
   readonly sweepMs: number;
+  /** Disks of this machine that must have room. */
+  readonly disks?: readonly WatchedDisk[] | undefined;
   /** Limits of calls from one address; none when left out, for tests. */
   readonly rateLimits?: RateLimits | undefined;
   /** SHA-256 in hexadecimal of the secret for /ready and /metrics; without one there are no metrics. */
@@ -203,6 +206,7 @@ export async function openParts(
       database,
       store,
       config,
+      disks: watchedDisks(options),
       monitoringSecretSha256,
       passwords: new Argon2Hasher(),
       tokens,
@@ -261,6 +265,8 @@ export interface MonitoredParts {
   readonly store: BlobStore;
   readonly config: ConfigSource;
   readonly log: Log;
+  /** Disks of this machine that must have room. */
+  readonly disks?: readonly WatchedDisk[] | undefined;
   /** SHA-256 of the monitoring secret in hexadecimal. */
   readonly monitoringSecretSha256?: string | undefined;
 }
@@ -274,6 +280,17 @@ export interface ServerMonitoring {
   readonly monitoring: Omit<Monitoring, "stopping">;
 }
 
+function watchedDisks({ storage, database }: Pick<ServerOptions, "storage" | "database">): WatchedDisk[] {
+  const disks: WatchedDisk[] = [];
+  if (storage.kind === "directory")
+    disks.push({ check: "storage", freeBytes: async () => await freeSpace(storage.path) });
+  if (database.kind === "pglite" && database.directory !== undefined) {
+    const { directory } = database;
+    disks.push({ check: "database", freeBytes: async () => await freeSpace(directory) });
+  }
+  return disks;
+}
+
 /** Puts measuring around store and database, if what is measured can be read. */
 export function monitored(parts: MonitoredParts, newId: () => string): ServerMonitoring {
   const { config, log, monitoringSecretSha256: secretSha256 } = parts;
@@ -283,7 +300,7 @@ export function monitored(parts: MonitoredParts, newId: () => string): ServerMon
       : new Metrics({ figures: async () => await collectionFigures(parts), config });
   const database = metrics === undefined ? parts.database : measuredDatabase(parts.database, metrics.databaseFailed);
   const store = metrics === undefined ? parts.store : new MeasuredBlobStore(parts.store, metrics.stored);
-  const readiness = new Readiness({ database, store, config, log, newId });
+  const readiness = new Readiness({ database, store, config, disks: parts.disks, log, newId });
   const ready = async () => await readiness.check();
   return { database, store, metrics, readiness, monitoring: { hasSecret: secretSha256 !== undefined, ready, metrics } };
 }

@@ -299,16 +299,16 @@ export enum ErrorReason {
   VERSION_DAMAGED = 33,
 
   /**
-   * [UNAVAILABLE] The object store failed. The call can be repeated.
-   * Example: {"reason":"STORE_UNAVAILABLE"}
+   * [UNAVAILABLE] The object store failed. The call can be repeated. Metadata: cause, `store-full` when it has no room:
+   * then somebody has to make some. Example: {"reason":"STORE_UNAVAILABLE","metadata":{"cause":"store-full"}}
    *
    * @generated from enum value: ERROR_REASON_STORE_UNAVAILABLE = 34;
    */
   STORE_UNAVAILABLE = 34,
 
   /**
-   * [UNAVAILABLE] The database failed. The call can be repeated.
-   * Example: {"reason":"DATABASE_UNAVAILABLE"}
+   * [UNAVAILABLE] The database failed. The call can be repeated. Metadata: cause, `disk-full` when its disk has no room:
+   * then somebody has to make some. Example: {"reason":"DATABASE_UNAVAILABLE","metadata":{"cause":"disk-full"}}
    *
    * @generated from enum value: ERROR_REASON_DATABASE_UNAVAILABLE = 35;
    */

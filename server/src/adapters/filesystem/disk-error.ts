@@ -1,5 +1,5 @@
 import { access } from "node:fs/promises";
-import { BlobStoreError } from "../../app/ports/blob-store.ts";
+import { BlobStoreError, BlobStoreFullError } from "../../app/ports/blob-store.ts";
 
 /** What a person can do about the errors a file system gives, by error code (`man 3 errno`). */
 const ADVICE: Readonly<Record<string, string>> = {
@@ -23,6 +23,9 @@ const ADVICE: Readonly<Record<string, string>> = {
   ENOTEMPTY: "a directory stands where a file is needed: one key must not be the beginning of another up to a slash",
   ENOENT: "a file or directory of the store is missing. Do not change the store's directory while the server runs",
 };
+
+/** Codes that say that there is no room. */
+const FULL: ReadonlySet<string> = new Set(["ENOSPC", "EDQUOT"]);
 
 /** The system's error code, like `ENOENT`; undefined for errors that do not come from the system. */
 export function systemErrorCode(error: unknown): string | undefined {
@@ -66,7 +69,10 @@ function explained(doing: string, error: unknown): unknown {
   const code = systemErrorCode(error);
   if (code === undefined) return error;
   const advice = ADVICE[code] ?? `the system says ${(error as Error).message}`;
-  return new BlobStoreError(`Cannot ${doing}: ${advice}; then the call can be repeated (${code}).`, { cause: error });
+  const message = `Cannot ${doing}: ${advice}; then the call can be repeated (${code}).`;
+  return FULL.has(code)
+    ? new BlobStoreFullError(message, { cause: error })
+    : new BlobStoreError(message, { cause: error });
 }
 
 /** Runs a step on the disk; when it fails because there is no such file, gives undefined. */

@@ -10,6 +10,7 @@ import {
   ConnectionLostError,
   DatabaseUnreachableError,
   isConnectionLoss,
+  isDiskFull,
   isRetryable,
   isTemporary,
   withoutValues,
@@ -201,6 +202,14 @@ function isFinal(error: unknown): boolean {
 /** The error for the caller when the database cannot do it now; undefined for faults. */
 function refusalOf(error: unknown): DomainError | undefined {
   const options = { cause: withoutValues(error), retryAfterMs: 1000 };
+  if (isDiskFull(error)) {
+    const outcome =
+      error instanceof CommitOutcomeUnknownError ? " It is not known whether the change was made, and it is safe" : "";
+    const message =
+      "the database has no space left on its disk: notify the operator, who has to free some. Until then the call " +
+      `fails; repeat it.${outcome}`;
+    return new DomainError("DATABASE_UNAVAILABLE", message, { ...options, metadata: { cause: "disk-full" } });
+  }
   if (error instanceof CommitOutcomeUnknownError) {
     const message =
       "the database broke off while it committed, so it is not known whether the change was made; repeat the " +

@@ -60,6 +60,17 @@ export function isTemporary(error: unknown): boolean {
 }
 
 /**
+ * Whether the database has no space left for its files: SQLSTATE 53100 of a server that lives, and the last words of
+ * one that ended because it could not write its log.
+ */
+export function isDiskFull(error: unknown): boolean {
+  if (sqlState(error) === "53100") return true;
+  for (let e = error; e instanceof Error; e = e.cause)
+    if (/No space left on device|ENOSPC/.test(e.message)) return true;
+  return false;
+}
+
+/**
  * A failed query without its values: drizzle's message repeats every parameter, and PostgreSQL's detail the row, where
  * secrets can be. What is no failed query is passed through.
  */

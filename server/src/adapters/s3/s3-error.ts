@@ -2,6 +2,7 @@ import {
   BlobDigestError,
   BlobNotFoundError,
   BlobStoreError,
+  BlobStoreFullError,
   BlobStoreUnavailableError,
 } from "../../app/ports/blob-store.ts";
 
@@ -65,6 +66,15 @@ const PASSING: ReadonlySet<string> = new Set([
   "ExistingObjectIsDirectory",
 ]);
 
+/** There is no room, in the words of MinIO, versitygw, Ceph and others. */
+const FULL: ReadonlySet<string> = new Set([
+  "XMinioStorageFull",
+  "XMinioAdminBucketQuotaExceeded",
+  "InsufficientStorage",
+  "InsufficientCapacity",
+  "QuotaExceeded",
+]);
+
 /** Errors that a change of settings cures, not time. */
 const LASTING: ReadonlySet<string> = new Set([
   "CredentialsProviderError",
@@ -118,6 +128,10 @@ export function storeError(doing: string, error: unknown): BlobStoreError {
   if (code !== "NoSuchBucket" && isNoSuchKey(error)) {
     return new BlobNotFoundError(`Cannot ${doing}: there is no such object.`, { cause });
   }
+  if (FULL.has(code) || status === 507)
+    return new BlobStoreFullError(`Cannot ${doing}: the store is full. Free space in it or enlarge it (${code}).`, {
+      cause,
+    });
   const advice =
     ADVICE[code] ??
     (UNTRUSTED.test(code)

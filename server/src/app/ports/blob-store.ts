@@ -152,6 +152,11 @@ export class BlobStoreUnavailableError extends BlobStoreError {
   override name = "BlobStoreUnavailableError";
 }
 
+/** The store has no space left, or the quota it gives is used up. */
+export class BlobStoreFullError extends BlobStoreError {
+  override name = "BlobStoreFullError";
+}
+
 /** The store itself found that the bytes of a part do not have the declared digest. */
 export class BlobDigestError extends BlobStoreError {
   override name = "BlobDigestError";

@@ -1,3 +1,4 @@
+import { formatSize } from "@strongroom/protocol/sizes";
 import { READINESS_PROBES, readinessProbeKey, readinessProbeTime } from "../../domain/object-keys.ts";
 import type { BlobStore } from "../ports/blob-store.ts";
 import type { ConfigSource } from "../ports/config-source.ts";
@@ -15,11 +16,29 @@ export interface ReadinessCheck {
   readonly message: string;
 }
 
+/**
+ * A probe has this many bytes: on a full disk a few bytes still find room, in a block that is there.
+ */
+export const PROBE_BYTES = 1024 * 1024;
+
+/** A disk with less than this is full soon, in bytes: two segments, or two files of PostgreSQL's log. */
+export const LEAST_FREE_BYTES = 32n * 1024n * 1024n;
+
+/** A disk of this machine that something lies on. */
+export interface WatchedDisk {
+  /** Which condition it belongs to. */
+  readonly check: "database" | "storage";
+  /** Bytes that can still be written. */
+  readonly freeBytes: () => Promise<bigint>;
+}
+
 /** What readiness looks at. */
 export interface ReadinessDeps {
   readonly database: Pick<Database, "ping">;
   readonly store: Pick<BlobStore, "put" | "get" | "delete" | "list" | "capabilities">;
   readonly config: ConfigSource;
+  /** Disks that must have room; none where database and store are elsewhere. */
+  readonly disks?: readonly WatchedDisk[] | undefined;
   readonly log: Log;
   /** Makes a unique id. */
   readonly newId: () => string;
@@ -73,12 +92,16 @@ export class Readiness {
     const { database, config, store } = this.#deps;
     const limitMs = this.#times.limitMs;
     const checks = await Promise.all([
-      outcome("database", "the database answers", async () => await within(limitMs, database.ping())),
+      outcome("database", "the database answers", async () => {
+        await within(limitMs, database.ping());
+        await within(limitMs, this.#requireRoom("database"));
+      }),
       outcome("storage", `the ${store.capabilities.name} store takes, gives and deletes`, async () => {
         this.#probe ??= this.#probeStore().finally(() => {
           this.#probe = undefined;
         });
         await within(limitMs, this.#probe);
+        await within(limitMs, this.#requireRoom("storage"));
       }),
       outcome("configuration", "what the configuration directory holds is in force", async () => {
         const problem = config.status?.().problem;
@@ -90,11 +113,23 @@ export class Readiness {
     return checks;
   }
 
+  async #requireRoom(check: WatchedDisk["check"]): Promise<void> {
+    for (const disk of this.#deps.disks ?? []) {
+      if (disk.check !== check) continue;
+      const free = await disk.freeBytes();
+      if (free < LEAST_FREE_BYTES)
+        throw new Error(
+          `the disk of the ${check} is full: expected at least ${formatSize(LEAST_FREE_BYTES)} free, got ` +
+            `${formatSize(free)}; free space on it or enlarge it`,
+        );
+    }
+  }
+
   async #probeStore(): Promise<void> {
     const { store, newId } = this.#deps;
     const id = newId();
     const key = readinessProbeKey(Date.now(), id);
-    const bytes = new TextEncoder().encode(`${id}\n`);
+    const bytes = Buffer.alloc(PROBE_BYTES, `${id}\n`);
     try {
       await store.put(key, bytes);
       const found = await store.get(key, bytes.length);

@@ -19,6 +19,7 @@ import { withRoom } from "./clean-upload.ts";
 import { noteLoss, whileCompleting } from "./lost-upload.ts";
 import { refuseUpload } from "./manage-uploads.ts";
 import { givesWay, lockCollection, renewLease, requireRoom, roomFor, uploadIn } from "./reservations.ts";
+import { storeFailure } from "./store-failure.ts";
 import type { UploadDeps } from "./upload-deps.ts";
 
 /** The ports of a commit: those of uploads, and a log, for commits that the store did not confirm. */
@@ -290,10 +291,10 @@ async function completeObject(
     );
     const lost = await noteLoss(deps, upload, error);
     if (lost !== undefined) throw lost;
-    throw new DomainError(
-      "STORE_UNAVAILABLE",
+    throw storeFailure(
       "the object store did not confirm the commit; nothing is lost, repeat the commit in a moment",
-      { cause: error, retryAfterMs: 2000 },
+      error,
+      2000,
     );
   }
 }

@@ -21,6 +21,7 @@ import {
   roomFor,
   storedBytesOf,
 } from "./reservations.ts";
+import { storeFailure } from "./store-failure.ts";
 import { lastMoment } from "./upload-age.ts";
 import type { UploadDeps, UploadView } from "./upload-deps.ts";
 
@@ -170,10 +171,7 @@ async function begin(deps: UploadDeps, upload: UploadRow): Promise<UploadRow> {
 }
 
 function notBegun(cause: unknown): DomainError {
-  return new DomainError("STORE_UNAVAILABLE", "the object store failed; repeat the call in a moment", {
-    cause,
-    retryAfterMs: 1000,
-  });
+  return storeFailure("the object store failed; repeat the call in a moment", cause, 1000);
 }
 
 function digestOf(input: CreateUploadInput): string {

@@ -12,6 +12,7 @@ import { endLostUpload } from "./lost-upload.ts";
 import { refuseUpload, renewUpload } from "./manage-uploads.ts";
 import { changeReservation, leaseFrom } from "./reservations.ts";
 import { BodyBrokenError, checkedSegmentBody, digestMismatch } from "./segment-body.ts";
+import { storeFailure } from "./store-failure.ts";
 import { lastMoment, requireYoung } from "./upload-age.ts";
 import type { UploadDeps } from "./upload-deps.ts";
 
@@ -130,10 +131,7 @@ async function afterFailure(
     if (lost !== undefined) return lost;
   }
   // The segment's row and reservation stay: the client keeps its copy and sends it again.
-  return new DomainError("STORE_UNAVAILABLE", "the segment could not be stored; send it again in a moment", {
-    cause: error,
-    retryAfterMs: 1000,
-  });
+  return storeFailure("the segment could not be stored; send it again in a moment", error, 1000);
 }
 
 /** Refusals of the bytes themselves; other failures leave the reservation to the retry. */
