@@ -131,6 +131,13 @@ export const OPTIONS = {
     help: "file name of the version; without it the collection's template decides",
   }),
   label: list({ name: "label", value: "key=value", help: "label of the version" }),
+  okExit: option({
+    name: "ok-exit",
+    value: "codes",
+    default: "0",
+    help: "exit codes of the command that make a version, such as 0,1 for tar; all but 0 mark it with a warning",
+    read: parseExitCodes,
+  }),
   minSize: option({
     name: "min-size",
     value: "size",
@@ -330,4 +337,11 @@ export function parseVersion(given: string): bigint | "newest" {
   if (number === undefined || BigInt(number) === 0n)
     throw new RangeError(`expected a version number such as 7 or v7, or latest; got ${shown(given)}`);
   return BigInt(number);
+}
+
+function parseExitCodes(text: string): readonly number[] {
+  const codes = text.split(",").map((code) => code.trim());
+  if (!codes.every((code) => /^\d{1,3}$/.test(code) && Number(code) <= 125))
+    throw new RangeError(`expected exit codes from 0 to 125, divided by commas, got ${shown(text)}`);
+  return codes.map(Number);
 }

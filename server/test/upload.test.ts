@@ -4,6 +4,7 @@ import type { MemoryBlobStore } from "../src/adapters/memory/memory-blob-store.t
 import { sweep } from "../src/app/upkeep/sweep.ts";
 import { abortUpload, getUpload } from "../src/app/uploads/manage-uploads.ts";
 import { listSegmentDigests, readVersion } from "../src/app/versions/versions.ts";
+import { manifestKey } from "../src/domain/object-keys.ts";
 import { type Harness, harnessTest, MIB, principal, refused, user } from "./support/harness.ts";
 
 const test = harnessTest(anyTest as TestFn<{ h: Harness }>);
@@ -327,6 +328,22 @@ test("a commit with a wrong size or digest is refused and leaves the upload open
     t.deepEqual(digest.metadata, { field: "composite_sha256", received: values[0], stated: values[1] });
     t.is((await h.commit(upload.id, segments)).version.size, 1000n);
   }
+});
+
+test("a warning of the dump is kept with the version, the first commit's for good", async (t) => {
+  const { h } = t.context;
+  const spec = h.add();
+  const { upload } = await h.begin(spec.name);
+  const segments = cutSegments(openpgpMessage(1000), MIB);
+  await h.write(upload.id, segments[0]!);
+  const { commitUpload } = await import("../src/app/uploads/commit-upload.ts");
+  const input = { uploadId: upload.id, size: 1000n, compositeSha256: compositeOf(segments) };
+  const warning = "the dump command exited with 1";
+  const { version } = await commitUpload(h.deps, h.admin, { ...input, warning });
+  t.deepEqual(version.clientMetadata, { ...upload.clientMetadata, warning });
+  t.is((await commitUpload(h.deps, h.admin, { ...input, warning: "another" })).version.clientMetadata.warning, warning);
+  const manifest = (await h.deps.store.get(manifestKey(upload.key), MIB))!;
+  t.is(JSON.parse(Buffer.from(manifest).toString()).client_metadata.warning, warning);
 });
 
 test("somebody else's upload does not exist", async (t) => {

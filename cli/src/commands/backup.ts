@@ -2,6 +2,7 @@ import type { RetryEvent, UploadProgress, UploadResult } from "@strongroom/clien
 import { UsageError } from "@strongroom/command-line/errors";
 import { EXIT, type ExitCode } from "@strongroom/command-line/exit-codes";
 import { interruptible } from "@strongroom/command-line/interruptible";
+import { printable } from "@strongroom/command-line/printable";
 import { shown } from "@strongroom/command-line/shown";
 import { formatSize } from "@strongroom/protocol/sizes";
 import { requiredCollection } from "../collection-argument.ts";
@@ -24,11 +25,12 @@ export const backup: CommandSpec = {
   summary: "encrypt a dump and store it as a new version",
   details:
     "The dump comes from a command (-c) or from standard input. With -c there is a version only if the command exits " +
-    "with 0. Of a pipe that cannot be seen: an empty dump is refused, --min-size refuses one that is too small, and " +
+    "with 0, or with a code of --ok-exit, which marks the version with a warning. Of a pipe that cannot be seen: an empty dump is refused, --min-size refuses one that is too small, and " +
     "`set -o pipefail` tells the rest to your script.",
   args: [["[collection]", "name of the collection"]],
   options: [
     OPTIONS.dumpCommand,
+    OPTIONS.okExit,
     ...ENCRYPTION_OPTIONS,
     OPTIONS.compress,
     OPTIONS.filename,
@@ -50,6 +52,10 @@ export const backup: CommandSpec = {
   secrets: [...SESSION_SECRETS, SECRETS.passphrase],
   examples: [
     [EXAMPLE, "a database; a failing pg_dump stores nothing"],
+    [
+      "strongroom backup www --public-key backup.pub.asc --ok-exit 0,1 -c 'tar -c /srv/www'",
+      "files that change meanwhile: tar exits with 1, and the version has a warning",
+    ],
     [
       "tar -c /srv/www | strongroom backup www --recipient age1... --min-size 100M",
       "from a pipe, with age, refusing a suspiciously small one",
@@ -117,6 +123,7 @@ async function run(invocation: Invocation): Promise<ExitCode> {
               killGraceMs: context.killGraceMs,
               onStderr: (bytes) => progress.passThrough(bytes),
               minSize,
+              okExit: values.get(OPTIONS.okExit),
             });
       // At once, not only after the server was notified: a dump that goes on locks tables and burns time.
       const endDump = () => void dump?.end();
@@ -146,8 +153,9 @@ async function run(invocation: Invocation): Promise<ExitCode> {
           ...optional("spoolLimit", values.get(OPTIONS.spool)),
           ...optional("spoolDirectory", values.get(OPTIONS.spoolDir)),
           beforeCommit: async () => {
-            await dump?.succeeded(signal);
+            const warning = await dump?.succeeded(signal);
             committing = true;
+            return warning;
           },
         });
       } catch (error) {
@@ -206,9 +214,11 @@ export function storedLine(
   const before = compressed ? ` (${formatSize(sourceBytes)} before compression)` : "";
   const rotated = removedNumbers.length === 0 ? "" : `; rotated out: ${removedNumbers.join(", ")}`;
   const again = resumes === 0 ? "" : `; resumed ${resumes === 1 ? "once" : `${resumes} times`}`;
+  const { warning } = version.clientMetadata;
+  const warned = warning === undefined ? "" : `; WARNING: ${printable(warning)}`;
   return (
     `Stored version ${version.number} of ${version.collection}: ${formatSize(version.sizeBytes)}${before} in ` +
     `${formatDuration(ms)}, ` +
-    `${formatRate(version.sizeBytes, ms)}${rotated}${again}`
+    `${formatRate(version.sizeBytes, ms)}${rotated}${again}${warned}`
   );
 }

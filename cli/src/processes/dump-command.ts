@@ -9,6 +9,8 @@ export interface DumpCommandOptions {
   readonly onStderr: (bytes: Uint8Array) => void;
   /** A dump with fewer bytes waits for the command's exit status before its end is reported. */
   readonly minSize: bigint;
+  /** Exit codes with which it made a dump; all but 0 are a warning. */
+  readonly okExit: readonly number[];
 }
 
 /**
@@ -51,18 +53,21 @@ export class DumpCommand {
   }
 
   /**
-   * Waits for the command to end.
-   * @throws {CommandFailedError} unless it exited with 0.
+   * Waits for the command to end, and returns a warning when it exited with another code than 0 that is allowed.
+   * @throws {CommandFailedError} for any other end.
    */
-  async succeeded(signal: AbortSignal): Promise<void> {
+  async succeeded(signal: AbortSignal): Promise<string | undefined> {
     if (this.#group === undefined) throw new CommandFailedError("the dump command was not started");
     const status = await untilAborted(this.#group.exited, signal);
     if (!succeeded(status)) {
+      if (status.error === undefined && status.code !== null && this.#options.okExit.includes(status.code))
+        return `the dump command ${describeExit(status)}`;
       throw new CommandFailedError(`the dump command ${describeExit(status)}`, {
         hint: "nothing was stored",
         cause: status.error,
       });
     }
+    return undefined;
   }
 
   /** Ends the command if it is still running. */

@@ -34,6 +34,7 @@ export function versionReport(version: Version, sdk: Sdk) {
     damage: version.damage?.message,
     damageReason: version.damage && enumWord(sdk.DamageReason, version.damage.reason),
     damagedSegment: version.damage?.segment,
+    warning: version.clientMetadata.warning,
     labels: version.labels,
     clientMetadata: version.clientMetadata,
   };

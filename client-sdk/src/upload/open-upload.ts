@@ -152,7 +152,7 @@ export class OpenUpload {
    * Publishes the upload. A repeated commit returns the same version, so an unknown outcome is cleared up by asking
    * again.
    */
-  async commit(size: bigint, compositeSha256: Uint8Array): Promise<CommitUploadResponse> {
+  async commit(size: bigint, compositeSha256: Uint8Array, warning: string): Promise<CommitUploadResponse> {
     const { retrier, timings } = this.#context;
     const { uploadId } = this.upload;
     retrier.progress();
@@ -160,7 +160,7 @@ export class OpenUpload {
     this.commitSent = true;
     return retrier.run("CommitUpload", this.#signal, () =>
       this.#client.commitUpload(
-        { uploadId, sizeBytes: size, compositeSha256 },
+        { uploadId, sizeBytes: size, compositeSha256, warning },
         { signal: this.#signal, timeoutMs: timings.commitTimeoutMs },
       ),
     );

@@ -50,6 +50,13 @@ export interface UploadProgress {
   resumes: number;
 }
 
+/** What the program that made a dump warned of; nothing when there is no text. */
+// biome-ignore lint/suspicious/noConfusingVoidType: a function that returns nothing is one of them
+export type Warning = string | undefined | void;
+
+/** Characters that the server takes of a warning. */
+const WARNING_LIMIT = 255;
+
 /** A dump to upload. */
 export interface UploadOptions {
   /** Name of the collection. */
@@ -101,9 +108,10 @@ export interface UploadOptions {
   spoolDirectory?: string;
   /**
    * Called after the last segment was acknowledged; the commit waits for it. What it throws aborts the upload, and is
-   * thrown by it unchanged.
+   * thrown by it unchanged. A text that it returns is kept with the version as its warning, `clientMetadata.warning`;
+   * 255 characters of it.
    */
-  beforeCommit?: () => void | Promise<void>;
+  beforeCommit?: () => Warning | Promise<Warning>;
   /**
    * Called with how far the upload is: after every acknowledgement and resumption, and now and then while bytes are
    * read. What it throws aborts the upload.
@@ -246,9 +254,13 @@ class UploadRun {
     }
     await queue.finish();
     signal.throwIfAborted();
-    if (beforeCommit !== undefined) await orAborted(beforeCommit(), signal);
+    const warning = beforeCommit === undefined ? undefined : await orAborted(beforeCommit(), signal);
     upload.releaseLease();
-    const { version, removedNumbers } = await upload.commit(this.#acknowledged, compositeSha256(this.#digests));
+    const { version, removedNumbers } = await upload.commit(
+      this.#acknowledged,
+      compositeSha256(this.#digests),
+      (warning ?? "").slice(0, WARNING_LIMIT),
+    );
     if (version === undefined) {
       throw new UnavailableError(
         `Upload ${upload.upload.uploadId} was committed, but the answer has no version; check the server's version.`,

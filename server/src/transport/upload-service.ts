@@ -2,6 +2,7 @@ import { Code, ConnectError, type ServiceImpl } from "@connectrpc/connect";
 import { ContentEncoding } from "@strongroom/gen/strongroom/v1/resources_pb";
 import type { UploadService, WriteSegmentRequest } from "@strongroom/gen/strongroom/v1/upload_service_pb";
 import {
+  MAX_DESCRIPTION_LENGTH,
   MAX_LABEL_VALUE_LENGTH,
   MAX_METADATA_VALUE_LENGTH,
   MAX_REASON_LENGTH,
@@ -129,6 +130,7 @@ export function uploadService(deps: UploadServiceDeps): ServiceImpl<typeof Uploa
         uploadId: uploadIdOf(req.uploadId),
         size: byteCountOf("size_bytes", req.sizeBytes),
         compositeSha256: sha256Of("composite_sha256", req.compositeSha256),
+        warning: textOf("warning", req.warning, MAX_DESCRIPTION_LENGTH),
       });
       return { version: versionMessage(outcome.version), removedNumbers: [...outcome.removedNumbers] };
     },

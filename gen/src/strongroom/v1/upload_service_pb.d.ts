@@ -429,6 +429,14 @@ export declare type CommitUploadRequest = Message<"strongroom.v1.CommitUploadReq
    * @generated from field: bytes composite_sha256 = 3;
    */
   compositeSha256: Uint8Array;
+
+  /**
+   * What the program that made the dump warned of, which is known only at its end; at most 255 characters. Kept as
+   * `warning` in client_metadata of the version. Empty: nothing. A commit that is repeated keeps the first one's.
+   *
+   * @generated from field: string warning = 4;
+   */
+  warning: string;
 };
 
 /**

@@ -34,6 +34,8 @@ export interface CommitInput {
   readonly size: bigint;
   /** 32 bytes. */
   readonly compositeSha256: Uint8Array;
+  /** What the program that made the dump warned of; empty or left out for nothing. */
+  readonly warning?: string;
 }
 
 /** A published version. */
@@ -95,8 +97,10 @@ async function prepare(tx: Transaction, deps: CommitDeps, principal: Principal, 
   requireRoom(collection, upload.id, room, 0n, input.size);
 
   const versionNumber = await tx.collections.nextNumber(collection.row.id);
-  await tx.uploads.update(upload.id, "open", { state: "committing", versionNumber });
-  return { committing: { ...upload, state: "committing", versionNumber } };
+  const { warning = "" } = input;
+  const clientMetadata = warning === "" ? upload.clientMetadata : { ...upload.clientMetadata, warning };
+  await tx.uploads.update(upload.id, "open", { state: "committing", versionNumber, clientMetadata });
+  return { committing: { ...upload, state: "committing", versionNumber, clientMetadata } };
 }
 
 /** Refusals that are final for the upload are returned; every other error goes on. */
