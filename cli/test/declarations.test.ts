@@ -16,6 +16,7 @@ const ARGUMENTS_ONLY = [
   "--env-file",
   "--confirm-rollback",
   "--abort",
+  "--confirm-rollback",
   "--delete-unknown",
   "--dry-run",
   "--force",

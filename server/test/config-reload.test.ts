@@ -180,6 +180,34 @@ test("a ConfigMap's switch of ..data, an editor's rename and a new folder are no
   t.deepEqual((await readdir(join(dir, "team/x"))).sort(), ["cy.yaml", "dan.yaml"]);
 });
 
+test("a change needs next to no turn of the loop that serves, however long each takes", async (t) => {
+  const dir = await temporaryFolder(t);
+  for (let file = 0; file < 5; file++) await writeFile(join(dir, `${file}.yaml`), user(`u${file}`));
+  const { source } = await opened(t, dir);
+  t.is(await source.reload(), "unchanged", "the thread is there");
+  await writeFile(join(dir, "new.yaml"), user("ann"));
+  const blocked = new Int32Array(new SharedArrayBuffer(4));
+  let turns = 0;
+  // Reading five files twice, step by step, takes more than thirty turns.
+  while (!source.current().users.has("ann") && turns < 30) {
+    Atomics.wait(blocked, 0, 0, 500);
+    await new Promise((resolve) => setImmediate(resolve));
+    turns++;
+  }
+  t.true(turns < 30);
+});
+
+test("a thread that cannot be is told, and asked again later", async (t) => {
+  const dir = await temporaryFolder(t);
+  await writeFile(join(dir, "a.yaml"), user("ann"));
+  const { source, log } = await opened(t, dir);
+  t.is(await source.reload(), "unchanged");
+  await source.close();
+  t.is(await source.reload(), "refused");
+  t.regex(String(log.take()[0]?.fields.err), /the thread that reads the configuration: it has ended/);
+  t.true(source.current().users.has("ann"));
+});
+
 test("the poll finds what the file system does not tell", async (t) => {
   const dir = await temporaryFolder(t);
   const elsewhere = await temporaryFolder(t);
