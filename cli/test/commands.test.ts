@@ -345,6 +345,25 @@ test("ls --removed lists what can be brought back, undelete does it", async (t) 
   ]);
 });
 
+test("confirm names the version and its size, and takes a number only", async (t) => {
+  const asked: unknown[] = [];
+  const confirmVersion = async (request: unknown) => {
+    asked.push(request);
+    return { version: version({ number: 3n, sizeBytes: 216n, confirmedAt: at("05:00:00") }) };
+  };
+  const { run, stderr, stdout } = await testContext(t, {
+    sdk: fakeSdk({ versions: { confirmVersion } }).load,
+    env: LOGGED_IN,
+    now,
+  });
+  t.is(await run("confirm", "pg-main", "3"), 0);
+  t.is(stderr.text, "Version 3 of pg-main is confirmed with 216 B.\n");
+  t.is(await run("confirm", "pg-main", "latest"), 2);
+  t.is(await run("confirm", "pg-main", "3", "--json"), 0);
+  t.like(JSON.parse(stdout.text), { version: 3, size: 216, confirmedAt: "2026-01-01T05:00:00.000Z" });
+  t.deepEqual(asked, Array(2).fill({ collection: "pg-main", number: 3n }));
+});
+
 test("health: exit codes for monitoring, and the secret in place of a session", async (t) => {
   const seen: unknown[] = [];
   const ask = async (status: HealthStatus, args: string[], env: Record<string, string> = LOGGED_IN) => {

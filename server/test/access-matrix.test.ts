@@ -413,6 +413,21 @@ const cases: readonly Case[] = [
       done(live.clients.versions.undeleteVersion({ collection: vaultOf(caller), number: 1n }, options)),
   },
   {
+    rpc: "strongroom.v1.VersionService/ConfirmVersion",
+    title: "of the vault",
+    expected: inVault("manage"),
+    call: ({ live }, caller, options) =>
+      done(live.clients.versions.confirmVersion({ collection: vaultOf(caller), number: 2n }, options)),
+  },
+  {
+    rpc: "strongroom.v1.VersionService/ConfirmVersion",
+    title: "of a collection that does not exist",
+    expected: always("COLLECTION_NOT_FOUND"),
+    sparse: true,
+    call: ({ live }, _caller, options) =>
+      done(live.clients.versions.confirmVersion({ collection: UNKNOWN, number: 1n }, options)),
+  },
+  {
     rpc: "strongroom.v1.VersionService/UndeleteVersion",
     title: "of a collection that does not exist",
     expected: always("COLLECTION_NOT_FOUND"),

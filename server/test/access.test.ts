@@ -71,6 +71,8 @@ function collection(accessControl: CollectionSpec["accessControl"]): CollectionS
     minIntervalMs: undefined,
     maxVersionsPerWindow: undefined,
     maxUploadAgeMs: undefined,
+    shrunkFactor: 4,
+    rotationGuard: undefined,
     trashRetentionMs: undefined,
     encryptionFormats: ["openpgp"],
     recipientKeyIds: undefined,

@@ -33,6 +33,8 @@ function spec(more: Partial<CollectionSpec> = {}): CollectionSpec {
     minIntervalMs: undefined,
     maxVersionsPerWindow: undefined,
     maxUploadAgeMs: undefined,
+    shrunkFactor: 4,
+    rotationGuard: undefined,
     trashRetentionMs: undefined,
     encryptionFormats: ["openpgp"],
     recipientKeyIds: undefined,
@@ -43,7 +45,7 @@ function spec(more: Partial<CollectionSpec> = {}): CollectionSpec {
 }
 
 function version(number: number, begunAt: string, size = 100n): HealthVersion {
-  return { number: BigInt(number), begunAt: new Date(begunAt), size, damage: "" };
+  return { number: BigInt(number), begunAt: new Date(begunAt), size, damage: "", usualSize: null, confirmedAt: null };
 }
 
 function check(
@@ -202,6 +204,7 @@ test("property: the status from sums is that of the checks", (t) => {
   const specs = fc.record({
     windows: fc.constantFrom([], [parseWindow({ from: "0 1 * * *", duration: "1h" })]),
     maxAgeMs: fc.constantFrom(undefined, HOUR, 24 * HOUR),
+    shrunkFactor: fc.constantFrom(undefined, 2, 4),
   });
   const versions = fc.array(
     fc.record({
@@ -209,6 +212,8 @@ test("property: the status from sums is that of the checks", (t) => {
       begunAt: fc.integer({ min: 0, max: 48 }).map((hours) => new Date(NOW.getTime() - hours * HOUR)),
       size: fc.bigInt(1n, 1500n),
       damage: fc.constantFrom("", "", "", "segment 1 differs"),
+      usualSize: fc.option(fc.bigInt(1n, 6000n)),
+      confirmedAt: fc.constantFrom(null, null, NOW),
     }),
     { maxLength: 5 },
   );
@@ -224,6 +229,9 @@ test("property: the status from sums is that of the checks", (t) => {
         count: live.length,
         newestNumber: newest.number,
         newestAt: newest.begunAt,
+        newestSize: newest.size,
+        newestUsualSize: newest.usualSize,
+        newestConfirmedAt: newest.confirmedAt,
         largest,
         damaged,
       };
@@ -244,4 +252,25 @@ test("integrity: a version that failed its last verification fails, and the mess
   t.regex(found.message, /version 7: segment 3 differs/);
   const many = Array.from({ length: 9 }, (_, i) => ({ ...damaged, number: BigInt(i + 1) }));
   t.regex(check("integrity", spec(), many).message, /^9 version\(s\).*and 4 more/);
+});
+
+test("shrunk: the newest version warns when it is far below what was usual, until it is confirmed", (t) => {
+  const usual = (number: number, size: bigint, more: Partial<HealthVersion> = {}) => ({
+    ...version(number, "2026-03-09T00:00:00Z", size),
+    usualSize: 100n,
+    ...more,
+  });
+  const isChecked = (of: CollectionSpec, live: HealthVersion[]) =>
+    checkHealth(of, live, NOW).some((c) => c.name === "shrunk");
+  t.false(isChecked(spec(), []));
+  t.false(isChecked(spec(), [version(1, "2026-03-09T00:00:00Z", 1n)]), "nothing to compare with");
+  t.is(check("shrunk", spec(), [usual(2, 25n)]).status, "ok", "a quarter is not below a quarter");
+  const found = check("shrunk", spec(), [usual(1, 100n), usual(2, 24n)]);
+  t.is(found.status, "warning");
+  t.regex(found.message, /^version 2 has 24 B, far below 100 B.*`strongroom confirm [^ ]+ 2`\.$/);
+  t.regex(check("shrunk", spec({ rotationGuard: "shrunk" }), [usual(2, 24n)]).message, /rotation removes nothing/);
+  t.is(check("shrunk", spec(), [usual(2, 24n), usual(3, 90n)]).status, "ok", "only the newest counts");
+  t.is(check("shrunk", spec(), [usual(2, 24n, { confirmedAt: NOW })]).status, "ok");
+  t.is(check("shrunk", spec({ shrunkFactor: 5 }), [usual(2, 24n)]).status, "ok");
+  t.false(isChecked(spec({ shrunkFactor: undefined }), [usual(2, 1n)]));
 });

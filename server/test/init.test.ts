@@ -54,6 +54,8 @@ test("what init writes loads without a word, and the password opens it", async (
     minIntervalMs: undefined,
     maxVersionsPerWindow: undefined,
     maxUploadAgeMs: undefined,
+    shrunkFactor: 4,
+    rotationGuard: undefined,
     trashRetentionMs: undefined,
     encryptionFormats: ["openpgp"],
     recipientKeyIds: undefined,

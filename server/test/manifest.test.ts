@@ -183,6 +183,8 @@ const versions = fc
     damage: words,
     damageReason: fc.constantFrom(...DAMAGE_REASONS),
     damagedSegment: fc.option(fc.integer({ min: 0, max: 1_000_000 })),
+    usualSize: fc.option(big),
+    confirmedAt: fc.option(instant),
     storage: fc.constant("default"),
     verifiedAt: fc.constant(null),
     segmentCount: fc.integer({ min: 1, max: 5 }),
@@ -232,7 +234,7 @@ test("a manifest without a field of its format is refused; one of an older forma
   const [{ version, digests }] = fc.sample(versions, { numRuns: 1, seed: 1 }) as [
     { version: Version; digests: Uint8Array[] },
   ];
-  const live: Version = { ...version, ...PUBLISHED };
+  const live: Version = { ...version, ...PUBLISHED, usualSize: null };
   const json = JSON.parse(new TextDecoder().decode(encodeManifest(live, digests))) as Record<string, unknown>;
   const read = (value: object) => parseManifest(new TextEncoder().encode(JSON.stringify(value)), "default").version;
   for (const [, { name, since }] of STATED_FIELDS) {

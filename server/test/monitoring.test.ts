@@ -275,6 +275,8 @@ test("a metrics scrape shows what happened", async (t) => {
   t.is(value("collection_newest_version_timestamp_seconds", { collection: "empty" }), 0);
   const newest = value("collection_newest_version_timestamp_seconds", { collection: "db" })!;
   t.true(Math.abs(newest - Date.now() / 1000) < 600);
+  t.is(value("collection_newest_version_bytes", { collection: "db" }), message.length);
+  t.is(value("collection_newest_version_bytes", { collection: "empty" }), 0);
   t.is(value("collection_health", { collection: "db" }), 0);
   t.is(value("collection_health", { collection: "empty" }), 2, "no version within maxAge");
   t.is(value("collections", { state: "configured" }), 2);

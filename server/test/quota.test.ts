@@ -236,7 +236,7 @@ class Model {
 
   /** Sizes of what takes room beside an upload. */
   keptBeside(upload: Pick<ModelUpload, "begunAt">): bigint[] {
-    return keptBeside(this.live, this.rules, upload, this.now, false).map((v) => v.size);
+    return keptBeside(planRotation(this.live, this.rules, upload, this.now), this.rules, false).map((v) => v.size);
   }
 
   allowanceOf(upload: ModelUpload): bigint {

@@ -1,5 +1,6 @@
 import type { CommandSpec } from "../command.ts";
 import { backup } from "./backup.ts";
+import { confirm } from "./confirm.ts";
 import { download } from "./download.ts";
 import { health } from "./health.ts";
 import { keygen } from "./keygen.ts";
@@ -25,6 +26,7 @@ export const COMMANDS: readonly CommandSpec[] = [
   ls,
   rm,
   undelete,
+  confirm,
   uploads,
   health,
   keygen,

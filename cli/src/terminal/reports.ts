@@ -30,6 +30,8 @@ export function versionReport(version: Version, sdk: Sdk) {
     aboveSoftLimit: version.aboveSoftLimit,
     removedAt: toIso(version.removedAt),
     purgeAfter: toIso(version.purgeAfter),
+    usualSize: version.usualSizeBytes === 0n ? undefined : version.usualSizeBytes,
+    confirmedAt: toIso(version.confirmedAt),
     verifiedAt: toIso(version.verifiedAt),
     damage: version.damage?.message,
     damageReason: version.damage && enumWord(sdk.DamageReason, version.damage.reason),

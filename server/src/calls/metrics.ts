@@ -66,6 +66,11 @@ export class Metrics {
     "When the newest version was begun; 0 for none.",
     ["collection"],
   );
+  readonly #collectionNewestSize = this.#gauge(
+    "collection_newest_version_bytes",
+    "Size of the newest version; 0 for none.",
+    ["collection"],
+  );
   readonly #collectionDamaged = this.#gauge(
     "collection_damaged_versions",
     "Live versions that failed their last verification.",
@@ -173,7 +178,7 @@ export class Metrics {
     const figures = await within(LIMIT_MS, this.#figures.known).catch(() => undefined);
     // What was shown before must not look as if it were still true.
     const shown = [this.#collectionBytes, this.#collectionLimit, this.#collectionVersions, this.#collectionOpen];
-    shown.push(this.#collectionDamaged, this.#collectionLost, this.#collectionRolledBack);
+    shown.push(this.#collectionNewestSize, this.#collectionDamaged, this.#collectionLost, this.#collectionRolledBack);
     for (const gauge of [...shown, this.#collectionNewest, this.#collectionHealth, this.#collections]) gauge.reset();
     this.#figuresKnown.set(figures === undefined ? 0 : 1);
     if (figures === undefined) return;
@@ -187,6 +192,7 @@ export class Metrics {
       this.#collectionVersions.set({ collection }, of.versions);
       this.#collectionOpen.set({ collection }, of.openUploads);
       this.#collectionNewest.set({ collection }, (of.newestAt?.getTime() ?? 0) / 1000);
+      this.#collectionNewestSize.set({ collection }, Number(of.newestSize ?? 0n));
       this.#collectionDamaged.set({ collection }, of.damaged);
       this.#collectionLost.set({ collection }, of.lostCommits);
       this.#collectionRolledBack.set({ collection }, of.rolledBack ? 1 : 0);

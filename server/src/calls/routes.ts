@@ -58,6 +58,7 @@ export const ROUTES: Readonly<Record<string, Route>> = {
   "strongroom.v1.VersionService/ReadVersion": { ...SESSION, gzip: false },
   "strongroom.v1.VersionService/DeleteVersion": SESSION,
   "strongroom.v1.VersionService/UndeleteVersion": SESSION,
+  "strongroom.v1.VersionService/ConfirmVersion": SESSION,
   "strongroom.v1.CollectionService/ListCollections": SESSION,
   "strongroom.v1.CollectionService/GetCollection": SESSION,
   "strongroom.v1.CollectionService/GetCollectionHealth": { ...HEALTH, who: "session or secret" },

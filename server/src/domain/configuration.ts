@@ -84,6 +84,13 @@ export interface CollectionSpec {
   /** IANA time zone of the windows, and of the periods that rotation by `gfs` counts. */
   readonly timezone: string;
   readonly rotation: RotationPolicy;
+  /**
+   * The newest version is shrunk when it is smaller than the median of the last ones by more than this factor;
+   * undefined for no such check.
+   */
+  readonly shrunkFactor: number | undefined;
+  /** What keeps rotation from removing: a shrunk version that nobody confirmed; undefined for nothing. */
+  readonly rotationGuard: "shrunk" | undefined;
   /** The age check of health fails above this; undefined for no age check. */
   readonly maxAgeMs: number | undefined;
   /** A published version is protected from removal for this long; undefined for none. */

@@ -1,5 +1,6 @@
 import { formatDuration, formatSize } from "@strongroom/protocol/sizes";
 import type { CollectionSpec } from "./configuration.ts";
+import { describeShrunk, isShrunk, type SizedVersion } from "./shrunk.ts";
 import { lastFinishedWindow, openWindow } from "./window.ts";
 
 /** How a check ended; `warning` means that backups still work. */
@@ -7,17 +8,14 @@ export type HealthStatus = "ok" | "warning" | "failed";
 
 /** One check with what was expected and found. */
 export interface HealthCheck {
-  readonly name: "window" | "age" | "size" | "sum" | "integrity" | "frozen" | "store";
+  readonly name: "window" | "age" | "size" | "sum" | "integrity" | "shrunk" | "frozen" | "store";
   readonly status: HealthStatus;
   readonly message: string;
 }
 
 /** The facts of a live version that health is computed from. */
-export interface HealthVersion {
-  readonly number: bigint;
+export interface HealthVersion extends SizedVersion {
   readonly begunAt: Date;
-  /** Bytes. */
-  readonly size: bigint;
   /** What its last verification found wrong; empty for nothing. */
   readonly damage: string;
 }
@@ -40,6 +38,7 @@ export function checkHealth(spec: CollectionSpec, versions: readonly HealthVersi
   if (spec.windows.length > 0) checks.push(checkWindow(spec, newest, now));
   if (spec.maxAgeMs !== undefined) checks.push(checkAge(spec.maxAgeMs, newest, now));
   checks.push(checkSize(spec, versions), checkSum(spec, versions), checkIntegrity(versions));
+  checks.push(...checkShrunk(spec, newest));
   return checks;
 }
 
@@ -50,6 +49,12 @@ export interface VersionSummary {
   readonly newestNumber: bigint;
   /** When that one was begun. */
   readonly newestAt: Date;
+  /** Its size, in bytes. */
+  readonly newestSize: bigint;
+  /** What its size is judged by, in bytes; null for nothing. */
+  readonly newestUsualSize: bigint | null;
+  /** When its size was confirmed; null for never. */
+  readonly newestConfirmedAt: Date | null;
   /** Bytes of the largest. */
   readonly largest: bigint;
   /** How many failed their last verification. */
@@ -71,6 +76,8 @@ export function healthOfSummary(
             number: summary.newestNumber,
             begunAt: summary.newestAt,
             size,
+            usualSize: summary.newestUsualSize,
+            confirmedAt: summary.newestConfirmedAt,
             damage: summary.damaged > 0 ? "damaged" : "",
           },
         ];
@@ -82,6 +89,7 @@ export function healthOfSummary(
   ];
   if (spec.windows.length > 0) checks.push(checkWindow(spec, newest, now));
   if (spec.maxAgeMs !== undefined) checks.push(checkAge(spec.maxAgeMs, newest, now));
+  checks.push(...checkShrunk(spec, one(summary?.newestSize ?? 0n)[0]));
   return worst(checks.map((check) => check.status));
 }
 
@@ -159,4 +167,20 @@ function checkIntegrity(versions: readonly HealthVersion[]): HealthCheck {
       `${damaged.length} version(s) failed the last verification: ${list.join("; ")}${more}. Make a new backup, ` +
       "and look at the store",
   };
+}
+
+/** None where there is nothing to compare the newest version with. */
+function checkShrunk(spec: CollectionSpec, newest: HealthVersion | undefined): HealthCheck[] {
+  const name = "shrunk";
+  if (spec.shrunkFactor === undefined || newest === undefined || newest.usualSize === null) return [];
+  if (!isShrunk(newest, spec)) {
+    const found = `version ${newest.number} has ${formatSize(newest.size)}`;
+    const than = newest.confirmedAt === null ? `, ${formatSize(newest.usualSize)} was usual before it` : ", confirmed";
+    return [{ name, status: "ok", message: `${found}${than}` }];
+  }
+  const guarded = spec.rotationGuard === "shrunk" ? " Until then rotation removes nothing." : "";
+  const message =
+    `version ${newest.number} has ${describeShrunk(newest)} (shrunkFactor ${spec.shrunkFactor}). Look at what made ` +
+    `it; if it is right: \`strongroom confirm ${spec.name} ${newest.number}\`.${guarded}`;
+  return [{ name, status: "warning", message }];
 }

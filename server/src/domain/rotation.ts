@@ -131,17 +131,15 @@ export function keepReasons(
 }
 
 /**
- * The versions that take room beside an upload. Older copies do not, since they give way. Which versions `gfs` keeps
- * depends on what is published before this one: beside a commit that cannot be refused any more, nothing is taken for
- * granted to go.
+ * The versions that take room beside an upload, of what rotation would do for it. Older copies do not, since they give
+ * way. Which versions `gfs` keeps depends on what is published before this one: beside a commit that cannot be refused
+ * any more, nothing is taken for granted to go.
  * @param besideCommit whether another upload of the collection is being committed.
  */
 export function keptBeside<V extends RotatableVersion>(
-  live: readonly V[],
-  rules: RotationRules,
-  next: NextVersion,
-  now: Date,
+  { keep, older, remove }: RotationPlan<V>,
+  { rotation }: Pick<RotationRules, "rotation">,
   besideCommit: boolean,
 ): readonly V[] {
-  return besideCommit && rules.rotation.strategy === "gfs" ? live : planRotation(live, rules, next, now).keep;
+  return besideCommit && rotation.strategy === "gfs" ? [...keep, ...older, ...remove] : keep;
 }

@@ -99,6 +99,10 @@ export const VERSION_FIELDS = {
   damageReason: statedSince(3, "damage_reason", oneOf(...DAMAGE_REASONS) satisfies JsonCodec<DamageReason>, ""),
   /** The first segment that differed; null when there is none, or when the object is missing or has another size. */
   damagedSegment: statedSince(3, "damaged_segment", orNull(whole(0)), null),
+  /** The median of the versions before it when it was committed; null for none. See `shrunk.ts`. */
+  usualSize: statedSince(5, "usual_size", orNull(count()), null),
+  /** When somebody said that its size is right; null for never. */
+  confirmedAt: statedSince(5, "confirmed_at", orNull(time()), null),
   /** Name of the storage the object is in. */
   storage: recorded<string>(),
   /** How many digests of segments the manifest lists. */
@@ -143,6 +147,7 @@ export const PUBLISHED = {
   damage: "",
   damageReason: "",
   damagedSegment: null,
+  confirmedAt: null,
 } as const satisfies Partial<Version>;
 
 /**

@@ -1,6 +1,8 @@
 import { formatSize, parseDuration, parseSize, quoted, ValueError } from "@strongroom/protocol/sizes";
 import type { CollectionSpec } from "../domain/configuration.ts";
 import { maxUploadSize, type QuotaLimits } from "../domain/quota.ts";
+import { DEFAULT_SHRUNK_FACTOR } from "../domain/shrunk.ts";
+import { suggestion } from "./names.ts";
 import type { ObjectNode } from "./node.ts";
 
 /** The fields of a collection that guard what is stored: against too old, too small, too many and too early. */
@@ -12,10 +14,13 @@ export type CollectionGuards = Pick<
   | "minIntervalMs"
   | "minRetentionMs"
   | "minVersionSize"
+  | "rotationGuard"
+  | "shrunkFactor"
   | "trashRetentionMs"
 >;
 
 const MAX_PER_WINDOW = 1_000_000;
+const MAX_FACTOR = 1_000_000;
 const MIN_TRASH_MS = 24 * 3_600_000;
 
 /**
@@ -24,6 +29,7 @@ const MIN_TRASH_MS = 24 * 3_600_000;
  */
 export function readGuards(spec: ObjectNode, limits: QuotaLimits | undefined, hasWindows: boolean): CollectionGuards {
   const maxAgeMs = spec.get("maxAge")?.parsed(positiveDuration);
+  const shrunkFactor = readShrunkFactor(spec);
   return {
     maxAgeMs,
     minRetentionMs: spec.get("minRetention")?.parsed(positiveDuration),
@@ -31,6 +37,8 @@ export function readGuards(spec: ObjectNode, limits: QuotaLimits | undefined, ha
     minVersionSize: readMinVersionSize(spec, limits),
     minIntervalMs: readMinInterval(spec, maxAgeMs),
     maxVersionsPerWindow: readVersionsPerWindow(spec, hasWindows),
+    shrunkFactor,
+    rotationGuard: readRotationGuard(spec, shrunkFactor),
     maxUploadAgeMs: spec.get("maxUploadAge")?.parsed(positiveDuration),
   };
 }
@@ -78,4 +86,30 @@ function readVersionsPerWindow(spec: ObjectNode, hasWindows: boolean): number | 
   if (most !== undefined && !hasWindows)
     node?.warn("it has no effect without windows; minInterval limits how often versions come");
   return most;
+}
+
+/** Above 1, or 0 for none. */
+function parseFactor(text: string): number | undefined {
+  const factor = /^\d{1,9}(\.\d{1,9})?$/.test(text) ? Number(text) : Number.NaN;
+  if (factor === 0) return undefined;
+  if (factor > 1 && factor <= MAX_FACTOR) return factor;
+  throw new ValueError(`expected a number above 1 and at most ${MAX_FACTOR}, or 0 for no check, got ${quoted(text)}`);
+}
+
+function readShrunkFactor(spec: ObjectNode): number | undefined {
+  const node = spec.get("shrunkFactor");
+  return node === undefined ? DEFAULT_SHRUNK_FACTOR : node.parsed(parseFactor);
+}
+
+function readRotationGuard(spec: ObjectNode, shrunkFactor: number | undefined): "shrunk" | undefined {
+  const node = spec.get("rotationGuard");
+  const name = node?.text();
+  if (node === undefined || name === undefined) return undefined;
+  if (name !== "shrunk") {
+    node.error(`expected shrunk, got ${quoted(name)}${suggestion(name, ["shrunk"])}; leave the field out for none`);
+    return undefined;
+  }
+  if (shrunkFactor === undefined)
+    node.error("expected a shrunkFactor above 1 beside it, got 0, so that no version is ever shrunk");
+  return "shrunk";
 }

@@ -130,6 +130,8 @@ export function versionMessage(row: VersionRow): pb.Version {
     purgeAfter: time(row.purgeAfter),
     verifiedAt: time(row.verifiedAt),
     damage: damageMessage(row),
+    usualSizeBytes: row.usualSize ?? 0n,
+    confirmedAt: time(row.confirmedAt),
   };
   return create(pb.VersionSchema, message);
 }
@@ -220,6 +222,8 @@ export function collectionMessage(view: CollectionView & Partial<CollectionDetai
     rotationStrategy: STRATEGIES[spec.rotation.strategy],
     ...(spec.rotation.strategy === "gfs" ? { gfsCounts: spec.rotation.counts } : {}),
     ...(spec.rotation.strategy === "fifo-plus-older" ? { olderCopies: olderCopies(spec.rotation.older) } : {}),
+    rotationGuard: spec.rotationGuard === "shrunk" ? pb.RotationGuard.SHRUNK : pb.RotationGuard.UNSPECIFIED,
+    trashRetention: durationMessage(spec.trashRetentionMs),
   });
 }
 

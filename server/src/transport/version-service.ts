@@ -2,6 +2,7 @@ import type { ServiceImpl } from "@connectrpc/connect";
 import type { GetVersionRequest, VersionService } from "@strongroom/gen/strongroom/v1/version_service_pb";
 import { DIGESTS_PAGE, PAGE } from "@strongroom/protocol/limits";
 import { stillStanding } from "../app/sessions/sessions.ts";
+import { confirmVersion } from "../app/versions/confirm-version.ts";
 import { undeleteVersion } from "../app/versions/undelete-version.ts";
 import {
   deleteVersion,
@@ -75,6 +76,11 @@ export function versionService(deps: VersionDeps): ServiceImpl<typeof VersionSer
     async undeleteVersion(req, context) {
       const name = { collection: collectionNameOf(req.collection), number: numberOf(req.number) };
       return { version: versionMessage(await undeleteVersion(deps, callerOf(context.values), name)) };
+    },
+
+    async confirmVersion(req, context) {
+      const name = { collection: collectionNameOf(req.collection), number: numberOf(req.number) };
+      return { version: versionMessage(await confirmVersion(deps, callerOf(context.values), name)) };
     },
   };
 }

@@ -73,6 +73,8 @@ export function collection(name: string, change: Partial<CollectionSpec> = {}): 
     minIntervalMs: undefined,
     maxVersionsPerWindow: undefined,
     maxUploadAgeMs: undefined,
+    shrunkFactor: 4,
+    rotationGuard: undefined,
     trashRetentionMs: undefined,
     encryptionFormats: ["openpgp"],
     recipientKeyIds: undefined,

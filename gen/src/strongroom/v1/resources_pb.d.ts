@@ -260,6 +260,21 @@ export declare type Version = Message<"strongroom.v1.Version"> & {
    * @generated from field: strongroom.v1.Damage damage = 29;
    */
   damage?: Damage | undefined;
+
+  /**
+   * The usual size of its collection when it was committed: the median of the versions before it. 0 when there was
+   * nothing to compare with.
+   *
+   * @generated from field: int64 usual_size_bytes = 30;
+   */
+  usualSizeBytes: bigint;
+
+  /**
+   * When somebody said that its size is right (ConfirmVersion); unset for never.
+   *
+   * @generated from field: google.protobuf.Timestamp confirmed_at = 31;
+   */
+  confirmedAt?: Timestamp | undefined;
 };
 
 /**
@@ -794,6 +809,20 @@ export declare type Collection = Message<"strongroom.v1.Collection"> & {
   olderCopies?: OlderCopies | undefined;
 
   /**
+   * What keeps rotation from removing.
+   *
+   * @generated from field: strongroom.v1.RotationGuard rotation_guard = 17;
+   */
+  rotationGuard: RotationGuard;
+
+  /**
+   * How long a removed version can be brought back; unset for the server's own time, 24 hours.
+   *
+   * @generated from field: google.protobuf.Duration trash_retention = 18;
+   */
+  trashRetention?: Duration | undefined;
+
+  /**
    * Whether the configuration object is gone while versions remain. Then only systemAdmin sees the collection, and only
    * to read: nothing is uploaded, rotated or deleted until it is back under the same name. Description, limits,
    * windows and what else it says are unset.
@@ -1118,4 +1147,31 @@ export enum DamageReason {
  * Describes the enum strongroom.v1.DamageReason.
  */
 export declare const DamageReasonSchema: GenEnum<DamageReason>;
+
+/**
+ * What keeps rotation from removing anything for a while.
+ *
+ * @generated from enum strongroom.v1.RotationGuard
+ */
+export enum RotationGuard {
+  /**
+   * Nothing does.
+   *
+   * @generated from enum value: ROTATION_GUARD_UNSPECIFIED = 0;
+   */
+  UNSPECIFIED = 0,
+
+  /**
+   * Rotation removes nothing while the newest version is far below those before it (the health check `shrunk`), until
+   * ConfirmVersion says that it is right, or a version of the usual size comes.
+   *
+   * @generated from enum value: ROTATION_GUARD_SHRUNK = 1;
+   */
+  SHRUNK = 1,
+}
+
+/**
+ * Describes the enum strongroom.v1.RotationGuard.
+ */
+export declare const RotationGuardSchema: GenEnum<RotationGuard>;
 

@@ -465,6 +465,53 @@ export declare type UndeleteVersionResponse = Message<"strongroom.v1.UndeleteVer
 export declare const UndeleteVersionResponseSchema: GenMessage<UndeleteVersionResponse>;
 
 /**
+ * Asks to confirm the size of a version.
+ *
+ * @generated from message strongroom.v1.ConfirmVersionRequest
+ */
+export declare type ConfirmVersionRequest = Message<"strongroom.v1.ConfirmVersionRequest"> & {
+  /**
+   * Name of the collection.
+   *
+   * @generated from field: string collection = 1;
+   */
+  collection: string;
+
+  /**
+   * Number of the version, from 1; must be given.
+   *
+   * @generated from field: int64 number = 2;
+   */
+  number: bigint;
+};
+
+/**
+ * Describes the message strongroom.v1.ConfirmVersionRequest.
+ * Use `create(ConfirmVersionRequestSchema)` to create a new message.
+ */
+export declare const ConfirmVersionRequestSchema: GenMessage<ConfirmVersionRequest>;
+
+/**
+ * The version is confirmed.
+ *
+ * @generated from message strongroom.v1.ConfirmVersionResponse
+ */
+export declare type ConfirmVersionResponse = Message<"strongroom.v1.ConfirmVersionResponse"> & {
+  /**
+   * The version.
+   *
+   * @generated from field: strongroom.v1.Version version = 1;
+   */
+  version?: Version | undefined;
+};
+
+/**
+ * Describes the message strongroom.v1.ConfirmVersionResponse.
+ * Use `create(ConfirmVersionResponseSchema)` to create a new message.
+ */
+export declare const ConfirmVersionResponseSchema: GenMessage<ConfirmVersionResponse>;
+
+/**
  * The stored versions of collections. Listing and describing need the right to upload or to download; reading needs the
  * right to download; removing needs collectionManager.
  *
@@ -545,6 +592,18 @@ export declare const VersionService: GenService<{
     methodKind: "unary";
     input: typeof UndeleteVersionRequestSchema;
     output: typeof UndeleteVersionResponseSchema;
+  },
+  /**
+   * Says that the size of a live version is right, however far it is below those before it; needs collectionManager.
+   * Idempotent. The health check `shrunk` and the guard of rotation (Collection.rotation_guard) end for it, and later
+   * versions are compared with it.
+   *
+   * @generated from rpc strongroom.v1.VersionService.ConfirmVersion
+   */
+  confirmVersion: {
+    methodKind: "unary";
+    input: typeof ConfirmVersionRequestSchema;
+    output: typeof ConfirmVersionResponseSchema;
   },
 }>;
 

@@ -99,6 +99,7 @@ export const uploads = pgTable(
     endedAt: instant("ended_at"),
     abortReason: text("abort_reason").notNull(),
     versionNumber: byteCount("version_number"),
+    usualSize: byteCount("usual_size"),
     cleanedAt: instant("cleaned_at"),
     completingUntil: instant("completing_until"),
     lostSince: instant("lost_since"),
@@ -164,6 +165,8 @@ export const versions = pgTable(
     labels: jsonb().$type<Record<string, string>>().notNull(),
     clientMetadata: jsonb("client_metadata").$type<Record<string, string>>().notNull(),
     aboveSoftLimit: boolean("above_soft_limit").notNull(),
+    usualSize: byteCount("usual_size"),
+    confirmedAt: instant("confirmed_at"),
     state: text({ enum: ["live", "removed", "purged"] }).notNull(),
     held: boolean().notNull(),
     holdReason: text("hold_reason").notNull(),
@@ -186,6 +189,7 @@ export const versions = pgTable(
   },
   (t) => [
     unique("versions_number").on(t.collectionId, t.number),
+    index("versions_begun").on(t.collectionId, t.begunAt),
     index("versions_live").on(t.collectionId, t.number).where(sql`${t.state} = 'live'`),
     index("versions_trash").on(t.purgeAfter).where(sql`${t.state} = 'removed'`),
     index("versions_verification")

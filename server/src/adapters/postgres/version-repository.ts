@@ -18,6 +18,7 @@ import {
   type SQL,
   sql,
 } from "drizzle-orm";
+import type { PgColumn } from "drizzle-orm/pg-core";
 import { LIVE_VERSION_FIELDS, type Page, type VersionRepository } from "../../app/ports/database.ts";
 import type { StatedField, Version } from "../../domain/version.ts";
 import type { Executor } from "./repositories.ts";
@@ -48,6 +49,8 @@ export function versionRepository(db: Executor): VersionRepository {
   // `purged_at` is set before the first byte of the object goes.
   const restorable = (now: Date) =>
     and(eq(versions.state, "removed"), gt(versions.purgeAfter, now), isNull(versions.purgedAt));
+  const ofNewest = <T>(column: PgColumn) =>
+    sql`(array_agg(${column} order by ${versions.number} desc))[1]`.mapWith(column) as SQL<T>;
   const lastVerified = sql`coalesce(${versions.verifiedAt}, ${versions.committedAt})`;
   const asInstant = (date: Date) => sql`${date.toISOString()}::timestamptz`;
   /**
@@ -118,9 +121,10 @@ export function versionRepository(db: Executor): VersionRepository {
           id: versions.collectionId,
           count: count(),
           newestNumber: max(versions.number),
-          newestAt: sql<Date>`(array_agg(${versions.begunAt} order by ${versions.number} desc))[1]`.mapWith(
-            versions.begunAt,
-          ),
+          newestAt: ofNewest<Date>(versions.begunAt),
+          newestSize: ofNewest<bigint>(versions.size),
+          newestUsualSize: ofNewest<bigint | null>(versions.usualSize),
+          newestConfirmedAt: ofNewest<Date | null>(versions.confirmedAt),
           largest: max(versions.size),
           damaged: sql<number>`(count(*) filter (where ${versions.damage} <> ''))::int`,
         })
@@ -157,6 +161,9 @@ export function versionRepository(db: Executor): VersionRepository {
         purgeAfter: null,
         protectedUntil,
       }),
+    async confirm(id, confirmedAt) {
+      await change(eq(versions.id, id), { confirmedAt });
+    },
     removedBy: async (removedBy) =>
       await db.select(columns).from(versions).where(eq(versions.removedBy, removedBy)).orderBy(asc(versions.number)),
     purgeable: async (now, exceptCollectionIds, of) =>

@@ -15,6 +15,8 @@ export interface CollectionFigures {
   readonly openUploads: number;
   /** When the newest version was begun; undefined for none. */
   readonly newestAt: Date | undefined;
+  /** Size of the newest version, in bytes; undefined for none. */
+  readonly newestSize: bigint | undefined;
   /** Live versions that failed their last verification. */
   readonly damaged: number;
   /** Commits that the store can not finish. */
@@ -56,6 +58,7 @@ export async function collectionFigures(deps: {
       versions: summary?.count ?? 0,
       openUploads: row === undefined ? 0 : (open.get(row.id) ?? 0),
       newestAt: summary?.newestAt,
+      newestSize: summary?.newestSize,
       damaged: summary?.damaged ?? 0,
       lostCommits: lostHere.length,
       rolledBack: row !== undefined && row.rolledBackAt !== null,

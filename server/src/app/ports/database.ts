@@ -78,6 +78,8 @@ export interface UploadRow {
   readonly endedAt: Date | null;
   readonly abortReason: string;
   readonly versionNumber: bigint | null;
+  /** The usual size that the version is judged by, fixed with its number; null when there is nothing to compare with. */
+  readonly usualSize: bigint | null;
   /** When the sweeper freed the store of it. */
   readonly cleanedAt: Date | null;
   /** A server waits for the store to complete it, and says so again before this time. */
@@ -120,6 +122,8 @@ export const LIVE_VERSION_FIELDS = [
   "held",
   "protectedUntil",
   "damage",
+  "usualSize",
+  "confirmedAt",
 ] as const satisfies readonly (keyof VersionRow)[];
 
 /** How the verification of a version ended. */
@@ -327,6 +331,8 @@ export interface VersionRepository {
    * whether it was so.
    */
   restore(id: string, now: Date, protectedUntil: Date | null): Promise<boolean>;
+  /** Notes that somebody confirmed its size. */
+  confirm(id: string, confirmedAt: Date): Promise<void>;
   /** Versions removed for this version or by this person. */
   removedBy(removedBy: string): Promise<VersionRow[]>;
   /** Removed versions past their time, except in these collections. */

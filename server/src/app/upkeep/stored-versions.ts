@@ -124,6 +124,7 @@ export function committedUpload(version: VersionRow): UploadRow {
     endedAt: version.committedAt,
     abortReason: "",
     versionNumber: version.number,
+    usualSize: version.usualSize,
     cleanedAt: version.committedAt,
     completingUntil: null,
     lostSince: null,

@@ -7,13 +7,14 @@ import { versionFilename } from "../../domain/filename.ts";
 import { manifestKey } from "../../domain/object-keys.ts";
 import { quotaLimits, victimsOf } from "../../domain/quota.ts";
 import { bytesEqual } from "../../domain/segments.ts";
+import { usualSize } from "../../domain/shrunk.ts";
 import { PUBLISHED } from "../../domain/version.ts";
 import { requireOwnUpload, requireUploadAccess, requireUploadAccessIfConfigured, uploadNotOpen } from "../guards.ts";
 import { pinned } from "../ports/config-source.ts";
 import type { LiveVersion, SegmentRow, Transaction, UploadRow, VersionRow } from "../ports/database.ts";
 import type { Log } from "../settings.ts";
 import { encodeManifest } from "../versions/manifest.ts";
-import { moveUsage, removeVersion, rotationOf } from "../versions/removal.ts";
+import { comingVersions, moveUsage, removeVersion, rotationOf } from "../versions/removal.ts";
 import { requirePace, requireSize } from "./admission.ts";
 import { withRoom } from "./clean-upload.ts";
 import { noteLoss, whileCompleting } from "./lost-upload.ts";
@@ -81,8 +82,7 @@ async function prepare(tx: Transaction, deps: CommitDeps, principal: Principal, 
   }
   if (upload.state !== "open") throw uploadNotOpen(upload);
   const spec = requireUploadAccess(deps.config, principal, upload);
-  const renewed = await renewLease(tx, deps, spec, collection, upload);
-  upload = renewed.upload;
+  upload = (await renewLease(tx, deps, spec, collection, upload)).upload;
 
   requireWhole(segments, upload);
   requireStated(segments, input);
@@ -93,14 +93,18 @@ async function prepare(tx: Transaction, deps: CommitDeps, principal: Principal, 
     await requirePace(tx, spec, deps.settings, collection, upload.begunAt);
   });
   if (refusal !== undefined) return { refusal };
-  const room = renewed.room ?? (await roomFor(tx, deps.config, spec, collection, upload.id));
+  // What its size is judged by is fixed here, so that rotation does at its publication what room was looked for here.
+  const usual = usualSize(await tx.versions.allLive(collection.row.id), spec);
+  const own = { number: collection.row.lastNumber + 1n, size: input.size, usualSize: usual, confirmedAt: null };
+  const room = await roomFor(tx, deps.config, spec, collection, upload.id, own);
   requireRoom(collection, upload.id, room, 0n, input.size);
 
   const versionNumber = await tx.collections.nextNumber(collection.row.id);
   const { warning = "" } = input;
   const clientMetadata = warning === "" ? upload.clientMetadata : { ...upload.clientMetadata, warning };
-  await tx.uploads.update(upload.id, "open", { state: "committing", versionNumber, clientMetadata });
-  return { committing: { ...upload, state: "committing", versionNumber, clientMetadata } };
+  const prepared = { state: "committing", versionNumber, usualSize: usual, clientMetadata } as const;
+  await tx.uploads.update(upload.id, "open", prepared);
+  return { committing: { ...upload, ...prepared } };
 }
 
 /** Refusals that are final for the upload are returned; every other error goes on. */
@@ -265,6 +269,7 @@ function draftVersion(
     sessionId: upload.sessionId,
     labels: upload.labels,
     clientMetadata: upload.clientMetadata,
+    usualSize: upload.usualSize,
     aboveSoftLimit: spec !== undefined && size > spec.maxOneVersionSize,
     protectedUntil: spec?.minRetentionMs === undefined ? null : new Date(now.getTime() + spec.minRetentionMs),
     ...PUBLISHED,
@@ -314,7 +319,12 @@ async function rotatedOut(
   const holding = await tx.uploads.holding(upload.collectionId);
   const others = holding.filter((other) => other.id !== upload.id && !givesWay(other));
   const reserved = others.reduce((sum, { reservedBytes }) => sum + reservedBytes, 0n);
-  return victimsOf(rotationOf(live, spec, upload.begunAt, tx.now), quotaLimits(spec), version.size, reserved);
+  return victimsOf(
+    rotationOf(live, spec, upload.begunAt, tx.now, comingVersions(holding)),
+    quotaLimits(spec),
+    version.size,
+    reserved,
+  );
 }
 
 /** One transaction: the version appears, what rotation removes disappears, the reservation becomes storage. */

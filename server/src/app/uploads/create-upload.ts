@@ -123,6 +123,7 @@ async function register(
     endedAt: null,
     abortReason: "",
     versionNumber: null,
+    usualSize: null,
     cleanedAt: null,
     completingUntil: null,
     lostSince: null,

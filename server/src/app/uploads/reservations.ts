@@ -3,11 +3,11 @@ import type { CollectionSpec } from "../../domain/configuration.ts";
 import { DomainError } from "../../domain/errors.ts";
 import { allowance, countedSize, quotaLimits } from "../../domain/quota.ts";
 import { copiesOf, isRemovalBlocked, keptBeside } from "../../domain/rotation.ts";
-import { withProtection } from "../../domain/version.ts";
+import { describeShrunk, type SizedVersion } from "../../domain/shrunk.ts";
 import type { ConfigSource } from "../ports/config-source.ts";
 import type { CollectionRow, Transaction, UploadRow } from "../ports/database.ts";
 import type { UploadSettings } from "../settings.ts";
-import { moveUsage } from "../versions/removal.ts";
+import { comingVersions, moveUsage, rotationOf } from "../versions/removal.ts";
 import { lastMoment, requireYoung } from "./upload-age.ts";
 
 /*
@@ -60,11 +60,23 @@ export interface Room {
   readonly limitBytes: bigint;
   /** Whether the room would be larger if no version were held or protected. */
   readonly blocked: boolean;
+  /** The shrunk version because of which rotation removes nothing; undefined where rotation is free. */
+  readonly guard?: Guard | undefined;
+}
+
+/** What keeps rotation from removing. */
+export interface Guard {
+  readonly version: SizedVersion;
+  /** Name of its collection. */
+  readonly collection: string;
+  /** Whether it is the upload itself that is to be this version. */
+  readonly isOwn: boolean;
 }
 
 /**
  * Computes how large an upload may become in total, given everything else in the collection. `exceptUploadId` is the
  * upload itself.
+ * @param becomes what it is to be, where its size is known.
  */
 export async function roomFor(
   tx: Transaction,
@@ -72,16 +84,17 @@ export async function roomFor(
   spec: CollectionSpec,
   collection: LockedCollection,
   exceptUploadId: string | undefined,
+  becomes?: SizedVersion,
 ): Promise<Room> {
   const live = await tx.versions.allLive(collection.row.id);
   const others = collection.uploads.filter((u) => u.id !== exceptUploadId);
   const staying = others.filter((u) => !givesWay(u));
   const itself = collection.uploads.find((u) => u.id === exceptUploadId);
+  const coming = [...comingVersions(others), ...(becomes === undefined ? [] : [becomes])];
+  const plan = rotationOf(live, spec, itself?.begunAt ?? tx.now, tx.now, coming);
   const keep = keptBeside(
-    live.map((version) => withProtection(version, spec)),
+    plan,
     spec,
-    { begunAt: itself?.begunAt ?? tx.now },
-    tx.now,
     others.some((u) => u.state === "committing"),
   );
   const limits = quotaLimits(spec);
@@ -94,6 +107,10 @@ export async function roomFor(
     limit: "collection",
     limitBytes: spec.maxCollectionSize,
     blocked: keep.length >= copiesOf(spec) && keep.some((v) => isRemovalBlocked(v, tx.now)),
+    guard:
+      plan.guard !== undefined && keep.length >= copiesOf(spec)
+        ? { version: plan.guard, collection: spec.name, isOwn: plan.guard === becomes }
+        : undefined,
   };
   const organization = config.current().organizations.get(spec.organization);
   if (organization?.maxTotalSize === undefined) return room;
@@ -165,6 +182,7 @@ export function quotaExceeded(room: Room, received: bigint, requested: bigint): 
   const facts =
     `limit of the ${room.limit} ${formatSize(room.limitBytes)}, received ${formatSize(received)}, asked for ` +
     `${formatSize(requested)} more, left ${formatSize(remaining)}`;
+  if (room.guard !== undefined) return rotationGuarded(room.guard, facts, metadata);
   if (room.blocked) {
     return new DomainError(
       "ROTATION_BLOCKED",
@@ -179,6 +197,24 @@ export function quotaExceeded(room: Room, received: bigint, requested: bigint): 
       "maxCollectionSize",
     { metadata },
   );
+}
+
+/** The refusal while a shrunk version keeps rotation from making room, with the way out. */
+function rotationGuarded(
+  { version, collection, isOwn }: Guard,
+  facts: string,
+  metadata: Readonly<Record<string, string>>,
+): DomainError {
+  const message = isOwn
+    ? `this version would have ${describeShrunk(version)}: rotationGuard keeps every older version beside it, and ` +
+      `it does not fit (${facts}). Look at what makes the dump; if it is right, remove versions with ` +
+      `\`strongroom rm ${collection} N\`, or raise maxCollectionSize`
+    : `version ${version.number} has ${describeShrunk(version)}: rotationGuard removes nothing until somebody has ` +
+      `looked at it, and no room is left (${facts}). If it is right: ` +
+      `\`strongroom confirm ${collection} ${version.number}\`; else make a whole backup after raising ` +
+      "maxCollectionSize, or remove versions";
+  const guard = { guard: "shrunk", ...(isOwn ? {} : { number: String(version.number) }) };
+  return new DomainError("ROTATION_BLOCKED", message, { metadata: { ...metadata, ...guard } });
 }
 
 /** Changes what an upload has reserved by `delta` bytes, in all counters and, with other changes, in its row. */

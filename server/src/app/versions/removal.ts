@@ -1,21 +1,54 @@
 import type { CollectionSpec } from "../../domain/configuration.ts";
 import { planRotation, type RotationPlan } from "../../domain/rotation.ts";
+import { guardingVersion, isShrunk, type SizedVersion } from "../../domain/shrunk.ts";
 import { withProtection } from "../../domain/version.ts";
-import type { LiveVersion, Transaction, UsageChange, VersionRow } from "../ports/database.ts";
+import type { LiveVersion, Transaction, UploadRow, UsageChange, VersionRow } from "../ports/database.ts";
 import type { UploadSettings } from "../settings.ts";
 
+/** A plan, and the shrunk version because of which it removes nothing; undefined where rotation is free. */
+export interface GuardedPlan extends RotationPlan<LiveVersion> {
+  readonly guard: SizedVersion | undefined;
+}
+
 /**
- * What stays and what goes of these live versions when one more is published, with the protection in force.
+ * What stays and what goes of these live versions when one more is published, with the protection in force. In a
+ * collection that is guarded against shrunk versions nothing goes while the newest is one that nobody confirmed; and
+ * such versions take no place, so that however many came, they push nothing out: each goes where the policy would not
+ * keep it beside the others.
  * @param begunAt when the upload of the new one was created.
+ * @param coming versions that are being committed: a shrunk one is the newest in a moment.
  */
 export function rotationOf(
   live: readonly LiveVersion[],
   spec: CollectionSpec,
   begunAt: Date,
   now: Date,
-): RotationPlan<LiveVersion> {
+  coming: readonly SizedVersion[],
+): GuardedPlan {
   const versions = live.map((version) => withProtection(version, spec));
-  return planRotation(versions, spec, { begunAt }, now);
+  const guard = guardingVersion(spec, live, coming);
+  if (guard !== undefined) return { keep: versions, older: [], remove: [], guard };
+  const shrunk = spec.rotationGuard === undefined ? [] : versions.filter((version) => isShrunk(version, spec));
+  const others = shrunk.length === 0 ? versions : versions.filter((version) => !shrunk.includes(version));
+  const plan = planRotation(others, spec, { begunAt }, now);
+  for (const version of shrunk) {
+    const beside = planRotation([...others, version], spec, { begunAt }, now);
+    const kind = (["keep", "older", "remove"] as const).find((kind) => beside[kind].includes(version))!;
+    plan[kind].push(version);
+  }
+  return { ...plan, guard };
+}
+
+/** The versions that uploads being committed are to be. */
+export function comingVersions(uploads: readonly UploadRow[]): SizedVersion[] {
+  return uploads
+    .filter((upload) => upload.state === "committing")
+    .map(({ versionNumber, reservedBytes, usualSize }) => ({
+      number: versionNumber!,
+      size: reservedBytes,
+      usualSize,
+      confirmedAt: null,
+    }));
 }
 
 /** Moves bytes between the counters of a collection and of its tenant. The collection must be locked. */

@@ -2,10 +2,12 @@ import { formatSize } from "@strongroom/protocol/sizes";
 import type { Principal } from "../../domain/access.ts";
 import type { CollectionSpec } from "../../domain/configuration.ts";
 import { DomainError } from "../../domain/errors.ts";
+import { countedSize, quotaLimits } from "../../domain/quota.ts";
+import { keptBeside } from "../../domain/rotation.ts";
 import { withProtection } from "../../domain/version.ts";
 import { requireAction, requireWritable } from "../guards.ts";
 import type { Transaction, VersionRow } from "../ports/database.ts";
-import { keptAfterRemovalMs, moveUsage, rotationOf } from "./removal.ts";
+import { comingVersions, keptAfterRemovalMs, moveUsage, rotationOf } from "./removal.ts";
 import { requireVersion, type VersionDeps, versionNotFound } from "./versions.ts";
 
 /**
@@ -56,8 +58,10 @@ async function protectionFor(
   keptMs: number,
 ): Promise<Date | null> {
   const live = await tx.versions.allLive(back.collectionId);
+  // A guard that holds now ends before the protection would.
+  const unguarded = { ...spec, rotationGuard: undefined };
   const isKept = (version: VersionRow) =>
-    rotationOf([...live, version], spec, tx.now, tx.now).keep.some(({ id }) => id === version.id);
+    rotationOf([...live, version], unguarded, tx.now, tx.now, []).keep.some(({ id }) => id === version.id);
   if (isKept({ ...back, protectedUntil: null })) return back.protectedUntil;
   const until = new Date(tx.now.getTime() + keptMs);
   return back.protectedUntil !== null && back.protectedUntil > until ? back.protectedUntil : until;
@@ -69,12 +73,18 @@ async function protectionFor(
  */
 async function requireRoom(tx: Transaction, spec: CollectionSpec, back: VersionRow): Promise<void> {
   const live = await tx.versions.allLive(back.collectionId);
-  const reserved = total((await tx.uploads.holding(back.collectionId)).map((u) => u.reservedBytes));
-  const kept = rotationOf([...live, back], spec, tx.now, tx.now).keep.filter(({ id }) => id !== back.id);
-  const now = total(live.map((v) => v.size));
-  const later = total(kept.map((v) => v.size)) + reserved;
+  const uploads = await tx.uploads.holding(back.collectionId);
+  const reserved = total(uploads.map((u) => u.reservedBytes));
+  const plan = rotationOf([...live, back], spec, tx.now, tx.now, comingVersions(uploads));
+  const isCommitting = uploads.some((u) => u.state === "committing");
+  const kept = keptBeside(plan, spec, isCommitting).filter(({ id }) => id !== back.id);
+  const limits = quotaLimits(spec);
+  const counted = (versions: readonly Pick<VersionRow, "size">[]) =>
+    total(versions.map(({ size }) => countedSize(limits, size)));
+  const now = counted(live);
+  const later = counted(kept) + reserved;
   const used = now > later ? now : later;
-  if (used + back.size <= spec.maxCollectionSize) return;
+  if (used + counted([back]) <= spec.maxCollectionSize) return;
   const left = spec.maxCollectionSize > used ? spec.maxCollectionSize - used : 0n;
   throw new DomainError(
     "QUOTA_EXCEEDED",

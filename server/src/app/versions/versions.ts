@@ -11,7 +11,7 @@ import type { ConfigSource } from "../ports/config-source.ts";
 import type { Database, LiveVersion, Transaction, VersionRow } from "../ports/database.ts";
 import type { Log, UploadSettings } from "../settings.ts";
 import { storedBytes } from "./read-stored.ts";
-import { removeVersion, rotationOf } from "./removal.ts";
+import { comingVersions, removeVersion, rotationOf } from "./removal.ts";
 
 /** The ports and settings for reading, changing and deleting versions. */
 export interface VersionDeps {
@@ -185,9 +185,10 @@ async function requireRoomForCommits(tx: Transaction, spec: CollectionSpec, dele
   if (committing.length === 0) return;
   const reserved = total(committing.map((u) => u.reservedBytes));
   const live = await tx.versions.allLive(deleted.collectionId);
+  const coming = comingVersions(committing);
   const fits = committing.every(({ begunAt }) => {
     const kept = (versions: readonly LiveVersion[]) =>
-      total(rotationOf(versions, spec, begunAt, tx.now).keep.map((v) => v.size));
+      total(rotationOf(versions, spec, begunAt, tx.now, coming).keep.map((v) => v.size));
     const after = kept(live.filter((v) => v.id !== deleted.id));
     return after <= kept(live) || after + reserved <= spec.maxCollectionSize;
   });
