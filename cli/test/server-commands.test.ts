@@ -1,4 +1,4 @@
-import { mkdir, readdir, readFile, writeFile } from "node:fs/promises";
+import { mkdir, readdir, readFile, stat, writeFile } from "node:fs/promises";
 import { join } from "node:path";
 import { temporaryFolder } from "@strongroom/testkit/temporary-folder";
 import test from "ava";
@@ -88,6 +88,10 @@ test.serial("serve says where its data is, and what of it nobody chose", async (
     lost.out,
     /^Strongroom listens on http:\S+ with the database pglite:\S+\/strongroom-data\/database \(default\) and the storage file:\S+\/strongroom-data\/storage \(default\)\n$/,
   );
+  for (const made of ["config", "database", "storage"]) {
+    const { mode } = await stat(join(cwd, "strongroom-data", made));
+    t.is(mode & 0o077, 0, `docs/security.md: ${made} is for the server's user alone`);
+  }
   const listening = lost.log
     .trim()
     .split("\n")
