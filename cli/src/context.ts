@@ -1,6 +1,7 @@
 import type { EventEmitter } from "node:events";
 import { createWriteStream, fstatSync } from "node:fs";
-import { homedir, hostname as osHostname } from "node:os";
+import { homedir, hostname as osHostname, userInfo } from "node:os";
+import { isAbsolute } from "node:path";
 import type { Readable, Writable } from "node:stream";
 import type { Secret } from "@strongroom/command-line/option";
 import { SECRETS } from "./options.ts";
@@ -26,6 +27,7 @@ export interface Context {
   readonly stdout: Screen;
   readonly stderr: Screen;
   readonly platform: NodeJS.Platform;
+  /** The user's folder, an absolute path; empty where neither HOME nor the system names one. */
   readonly home: string;
   readonly hostname: string;
   /** Milliseconds since 1970. */
@@ -35,6 +37,11 @@ export interface Context {
   readonly signals: EventEmitter;
   /** Ends the process at once. */
   readonly exit: (code: number) => void;
+  /**
+   * Called when what the command was asked for is done and lasts, whatever becomes of the report about it: then a report
+   * that cannot be written does not make the command a failure.
+   */
+  readonly achieved?: () => void;
   /** How long a command may take to end after SIGTERM before it gets SIGKILL, in milliseconds. */
   readonly killGraceMs: number;
 }
@@ -67,7 +74,7 @@ export function processContext(): Context {
     stdout: standardOutput(),
     stderr: process.stderr,
     platform: process.platform,
-    home: homedir(),
+    home: homeFolder(),
     hostname: osHostname(),
     now: Date.now,
     sdk: () => import("@strongroom/client-sdk"),
@@ -82,6 +89,22 @@ export function processContext(): Context {
 export function withVariables(context: Context, variables: Readonly<Record<string, string>>): Context {
   const env = { ...context.env, ...variables };
   return { ...context, env, childEnv: withoutSecrets(env) };
+}
+
+/**
+ * The folder in HOME, else that of the system's list of users. A HOME that is empty or relative would put settings into
+ * whatever folder the program was started in.
+ */
+function homeFolder(): string {
+  for (const find of [homedir, () => userInfo().homedir]) {
+    try {
+      const found = find();
+      if (isAbsolute(found)) return found;
+    } catch {
+      // No HOME, and a user whom the system does not know.
+    }
+  }
+  return "";
 }
 
 /**

@@ -8,6 +8,7 @@ import { checkFits } from "./decryption-choice.ts";
 import { type Destination, StdoutDestination, writeAll } from "./destination.ts";
 import { FileDestination, safeFilename } from "./files/file-destination.ts";
 import { OPTIONS } from "./options.ts";
+import { patienceOf } from "./patience.ts";
 import { CommandDestination } from "./processes/command-destination.ts";
 import { withClient } from "./session/session.ts";
 import { formatDuration } from "./terminal/format.ts";
@@ -59,7 +60,7 @@ export async function fetchVersion({ context, values, output }: Invocation, requ
   const begun = context.now();
   const connect = {
     handlesSignals: true,
-    giveUpAfterMs: values.get(OPTIONS.retryFor),
+    giveUpAfterMs: patienceOf(values),
     onRetry: (event: RetryEvent) => progress.retrying(event),
   };
   const onInterrupt = () => progress.note("stopping; once more to stop at once");
@@ -93,6 +94,7 @@ export async function fetchVersion({ context, values, output }: Invocation, requ
           signal,
         });
         await destination.finish();
+        if (target.kind !== "stdout") context.achieved?.();
       } catch (error) {
         await destination.discard();
         throw failure.signal.aborted ? failure.signal.reason : error;

@@ -1,8 +1,8 @@
 #!/usr/bin/env node
-import { EXIT } from "@strongroom/command-line/exit-codes";
+import { EXIT, type ExitCode } from "@strongroom/command-line/exit-codes";
 /** The program `strongroom`. */
 import { processContext } from "./context.ts";
-import { run } from "./program.ts";
+import { run, tellUncaught } from "./program.ts";
 
 /** Why the output could not be written, where no write of a command reported it. */
 let broken: NodeJS.ErrnoException | undefined;
@@ -11,15 +11,37 @@ const notice = (error: NodeJS.ErrnoException): void => {
   if (error.code !== "EPIPE") broken ??= error;
 };
 
-const context = processContext();
+let isAchieved = false;
+const context = {
+  ...processContext(),
+  achieved: () => {
+    isAchieved = true;
+  },
+};
 context.stdout.on("error", notice);
 process.stderr.on("error", notice);
-let exitCode = await run(process.argv.slice(2), context);
+
+/** Ends the process with one line about an error that nobody caught, in the place of a stack trace. */
+let isEnding = false;
+const lastNet = (error: unknown): void => {
+  if (isEnding) return;
+  isEnding = true;
+  void tellUncaught(error, context).then(
+    (code) => process.exit(code),
+    () => process.exit(EXIT.unexpected),
+  );
+};
+process.on("uncaughtException", lastNet);
+process.on("unhandledRejection", lastNet);
+
+let exitCode: ExitCode = await run(process.argv.slice(2), context);
 // Open standard input or a stuck connection would keep the process; what was written must be out before it ends.
 for (const stream of [context.stdout, context.stderr])
   await new Promise<void>((resolve) => stream.write("", () => resolve()));
 if (broken !== undefined && exitCode === EXIT.ok) {
-  process.stderr.write(`strongroom: the output could not be written: ${broken.message}\n`);
-  exitCode = EXIT.unexpected;
+  // What is stored is stored: a job that looks at the code must not do it again.
+  const but = isAchieved ? "done, but " : "";
+  process.stderr.write(`strongroom: ${but}the output could not be written: ${broken.message}\n`);
+  if (!isAchieved) exitCode = EXIT.unexpected;
 }
-process.exit(exitCode);
+if (!isEnding) process.exit(exitCode);

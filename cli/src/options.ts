@@ -198,8 +198,15 @@ export const OPTIONS = {
   retryFor: option({
     name: "retry-for",
     value: "duration",
-    help: "how long a broken connection is tried again",
+    help: "how long to wait for a server that is away, from the first attempt to connect on",
     defaultText: "15m",
+    read: parseTimeLimit,
+  }),
+  wait: option({
+    name: "wait",
+    value: "duration",
+    help: "how long to wait for a collection that other backups hold, or for its upload window",
+    defaultText: "0, that is an error at once",
     read: parseTimeLimit,
   }),
 

@@ -134,6 +134,12 @@ async function runCommand(
   }
 }
 
+/** Tells of an error that no command caught, in one line; returns the exit code that fits it. Never throws. */
+export async function tellUncaught(error: unknown, context: Context): Promise<ExitCode> {
+  const output = new Output(context.stdout, context.stderr, { json: false, quiet: false });
+  return await tell(error, undefined, output, context);
+}
+
 async function tell(error: unknown, url: string | undefined, output: Output, context: Context): Promise<ExitCode> {
   const { message, hint, exitCode, reason, requestId } = await explain(error, url, context.sdk);
   context.stderr.write(

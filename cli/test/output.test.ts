@@ -89,7 +89,13 @@ test("progress elsewhere is whole lines; none with --quiet", async (t) => {
   t.regex(log.stderr.text, /^(half\n)+$/);
   const quiet = progressOn(false, true);
   quiet.progress.start(1);
-  quiet.progress.retrying({ operation: "WriteSegment", delayMs: 1000, error: new Error("reset") });
+  quiet.progress.retrying({
+    operation: "WriteSegment",
+    delayMs: 1000,
+    leftMs: 60_000,
+    begun: true,
+    error: new Error("reset"),
+  });
   await pause(20);
   quiet.progress.passThrough(Buffer.from("pg_dump: error\n"));
   quiet.progress.stop();
@@ -98,15 +104,50 @@ test("progress elsewhere is whole lines; none with --quiet", async (t) => {
 
 test("a lost connection is reported once, though many segments notice it", (t) => {
   const { stderr, progress, advance } = progressOn(false);
-  const event = { operation: "WriteSegment", delayMs: 2000, error: new Error("reset") };
+  const event = {
+    operation: "WriteSegment",
+    delayMs: 2000,
+    leftMs: 60_000,
+    begun: true,
+    error: new Error("reset"),
+  };
   progress.retrying(event);
   progress.retrying(event);
   progress.resumed(1);
-  t.is(stderr.text, "connection lost, going on in 2 s (WriteSegment: reset)\n");
+  t.is(stderr.text, "connection lost, going on in 2 s, for 1 min at most (WriteSegment: reset)\n");
   advance(61_000);
   progress.resumed(1);
   progress.resumed(2);
-  t.true(stderr.text.endsWith("\nconnection lost, going on\n"), stderr.text);
+  t.true(stderr.text.endsWith("\ninterrupted, going on\n"), stderr.text);
+});
+
+test("only a connection that was there is lost", (t) => {
+  const { stderr, progress, advance } = progressOn(false);
+  const event = { operation: "GetCollection", delayMs: 2000, leftMs: 60_000, begun: false };
+  progress.retrying({ ...event, error: new Error("refused") });
+  advance(61_000);
+  progress.retrying({
+    ...event,
+    begun: true,
+    error: Object.assign(new Error("busy"), { reason: "STORE_UNAVAILABLE" }),
+  });
+  t.is(
+    stderr.text,
+    "no connection to the server, trying again in 2 s, for 1 min at most (GetCollection: refused)\n" +
+      "the server cannot do it now, trying again in 2 s, for 1 min at most (GetCollection: busy)\n",
+  );
+});
+
+test("it is said what an upload waits for", (t) => {
+  const { stderr, progress } = progressOn(false);
+  const opensAt = new Date("2026-01-01T02:00:00Z");
+  progress.waiting("db", { reason: "busy", opensAt: undefined, leftMs: 7_200_000 });
+  progress.waiting("db", { reason: "window", opensAt, leftMs: 7_200_000 });
+  t.is(
+    stderr.text,
+    "waiting for a place in db, which other backups hold, for 2 h at most\n" +
+      "waiting for the upload window of db (2026-01-01 02:00 UTC), for 2 h at most\n",
+  );
 });
 
 test("rates", (t) => {

@@ -13,6 +13,7 @@ import { VersionService } from "@strongroom/gen/strongroom/v1/version_service_pb
 import { MAX_TRANSFER_MESSAGE_BYTES } from "@strongroom/protocol/limits";
 import { LinkedController } from "./abort.ts";
 import { toStrongroomError } from "./connection/error-mapping.ts";
+import type { ProxyEnvironment } from "./connection/proxy.ts";
 import { Retrier, type RetryEvent } from "./connection/retry.ts";
 import { DEFAULT_TIMINGS, type Timings } from "./connection/timings.ts";
 import { checkServerUrl, type TokenSource } from "./connection/token.ts";
@@ -34,9 +35,17 @@ export interface ClientOptions {
   token?: TokenSource;
   /** Authorities and a certificate of this client, for `https` addresses. */
   tls?: TlsOptions;
+  /**
+   * Variables that name proxies (`HTTPS_PROXY`, `HTTP_PROXY`, `NO_PROXY`), most likely `process.env`; without it no
+   * proxy is used.
+   */
+  proxyEnvironment?: ProxyEnvironment;
   /** Called before every wait for a retry, of all uploads and downloads. */
   onRetry?: (event: RetryEvent) => void;
-  /** How long an upload or download goes on trying while nothing succeeds, in milliseconds; default 15 minutes. */
+  /**
+   * How long an upload or download goes on trying while nothing succeeds, in milliseconds; default 15 minutes. It counts
+   * from the first attempt to connect on. When it is given, it holds for logins too.
+   */
   giveUpAfterMs?: number;
 }
 
@@ -106,6 +115,7 @@ export class StrongroomClient {
       urls: this.#urls,
       token: options.token,
       tls: options.tls,
+      proxyEnvironment: options.proxyEnvironment,
       timings: this.#timings,
       repeat: true,
     });
@@ -117,16 +127,24 @@ export class StrongroomClient {
   }
 
   /**
-   * Checks a password and gets a token. It is given to the caller; this client goes on with its own.
+   * Checks a password and gets a token. It is given to the caller; this client goes on with its own. A server that is
+   * away is waited for as long as `giveUpAfterMs` says; without it there is one attempt.
    * @throws AuthenticationError when user name and password do not fit, whatever is wrong with them
    */
   async login(options: LoginOptions): Promise<LoginResult> {
     const { username, password, description = "", scope = [] } = options;
-    try {
-      const { token, session } = await this.sessions.login(
+    const call = () =>
+      this.sessions.login(
         { username, password, description, scope },
-        { timeoutMs: this.#timings.unaryTimeoutMs },
+        { signal: this.#closed.signal, timeoutMs: this.#timings.unaryTimeoutMs },
       );
+    const { giveUpAfterMs } = this.#options;
+    try {
+      // Every attempt counts against the budget of logins only when it gets to the server, which then answers.
+      const { token, session } =
+        giveUpAfterMs === undefined
+          ? await call()
+          : await this.#retrier(this.#connection, giveUpAfterMs).run("Login", this.#closed.signal, call);
       if (token === "" || session === undefined) throw new UnavailableError(`${this.url} answered without a session.`);
       return { token, session };
     } catch (error) {
@@ -165,17 +183,28 @@ export class StrongroomClient {
     connectionOptions: { windowBytes?: number },
     transfer: (context: TransferContext, options: O) => Promise<R>,
   ): Promise<R> {
-    const { token, tls, onRetry, giveUpAfterMs = GIVE_UP_AFTER_MS } = this.#options;
+    const { token, tls, proxyEnvironment, giveUpAfterMs = GIVE_UP_AFTER_MS } = this.#options;
     const ending = new LinkedController(options.signal, this.#closed.signal);
     const connection = createConnection({
       urls: this.#urls,
       token,
       tls,
+      proxyEnvironment,
       timings: this.#timings,
       readMaxBytes: MAX_TRANSFER_MESSAGE_BYTES,
       ...connectionOptions,
     });
-    const retrier = new Retrier({
+    const retrier = this.#retrier(connection, giveUpAfterMs);
+    try {
+      return await transfer({ connection, retrier, timings: this.#timings }, { ...options, signal: ending.signal });
+    } finally {
+      ending.unlink();
+    }
+  }
+
+  #retrier(connection: Connection, giveUpAfterMs: number): Retrier {
+    const { token, onRetry } = this.#options;
+    return new Retrier({
       timings: this.#timings,
       giveUpAfterMs,
       tokenMayChange: typeof token === "function",
@@ -183,11 +212,6 @@ export class StrongroomClient {
       onRetry,
       connection,
     });
-    try {
-      return await transfer({ connection, retrier, timings: this.#timings }, { ...options, signal: ending.signal });
-    } finally {
-      ending.unlink();
-    }
   }
 }
 

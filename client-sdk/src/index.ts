@@ -52,6 +52,7 @@ export {
   StrongroomClient,
 } from "./client.ts";
 export { type CallContext, toStrongroomError } from "./connection/error-mapping.ts";
+export type { ProxyEnvironment } from "./connection/proxy.ts";
 export type { RetryEvent } from "./connection/retry.ts";
 export { type TokenSource, tokenFromFile } from "./connection/token.ts";
 export type { TlsOptions } from "./connection/transport.ts";
@@ -79,4 +80,5 @@ export {
   UnavailableError,
 } from "./errors.ts";
 export { SpoolError } from "./upload/spool.ts";
+export type { UploadWait } from "./upload/turn.ts";
 export type { UploadOptions, UploadProgress, UploadResult } from "./upload/upload.ts";

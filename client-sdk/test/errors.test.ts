@@ -98,16 +98,16 @@ test("codes have their names", (t) => {
 test("errors that no server made", (t) => {
   const connect = (code: Code, message = "x"): ConnectError => new ConnectError(message, code);
   t.is(retryKind(connect(Code.Unavailable)), "patient");
-  t.is(retryKind(connect(Code.Aborted)), "connect");
-  t.is(retryKind(connect(Code.Internal)), "connect");
-  t.is(retryKind(connect(Code.Canceled)), "connect");
-  t.is(retryKind(connect(Code.ResourceExhausted)), "connect");
-  t.is(retryKind(connect(Code.InvalidArgument, "protocol error: missing EndStreamResponse")), "connect");
-  t.is(retryKind(connect(Code.DeadlineExceeded)), "connect");
+  t.is(retryKind(connect(Code.Aborted)), "patient");
+  t.is(retryKind(connect(Code.Internal)), "patient");
+  t.is(retryKind(connect(Code.Canceled)), "patient");
+  t.is(retryKind(connect(Code.ResourceExhausted)), "patient");
+  t.is(retryKind(connect(Code.InvalidArgument, "protocol error: missing EndStreamResponse")), "patient");
+  t.is(retryKind(connect(Code.DeadlineExceeded)), "patient");
   t.is(retryKind(connect(Code.InvalidArgument)), "no");
   t.is(retryKind(connect(Code.Unimplemented)), "no");
   t.is(retryKind(connect(Code.PermissionDenied)), "no");
-  t.is(retryKind(connect(Code.Unauthenticated)), "session");
+  t.is(retryKind(connect(Code.Unauthenticated)), "no");
   t.is(retryKind(new Error("bug")), "no");
   t.regex(
     toStrongroomError(connect(Code.Unimplemented), { url: "http://h" }).message,

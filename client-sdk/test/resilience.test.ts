@@ -259,14 +259,14 @@ test.serial("answers lost after the effect: one upload, no segment twice, one ve
   const uploadsOf = async () => (await direct.uploads.listUploads({ collection: "hard" })).uploads;
   const newest = async () => (await direct.versions.listVersions({ collection: "hard" })).versions[0]?.number ?? 0n;
   const numberBefore = await newest();
-  // Of the creation.
-  proxy.behave(loseAnswers());
   let last: UploadProgress | undefined;
   let ready: () => void = () => undefined;
   const reading = new Promise<void>((resolve) => {
     ready = resolve;
   });
   async function* source(): AsyncGenerator<Uint8Array> {
+    // Of the creation, which follows the first bytes.
+    proxy.behave(loseAnswers());
     yield bytes.subarray(0, SEGMENT - 1);
     await reading;
     yield bytes.subarray(SEGMENT - 1);
@@ -340,4 +340,29 @@ test.serial("a file for segments that cannot be made is reported before anything
     { name: "SpoolError", message: /\/nowhere\/at\/all.*--spool-dir/ },
   );
   t.is((await client.uploads.listUploads({ collection: "hard" })).uploads.length, 0);
+});
+
+test.serial("a frozen server is left for the other address long before it would be taken for dead", async (t) => {
+  const [frozen, other] = [await proxied(t), await proxied(t)];
+  const bytes = ciphertext(2 * SEGMENT + 1000);
+  async function* source(): AsyncGenerator<Uint8Array> {
+    yield bytes.subarray(0, SEGMENT);
+    // From here on it takes bytes, and nothing comes back.
+    frozen.behave(stall());
+    yield bytes.subarray(SEGMENT);
+  }
+  const patient = 10 * 60_000;
+  const client = clientFor(
+    t,
+    { urls: [frozen.url, other.url] },
+    {
+      pingIntervalMs: patient,
+      pingTimeoutMs: patient,
+      stallMs: patient,
+      acknowledgeMs: patient,
+      elsewhere: { connectMs: 60_000, pingIntervalMs: 100, pingTimeoutMs: 400 },
+    },
+  );
+  const { version } = await client.upload({ collection: "hard", source: source(), encryption: none });
+  await assertStored(t, version.number, bytes);
 });

@@ -1,6 +1,8 @@
+import { type AddressInfo, createServer } from "node:net";
 import { Readable } from "node:stream";
 import { Code, ConnectError } from "@connectrpc/connect";
 import test from "ava";
+import { StrongroomClient } from "../src/client.ts";
 import type { UnavailableError } from "../src/errors.ts";
 import { chunked, ciphertext } from "./support/bytes.ts";
 import { clientOf } from "./support/client.ts";
@@ -146,19 +148,122 @@ test("a lease that cannot be renewed ends the upload although the source is sile
   t.true(silent.destroyed);
 });
 
-test("an unreachable server is given up after a few attempts, and its address is named", async (t) => {
-  const server = await FakeServer.start();
-  const { url } = server;
+test("a server that is away when an upload begins is waited for, and the dump begins when it is there", async (t) => {
+  const server = await serve(t);
+  const { port } = server;
+  await server.stop();
+  const bytes = ciphertext(MIB);
+  let readAt = 0;
   let retries = 0;
+  async function* source(): AsyncGenerator<Uint8Array> {
+    readAt = retries;
+    yield bytes;
+  }
   const client = clientOf(server, {
-    onRetry: () => {
+    url: `http://127.0.0.1:${port}`,
+    onRetry: ({ begun }) => {
       retries += 1;
+      t.false(begun);
+      // Far more often than a wrong address was tried once.
+      if (retries === 8) void server.listen(port);
     },
   });
+  await client.upload(ask(source()));
+  t.true(server.versions[0]!.bytes.equals(bytes));
+  t.is(readAt, retries, "the dump was not read before the server answered");
+});
+
+test("a login waits for its server when it is told how long", async (t) => {
+  const server = await serve(t);
+  const { port } = server;
   await server.stop();
-  const error = await t.throwsAsync(client.upload(ask(chunked(ciphertext(10)))), { name: "UnavailableError" });
+  const login = { username: "u", password: "secret" };
+  await t.throwsAsync(clientOf(server, { url: `http://127.0.0.1:${port}` }).login(login), { name: "UnavailableError" });
+  const client = clientOf(server, {
+    url: `http://127.0.0.1:${port}`,
+    giveUpAfterMs: 60_000,
+    onRetry: ({ attempt }) => {
+      if (attempt === 5) void server.listen(port);
+    },
+  });
+  t.is((await client.login(login)).token, "token-1");
+});
+
+test("a server that stays away is given up in the end, its address is named, and the source is not read", async (t) => {
+  const server = await FakeServer.start();
+  const { url } = server;
+  const client = clientOf(server, { giveUpAfterMs: 100 });
+  await server.stop();
+  let isRead = false;
+  async function* source(): AsyncGenerator<Uint8Array> {
+    isRead = true;
+    yield ciphertext(10);
+  }
+  const error = await t.throwsAsync(client.upload(ask(source())), { name: "UnavailableError" });
   t.true(error!.message.includes(url));
-  t.is(retries, 2);
+  t.false(isRead);
+});
+
+test("what is no HTTP server is given up after a few attempts", async (t) => {
+  const other = createServer((socket) => {
+    socket.on("error", () => undefined);
+    socket.end("SSH-2.0-OpenSSH_9.2\r\n");
+  });
+  await new Promise<void>((resolve) => other.listen(0, "127.0.0.1", resolve));
+  t.teardown(() => other.close());
+  const client = new StrongroomClient(
+    { url: `http://127.0.0.1:${(other.address() as AddressInfo).port}` },
+    { retryBaseMs: 1, retryMaxMs: 2 },
+  );
+  await t.throwsAsync(client.upload(ask(chunked(ciphertext(10)))), {
+    name: "UnavailableError",
+    message: /speaks neither HTTP\/2 nor HTTP\/1.1/,
+  });
+});
+
+for (const reason of ["busy", "window"] as const) {
+  test(`a collection that takes no upload yet (${reason}) is waited for before the source is read`, async (t) => {
+    let asked = 0;
+    const server = await serve(t, {
+      collection: () => {
+        asked += 1;
+        if (asked > 3) return {};
+        return reason === "busy" ? { openUploads: 1 } : { acceptsUploadsNow: false };
+      },
+    });
+    let askedBefore = 0;
+    async function* source(): AsyncGenerator<Uint8Array> {
+      askedBefore = asked;
+      yield ciphertext(MIB);
+    }
+    const waits: string[] = [];
+    await clientOf(server).upload(ask(source(), { waitMs: 60_000, onWait: (wait) => waits.push(wait.reason) }));
+    t.is(server.versions.length, 1);
+    t.is(askedBefore, 4);
+    t.deepEqual(waits, [reason]);
+  });
+}
+
+test("a creation that is refused as busy is repeated while it may be waited, and without waiting it is an error", async (t) => {
+  let refusals = 0;
+  const server = await serve(t, {
+    onCall: (method) => {
+      if (method === "CreateUpload" && refusals < 3) {
+        refusals += 1;
+        throw refusal(Code.Aborted, "COLLECTION_BUSY");
+      }
+    },
+  });
+  await t.throwsAsync(clientOf(server).upload(ask(chunked(ciphertext(10)))), { name: "PolicyRefusedError" });
+  t.is(refusals, 1);
+  await clientOf(server).upload(ask(chunked(ciphertext(10)), { waitMs: 60_000 }));
+  t.is(refusals, 3);
+  t.is(server.versions.length, 1);
+  refusals = -1000;
+  await t.throwsAsync(clientOf(server).upload(ask(chunked(ciphertext(10)), { waitMs: 100 })), {
+    name: "PolicyRefusedError",
+    message: /COLLECTION_BUSY/,
+  });
 });
 
 test("an open upload is given up when nothing succeeds for long, and its id is named", async (t) => {

@@ -9,6 +9,7 @@ import { requiredCollection } from "../collection-argument.ts";
 import type { CommandSpec, Invocation } from "../command.ts";
 import { ENCRYPTION_OPTIONS, encryptionFor } from "../encryption-choice.ts";
 import { CONNECTION_OPTIONS, OPTIONS, OUTPUT_OPTIONS, SECRETS, SESSION_SECRETS } from "../options.ts";
+import { patienceOf } from "../patience.ts";
 import { DumpCommand } from "../processes/dump-command.ts";
 import { type Connection, withClient } from "../session/session.ts";
 import { formatDuration } from "../terminal/format.ts";
@@ -24,8 +25,10 @@ export const backup: CommandSpec = {
   name: "backup",
   summary: "encrypt a dump and store it as a new version",
   details:
-    "The dump comes from a command (-c) or from standard input. With -c there is a version only if the command exits " +
-    "with 0, or with a code of --ok-exit, which marks the version with a warning. Of a pipe that cannot be seen: an empty dump is refused, --min-size refuses one that is too small, and " +
+    "The dump comes from a command (-c) or from standard input. A command is started when the server has answered. " +
+    "With -c there is a version only if the command exits with 0, or with a code of --ok-exit, which marks the " +
+    "version with a warning. Of a pipe that cannot be seen: an empty dump is refused, --min-size refuses one that is " +
+    "too small, and " +
     "`set -o pipefail` tells the rest to your script.",
   args: [["[collection]", "name of the collection"]],
   options: [
@@ -45,6 +48,7 @@ export const backup: CommandSpec = {
     OPTIONS.spoolDir,
     OPTIONS.timeout,
     OPTIONS.retryFor,
+    OPTIONS.wait,
     OPTIONS.collection,
     ...CONNECTION_OPTIONS,
     ...OUTPUT_OPTIONS,
@@ -101,7 +105,7 @@ async function run(invocation: Invocation): Promise<ExitCode> {
   const begun = context.now();
   const connect = {
     handlesSignals: true,
-    giveUpAfterMs: values.get(OPTIONS.retryFor),
+    giveUpAfterMs: patienceOf(values),
     onRetry: (event: RetryEvent) => progress.retrying(event),
   };
   let committing = false;
@@ -141,6 +145,8 @@ async function run(invocation: Invocation): Promise<ExitCode> {
           // Of a command the exit status says whether it is whole.
           trustSourceEnd: values.get(OPTIONS.trustEnd) || dump !== undefined,
           signal,
+          ...optional("waitMs", values.get(OPTIONS.wait)),
+          onWait: (wait) => progress.waiting(collection, wait),
           onProgress: (now) => {
             state = now;
             progress.resumed(now.resumes);
@@ -169,6 +175,7 @@ async function run(invocation: Invocation): Promise<ExitCode> {
 
   return await withClient(context, values, connect, async (connection) => {
     const result = await upload(connection);
+    context.achieved?.();
     report(output, result, connection.sdk, context.now() - begun);
     return EXIT.ok;
   });

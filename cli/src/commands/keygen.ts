@@ -55,6 +55,7 @@ async function run(invocation: Invocation): Promise<ExitCode> {
     await rm(pair.privateFile, { force: true });
     throw error;
   }
+  invocation.context.achieved?.();
   if (output.isJson) {
     output.json({
       type,

@@ -1,12 +1,15 @@
+import type { RetryEvent } from "@strongroom/client-sdk";
 import { UsageError } from "@strongroom/command-line/errors";
 import { EXIT, type ExitCode } from "@strongroom/command-line/exit-codes";
 import type { CommandSpec, Invocation } from "../command.ts";
 import { CredentialStore, writePrivateFile } from "../files/credentials.ts";
 import { OPTIONS, OUTPUT_OPTIONS, SECRETS, SERVER_OPTIONS } from "../options.ts";
+import { RETRY_FOR_MS } from "../patience.ts";
 import { givenPassword } from "../session/password.ts";
 import { isUnprotected, tlsPaths } from "../session/server.ts";
 import { sessionDescription, withClient } from "../session/session.ts";
 import { formatTime, toIso } from "../terminal/format.ts";
+import { Progress } from "../terminal/progress.ts";
 import { prompt } from "../terminal/prompts.ts";
 import { principal, sessionReport } from "../terminal/reports.ts";
 
@@ -26,6 +29,7 @@ export const login: CommandSpec = {
     OPTIONS.passwordStdin,
     OPTIONS.description,
     OPTIONS.tokenFile,
+    OPTIONS.retryFor,
     ...OUTPUT_OPTIONS,
   ],
   secrets: [SECRETS.password],
@@ -43,7 +47,15 @@ export const login: CommandSpec = {
 
 async function run({ values, output, context }: Invocation): Promise<ExitCode> {
   const username = values.get(OPTIONS.username) ?? (await askUsername(context));
-  return await withClient(context, values, { anonymous: true }, async ({ client, sdk, url }) => {
+  const progress = new Progress(output, context.now, () => "");
+  // Whoever sits there sees the error and decides; a job at night has to wait.
+  const isAttended = context.stdin.isTTY === true;
+  const connect = {
+    anonymous: true,
+    giveUpAfterMs: values.get(OPTIONS.retryFor) ?? (isAttended ? undefined : RETRY_FOR_MS),
+    onRetry: (event: RetryEvent) => progress.retrying(event),
+  };
+  return await withClient(context, values, connect, async ({ client, sdk, url }) => {
     // Before the password is typed.
     if (isUnprotected(url)) output.note(`Warning: ${url} is not encrypted; the password can be read on its way.`);
     const password = await givenPassword(values, context, { question: `Password of ${username} at ${url}: ` });
@@ -60,6 +72,7 @@ async function run({ values, output, context }: Invocation): Promise<ExitCode> {
     } else {
       await writePrivateFile(path, `${token}\n`);
     }
+    context.achieved?.();
     if (output.isJson) output.json({ url, ...sessionReport(session, sdk), tokenFile: path });
     else {
       const where = path === undefined ? "" : `; the token is in ${path}`;

@@ -30,6 +30,7 @@ async function run({ values, output, context }: Invocation): Promise<ExitCode> {
   const place = tokenPlace(context, values);
   const stored = place.kind === "stored" ? findSession(await store.read(), url, place.user) : undefined;
   const done = (revoked: boolean) => {
+    context.achieved?.();
     if (output.isJson) output.json({ url, revoked });
     else output.note(revoked ? `Logged out of ${url}.` : `The session at ${url} had ended already.`);
     return EXIT.ok;

@@ -48,6 +48,7 @@ async function run({ args, values, output, context }: Invocation): Promise<ExitC
       }
     }
     const { version, alreadyRemoved } = await client.versions.deleteVersion({ collection, number }, CALL);
+    context.achieved?.();
     if (output.isJson)
       output.json({
         collection,

@@ -54,6 +54,7 @@ async function run({ values, output, context }: Invocation): Promise<ExitCode> {
   return await withClient(context, values, {}, async ({ client, sdk }) => {
     if (revokesAll) {
       const { sessionCount } = await client.sessions.revokeSessions({ user }, CALL);
+      context.achieved?.();
       if (output.isJson) output.json({ revoked: sessionCount, user: user === "" ? undefined : user });
       else output.note(sessionCount === 1 ? "Ended 1 session." : `Ended ${sessionCount} sessions.`);
       return EXIT.ok;
@@ -61,6 +62,7 @@ async function run({ values, output, context }: Invocation): Promise<ExitCode> {
     if (revoke !== undefined) {
       const sessionId = await fullId(client, whose, revoke);
       await client.sessions.revokeSession({ sessionId }, CALL);
+      context.achieved?.();
       if (output.isJson) output.json({ revoked: sessionId });
       else output.note(`Ended session ${sessionId.slice(0, SHOWN)}.`);
       return EXIT.ok;

@@ -27,6 +27,7 @@ async function run({ args, values, output, context }: Invocation): Promise<ExitC
   const number = versionNumber(given);
   return await withClient(context, values, {}, async ({ client }) => {
     const { version } = await client.versions.undeleteVersion({ collection, number }, CALL);
+    context.achieved?.();
     const until = version?.protectedUntil;
     if (output.isJson) output.json({ collection, version: number, protectedUntil: toIso(until) });
     else {

@@ -42,6 +42,7 @@ async function run({ args, values, output, context }: Invocation): Promise<ExitC
       const { uploadId } = named(found, abort);
       const reason = `given up with strongroom uploads on ${context.hostname}`;
       await client.uploads.abortUpload({ uploadId, reason }, CALL);
+      context.achieved?.();
       if (output.isJson) output.json({ aborted: uploadId });
       else output.note(`Gave up upload ${uploadId}. Nothing of it is kept, and its place is free.`);
       return EXIT.ok;

@@ -51,7 +51,11 @@ export async function withClient<T>(
 ): Promise<T> {
   const url = await serverUrl(context, values);
   const sdk = await context.sdk();
-  const server: Server = { urls: addressesIn(url), ...(await readTls(await tlsPaths(context, values, url))) };
+  const server: Server = {
+    urls: addressesIn(url),
+    proxyEnvironment: context.env,
+    ...(await readTls(await tlsPaths(context, values, url))),
+  };
   const patience = {
     ...(options.onRetry === undefined ? {} : { onRetry: options.onRetry }),
     ...(options.giveUpAfterMs === undefined ? {} : { giveUpAfterMs: options.giveUpAfterMs }),
@@ -71,7 +75,7 @@ export async function withClient<T>(
 
   const password = await givenPassword(values, context, { question: "" });
   return await interruptible(context, {}, async (signal) => {
-    const own = await openOwnSession({
+    const opening = openOwnSession({
       sdk,
       server: { ...server, ...patience },
       username: place.username,
@@ -80,6 +84,8 @@ export async function withClient<T>(
       call: CALL,
       now: context.now,
     });
+    // The login may wait for its server.
+    const own = await untilAborted(opening, signal);
     try {
       const running = workWith(() => own.token());
       return options.handlesSignals ? await running : await untilAborted(running, signal);
@@ -90,7 +96,7 @@ export async function withClient<T>(
 }
 
 /** The addresses of an installation and how to trust them. */
-type Server = Pick<ClientOptions, "urls" | "tls">;
+type Server = Pick<ClientOptions, "urls" | "tls" | "proxyEnvironment">;
 
 /** What a session is for, where nothing else is said. */
 export function sessionDescription({ hostname }: Pick<Context, "hostname">): string {

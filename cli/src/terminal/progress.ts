@@ -1,7 +1,7 @@
-import type { RetryEvent } from "@strongroom/client-sdk";
+import type { RetryEvent, UploadWait } from "@strongroom/client-sdk";
 import { printable } from "@strongroom/command-line/printable";
 import { formatSize } from "@strongroom/protocol/sizes";
-import { formatDuration } from "./format.ts";
+import { formatDuration, formatTime } from "./format.ts";
 import type { Output } from "./output.ts";
 
 /** A terminal is redrawn this often, in milliseconds. */
@@ -58,12 +58,24 @@ export class Progress {
   }
 
   /** A call failed and is tried again. */
-  retrying({ operation, delayMs, error }: Pick<RetryEvent, "operation" | "delayMs" | "error">): void {
+  retrying({ operation, delayMs, leftMs, begun, error }: Omit<RetryEvent, "attempt">): void {
     if (this.#now() - this.#troubleAt < SAME_TROUBLE_MS) return;
     this.#troubleAt = this.#now();
     const why = error instanceof Error ? printable(error.message) : "";
     const when = delayMs === 0 ? "with the next server" : `in ${formatDuration(delayMs)}`;
-    this.note(`connection lost, going on ${when} (${operation}: ${why})`);
+    const limit = `, for ${formatDuration(leftMs)} at most`;
+    this.note(`${troubleWords(error, begun)} ${when}${limit} (${operation}: ${why})`);
+  }
+
+  /** An upload waits for its turn. */
+  waiting(collection: string, { reason, opensAt, leftMs }: UploadWait): void {
+    const what = {
+      busy: `for a place in ${collection}, which other backups hold`,
+      window: `for the upload window of ${collection}`,
+      interval: `until ${collection} takes its next version`,
+    }[reason];
+    const when = opensAt === undefined ? "" : ` (${formatTime(opensAt)})`;
+    this.note(`waiting ${what}${when}, for ${formatDuration(leftMs)} at most`);
   }
 
   /** How often the transfer was taken up again so far; reported unless the loss was reported already. */
@@ -72,7 +84,7 @@ export class Progress {
     this.#resumes = times;
     if (this.#now() - this.#troubleAt < TOLD_MS) return;
     this.#troubleAt = this.#now();
-    this.note("connection lost, going on");
+    this.note("interrupted, going on");
   }
 
   /** Passes on what a command says on its standard error; always, also with `--quiet`. */
@@ -97,6 +109,13 @@ export class Progress {
     if (this.#drawn) this.#output.stderr.write("\r\u001b[2K");
     this.#drawn = false;
   }
+}
+
+/** Only what was there can be lost, and a server that answers was not lost. */
+function troubleWords(error: unknown, begun: boolean): string {
+  const reason = error instanceof Error && "reason" in error ? error.reason : "";
+  if (reason !== "") return "the server cannot do it now, trying again";
+  return begun ? "connection lost, going on" : "no connection to the server, trying again";
 }
 
 /** Bytes per second over the last ten seconds or so. */

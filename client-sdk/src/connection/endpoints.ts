@@ -27,6 +27,8 @@ export class Endpoints {
   /** Until when each is left out, in milliseconds of the monotonic clock. */
   readonly #avoidUntil: number[];
   #current = 0;
+  /** Whether an address was left, and no segment and no byte of a version went through since. */
+  #isDoubtful = false;
 
   /**
    * @param endpoints - at least one; the first is talked to first
@@ -41,6 +43,16 @@ export class Endpoints {
   /** After a failure: whether there is an address left that did not fail just now, so that waiting makes no sense. */
   get elsewhere(): boolean {
     return this.#isWell(this.#current);
+  }
+
+  /**
+   * Whether it makes sense to leave an address as soon as it is silent: there is another one that did not fail just
+   * now. Not a second time before something went through: then it is the line that is slow, and leaving would begin
+   * again with every segment.
+   */
+  mayLeave(index: number): boolean {
+    if (this.#isDoubtful) return false;
+    return this.#endpoints.some((_, other) => other !== index && this.#isWell(other));
   }
 
   #isWell(index: number): boolean {
@@ -85,6 +97,7 @@ export class Endpoints {
     try {
       for await (const message of messages) {
         this.#avoidUntil[index] = 0;
+        this.#isDoubtful = false;
         yield message;
       }
     } catch (error) {
@@ -99,6 +112,7 @@ export class Endpoints {
     if (signal?.aborted && !isDeadline(signal.reason)) return false;
     if (!leavesServer(error)) return false;
     this.#avoidUntil[index] = performance.now() + AVOID_MS;
+    this.#isDoubtful = true;
     if (index !== this.#current) return true;
     const count = this.#endpoints.length;
     const next = Array.from({ length: count - 1 }, (_, i) => (index + 1 + i) % count);

@@ -18,6 +18,8 @@ import {
   type StrongroomErrorDetails,
   UnavailableError,
 } from "../errors.ts";
+import { describeAnswer, foreignAnswer } from "./foreign-answer.ts";
+import { PROXY_PREFIX } from "./proxy.ts";
 
 /** Where a failed call went, for the message. */
 export interface CallContext {
@@ -43,7 +45,9 @@ const CONNECT_FAILURES: Readonly<Record<string, string>> = {
     "tls.key in the SDK)",
   INADEQUATE_SECURITY: "the server speaks TLS there; the address should begin with https://",
   EPROTO: "the TLS handshake failed; check whether the address should begin with http:// or https://",
-  ERR_HTTP2_ERROR: "the other end does not speak HTTP/2; check address and port, and that proxies between pass HTTP/2",
+  ERR_HTTP2_ERROR: "what listens there does not speak HTTP/2; check address and port, and proxies on the way",
+  HPE_INVALID_CONSTANT: "what listens there speaks neither HTTP/2 nor HTTP/1.1; check address and port",
+  HPE_INVALID_VERSION: "what listens there speaks neither HTTP/2 nor HTTP/1.1; check address and port",
   DEPTH_ZERO_SELF_SIGNED_CERT: "its certificate is self-signed; trust it by --tls-ca FILE (in the SDK: tls.ca)",
   SELF_SIGNED_CERT_IN_CHAIN: "its certificate comes from an unknown CA; name the CA (--tls-ca, tls.ca in the SDK)",
   UNABLE_TO_VERIFY_LEAF_SIGNATURE:
@@ -53,6 +57,34 @@ const CONNECT_FAILURES: Readonly<Record<string, string>> = {
   CERT_HAS_EXPIRED: "its certificate has expired; renew it on the server",
   ERR_TLS_CERT_ALTNAME_INVALID: "its certificate is for another name; check the address",
 };
+
+/** Failures that end by themselves: the network, the name server or the server is away for a while. */
+const PASSING_FAILURES: ReadonlySet<string> = new Set([
+  "ECONNREFUSED",
+  "ENOTFOUND",
+  "EAI_AGAIN",
+  "EHOSTUNREACH",
+  "ENETUNREACH",
+  "EADDRNOTAVAIL",
+  "ETIMEDOUT",
+]);
+
+/** Whether a failure to connect may end by itself, unlike one of TLS or of the protocol. */
+export function passes(failure: string): boolean {
+  return PASSING_FAILURES.has(failure);
+}
+
+/** Codes of OpenSSL for handshakes and certificates, beyond those that have words of their own. */
+const TLS_CODE = /^(ERR_(SSL|TLS)_\w+|CERT_\w+|UNABLE_TO_\w+|INVALID_CA|HOSTNAME_MISMATCH|PATH_LENGTH_EXCEEDED)$/;
+
+/** Whether an error is about TLS: who the other end is, or whom it lets in. */
+export function isTlsFailure(error: unknown): boolean {
+  for (let e: unknown = error, depth = 0; e instanceof Error && depth < 8; e = e.cause, depth++) {
+    const code = (e as { code?: unknown }).code;
+    if (typeof code === "string" && TLS_CODE.test(code)) return true;
+  }
+  return false;
+}
 
 /** The system's code of a failure to connect (`ECONNREFUSED`, ...), or undefined when the error is of another kind. */
 export function connectFailure(error: unknown): string | undefined {
@@ -143,6 +175,10 @@ export function toStrongroomError(error: unknown, context: CallContext = {}): St
     const type = CLASS_BY_REASON[details.reason] ?? CLASS_BY_CODE[error.code] ?? StrongroomError;
     return new type(`${sentence(error.rawMessage)}${suffix(details.requestId)}`, details);
   }
+  const answer = connectFailure(error) === undefined ? foreignAnswer(error) : undefined;
+  // Whatever the status means, it is not about this user's rights: the server was not reached.
+  if (answer !== undefined && answer.status !== 404)
+    return new UnavailableError(describeAnswer(answer, context.url ?? "the address"), details);
   return new (CLASS_BY_CODE[error.code] ?? StrongroomError)(foreignMessage(error, context, details.requestId), details);
 }
 
@@ -150,6 +186,8 @@ export function toStrongroomError(error: unknown, context: CallContext = {}): St
 function foreignMessage(error: ConnectError, context: CallContext, requestId: string | undefined): string {
   const where = context.url === undefined ? "the server" : context.url;
   const failure = connectFailure(error);
+  if (failure !== undefined && error.rawMessage.startsWith(PROXY_PREFIX))
+    return `Cannot reach ${where}: ${sentence(error.rawMessage)}`;
   if (failure !== undefined) return `Cannot reach ${where}: ${CONNECT_FAILURES[failure]} (${failure}).`;
   if (error.code === Code.Unimplemented || error.code === Code.NotFound) {
     return (

@@ -1,12 +1,13 @@
 /** Which failures may be tried again, and which speak against the server that gave them. */
 import { Code, ConnectError } from "@connectrpc/connect";
 import { AuthenticationError, StrongroomError } from "../errors.ts";
-import { connectFailure, serverReason } from "./error-mapping.ts";
+import { connectFailure, isTlsFailure, passes, serverReason } from "./error-mapping.ts";
+import { foreignAnswer, mayPass } from "./foreign-answer.ts";
 
 /**
  * How an error is retried: not at all; only a few times (the same may come again); only a few times because the session
- * may be refreshed by then; a few times before anything is open and patiently afterwards (there may be no Strongroom
- * server at the address); or patiently.
+ * may be refreshed by then; a few times before anything is open and patiently afterwards (what is wrong with TLS or the
+ * protocol most likely is a wrong address, unless it worked before); or patiently.
  */
 export type RetryKind = "no" | "few" | "session" | "connect" | "patient";
 
@@ -37,6 +38,7 @@ const FINAL_CODES: ReadonlySet<Code> = new Set([
   Code.OutOfRange,
   Code.Unimplemented,
   Code.DataLoss,
+  Code.Unauthenticated,
 ]);
 
 /** Tells how an error is retried. */
@@ -48,13 +50,16 @@ export function retryKind(error: unknown): RetryKind {
   if (reason !== undefined) {
     return RETRY_BY_REASON[reason] ?? (error.code === Code.Unavailable ? "patient" : "no");
   }
-  if (error.code === Code.Unauthenticated) return "session";
+  const failure = connectFailure(error);
+  if (failure !== undefined) return passes(failure) ? "patient" : "connect";
+  if (isTlsFailure(error)) return "connect";
+  const answer = foreignAnswer(error);
+  if (answer !== undefined) return mayPass(answer) ? "patient" : "no";
   // The stock client reports an answer that was cut off as a protocol error.
   const cut = error.code === Code.InvalidArgument && error.rawMessage.startsWith("protocol error");
   if (FINAL_CODES.has(error.code) && !cut) return "no";
-  // A proxy without a server behind it, for a moment. All else (no connection, none of our answers, a deadline because
-  // a firewall swallows packets) most likely is a wrong address as long as nothing ever succeeded.
-  return error.code === Code.Unavailable && connectFailure(error) === undefined ? "patient" : "connect";
+  // None of our answers, and none of a proxy: the connection broke, or nothing came in time.
+  return "patient";
 }
 
 /** Reasons that are about the caller, not about the server that gave them: another server would say the same. */

@@ -4,8 +4,9 @@
  * - An answer of the server is retried when its reason says that a retry can help.
  * - An error that no Strongroom server made (a broken connection, a proxy) is retried, since every call the SDK makes
  *   is idempotent.
- * - Before anything is open, a server that cannot be reached at all is given up after a few seconds: most likely the
- *   address is wrong. Once an upload is open, its source cannot be rewound, and patience pays.
+ * - That holds from the first attempt to connect on, for a name that cannot be looked up too: a server that is away for
+ *   five seconds when a nightly job begins must not cost the night. Only what is wrong with TLS or the protocol is given
+ *   up after a few attempts as long as nothing was open: most likely the address is wrong.
  * - Delays are random between 0 and a bound that grows from 250 ms to 15 s by doubling ("full jitter"), so that clients
  *   do not come back all at once. A longer `google.rpc.RetryInfo` wins.
  * - Where another address of the installation did not fail just now, the call is made there without a delay.
@@ -25,6 +26,10 @@ export interface RetryEvent {
   attempt: number;
   /** How long the wait is, in milliseconds. */
   delayMs: number;
+  /** How long failures may go on before it is given up, in milliseconds. */
+  leftMs: number;
+  /** Whether anything was achieved before; else there is nothing yet that could have been lost. */
+  begun: boolean;
   /** Why the last attempt failed. */
   error: unknown;
 }
@@ -115,7 +120,8 @@ export class Retrier {
         // Counted from the failure, not from the last success: a source may have been silent for hours between the two.
         const failingMs = now - Math.max(firstFailureAt, this.#progressAt);
         if (failingMs + delayMs > this.#scope.giveUpAfterMs) throw this.#gaveUp(operation, attempt, failingMs, mapped);
-        this.#scope.onRetry?.({ operation, attempt, delayMs, error: mapped });
+        const leftMs = this.#scope.giveUpAfterMs - failingMs;
+        this.#scope.onRetry?.({ operation, attempt, delayMs, leftMs, begun: this.#open, error: mapped });
         await sleep(delayMs, signal);
       }
     }

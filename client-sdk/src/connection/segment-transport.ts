@@ -28,7 +28,6 @@ import {
   requestHeader,
   validateResponse,
 } from "@connectrpc/connect/protocol-connect";
-import type { Http2SessionManager } from "@connectrpc/connect-node";
 import {
   UploadService,
   type WriteSegmentRequest,
@@ -36,6 +35,7 @@ import {
   type WriteSegmentResponse,
   WriteSegmentResponseSchema,
 } from "@strongroom/gen/strongroom/v1/upload_service_pb";
+import type { SessionManager } from "./session-manager.ts";
 
 const ENVELOPE_BYTES = 5;
 
@@ -50,7 +50,7 @@ export interface SegmentTransportOptions {
   /** Address of the server. */
   baseUrl: string;
   /** The connection. */
-  manager: Http2SessionManager;
+  manager: SessionManager;
   /** The same as those of the stock transport. */
   interceptors: Interceptor[];
 }
@@ -85,7 +85,7 @@ export function withFastSegments(stock: Transport, options: SegmentTransportOpti
 /** Sends the frames and takes the answer. An answer that comes early ends the sending. */
 async function exchange(
   request: StreamRequest<Method["input"], Method["output"]>,
-  manager: Http2SessionManager,
+  manager: SessionManager,
 ): Promise<StreamResponse<Method["input"], Method["output"]>> {
   request.signal.throwIfAborted();
   const { pathname, search } = new URL(request.url);
@@ -94,7 +94,7 @@ async function exchange(
   request.signal.addEventListener("abort", cancel, { once: true });
   if (request.signal.aborted) cancel();
   try {
-    const answer = receive(stream, manager);
+    const answer = receive(stream);
     const sending = send(request.message, stream);
     // A source of frames that fails must fail the call; everything else is reported by the answer.
     const { header, body } = await Promise.race([answer, sending.then(() => answer)]);
@@ -136,7 +136,7 @@ interface Answer {
  * Takes the whole answer. What the server said counts for more than how the stream ended: it may refuse a segment long
  * before its last byte.
  */
-function receive(stream: ClientHttp2Stream, manager: Http2SessionManager): Promise<Answer> {
+function receive(stream: ClientHttp2Stream): Promise<Answer> {
   return new Promise<Answer>((resolve, reject) => {
     const header = new Headers();
     const chunks: Buffer[] = [];
@@ -154,7 +154,6 @@ function receive(stream: ClientHttp2Stream, manager: Http2SessionManager): Promi
       }
     });
     stream.on("data", (chunk: Buffer) => {
-      manager.notifyResponseByteRead(stream);
       chunks.push(chunk);
       size += chunk.length;
       if (size > ANSWER_LIMIT_BYTES) {

@@ -14,6 +14,8 @@ export interface Timings {
    * Longest time without an acknowledgement before the lease is renewed; a third of the lease where that is shorter.
    */
   renewEveryMs: number;
+  /** How often it is asked whether a busy collection has a place, or its window is open. */
+  waitEveryMs: number;
   /** How long a short call may take. */
   unaryTimeoutMs: number;
   /**
@@ -29,13 +31,18 @@ export interface Timings {
   acknowledgeMs: number;
   /** How long opening a connection may take. */
   connectMs: number;
-  /** A connection that is used without an answer is probed after this time. */
+  /** A connection that is used is probed when nothing was heard on it for this time. */
   pingIntervalMs: number;
   /**
-   * How long the answer to a probe may take. It waits for the bytes that are already under way, up to the server's
-   * window for each stream: 30 s let a line of 0.6 Mbit/s carry 2 MiB before it is taken for dead.
+   * How long nothing may be heard after a probe. Its answer waits for the bytes that are already under way, up to the
+   * server's window for each stream: 30 s let a line of 0.6 Mbit/s carry 2 MiB before it is taken for dead.
    */
   pingTimeoutMs: number;
+  /**
+   * The same three where another address of the installation may do better: a server that is frozen holds nobody up,
+   * and a mistake costs one segment (see `Endpoints.mayLeave`).
+   */
+  elsewhere: { connectMs: number; pingIntervalMs: number; pingTimeoutMs: number };
   /** Least time between two progress reports that nothing but read bytes caused. */
   progressEveryMs: number;
 }
@@ -47,6 +54,7 @@ export const DEFAULT_TIMINGS: Timings = {
   connectAttempts: 3,
   fewRetries: 3,
   renewEveryMs: 60_000,
+  waitEveryMs: 10_000,
   unaryTimeoutMs: 60_000,
   commitTimeoutMs: 300_000,
   abortTimeoutMs: 5_000,
@@ -55,5 +63,6 @@ export const DEFAULT_TIMINGS: Timings = {
   connectMs: 20_000,
   pingIntervalMs: 20_000,
   pingTimeoutMs: 30_000,
+  elsewhere: { connectMs: 5_000, pingIntervalMs: 3_000, pingTimeoutMs: 5_000 },
   progressEveryMs: 500,
 };

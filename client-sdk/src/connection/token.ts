@@ -50,6 +50,28 @@ export async function authorizationValue(source: TokenSource | undefined): Promi
   return `Bearer ${token}`;
 }
 
+/** The `authorization` header of calls, asked for once for each: a wrong token is noticed before anything is opened. */
+export class Authorization {
+  readonly #source: TokenSource | undefined;
+  #ahead: string | undefined;
+
+  constructor(source: TokenSource | undefined) {
+    this.#source = source;
+  }
+
+  /** Asks already now, for the next call. @throws AuthenticationError */
+  async ahead(): Promise<void> {
+    this.#ahead = await authorizationValue(this.#source);
+  }
+
+  /** The value for a call; undefined without a token. @throws AuthenticationError */
+  async value(): Promise<string | undefined> {
+    const ahead = this.#ahead;
+    this.#ahead = undefined;
+    return ahead ?? (await authorizationValue(this.#source));
+  }
+}
+
 async function ask(source: () => string | Promise<string>): Promise<string> {
   try {
     return await source();

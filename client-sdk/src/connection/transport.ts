@@ -1,23 +1,28 @@
 /**
- * Connections to the server: the Connect protocol over HTTP/2, tuned for a few large streams.
+ * Connections to the server: the Connect protocol over HTTP/2, tuned for a few large streams; over HTTP/1.1 where the
+ * server or a proxy before it speaks only that.
  *
  * The stock client stops at 64 KiB under way for a connection, and has no hook to change that; {@link SessionManager}
  * sets it. Each upload and each download has a connection of its own, because streams that share one also share its
  * flow control, its memory limit and its end.
  */
 import { randomUUID } from "node:crypto";
-import type { ClientHttp2Session, ClientHttp2Stream, SecureClientSessionOptions } from "node:http2";
-import { createSecureContext } from "node:tls";
-import { Code, ConnectError, type Interceptor, type Transport } from "@connectrpc/connect";
-import { createConnectTransport, Http2SessionManager } from "@connectrpc/connect-node";
+import { createSecureContext, type SecureContext } from "node:tls";
+import { ConnectError, type Interceptor, type Transport } from "@connectrpc/connect";
+import { createConnectTransport } from "@connectrpc/connect-node";
 import { SessionService } from "@strongroom/gen/strongroom/v1/session_service_pb";
 import { REQUEST_ID_HEADER } from "@strongroom/protocol/headers";
 import { orAborted } from "../abort.ts";
 import { InvalidRequestError } from "../errors.ts";
+import type { Destination } from "./dial.ts";
 import { Endpoints } from "./endpoints.ts";
+import { eitherVersion } from "./http-versions.ts";
+import { Http1Agent } from "./http1-agent.ts";
+import { type ProxyEnvironment, proxyFor } from "./proxy.ts";
 import { withFastSegments } from "./segment-transport.ts";
+import { type Patience, SessionManager } from "./session-manager.ts";
 import { DEFAULT_TIMINGS, type Timings } from "./timings.ts";
-import { authorizationValue, type TokenSource } from "./token.ts";
+import { Authorization, type TokenSource } from "./token.ts";
 
 const MIB = 1024 * 1024;
 
@@ -26,12 +31,6 @@ const STREAM_WINDOW_BYTES = 1 * MIB;
 
 /** Window of a download's stream: with 1 MiB, a round trip of 40 ms would hold it at 25 MiB/s. */
 export const DOWNLOAD_WINDOW_BYTES = 4 * MIB;
-
-/**
- * Node's limit (in MB) for what one session holds; the default of 10 refuses streams with ENHANCE_YOUR_CALM when chunks
- * are 1 MiB.
- */
-const MAX_SESSION_MEMORY_MB = 1000;
 
 /** Pages of lists end at 1 MiB; those of servers before that bound had 45 MiB at most. */
 const READ_MAX_BYTES = 64 * MIB;
@@ -54,6 +53,8 @@ export interface ConnectionOptions {
   token?: TokenSource | undefined;
   /** For `https` addresses. */
   tls?: TlsOptions | undefined;
+  /** Variables that name proxies; undefined: none is used. */
+  proxyEnvironment?: ProxyEnvironment | undefined;
   /** Bytes the server may have under way on one stream; the connection's window is twice that. Default 1 MiB. */
   windowBytes?: number;
   /** The largest message that is taken, in bytes; default 64 MiB. */
@@ -64,8 +65,8 @@ export interface ConnectionOptions {
   repeat?: boolean;
 }
 
-/** When a connection is taken for dead. */
-export type ConnectionTimings = Pick<Timings, "connectMs" | "pingIntervalMs" | "pingTimeoutMs">;
+/** When a connection is taken for dead; sooner where another address may do better. */
+export type ConnectionTimings = Patience & Pick<Timings, "elsewhere">;
 
 /** A connection that opens itself with the first call, and again with the next call after it broke. */
 export interface Connection {
@@ -83,106 +84,83 @@ export interface Connection {
   stopConnecting(): void;
 }
 
-/** Makes a connection; nothing is sent before the first call. */
+/**
+ * Makes a connection; nothing is sent before the first call.
+ * @throws InvalidRequestError for TLS files or a proxy that cannot be used
+ */
 export function createConnection(options: ConnectionOptions): Connection {
-  const managers = options.urls.map((url) => new SessionManager(url, options));
-  const endpoints = new Endpoints(
-    options.urls.map((url, index) => ({ url, transport: createTransport(url, managers[index]!, options) })),
+  const { urls, proxyEnvironment = {}, timings = DEFAULT_TIMINGS } = options;
+  const secureContext = secureContextOf(options.tls);
+  const ways = urls.map((text, index) => {
+    const url = new URL(text);
+    const proxy = proxyFor(url, proxyEnvironment);
+    const patience = () => (endpoints.mayLeave(index) ? timings.elsewhere : timings);
+    return createWay(text, { url, proxy, secureContext }, patience, options);
+  });
+  const endpoints: Endpoints = new Endpoints(
+    ways.map(({ transport }, index) => ({ url: urls[index]!, transport })),
     options.repeat ?? false,
   );
   return {
     transport: endpoints.transport,
-    url: options.urls.join(", "),
-    addresses: options.urls.length,
+    url: urls.join(", "),
+    addresses: urls.length,
     get elsewhere() {
       return endpoints.elsewhere;
     },
     reset: () => {
-      for (const manager of managers) manager.abort();
+      for (const { manager, agent } of ways) {
+        manager.abort();
+        agent.destroy();
+      }
     },
     stopConnecting: () => {
-      for (const manager of managers) if (manager.state() === "connecting") manager.abort();
+      for (const { manager } of ways) manager.stopConnecting();
     },
   };
 }
 
-function createTransport(baseUrl: string, manager: Http2SessionManager, options: ConnectionOptions): Transport {
-  const interceptors = [requestIdInterceptor, authInterceptor(options.token)];
-  const stock = createConnectTransport({
+/** The way to one address: over HTTP/2 and, where it must be, over HTTP/1.1. */
+function createWay(baseUrl: string, destination: Destination, patience: () => Patience, options: ConnectionOptions) {
+  const { windowBytes = STREAM_WINDOW_BYTES, readMaxBytes = READ_MAX_BYTES, token } = options;
+  const authorization = new Authorization(token);
+  const interceptors = [requestIdInterceptor, authInterceptor(authorization)];
+  // Ciphertext does not compress; without the empty list the server would be asked to try.
+  const common = { baseUrl, readMaxBytes, acceptCompression: [], interceptors };
+  const manager = new SessionManager({ destination, windowBytes, patience });
+  const agent = new Http1Agent(destination, () => patience().connectMs);
+  const http2 = withFastSegments(createConnectTransport({ ...common, httpVersion: "2", sessionManager: manager }), {
     baseUrl,
-    httpVersion: "2",
-    sessionManager: manager,
-    readMaxBytes: options.readMaxBytes ?? READ_MAX_BYTES,
-    // Ciphertext does not compress; without this the server would be asked to try.
-    acceptCompression: [],
+    manager,
     interceptors,
   });
-  return withFastSegments(stock, { baseUrl, manager, interceptors });
+  const http1 = createConnectTransport({ ...common, httpVersion: "1.1", nodeOptions: { agent } });
+  const transport: Transport = eitherVersion({
+    http2,
+    http1,
+    manager,
+    // Nothing is opened for a token that cannot be sent.
+    beforeConnect: async (method, signal) => {
+      if (method === SessionService.method.login) return;
+      await orAborted(authorization.ahead(), signal ?? new AbortController().signal);
+    },
+  });
+  return { transport, manager, agent };
 }
 
 /**
- * The stock manager, with a window for the whole connection on every session it opens, and a limit for the time that
- * opening takes.
+ * Read once for all connections that are opened.
+ * @throws InvalidRequestError for what is no PEM, or a key that does not fit
  */
-class SessionManager extends Http2SessionManager {
-  readonly #windowBytes: number;
-  readonly #connectMs: number;
-  readonly #seen = new WeakSet<ClientHttp2Session>();
-
-  constructor(url: string, options: ConnectionOptions) {
-    const { windowBytes = STREAM_WINDOW_BYTES, timings = DEFAULT_TIMINGS } = options;
-    const { connectMs, pingIntervalMs, pingTimeoutMs } = timings;
-    super(
-      url,
-      { pingIntervalMs, pingTimeoutMs },
-      {
-        settings: { initialWindowSize: windowBytes, enablePush: false },
-        maxSessionMemory: MAX_SESSION_MEMORY_MB,
-        ...secureOptions(options.tls),
-      },
-    );
-    this.#windowBytes = windowBytes;
-    this.#connectMs = connectMs;
-  }
-
-  override async request(...args: Parameters<Http2SessionManager["request"]>): Promise<ClientHttp2Stream> {
-    const limit = setTimeout(() => {
-      if (this.state() === "connecting") this.abort(notConnected(this.#connectMs));
-    }, this.#connectMs);
-    let stream: ClientHttp2Stream;
-    try {
-      stream = await super.request(...args);
-    } finally {
-      clearTimeout(limit);
-    }
-    const session = stream.session as ClientHttp2Session | undefined;
-    if (session !== undefined && !session.destroyed && !this.#seen.has(session)) {
-      this.#seen.add(session);
-      session.setLocalWindowSize(2 * this.#windowBytes);
-    }
-    return stream;
-  }
-}
-
-function notConnected(ms: number): ConnectError {
-  const cause = Object.assign(new Error("connecting took too long"), { code: "ETIMEDOUT" });
-  return new ConnectError(`no connection within ${ms / 1000} s`, Code.Unavailable, undefined, undefined, cause);
-}
-
-/**
- * Read once for all connections that are opened. @throws InvalidRequestError for what is no PEM, or a key that does not
- * fit
- */
-function secureOptions(tls: TlsOptions | undefined): SecureClientSessionOptions {
-  if (tls === undefined) return { minVersion: "TLSv1.2" };
+function secureContextOf(tls: TlsOptions | undefined): SecureContext | undefined {
+  if (tls === undefined) return undefined;
   const pem = (given: string | Uint8Array | undefined) =>
     given === undefined || typeof given === "string" ? given : Buffer.from(given);
   const { ca, certificate, key } = tls;
   try {
     // Node.js skips what is no certificate here, and would then trust nobody.
     if (ca !== undefined && !pem(ca)?.includes("-----BEGIN CERTIFICATE-----")) throw new Error("ca has no certificate");
-    const context = { ca: pem(ca), cert: pem(certificate), key: pem(key), minVersion: "TLSv1.2" as const };
-    return { secureContext: createSecureContext(context) };
+    return createSecureContext({ ca: pem(ca), cert: pem(certificate), key: pem(key), minVersion: "TLSv1.2" });
   } catch (cause) {
     throw new InvalidRequestError(
       "The certificates or the key for TLS cannot be used; expected PEM, a key that is not encrypted and fits " +
@@ -218,12 +196,12 @@ function markRequest(error: unknown, id: string): ConnectError {
   return connectError;
 }
 
-function authInterceptor(token: TokenSource | undefined): Interceptor {
+function authInterceptor(authorization: Authorization): Interceptor {
   return (next) => async (request) => {
     // A login with a stale token would be refused for the token.
     if (request.method !== SessionService.method.login) {
       // A token function that hangs must not outlive the call's deadline.
-      const value = await orAborted(authorizationValue(token), request.signal);
+      const value = await orAborted(authorization.value(), request.signal);
       if (value !== undefined) request.header.set("authorization", value);
     }
     return next(request);

@@ -3,6 +3,7 @@ import { rmSync } from "node:fs";
 import { mkdtemp, rm, writeFile } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
+import { StrongroomError } from "../errors.ts";
 
 /**
  * The name of a socket has at most 108 bytes (Linux; 104 on macOS) with its directory; gpg-agent's longest is
@@ -35,7 +36,13 @@ export class PrivateDirectory {
   /** Makes an empty one in the system's directory for temporary files, or in `/tmp` where that has too long a name. */
   static async create(): Promise<PrivateDirectory> {
     const parent = tmpdir().length + "/sr-XXXXXX".length <= LONGEST_DIRECTORY ? tmpdir() : "/tmp";
-    const path = await mkdtemp(join(parent, "sr-"));
+    const path = await mkdtemp(join(parent, "sr-")).catch((cause: NodeJS.ErrnoException) => {
+      throw new StrongroomError(
+        `No temporary folder for keys can be made in ${parent} (${cause.code}); set TMPDIR to a folder that exists ` +
+          "and can be written to.",
+        { code: "failed_precondition", cause },
+      );
+    });
     if (existing.size === 0) process.on("exit", removeAll);
     existing.add(path);
     return new PrivateDirectory(path);

@@ -28,6 +28,7 @@ import { OpenUpload } from "./open-upload.ts";
 import { SegmentQueue } from "./segment-queue.ts";
 import { cutSegments, type PreparedSegment, SegmentBuffers } from "./segments.ts";
 import { Spool } from "./spool.ts";
+import { Turn, type UploadWait } from "./turn.ts";
 
 /** How far an upload is. */
 export interface UploadProgress {
@@ -62,7 +63,8 @@ export interface UploadOptions {
   /** Name of the collection. */
   collection: string;
   /**
-   * The dump: plain, or already ciphertext with encryption `none`. An error it throws aborts the upload. When the
+   * The dump: plain, or already ciphertext with encryption `none`. It is not read before the server has answered, so one
+   * that begins when it is read does not begin in vain. An error it throws aborts the upload. When the
    * upload ends before the source does, the source is notified with `return()`, and with `destroy()` where it is a Node
    * stream.
    */
@@ -106,6 +108,13 @@ export interface UploadOptions {
   spoolLimit?: number;
   /** Folder of the temporary file; default the system's (`TMPDIR`). */
   spoolDirectory?: string;
+  /**
+   * How long to wait for a collection whose places are all taken, or whose window is closed, in milliseconds; default 0:
+   * that is an error at once. It waits before the source is read, as far as it can be known then.
+   */
+  waitMs?: number;
+  /** Called when such a wait begins, and when what is waited for changes. */
+  onWait?: (wait: UploadWait) => void;
   /**
    * Called after the last segment was acknowledged; the commit waits for it. What it throws aborts the upload, and is
    * thrown by it unchanged. A text that it returns is kept with the version as its warning, `clientMetadata.warning`;
@@ -185,6 +194,7 @@ class UploadRun {
   readonly #options: UploadOptions;
   readonly #ending: LinkedController;
   readonly #source: DumpSource;
+  readonly #turn: Turn;
   readonly #digests: Uint8Array[] = [];
   #upload: OpenUpload | undefined;
   #spool: Spool | undefined;
@@ -200,6 +210,12 @@ class UploadRun {
     this.#context = context;
     this.#options = options;
     this.#ending = ending;
+    this.#turn = new Turn(context, {
+      collection: options.collection,
+      waitMs: options.waitMs ?? 0,
+      onWait: options.onWait,
+      signal: ending.signal,
+    });
     this.#source = new DumpSource(options.source, {
       minSize: options.minSize ?? 1n,
       expectedSize: options.expectedSourceSize,
@@ -225,10 +241,11 @@ class UploadRun {
       }
     }
     const encrypt = encryptionStage(this.#options.encryption);
-    // The server has to know before the first byte whether the dump is compressed.
-    const { plain, compress } = await this.#chooseCompression();
     // A folder that cannot be written to is reported before anything is begun.
     if (spoolLimit > 0) await (await Spool.open(spoolDirectory, 1, 1)).close();
+    await this.#turn.come();
+    // The server has to know before the first byte whether the dump is compressed.
+    const { plain, compress } = await this.#chooseCompression();
     const upload = await this.#create(compress);
     const ciphertext = encrypt(compress ? compressed(plain) : plain, signal);
     const segmentSize = Number(upload.upload.segmentSizeBytes);
@@ -315,19 +332,16 @@ class UploadRun {
 
   async #create(compress: boolean): Promise<OpenUpload> {
     const { collection, requestId = randomUUID(), filename = "", labels = {}, clientMetadata = {} } = this.#options;
-    const upload = await OpenUpload.create(
-      this.#context,
-      {
-        collection,
-        requestId,
-        expectedSizeBytes: 0n,
-        filename,
-        contentEncoding: compress ? ContentEncoding.ZSTD : ContentEncoding.NONE,
-        labels,
-        clientMetadata,
-      },
-      this.#ending.signal,
-    );
+    const request = {
+      collection,
+      requestId,
+      expectedSizeBytes: 0n,
+      filename,
+      contentEncoding: compress ? ContentEncoding.ZSTD : ContentEncoding.NONE,
+      labels,
+      clientMetadata,
+    };
+    const upload = await this.#turn.take(() => OpenUpload.create(this.#context, request, this.#ending.signal));
     this.#upload = upload;
     this.#remaining = upload.upload.remainingBytes;
     upload.keepLease((error) => this.#ending.abort(error));

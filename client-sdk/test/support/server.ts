@@ -8,6 +8,7 @@ import { Code, ConnectError, type ConnectRouter, type HandlerContext } from "@co
 import { connectNodeAdapter } from "@connectrpc/connect-node";
 import { FramingMachine } from "@strongroom/framing";
 import { ErrorInfoSchema, RequestInfoSchema, RetryInfoSchema } from "@strongroom/gen/google/rpc/error_details_pb";
+import { CollectionService } from "@strongroom/gen/strongroom/v1/collection_service_pb";
 import {
   type Upload,
   UploadSchema,
@@ -85,6 +86,8 @@ export interface ServerOptions extends Faults {
   maxChunkSize?: number;
   leaseMs?: number;
   token?: string;
+  /** What GetCollection says; default: a place is free and uploads may begin. */
+  collection?: () => { openUploads?: number; acceptsUploadsNow?: boolean };
 }
 
 export class FakeServer {
@@ -277,6 +280,13 @@ export class FakeServer {
         };
       },
       readVersion: (request, context) => this.#read(request, context),
+    });
+    router.service(CollectionService, {
+      getCollection: async ({ collection: name }, context) => {
+        await this.#call("GetCollection", context);
+        const { openUploads = 0, acceptsUploadsNow = true } = this.options.collection?.() ?? {};
+        return { collection: { name, acceptsUploadsNow, limits: { maxParallelUploads: 1 }, usage: { openUploads } } };
+      },
     });
     router.service(SessionService, {
       login: async ({ username, password }, context) => {

@@ -2,23 +2,27 @@
 import { spawn } from "node:child_process";
 import { once } from "node:events";
 import { mkdtemp, rm, writeFile } from "node:fs/promises";
-import { connect } from "node:net";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { setTimeout as sleep } from "node:timers/promises";
 import { endWithUs } from "../processes.ts";
-import { freePort, requirePeer } from "./programs.ts";
+import { freePort, requirePeer, takesConnections } from "./programs.ts";
 
 /** A running HAProxy of this process' own. */
 export interface HaproxyPeer {
-  /** Where it listens: HTTP/2 without TLS. */
+  /** Where it listens, without TLS, as HOST:PORT. */
   readonly host: string;
   /** Ends it and deletes its files. */
   remove(): Promise<void>;
 }
 
-/** Starts an HAProxy that takes HTTP/2 without TLS and passes it on as such to one server, HOST:PORT. */
-export async function startHaproxy(server: string): Promise<HaproxyPeer> {
+/**
+ * Starts an HAProxy without TLS before one server, HOST:PORT.
+ *
+ * @param speaks - what it speaks to its clients and to the server
+ */
+export async function startHaproxy(server: string, speaks: "http2" | "http1" = "http2"): Promise<HaproxyPeer> {
+  const proto = speaks === "http2" ? " proto h2" : " proto h1";
   const folder = await mkdtemp(join(tmpdir(), "strongroom-haproxy-"));
   const file = join(folder, "haproxy.cfg");
   const port = await freePort();
@@ -32,10 +36,10 @@ defaults
   timeout client 1m
   timeout server 1m
 frontend all
-  bind 127.0.0.1:${port} proto h2
+  bind 127.0.0.1:${port}${proto}
   default_backend strongroom
 backend strongroom
-  server one ${server} proto h2
+  server one ${server}${proto}
 `,
   );
   const child = spawn(requirePeer("haproxy"), ["-db", "-f", file], { stdio: ["ignore", "ignore", "pipe"] });
@@ -58,12 +62,4 @@ backend strongroom
   }
   await remove();
   throw new Error(`HAProxy takes no connections:\n${log}`);
-}
-
-async function takesConnections(port: number): Promise<boolean> {
-  const socket = connect(port, "127.0.0.1");
-  return (await new Promise((resolve) => {
-    socket.once("connect", () => resolve(true));
-    socket.once("error", () => resolve(false));
-  }).finally(() => socket.destroy())) as boolean;
 }

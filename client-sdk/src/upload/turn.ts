@@ -1,0 +1,111 @@
+/** Waits for the collection to take an upload, before the source is read and when it is created. */
+import { createClient } from "@connectrpc/connect";
+import { CollectionService } from "@strongroom/gen/strongroom/v1/collection_service_pb";
+import type { Collection } from "@strongroom/gen/strongroom/v1/resources_pb";
+import { sleep } from "../abort.ts";
+import type { TransferContext } from "../connection/transfer-context.ts";
+import { StrongroomError } from "../errors.ts";
+
+/** What an upload waits for. */
+export interface UploadWait {
+  /**
+   * `busy`: other uploads hold every place of the collection; `window`: no upload window is open, or the one that is has
+   * had its versions; `interval`: the last version is too young.
+   */
+  readonly reason: "busy" | "window" | "interval";
+  /** When the next window opens or the interval ends, as the server says; undefined where it does not. */
+  readonly opensAt: Date | undefined;
+  /** How long it goes on waiting, in milliseconds. */
+  readonly leftMs: number;
+}
+
+/** What a turn is waited for with. */
+export interface TurnOptions {
+  /** Name of the collection. */
+  readonly collection: string;
+  /** How long to wait in all, in milliseconds; 0: not at all. */
+  readonly waitMs: number;
+  /** Called when waiting begins, and when what is waited for changes. */
+  readonly onWait: ((wait: UploadWait) => void) | undefined;
+  /** Ends the waiting. */
+  readonly signal: AbortSignal;
+}
+
+/** Waits in two places with one limit. Afterwards the server's own refusal is what the caller gets. */
+export class Turn {
+  readonly #context: TransferContext;
+  readonly #options: TurnOptions;
+  #since: number | undefined;
+  #reported: UploadWait["reason"] | undefined;
+
+  constructor(context: TransferContext, options: TurnOptions) {
+    this.#context = context;
+    this.#options = options;
+  }
+
+  /**
+   * Returns when the server has answered and, as far as may be waited, the collection has a place and an open window. A
+   * dump that begins before would be read into nothing, or hold its snapshot for as long as the server is away.
+   */
+  async come(): Promise<void> {
+    const { connection, retrier, timings } = this.#context;
+    const { collection, signal } = this.#options;
+    const client = createClient(CollectionService, connection.transport);
+    for (;;) {
+      const answer = await retrier.run("GetCollection", signal, () =>
+        client.getCollection({ collection }, { signal, timeoutMs: timings.unaryTimeoutMs }),
+      );
+      const reason = answer.collection === undefined ? undefined : obstacle(answer.collection);
+      const opensAt = answer.collection?.nextWindowAt;
+      if (reason === undefined) return;
+      const waited = await this.#wait(reason, opensAt && new Date(Number(opensAt.seconds) * 1000));
+      if (!waited) return;
+    }
+  }
+
+  /** Creates the upload, again for as long as it may be waited: another may have been quicker. */
+  async take<T>(create: () => Promise<T>): Promise<T> {
+    for (;;) {
+      try {
+        return await create();
+      } catch (error) {
+        const reason = error instanceof StrongroomError ? REFUSALS[error.reason] : undefined;
+        if (reason === undefined) throw error;
+        const { next_window_at: nextWindow, next_version_at: nextVersion } = (error as StrongroomError).metadata;
+        const opensAt = reason === "interval" ? nextVersion : nextWindow;
+        if (!(await this.#wait(reason, opensAt === undefined ? undefined : new Date(opensAt)))) throw error;
+      }
+    }
+  }
+
+  /** Waits a while; returns whether it did. */
+  async #wait(reason: UploadWait["reason"], opensAt: Date | undefined): Promise<boolean> {
+    const { waitMs, onWait, signal } = this.#options;
+    this.#since ??= performance.now();
+    const leftMs = waitMs - (performance.now() - this.#since);
+    if (leftMs <= 0) return false;
+    if (this.#reported !== reason) {
+      this.#reported = reason;
+      onWait?.({ reason, opensAt, leftMs });
+    }
+    // Spread, so that those who wait for one place do not ask in step.
+    const pause = this.#context.timings.waitEveryMs * (0.75 + Math.random() / 2);
+    await sleep(Math.min(pause, leftMs), signal);
+    return true;
+  }
+}
+
+const REFUSALS: Readonly<Record<string, UploadWait["reason"]>> = {
+  COLLECTION_BUSY: "busy",
+  WINDOW_CLOSED: "window",
+  WINDOW_FULL: "window",
+  VERSION_TOO_SOON: "interval",
+};
+
+/** Why it would not take an upload now; undefined: it would, or only its own refusal says why not. */
+function obstacle({ acceptsUploadsNow, frozen, limits, usage }: Collection): UploadWait["reason"] | undefined {
+  if (frozen || limits === undefined) return undefined;
+  if (!acceptsUploadsNow) return "window";
+  const open = usage?.openUploads ?? 0;
+  return open >= limits.maxParallelUploads && limits.maxParallelUploads > 0 ? "busy" : undefined;
+}
