@@ -13,7 +13,6 @@ import { Client, type MessageKind } from "./client.ts";
 import { beginDeletion, beginReading, beginSweep, changeLimits, limits, moveClock } from "./events.ts";
 import { Faults } from "./faults.ts";
 import { checkEnd, finish, settleDown } from "./settle-and-check.ts";
-import type { UploadFacts } from "./snapshot.ts";
 import { type Queryable, World } from "./world.ts";
 
 /** How a scenario ended. */
@@ -110,21 +109,6 @@ function newClient(world: World, clients: Client[], seed: string): Client {
   return client;
 }
 
-const isLeftBehind = ({ state, reserved }: UploadFacts) => state === "open" && reserved > 0;
-
-/** Every lease runs out, and another backup comes to where uploads that are silent now take space. */
-async function passLeases(world: World, clients: Client[], seed: string): Promise<void> {
-  const { random, clock, oracle } = world;
-  const { collection } = random.pick(oracle.rows.uploads.filter(isLeftBehind));
-  world.note(`every lease runs out, and another backup comes to ${collection}`);
-  clock.now = new Date(clock.now.getTime() + 16 * 60_000);
-  // As large as it may be for sure, so that it needs that space.
-  const message = openpgpMessage(Number(world.specs.get(collection)!.maxOneVersionSize));
-  const client = new Client(world, `${seed}-${clients.length}`, collection, message, "whole");
-  clients.push(client);
-  await finish(world, client);
-}
-
 /** The main part: clients and everything around them, in an order of the seed. */
 async function disturb(world: World, clients: Client[], seed: string): Promise<void> {
   const { random } = world;
@@ -143,7 +127,6 @@ async function disturb(world: World, clients: Client[], seed: string): Promise<v
       [0.2, "configuration"],
       [0.5, "delete"],
       [0.5, "read"],
-      [world.oracle.rows.uploads.some(isLeftBehind) && clients.length < most + 2 ? 1.5 : 0, "lapse"],
     ] as const);
     if (event === "step") await world.step();
     else if (event === "client") {
@@ -155,7 +138,6 @@ async function disturb(world: World, clients: Client[], seed: string): Promise<v
       await world.kill(random.int(0, world.replicas - 1));
     } else if (event === "configuration") changeLimits(world);
     else if (event === "delete") await beginDeletion(world);
-    else if (event === "lapse") await passLeases(world, clients, seed);
     else await beginReading(world, clients);
   }
   // What was removed goes while the store may still fail.

@@ -309,7 +309,7 @@ export function monitored(parts: MonitoredParts, newId: () => string): ServerMon
  * SHA-256 in hexadecimal of the secret in a file's text, without the end of its line. @throws Error when it is empty
  */
 export function secretDigest(text: string): string {
-  const secret = text.replace(/\r?\n$/, "");
+  const secret = text.replace(/^\ufeff|[\r\n]+$/g, "");
   if (secret === "") throw new Error("the file of --monitoring-secret-file is empty");
   return createHash("sha256").update(secret).digest("hex");
 }

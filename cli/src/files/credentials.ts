@@ -45,6 +45,10 @@ export function configDirectory({ platform, env, home }: Pick<Context, "platform
   if (platform === "win32") return win32.join(env.APPDATA || win32.join(home, "AppData", "Roaming"), "strongroom");
   if (platform === "darwin") return posix.join(home, "Library", "Application Support", "strongroom");
   const configured = env.XDG_CONFIG_HOME ?? "";
+  if (home === "" && !posix.isAbsolute(configured))
+    throw new UsageError("HOME is not set to a folder, and the system does not name one for this user.", {
+      hint: "set HOME or XDG_CONFIG_HOME, or give --url and --token-file, which need neither",
+    });
   return posix.join(posix.isAbsolute(configured) ? configured : posix.join(home, ".config"), "strongroom");
 }
 

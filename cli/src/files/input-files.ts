@@ -30,21 +30,22 @@ export async function readInputFile(path: string, what: string): Promise<Buffer>
   }
 }
 
-/** Reads a secret from a file; one line end after it does not belong to it. */
+/** Reads a secret from a file; line ends after it do not belong to it. */
 export async function readSecretFile(path: string, what: string): Promise<string> {
-  return stripLineEnd((await readInputFile(path, `${what} file`)).toString("utf8"));
+  return stripLineEnds((await readInputFile(path, `${what} file`)).toString("utf8"));
 }
 
 /** Reads a secret from standard input to its end. */
 export async function readSecretFromStdin(stdin: Input, what: string): Promise<string> {
   const bytes = await collect(stdin, MAX_INPUT_FILE);
-  return stripLineEnd(bounded(bytes, "standard input", what).toString("utf8"));
+  return stripLineEnds(bounded(bytes, "standard input", what).toString("utf8"));
 }
 
 function bounded(bytes: Buffer, where: string, what: string): Buffer {
   if (bytes.length > MAX_INPUT_FILE) throw new UsageError(`Cannot read the ${what}: ${where} has more than 1 MiB.`);
-  if (bytes.length === 0) throw new UsageError(`Cannot read the ${what}: ${where} is empty.`);
-  return bytes;
+  const content = withoutMark(bytes, where, what);
+  if (content.length === 0) throw new UsageError(`Cannot read the ${what}: ${where} is empty.`);
+  return content;
 }
 
 async function collect(source: AsyncIterable<Uint8Array>, limit: number): Promise<Buffer> {
@@ -58,6 +59,18 @@ async function collect(source: AsyncIterable<Uint8Array>, limit: number): Promis
   return Buffer.concat(chunks);
 }
 
-function stripLineEnd(text: string): string {
-  return text.replace(/\r?\n$/, "");
+/** `printf`, `echo` and editors differ in how many they leave; a secret has none. */
+function stripLineEnds(text: string): string {
+  return text.replace(/[\r\n]+$/, "");
+}
+
+/**
+ * The content without the mark that editors of Windows put before UTF-8, which is part of no secret and no key.
+ * @throws {UsageError} for UTF-16, which PowerShell's `>` writes: each byte of it would be taken for a character.
+ */
+function withoutMark(bytes: Buffer, where: string, what: string): Buffer {
+  if (bytes[0] === 0xef && bytes[1] === 0xbb && bytes[2] === 0xbf) return bytes.subarray(3);
+  if ((bytes[0] === 0xff && bytes[1] === 0xfe) || (bytes[0] === 0xfe && bytes[1] === 0xff && bytes[2] === 0))
+    throw new UsageError(`Cannot read the ${what}: ${where} is UTF-16.`, { hint: "save it as UTF-8" });
+  return bytes;
 }

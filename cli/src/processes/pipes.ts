@@ -24,7 +24,7 @@ export function makePipes(count: number): Pipe[] | undefined {
   let folder: string | undefined;
   const opened: Pipe[] = [];
   try {
-    folder = mkdtempSync(join(tmpdir(), "strongroom-"));
+    folder = temporaryFolder();
     const paths = Array.from({ length: count }, (_, index) => join(folder!, String(index)));
     if (spawnSync("mkfifo", ["-m", "600", ...paths], { stdio: "ignore" }).status !== 0) return undefined;
     for (const path of paths) opened.push(openBothEnds(path));
@@ -34,6 +34,15 @@ export function makePipes(count: number): Pipe[] | undefined {
     return undefined;
   } finally {
     if (folder !== undefined) rmSync(folder, { recursive: true, force: true });
+  }
+}
+
+/** Where TMPDIR names no folder, the usual one does for the moment in which pipes have names. */
+function temporaryFolder(): string {
+  try {
+    return mkdtempSync(join(tmpdir(), "strongroom-"));
+  } catch {
+    return mkdtempSync("/tmp/strongroom-");
   }
 }
 

@@ -182,9 +182,13 @@ function start(command: string, { env, stdin }: GroupOptions): Started {
 export function describeExit({ code, signal, error }: ExitStatus): string {
   if (error !== undefined) {
     const missing = (error as NodeJS.ErrnoException).code === "ENOENT";
-    return `could not be started: ${missing ? "bash is not installed" : error.message}`;
+    return `could not be started: ${missing ? bashMissing() : error.message}`;
   }
   return signal === null ? `exited with ${code}` : `was ended by ${signal}`;
+}
+
+function bashMissing(): string {
+  return process.env.PATH ? "bash is in no folder of PATH" : "PATH is empty, so bash is not found";
 }
 
 /** Whether a process did what it should. */

@@ -1,3 +1,4 @@
+import { existsSync, lstatSync, readlinkSync } from "node:fs";
 import { join } from "node:path";
 import { pathToFileURL } from "node:url";
 import { UsageError } from "@strongroom/command-line/errors";
@@ -8,12 +9,27 @@ import type { StorageLocation } from "../adapters/stores.ts";
 import type { DatabaseLocation, ServerOptions, TlsPaths } from "../server-options.ts";
 import { DATA, parseDatabase, SERVE } from "./options.ts";
 
+/**
+ * The data directory. It is made where it is missing; a link that leads nowhere is most likely a disk that is not
+ * mounted.
+ * @throws UsageError for such a link
+ */
+function dataFolder(values: OptionValues): string {
+  const folder = values.get(DATA.data);
+  const isLink = lstatSync(folder, { throwIfNoEntry: false })?.isSymbolicLink() === true;
+  if (isLink && !existsSync(folder))
+    throw new UsageError(`--data: ${folder} is a link to ${readlinkSync(folder)}, which is not there.`, {
+      hint: "mount or make what it leads to, or name another folder",
+    });
+  return folder;
+}
+
 /** What commands on the server's data know of it. */
 export type DataOptions = Pick<ServerOptions, "configDir" | "database" | "storage" | "logLevel" | "logFormat">;
 
 /** Where the configuration is: `--config`, else `config` in `--data`. */
 export function configDir(values: OptionValues): string {
-  return values.get(DATA.config) ?? join(values.get(DATA.data), "config");
+  return values.get(DATA.config) ?? join(dataFolder(values), "config");
 }
 
 /**
@@ -82,8 +98,9 @@ export async function storageOf(
   values: OptionValues,
 ): Promise<StorageLocation> {
   const { parseStorage } = await import("../adapters/stores.ts");
+  const url = text ?? pathToFileURL(join(dataFolder(values), "storage")).href;
   try {
-    return parseStorage(text ?? pathToFileURL(join(values.get(DATA.data), "storage")).href);
+    return parseStorage(url);
   } catch (error) {
     const origin = values.source(from) === "flag" ? flagOf(from) : variableOf(from);
     throw new UsageError(`${origin}: ${withoutSecret((error as Error).message, text ?? "")}`, { cause: error });
@@ -91,7 +108,7 @@ export async function storageOf(
 }
 
 function databaseOf(values: OptionValues, env: Environment): DatabaseLocation {
-  const parsed = values.get(DATA.database) ?? parseDatabase(`pglite:${join(values.get(DATA.data), "database")}`);
+  const parsed = values.get(DATA.database) ?? parseDatabase(`pglite:${join(dataFolder(values), "database")}`);
   const passwordFile = values.get(DATA.databasePasswordFile);
   if ("kind" in parsed) {
     if (passwordFile !== undefined)

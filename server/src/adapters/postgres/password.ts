@@ -16,7 +16,7 @@ export interface PasswordSources {
  */
 export async function withPassword(location: PostgresLocation, sources: PasswordSources): Promise<PostgresLocation> {
   if (sources.passwordFile !== undefined) {
-    const password = (await readFile(sources.passwordFile, "utf8")).replace(/\r?\n$/, "");
+    const password = (await readFile(sources.passwordFile, "utf8")).replace(/^\ufeff|[\r\n]+$/g, "");
     if (password === "" || password.includes("\n"))
       throw new Error(`${sources.passwordFile}: expected the password of the database in one line and nothing else`);
     return { ...location, password };
