@@ -43,6 +43,8 @@ export class InitRefusedError extends Error {
 
 /** Letters and digits without those that look alike (0 o, 1 i l), so that a password can be read from paper. */
 const ALPHABET = "abcdefghjkmnpqrstuvwxyz23456789";
+/** A week; longer protection is a decision of somebody who knows the limits. */
+const MOST_RETENTION_HOURS = 7 * 24;
 /** 26 of 31 characters are 128 bits. */
 const PASSWORD_LENGTH = 26;
 
@@ -161,6 +163,15 @@ spec:
 `;
 }
 
+/**
+ * The longest protection by which hourly backups always find a place: at most `maxBackupsCount - 1` versions are
+ * published within it, and that many are kept beside the next one in any case.
+ */
+function retention(maxBackupsCount: number): string {
+  const hours = Math.min(maxBackupsCount - 1, MOST_RETENTION_HOURS);
+  return hours === 0 ? "# minRetention: 1h" : `minRetention: ${hours}h`;
+}
+
 function collectionFile(name: string, admin: string, limits: Required<InitialLimits>): string {
   return `# A named series of backups of one thing. Further collections: copy this file and change the name.
 ---
@@ -202,10 +213,16 @@ spec:
   #     -----END PGP PUBLIC KEY BLOCK-----
 
   # Health fails when the newest version is older than this (durations: 45m, 36h, 7d, 2w).
-  # maxAge: 36h
+  maxAge: 36h
 
-  # A published version is protected from removal for this long, also from rotation.
-  # minRetention: 7d
+  # A published version is protected from removal for this long, also from rotation. No more versions than
+  # maxBackupsCount - 1 should come within it, else protected ones can leave no room for the next backup: this is right
+  # for one every hour. For one a day write days in place of hours.
+  ${retention(limits.maxBackupsCount)}
+
+  # Health warns when the newest version is far smaller than those before it. With this nothing is rotated out until
+  # somebody has looked (strongroom confirm).
+  # rotationGuard: shrunk
 
   # When uploads may begin (cron: minute hour day month weekday); always when left out. Health fails when a
   # window passed without a backup.
