@@ -14,7 +14,6 @@ const OPTIONS: ReadonlySet<Option<unknown>> = new Set(COMMANDS.flatMap(({ option
 /** Options that delete, overwrite, confirm, or give something up; and the one that says where variables are. */
 const ARGUMENTS_ONLY = [
   "--env-file",
-  "--confirm-rollback",
   "--abort",
   "--confirm-rollback",
   "--delete-unknown",
