@@ -131,9 +131,11 @@ function hintFor(error: StrongroomError, sdk: Sdk, url: string | undefined): str
       `\`strongroom uploads COLLECTION --abort ${error.uploadId}\` frees the place of this one`
     );
   const nextVersion = error.metadata?.next_version_at;
-  if (nextVersion !== undefined) return `the next version is taken from ${formatTime(new Date(nextVersion))} on`;
+  if (nextVersion !== undefined)
+    return `the next version is taken from ${formatTime(new Date(nextVersion), error.metadata?.timezone)} on`;
   const nextWindow = error.metadata?.next_window_at;
-  if (nextWindow !== undefined) return `the next upload window opens at ${formatTime(new Date(nextWindow))}`;
+  if (nextWindow !== undefined)
+    return `the next upload window opens at ${formatTime(new Date(nextWindow), error.metadata?.timezone)}`;
   if (error.retryAfterMs !== undefined && error.retryAfterMs > 0)
     return `try again in ${formatDuration(error.retryAfterMs)}`;
   return undefined;

@@ -96,6 +96,8 @@ test("hints say what to do", async (t) => {
     await hint(new sdk.PolicyRefusedError("x", { metadata: { next_window_at: "2026-01-01T02:00:00.000Z" } })),
     /opens at 2026-01-01 02:00 UTC/,
   );
+  const metadata = { next_window_at: "2026-01-01T01:00:00.000Z", timezone: "Europe/Warsaw" };
+  t.regex(await hint(new sdk.PolicyRefusedError("x", { metadata })), /opens at 2026-01-01 02:00 \+01:00/);
   t.regex(await hint(new sdk.PolicyRefusedError("x", { retryAfterMs: 90_000 })), /try again in 1 min 30 s/);
   t.regex(await hint(new sdk.IntegrityError("x")), /must not be used/);
   t.regex((await words(new sdk.MinSizeError(0n, 1n))).message, /the dump is empty/);

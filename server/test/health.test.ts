@@ -115,9 +115,11 @@ for (const [title, now, newest, status] of windowCases) {
 
 test("window: the message says what was expected and what was found", (t) => {
   const empty = check("window", nightly, []);
-  t.regex(empty.message, /2026-03-10T01:00:00\.000Z to 2026-03-10T02:00:00\.000Z; there is no version/);
+  t.regex(empty.message, /2026-03-10 01:00 UTC to 2026-03-10 02:00 UTC; there is no version/);
+  const elsewhere = check("window", { ...nightly, timezone: "Asia/Kolkata" }, []);
+  t.regex(elsewhere.message, /window, 2026-03-10 01:00 \+05:30 to 2026-03-10 02:00 \+05:30/);
   const late = check("window", nightly, [version(7, "2026-03-09T01:30:00Z")]);
-  t.regex(late.message, /the newest version was begun 2026-03-09T01:30:00\.000Z/);
+  t.regex(late.message, /the newest version was begun 2026-03-09 01:30 UTC/);
   t.regex(check("window", nightly, [version(7, "2026-03-10T01:30:00Z")]).message, /version 7/);
   t.regex(check("window", nightly, [], new Date("2026-03-10T01:30:00Z")).message, /open now/);
 });

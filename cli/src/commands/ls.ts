@@ -102,7 +102,9 @@ function limitText(limit: bigint | undefined): string {
 function uploadsText(collection: Collection): string {
   if (collection.frozen) return "frozen";
   if (collection.acceptsUploadsNow) return "open";
-  return collection.nextWindowAt === undefined ? "closed" : `from ${formatTime(collection.nextWindowAt)}`;
+  return collection.nextWindowAt === undefined
+    ? "closed"
+    : `from ${formatTime(collection.nextWindowAt, collection.timezone)}`;
 }
 
 /** Removed versions, with the time that is left to bring them back. */

@@ -1,3 +1,5 @@
+import { formatTimeIn } from "@strongroom/protocol/times";
+
 /** A point in time as protobuf has it (`google.protobuf.Timestamp`). */
 export interface Timestamp {
   readonly seconds: bigint;
@@ -40,9 +42,9 @@ export function toIso(time: Timestamp | undefined): string | undefined {
   return time === undefined ? undefined : new Date(toMs(time)).toISOString();
 }
 
-/** For people: `2026-01-31 02:00 UTC`. */
-export function formatTime(time: Timestamp | Date | undefined): string {
+/** For people: `2026-01-31 02:00 UTC`, or with the offset of a time zone. */
+export function formatTime(time: Timestamp | Date | undefined, timezone = "UTC"): string {
   if (time === undefined) return "-";
   const date = time instanceof Date ? time : new Date(toMs(time));
-  return Number.isNaN(date.getTime()) ? "-" : `${date.toISOString().slice(0, 16).replace("T", " ")} UTC`;
+  return Number.isNaN(date.getTime()) ? "-" : formatTimeIn(date, timezone || "UTC");
 }

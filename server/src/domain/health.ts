@@ -1,4 +1,5 @@
 import { formatDuration, formatSize } from "@strongroom/protocol/sizes";
+import { formatTimeIn } from "@strongroom/protocol/times";
 import type { CollectionSpec } from "./configuration.ts";
 import { describeShrunk, isShrunk, type SizedVersion } from "./shrunk.ts";
 import { lastFinishedWindow, openWindow } from "./window.ts";
@@ -36,7 +37,7 @@ export function checkHealth(spec: CollectionSpec, versions: readonly HealthVersi
   const newest = newestOf(versions);
   const checks: HealthCheck[] = [];
   if (spec.windows.length > 0) checks.push(checkWindow(spec, newest, now));
-  if (spec.maxAgeMs !== undefined) checks.push(checkAge(spec.maxAgeMs, newest, now));
+  if (spec.maxAgeMs !== undefined) checks.push(checkAge({ ...spec, maxAgeMs: spec.maxAgeMs }, newest, now));
   checks.push(checkSize(spec, versions), checkSum(spec, versions), checkIntegrity(versions));
   checks.push(...checkShrunk(spec, newest));
   return checks;
@@ -88,7 +89,7 @@ export function healthOfSummary(
     checkIntegrity(one(0n)),
   ];
   if (spec.windows.length > 0) checks.push(checkWindow(spec, newest, now));
-  if (spec.maxAgeMs !== undefined) checks.push(checkAge(spec.maxAgeMs, newest, now));
+  if (spec.maxAgeMs !== undefined) checks.push(checkAge({ ...spec, maxAgeMs: spec.maxAgeMs }, newest, now));
   checks.push(...checkShrunk(spec, one(summary?.newestSize ?? 0n)[0]));
   return worst(checks.map((check) => check.status));
 }
@@ -110,21 +111,25 @@ function checkWindow(spec: CollectionSpec, newest: HealthVersion | undefined, no
     return { name, status: "ok", message: "an upload window is open now" };
   const last = lastFinishedWindow(spec.windows, spec.timezone, now);
   if (last === undefined) return { name, status: "ok", message: "no upload window has ended yet" };
-  const expected = `the last upload window, ${last.start.toISOString()} to ${last.end.toISOString()}`;
+  const at = (time: Date) => formatTimeIn(time, spec.timezone);
+  const expected = `the last upload window, ${at(last.start)} to ${at(last.end)}`;
   // A version begun after the window (by a role that may) is fresher than one begun inside it.
   if (newest !== undefined && newest.begunAt >= last.start)
     return { name, status: "ok", message: `version ${newest.number} was begun in or after ${expected}` };
-  const found =
-    newest === undefined ? "there is no version" : `the newest version was begun ${newest.begunAt.toISOString()}`;
+  const found = newest === undefined ? "there is no version" : `the newest version was begun ${at(newest.begunAt)}`;
   return { name, status: "failed", message: `expected a version begun in ${expected}; ${found}` };
 }
 
-function checkAge(maxAgeMs: number, newest: HealthVersion | undefined, now: Date): HealthCheck {
+function checkAge(
+  { maxAgeMs, timezone }: { readonly maxAgeMs: number; readonly timezone: string },
+  newest: HealthVersion | undefined,
+  now: Date,
+): HealthCheck {
   const name = "age";
   const expected = `a version not older than ${formatDuration(maxAgeMs)}`;
   if (newest === undefined) return { name, status: "failed", message: `expected ${expected}; there is no version` };
   const ageMs = now.getTime() - newest.begunAt.getTime();
-  const found = `version ${newest.number} was begun ${newest.begunAt.toISOString()}`;
+  const found = `version ${newest.number} was begun ${formatTimeIn(newest.begunAt, timezone)}`;
   return ageMs <= maxAgeMs
     ? { name, status: "ok", message: found }
     : { name, status: "failed", message: `expected ${expected}; the newest, ${found}` };

@@ -2,7 +2,9 @@
  * How often versions may come. Windows say when uploads may begin, not how many of them become versions: uploads that
  * were begun together, renewed and committed later could otherwise push everything out in a moment.
  */
+
 import { formatDuration } from "@strongroom/protocol/sizes";
+import { formatTimeIn } from "@strongroom/protocol/times";
 import type { CollectionSpec } from "./configuration.ts";
 import { DomainError } from "./errors.ts";
 import { nextWindowStart, openWindow, type WindowOccurrence } from "./window.ts";
@@ -30,8 +32,11 @@ export function requireInterval(limits: PaceLimits, latest: readonly Date[], now
   throw new DomainError(
     "VERSION_TOO_SOON",
     `collection "${name}" takes a version every ${formatDuration(minIntervalMs)} (minInterval), and the last is of ` +
-      `${new Date(last).toISOString()}; try again at ${next.toISOString()}`,
-    { metadata: { next_version_at: next.toISOString() }, retryAfterMs: next.getTime() - now.getTime() },
+      `${formatTimeIn(new Date(last), limits.timezone)}; try again at ${formatTimeIn(next, limits.timezone)}`,
+    {
+      metadata: { next_version_at: next.toISOString(), timezone: limits.timezone },
+      retryAfterMs: next.getTime() - now.getTime(),
+    },
   );
 }
 
@@ -53,15 +58,15 @@ export function requirePlaceInWindow(limits: PaceLimits, window: WindowOccurrenc
   const most = limits.maxVersionsPerWindow;
   if (most === undefined || count < most) return;
   const next = nextWindowStart(limits.windows, limits.timezone, now);
-  const when = next === undefined ? "and none is to come" : `the next one opens ${next.toISOString()}`;
+  const when = next === undefined ? "and none is to come" : `the next one opens ${formatTimeIn(next, limits.timezone)}`;
   throw new DomainError(
     "WINDOW_FULL",
-    `the window of "${limits.name}" from ${window.start.toISOString()} has ${count} version(s), and ` +
+    `the window of "${limits.name}" from ${formatTimeIn(window.start, limits.timezone)} has ${count} version(s), and ` +
       `maxVersionsPerWindow is ${most}; ${when}`,
     {
       metadata: {
         max_versions_per_window: String(most),
-        ...(next === undefined ? {} : { next_window_at: next.toISOString() }),
+        ...(next === undefined ? {} : { next_window_at: next.toISOString(), timezone: limits.timezone }),
       },
     },
   );

@@ -120,8 +120,9 @@ export enum ErrorReason {
   SESSION_NOT_FOUND = 11,
 
   /**
-   * [FAILED_PRECONDITION] No upload window is open. metadata says when the next one opens.
-   * Example: {"reason":"WINDOW_CLOSED","metadata":{"next_window_at":"2026-01-01T02:00:00.000Z"}}
+   * [FAILED_PRECONDITION] No upload window is open. metadata says when the next one opens, and the time
+   * zone of the windows. Example:
+   * {"reason":"WINDOW_CLOSED","metadata":{"next_window_at":"2026-01-01T02:00:00.000Z","timezone":"Europe/Warsaw"}}
    *
    * @generated from enum value: ERROR_REASON_WINDOW_CLOSED = 12;
    */

@@ -1,4 +1,5 @@
 import { createHash } from "node:crypto";
+import { formatTimeIn } from "@strongroom/protocol/times";
 import { mayDo, type Principal } from "../../domain/access.ts";
 import type { CollectionSpec } from "../../domain/configuration.ts";
 import { DomainError } from "../../domain/errors.ts";
@@ -136,9 +137,9 @@ function requireOpenWindow(spec: CollectionSpec, principal: Principal, now: Date
   if (spec.windows.length === 0 || openWindow(spec.windows, spec.timezone, now) !== undefined) return;
   if (mayDo(principal, spec, "upload-anytime")) return;
   const next = nextWindowStart(spec.windows, spec.timezone, now);
-  const when = next === undefined ? "and none is to come" : `the next one opens ${next.toISOString()}`;
+  const when = next === undefined ? "and none is to come" : `the next one opens ${formatTimeIn(next, spec.timezone)}`;
   throw new DomainError("WINDOW_CLOSED", `no upload window of "${spec.name}" is open now; ${when}`, {
-    metadata: next === undefined ? {} : { next_window_at: next.toISOString() },
+    metadata: next === undefined ? {} : { next_window_at: next.toISOString(), timezone: spec.timezone },
   });
 }
 
