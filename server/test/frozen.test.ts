@@ -84,7 +84,7 @@ test("a frozen collection can be read by systemAdmin, keeps everything, and come
   t.is(health.status, "failed");
   t.deepEqual(
     health.checks.map((c) => c.name),
-    ["frozen"],
+    ["frozen", "store"],
   );
   t.is(health.newest!.number, 3n);
   t.deepEqual(
