@@ -1,3 +1,4 @@
+import { CLOCK_SLACK_MS } from "@strongroom/server/domain/clock";
 import type { CollectionSpec } from "@strongroom/server/domain/configuration";
 import type { FaultKind } from "./faults.ts";
 import { type Counters, EMPTY, type Snapshot, type UploadFacts, type VersionFacts } from "./snapshot.ts";
@@ -216,7 +217,7 @@ export class Oracle {
       ) {
         this.#fail(`version ${version.number} changed`);
       }
-      this.#revision(earlier, version);
+      this.#revision(earlier, version, cause);
       if (change === "nothing -> live") published.push(version);
       else if (change === "live -> removed") removed.push(version);
       else if (change === "removed -> purged") this.#purge(version, cause);
@@ -241,11 +242,17 @@ export class Oracle {
     }
   }
 
-  /** A removal, and only that, makes another revision; the manifest is never said to be of one that does not exist. */
-  #revision(before: VersionFacts | undefined, after: VersionFacts): void {
+  /**
+   * A removal makes another revision, and so does each time that a sweep counts from now, since it was dated ahead;
+   * nothing else does. The manifest is never said to be of one that does not exist.
+   */
+  #revision(before: VersionFacts | undefined, after: VersionFacts, cause: Cause): void {
     const changed = before?.state === "live" && after.state === "removed" ? 1 : 0;
+    const beyond = this.#around.now() + CLOCK_SLACK_MS;
+    const ahead = before === undefined || !cause.sweeps ? [] : [protectedSince(before), before.removed ?? 0];
     const expected = before === undefined ? 1 : before.revision + changed;
-    if (after.revision !== expected)
+    const healed = ahead.filter((time) => time > beyond).length;
+    if (after.revision !== expected && (healed === 0 || after.revision !== expected + healed))
       this.#fail(`version ${after.number} has revision ${after.revision} instead of ${expected}`);
     if (after.manifestRevision > after.revision)
       this.#fail(`the manifest of version ${after.number} is said to have revision ${after.manifestRevision}`);
@@ -295,8 +302,7 @@ export class Oracle {
   #isProtected(version: VersionFacts): boolean {
     const { spec, now } = this.#around;
     const retention = spec(version.collection).minRetentionMs;
-    const until = Math.max(version.protectedUntil ?? 0, retention === undefined ? 0 : version.committed + retention);
-    return until > now();
+    return protectedSince(version) + Math.max(version.protectedFor ?? 0, retention ?? 0) > now();
   }
 
   #rotation(live: readonly VersionFacts[], collection: string): { keep: VersionFacts[]; remove: VersionFacts[] } {
@@ -349,4 +355,9 @@ export class Oracle {
     const physical = tenant.stored + tenant.trash + tenant.reserved;
     if (physical > limit) this.#fail(`the tenant has ${physical} physical bytes of ${limit}`);
   }
+}
+
+/** What a protection counts from. */
+function protectedSince({ protectedUntil, protectedFor, committed }: VersionFacts): number {
+  return protectedUntil === null ? committed : protectedUntil - (protectedFor ?? 0);
 }

@@ -45,6 +45,8 @@ export interface VersionFacts {
   readonly begun: number;
   readonly committed: number;
   readonly protectedUntil: number | null;
+  /** Milliseconds. */
+  readonly protectedFor: number | null;
   readonly removed: number | null;
   readonly removedBy: string;
   readonly purgeAfter: number | null;
@@ -91,7 +93,7 @@ export async function takeSnapshot(
     'versions', (select coalesce(json_agg(json_build_object('id', id, 'collection', collection_name,
       'organization', organization, 'key', key, 'number', number, 'state', state, 'size', size,
       'begun', ${ms("begun_at")}, 'committed', ${ms("committed_at")},
-      'protectedUntil', ${ms("protected_until")}, 'removed', ${ms("removed_at")}, 'removedBy', removed_by,
+      'protectedUntil', ${ms("protected_until")}, 'protectedFor', protected_for_ms, 'removed', ${ms("removed_at")}, 'removedBy', removed_by,
       'purgeAfter', ${ms("purge_after")}, 'revision', revision, 'manifestRevision', manifest_revision)), '[]')
       from versions where collection_name in (${names}))) as facts`);
   const facts = rows[0]!.facts;

@@ -25,6 +25,7 @@ import { CredentialWatch } from "./app/sessions/credential-watch.ts";
 import { LoginBudget } from "./app/sessions/login-budget.ts";
 import type { Log } from "./app/settings.ts";
 import { DEFAULT_UPLOAD_SETTINGS, type UploadSettings } from "./app/settings.ts";
+import { ClockWatch } from "./app/upkeep/clock-watch.ts";
 import { type CompareAct, type CompareDeps, compareStore } from "./app/upkeep/compare-store.ts";
 import { Readiness, type WatchedDisk } from "./app/upkeep/readiness.ts";
 import { Sweeper } from "./app/upkeep/sweeper.ts";
@@ -277,6 +278,7 @@ export interface ServerMonitoring {
   readonly store: BlobStore;
   readonly metrics: Metrics | undefined;
   readonly readiness: Readiness;
+  readonly clockWatch: ClockWatch;
   readonly monitoring: Omit<Monitoring, "stopping">;
 }
 
@@ -294,15 +296,18 @@ function watchedDisks({ storage, database }: Pick<ServerOptions, "storage" | "da
 /** Puts measuring around store and database, if what is measured can be read. */
 export function monitored(parts: MonitoredParts, newId: () => string): ServerMonitoring {
   const { config, log, monitoringSecretSha256: secretSha256 } = parts;
+  const clockWatch = new ClockWatch(parts);
+  const clock = () => clockWatch.state;
   const metrics =
     secretSha256 === undefined
       ? undefined
-      : new Metrics({ figures: async () => await collectionFigures(parts), config });
+      : new Metrics({ figures: async () => await collectionFigures(parts), config, clock });
   const database = metrics === undefined ? parts.database : measuredDatabase(parts.database, metrics.databaseFailed);
   const store = metrics === undefined ? parts.store : new MeasuredBlobStore(parts.store, metrics.stored);
-  const readiness = new Readiness({ database, store, config, disks: parts.disks, log, newId });
+  const readiness = new Readiness({ database, store, config, disks: parts.disks, log, clock, newId });
   const ready = async () => await readiness.check();
-  return { database, store, metrics, readiness, monitoring: { hasSecret: secretSha256 !== undefined, ready, metrics } };
+  const monitoring = { hasSecret: secretSha256 !== undefined, ready, metrics };
+  return { database, store, metrics, readiness, clockWatch, monitoring };
 }
 
 /**

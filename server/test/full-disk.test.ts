@@ -21,7 +21,10 @@ async function fill(disk: string, left: number): Promise<() => Promise<void>> {
 
 function readinessOf(h: Harness, disks: readonly WatchedDisk[]): Readiness {
   const { database, store, config, log, newId } = h.deps;
-  return new Readiness({ database, store, config, log, newId, disks }, { limitMs: 60_000, freshMs: 0 });
+  return new Readiness(
+    { database, store, config, log, clock: () => ({ status: "right", message: "" }), newId, disks },
+    { limitMs: 60_000, freshMs: 0 },
+  );
 }
 
 const failed = async (readiness: Readiness) =>

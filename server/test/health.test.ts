@@ -1,5 +1,6 @@
 import test from "ava";
 import fc from "fast-check";
+import type { ClockState } from "../src/domain/clock.ts";
 import type { CollectionSpec } from "../src/domain/configuration.ts";
 import {
   checkHealth,
@@ -13,6 +14,8 @@ import { parseWindow } from "../src/domain/window.ts";
 
 const HOUR = 3_600_000;
 const NOW = new Date("2026-03-10T12:00:00Z");
+
+const RIGHT: ClockState = { status: "right", message: "right" };
 
 function spec(more: Partial<CollectionSpec> = {}): CollectionSpec {
   return {
@@ -54,7 +57,7 @@ function check(
   versions: readonly HealthVersion[],
   now = NOW,
 ): HealthCheck {
-  const found = checkHealth(of, versions, now).filter((c) => c.name === name);
+  const found = checkHealth(of, versions, RIGHT, now).filter((c) => c.name === name);
   if (found.length !== 1) throw new Error(`${found.length} checks of the name ${name}`);
   return found[0]!;
 }
@@ -76,16 +79,16 @@ test("newestOf goes by the number, not by a clock or the order", (t) => {
 });
 
 test("which checks run depends on the configuration", (t) => {
-  const names = (of: CollectionSpec) => checkHealth(of, [], NOW).map((c) => c.name);
+  const names = (of: CollectionSpec) => checkHealth(of, [], RIGHT, NOW).map((c) => c.name);
   const windows = [{ from: "0 1 * * *", durationMs: HOUR }];
-  t.deepEqual(names(spec()), ["size", "sum", "integrity"]);
-  t.deepEqual(names(spec({ windows })), ["window", "size", "sum", "integrity"]);
-  t.deepEqual(names(spec({ maxAgeMs: HOUR })), ["age", "size", "sum", "integrity"]);
-  t.deepEqual(names(spec({ windows, maxAgeMs: HOUR })), ["window", "age", "size", "sum", "integrity"]);
+  t.deepEqual(names(spec()), ["size", "sum", "integrity", "clock"]);
+  t.deepEqual(names(spec({ windows })), ["window", "size", "sum", "integrity", "clock"]);
+  t.deepEqual(names(spec({ maxAgeMs: HOUR })), ["age", "size", "sum", "integrity", "clock"]);
+  t.deepEqual(names(spec({ windows, maxAgeMs: HOUR })), ["window", "age", "size", "sum", "integrity", "clock"]);
 });
 
 test("a collection without windows and age is healthy while it is empty", (t) => {
-  t.is(worst(checkHealth(spec(), [], NOW).map((c) => c.status)), "ok");
+  t.is(worst(checkHealth(spec(), [], RIGHT, NOW).map((c) => c.status)), "ok");
 });
 
 /** From 01:00 to 02:00 every day. */
@@ -164,13 +167,14 @@ for (const [title, begunAt, status] of ageCases) {
 
 test("age: a collection whose windows are fine can be too old", (t) => {
   const weekly = spec({ windows: [{ from: "0 1 * * 0", durationMs: HOUR }], maxAgeMs: DAY });
-  const statuses = checkHealth(weekly, [version(1, "2026-03-08T01:30:00Z")], NOW).map((c) => [c.name, c.status]);
+  const statuses = checkHealth(weekly, [version(1, "2026-03-08T01:30:00Z")], RIGHT, NOW).map((c) => [c.name, c.status]);
   t.deepEqual(statuses, [
     ["window", "ok"],
     ["age", "failed"],
     ["size", "ok"],
     ["sum", "ok"],
     ["integrity", "ok"],
+    ["clock", "ok"],
   ]);
 });
 
@@ -211,7 +215,7 @@ test("property: the status from sums is that of the checks", (t) => {
   const versions = fc.array(
     fc.record({
       number: fc.bigInt(1n, 99n),
-      begunAt: fc.integer({ min: 0, max: 48 }).map((hours) => new Date(NOW.getTime() - hours * HOUR)),
+      begunAt: fc.integer({ min: -24, max: 48 }).map((hours) => new Date(NOW.getTime() - hours * HOUR)),
       size: fc.bigInt(1n, 1500n),
       damage: fc.constantFrom("", "", "", "segment 1 differs"),
       usualSize: fc.option(fc.bigInt(1n, 6000n)),
@@ -219,9 +223,12 @@ test("property: the status from sums is that of the checks", (t) => {
     }),
     { maxLength: 5 },
   );
+  const clocks = fc
+    .constantFrom<ClockState["status"]>("right", "behind", "paused")
+    .map((status) => ({ status, message: "" }));
   const seen = new Set<string>();
   fc.assert(
-    fc.property(specs, versions, (change, live) => {
+    fc.property(specs, versions, clocks, (change, live, clock) => {
       const checked = spec(change);
       const sum = live.reduce((total, v) => total + v.size, 0n);
       const largest = live.reduce((most, v) => (v.size > most ? v.size : most), 0n);
@@ -234,12 +241,13 @@ test("property: the status from sums is that of the checks", (t) => {
         newestSize: newest.size,
         newestUsualSize: newest.usualSize,
         newestConfirmedAt: newest.confirmedAt,
+        latestAt: live.reduce((latest, v) => (v.begunAt > latest ? v.begunAt : latest), newest.begunAt),
         largest,
         damaged,
       };
-      const expected = worst(checkHealth(checked, live, NOW).map((check) => check.status));
+      const expected = worst(checkHealth(checked, live, clock, NOW).map((check) => check.status));
       seen.add(expected);
-      return healthOfSummary(checked, summary, sum, NOW) === expected;
+      return healthOfSummary(checked, summary, sum, clock, NOW) === expected;
     }),
     { numRuns: 1000 },
   );
@@ -263,7 +271,7 @@ test("shrunk: the newest version warns when it is far below what was usual, unti
     ...more,
   });
   const isChecked = (of: CollectionSpec, live: HealthVersion[]) =>
-    checkHealth(of, live, NOW).some((c) => c.name === "shrunk");
+    checkHealth(of, live, RIGHT, NOW).some((c) => c.name === "shrunk");
   t.false(isChecked(spec(), []));
   t.false(isChecked(spec(), [version(1, "2026-03-09T00:00:00Z", 1n)]), "nothing to compare with");
   t.is(check("shrunk", spec(), [usual(2, 25n)]).status, "ok", "a quarter is not below a quarter");

@@ -191,18 +191,30 @@ const versions = fc
   })
   .map((some): { version: Version; digests: Uint8Array[] } => {
     const segments = cutSegments(Buffer.alloc(some.segmentCount, 1), 1);
-    const { removedAt, segmentCount, revision } = some;
+    const { removedAt, segmentCount, revision, protectedUntil } = some;
+    // As long as older formats would have it.
+    const protectedForMs =
+      protectedUntil === null ? null : Math.max(0, protectedUntil.getTime() - some.committedAt.getTime());
     const state = removedAt === null ? ("live" as const) : ("removed" as const);
     const compositeSha256 = Uint8Array.from(compositeOf(segments));
     const sizes = { size: BigInt(segmentCount), segmentSize: 1n, compositeSha256 };
     return {
-      version: { ...some, ...sizes, state, purgeAfter: removedAt, manifestRevision: revision },
+      version: { ...some, ...sizes, protectedForMs, state, purgeAfter: removedAt, manifestRevision: revision },
       digests: segments.map((s) => s.sha256),
     };
   });
 
 test("the message of a version is made of every field but those that clients do not see", (t) => {
-  const unseen = ["collectionId", "organization", "storage", "key", "revision", "manifestRevision", "removedBy"];
+  const unseen = [
+    "collectionId",
+    "organization",
+    "storage",
+    "key",
+    "revision",
+    "manifestRevision",
+    "removedBy",
+    "protectedForMs",
+  ];
   const [{ version }] = fc.sample(versions, { numRuns: 1, seed: 1 }) as [{ version: Version; digests: Uint8Array[] }];
   const read = new Set<string | symbol>();
   const watched = new Proxy(

@@ -174,6 +174,7 @@ test("readiness: every check with its message for who has the secret, which appe
         ["DbValidator", true, "DbValidator=true"],
         ["StorageAvailabilityValidator", true, "StorageAvailabilityValidator=true"],
         ["ConfigurationProviderValidator", true, "ConfigurationProviderValidator=true"],
+        ["ClockValidator", true, "ClockValidator=true"],
       ],
     );
   }

@@ -24,6 +24,7 @@ function readiness(store: BlobStore, change: Partial<ReadinessDeps> = {}, times:
       warn: (fields, message) => void logged.push(`${message} ${JSON.stringify(fields)}`),
       error: (_fields, message) => void logged.push(message),
     },
+    clock: () => ({ status: "right", message: "right" }),
     newId: () => `id-${ids++}`,
     ...change,
   };
@@ -131,6 +132,7 @@ test("database and configuration, each with its reason; asking often looks once"
         ["database", false],
         ["storage", true],
         ["configuration", false],
+        ["clock", true],
       ],
     );
   }

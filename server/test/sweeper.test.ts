@@ -1,5 +1,6 @@
 import test from "ava";
 import { MemoryBlobStore } from "../src/adapters/memory/memory-blob-store.ts";
+import { ClockWatch } from "../src/app/upkeep/clock-watch.ts";
 import { Sweeper } from "../src/app/upkeep/sweeper.ts";
 import { INSTALLATION_KEY } from "../src/domain/object-keys.ts";
 import { FaultyBlobStore } from "./support/faulty-blob-store.ts";
@@ -12,7 +13,7 @@ test("a sweep that hangs does not keep the server from stopping", async (t) => {
   await inner.put(INSTALLATION_KEY, (await h.deps.store.get(INSTALLATION_KEY, 4096))!);
   const store = new FaultyBlobStore(inner);
   const stall = store.stall("get", { nth: 1, when: "before" });
-  const sweeper = new Sweeper(h.over(store), 3_600_000);
+  const sweeper = new Sweeper({ ...h.over(store), clockWatch: new ClockWatch(h.deps) }, 3_600_000);
   sweeper.start();
   await stall.reached;
   // Without the bound this never comes back, and the test fails by its time limit.

@@ -2,6 +2,7 @@ import { Counter, collectDefaultMetrics, Gauge, Histogram, Registry } from "prom
 import type { AllFigures } from "../app/collections/figures.ts";
 import type { ConfigSource } from "../app/ports/config-source.ts";
 import type { SweepReport } from "../app/upkeep/sweep.ts";
+import type { ClockState } from "../domain/clock.ts";
 import type { HealthStatus } from "../domain/health.ts";
 
 /** Values of collections are given again for this long, in milliseconds, so that scraping is no load. */
@@ -18,6 +19,8 @@ export type UploadEvent = "created" | "committed" | "aborted" | "refused" | "exp
 export interface MetricsSources {
   readonly figures: () => Promise<AllFigures>;
   readonly config: ConfigSource;
+  /** What the last look at the database's clock found. */
+  readonly clock: () => ClockState;
 }
 
 /**
@@ -52,6 +55,10 @@ export class Metrics {
   ]);
   readonly #configValid = this.#gauge("config_valid", "1 when what the source holds is in force, else 0.");
   readonly #configLoaded = this.#gauge("config_loaded_timestamp_seconds", "When the state in force was read.");
+  readonly #clockRight = this.#gauge(
+    "clock_right",
+    "1 while the database's clock goes on as it should, else 0: then nothing is purged or expires.",
+  );
   readonly #figuresKnown = this.#gauge(
     "collection_figures_known",
     "1 when the database gave the values of collections.",
@@ -63,7 +70,7 @@ export class Metrics {
   readonly #collectionOpen = this.#gauge("collection_open_uploads", "Uploads that hold a place.", ["collection"]);
   readonly #collectionNewest = this.#gauge(
     "collection_newest_version_timestamp_seconds",
-    "When the newest version was begun; 0 for none.",
+    "When the newest version was begun; 0 for none, and for a time beyond now.",
     ["collection"],
   );
   readonly #collectionNewestSize = this.#gauge(
@@ -104,6 +111,7 @@ export class Metrics {
   /** Everything, as text. A database that does not answer costs the values of collections only. */
   async scrape(): Promise<string> {
     this.#showConfig();
+    this.#clockRight.set(this.#sources.clock().status === "right" ? 1 : 0);
     await this.#showCollections();
     return await this.#registry.metrics();
   }

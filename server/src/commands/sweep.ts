@@ -36,6 +36,12 @@ const confirmRollbackOption = option({
   argumentsOnly: true,
 });
 
+const clockIsRight = flag({
+  name: "clock-is-right",
+  help: "the database's clock is right now: what is overdue by it is purged and expires again, at once",
+  argumentsOnly: true,
+});
+
 /** `strongroom sweep`: one sweep now. */
 export const sweep: OperatorCommand = {
   name: "sweep",
@@ -50,6 +56,7 @@ export const sweep: OperatorCommand = {
     yes,
     giveUpCommitOption,
     confirmRollbackOption,
+    clockIsRight,
     SHARED.json,
     ...DATA_OPTIONS,
     SERVE.segmentSize,
@@ -62,6 +69,7 @@ export const sweep: OperatorCommand = {
       "a commit that the store can never finish",
     ],
     ["strongroom sweep --confirm-rollback pg-main --yes", "the database was rolled back, and you have looked"],
+    ["strongroom sweep --clock-is-right", "purging was paused because of the clock, and somebody looked at it"],
   ],
   run,
 };
@@ -76,8 +84,11 @@ async function run({ values, context }: OperatorInvocation): Promise<ExitCode> {
     ...(values.get(deleteUnknownOption) ? ["--delete-unknown"] : []),
     ...(uploadId === undefined ? [] : ["--give-up-commit"]),
     ...(rolledBack === undefined ? [] : ["--confirm-rollback"]),
+    ...(values.get(clockIsRight) ? ["--clock-is-right"] : []),
   ];
   if (acts.length > 1) throw new UsageError(`${acts.join(" and ")} are different things; give one of them`);
+  if (isDry && values.get(clockIsRight))
+    throw new UsageError("--dry-run does nothing and --clock-is-right does something; give one of them");
   const single = uploadId !== undefined || rolledBack !== undefined;
   if (isDry && single) throw new UsageError(`--dry-run says nothing of ${acts[0]}; give one of them`);
   if (uploadId !== undefined && !/^[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$/.test(uploadId))
@@ -115,13 +126,15 @@ async function run({ values, context }: OperatorInvocation): Promise<ExitCode> {
 }
 
 async function sweepNow(deps: SweepDeps, values: OptionValues, io: CommandIo): Promise<ExitCode> {
-  const [{ sweep }, { deletableObjects, deleteUnknown }] = await Promise.all([
-    import("../app/upkeep/sweep.ts"),
-    import("../app/upkeep/inventory.ts"),
-  ]);
+  const [{ sweep }, { deletableObjects, deleteUnknown }, { ClockWatch, confirmClock, peekAtClock }] = await Promise.all(
+    [import("../app/upkeep/sweep.ts"), import("../app/upkeep/inventory.ts"), import("../app/upkeep/clock-watch.ts")],
+  );
+  if (values.get(clockIsRight)) await confirmClock(deps.database);
+  const clock = values.get(DRY_RUN) ? await peekAtClock(deps.database) : await new ClockWatch(deps).look();
+  if (clock.status !== "right") io.stderr.write(`strongroom sweep: ${clock.message}\n`);
   const [dryRun, json] = [values.get(DRY_RUN), values.get(SHARED.json)];
   const actions: SweepAction[] = [];
-  const report = await sweep(deps, true, {
+  const report = await sweep(deps, clock.status === "right", {
     wholeStore: true,
     dryRun,
     onAction: (action) => {
@@ -155,7 +168,7 @@ async function sweepNow(deps: SweepDeps, values: OptionValues, io: CommandIo): P
   }
   const { unknown, failed, deletions, ...counts } = report;
   if (json) {
-    io.stdout.write(jsonLine({ dryRun, ...counts, failed, deletions, actions, unknown, deleted }));
+    io.stdout.write(jsonLine({ dryRun, ...counts, failed, deletions, clock, actions, unknown, deleted }));
   } else {
     const done = Object.values(counts).reduce((sum, count) => sum + count, 0);
     io.stdout.write(

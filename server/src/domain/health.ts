@@ -1,5 +1,6 @@
 import { formatDuration, formatSize } from "@strongroom/protocol/sizes";
 import { formatTimeIn } from "@strongroom/protocol/times";
+import { type ClockState, isBeyond } from "./clock.ts";
 import type { CollectionSpec } from "./configuration.ts";
 import { describeShrunk, isShrunk, type SizedVersion } from "./shrunk.ts";
 import { lastFinishedWindow, openWindow } from "./window.ts";
@@ -9,7 +10,7 @@ export type HealthStatus = "ok" | "warning" | "failed";
 
 /** One check with what was expected and found. */
 export interface HealthCheck {
-  readonly name: "window" | "age" | "size" | "sum" | "integrity" | "shrunk" | "frozen" | "store";
+  readonly name: "window" | "age" | "size" | "sum" | "integrity" | "shrunk" | "clock" | "frozen" | "store";
   readonly status: HealthStatus;
   readonly message: string;
 }
@@ -33,13 +34,19 @@ export function newestOf<V extends HealthVersion>(versions: readonly V[]): V | u
 }
 
 /** Runs every check that applies to the collection over its live versions. */
-export function checkHealth(spec: CollectionSpec, versions: readonly HealthVersion[], now: Date): HealthCheck[] {
+export function checkHealth(
+  spec: CollectionSpec,
+  versions: readonly HealthVersion[],
+  clock: ClockState,
+  now: Date,
+): HealthCheck[] {
   const newest = newestOf(versions);
   const checks: HealthCheck[] = [];
   if (spec.windows.length > 0) checks.push(checkWindow(spec, newest, now));
   if (spec.maxAgeMs !== undefined) checks.push(checkAge({ ...spec, maxAgeMs: spec.maxAgeMs }, newest, now));
   checks.push(checkSize(spec, versions), checkSum(spec, versions), checkIntegrity(versions));
   checks.push(...checkShrunk(spec, newest));
+  checks.push(checkClock(versions, clock, now));
   return checks;
 }
 
@@ -56,6 +63,8 @@ export interface VersionSummary {
   readonly newestUsualSize: bigint | null;
   /** When its size was confirmed; null for never. */
   readonly newestConfirmedAt: Date | null;
+  /** The latest time that any was begun at. */
+  readonly latestAt: Date;
   /** Bytes of the largest. */
   readonly largest: bigint;
   /** How many failed their last verification. */
@@ -67,6 +76,7 @@ export function healthOfSummary(
   spec: CollectionSpec,
   summary: VersionSummary | undefined,
   storedBytes: bigint,
+  clock: ClockState,
   now: Date,
 ): HealthStatus {
   const one = (size: bigint): HealthVersion[] =>
@@ -83,10 +93,12 @@ export function healthOfSummary(
           },
         ];
   const [newest] = one(0n);
+  const latest = newest === undefined || summary === undefined ? [] : [{ ...newest, begunAt: summary.latestAt }];
   const checks = [
     checkSize(spec, one(summary?.largest ?? 0n)),
     checkSum(spec, one(storedBytes)),
     checkIntegrity(one(0n)),
+    checkClock(latest, clock, now),
   ];
   if (spec.windows.length > 0) checks.push(checkWindow(spec, newest, now));
   if (spec.maxAgeMs !== undefined) checks.push(checkAge({ ...spec, maxAgeMs: spec.maxAgeMs }, newest, now));
@@ -113,6 +125,7 @@ function checkWindow(spec: CollectionSpec, newest: HealthVersion | undefined, no
   if (last === undefined) return { name, status: "ok", message: "no upload window has ended yet" };
   const at = (time: Date) => formatTimeIn(time, spec.timezone);
   const expected = `the last upload window, ${at(last.start)} to ${at(last.end)}`;
+  if (newest !== undefined && isBeyond(newest.begunAt, now)) return failedBeyond(name, expected, newest);
   // A version begun after the window (by a role that may) is fresher than one begun inside it.
   if (newest !== undefined && newest.begunAt >= last.start)
     return { name, status: "ok", message: `version ${newest.number} was begun in or after ${expected}` };
@@ -128,11 +141,34 @@ function checkAge(
   const name = "age";
   const expected = `a version not older than ${formatDuration(maxAgeMs)}`;
   if (newest === undefined) return { name, status: "failed", message: `expected ${expected}; there is no version` };
+  if (isBeyond(newest.begunAt, now)) return failedBeyond(name, expected, newest);
   const ageMs = now.getTime() - newest.begunAt.getTime();
   const found = `version ${newest.number} was begun ${formatTimeIn(newest.begunAt, timezone)}`;
   return ageMs <= maxAgeMs
     ? { name, status: "ok", message: found }
     : { name, status: "failed", message: `expected ${expected}; the newest, ${found}` };
+}
+
+/** Nobody knows when it was really begun, so it proves nothing. */
+function failedBeyond(name: "window" | "age", expected: string, { number, begunAt }: HealthVersion): HealthCheck {
+  const found = `the newest, version ${number}, is dated ${begunAt.toISOString()}, which is beyond now`;
+  return { name, status: "failed", message: `expected ${expected}; ${found}, so its age is not known` };
+}
+
+function checkClock(versions: readonly HealthVersion[], clock: ClockState, now: Date): HealthCheck {
+  const name = "clock";
+  const beyond = versions.filter(({ begunAt }) => isBeyond(begunAt, now));
+  if (beyond.length > 0) {
+    const list = beyond.slice(0, 5).map((v) => `version ${v.number} (${v.begunAt.toISOString()})`);
+    const more = beyond.length > list.length ? ` and ${beyond.length - list.length} more` : "";
+    const message =
+      `expected no version to be dated beyond now, ${now.toISOString()}; got ${list.join(", ")}${more}. The ` +
+      "database's clock was ahead then, or is behind now: correct it; if it is right, make a new backup and remove " +
+      "these when you can do without them";
+    return { name, status: "failed", message };
+  }
+  const { status, message } = clock;
+  return { name, status: status === "behind" ? "failed" : status === "paused" ? "warning" : "ok", message };
 }
 
 function checkSize(spec: CollectionSpec, versions: readonly HealthVersion[]): HealthCheck {

@@ -128,7 +128,9 @@ export function rateLimited(budget: Budget, limit: RateLimit, retryAfterMs: numb
 }
 
 const MAX_COUNT = 1_000_000;
-const MAX_PER_MS = 24 * 3_600_000;
+
+/** The longest period of a limit, in milliseconds. */
+export const MAX_PER_MS = 24 * 3_600_000;
 
 /**
  * Reads `20/2m`: 20 at once, and 20 again over each two minutes. `off` is no limit.

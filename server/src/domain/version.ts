@@ -89,6 +89,11 @@ export const VERSION_FIELDS = {
   held: stated("held", flag()),
   holdReason: stated("hold_reason", text()),
   protectedUntil: stated("protected_until", orNull(time())),
+  /**
+   * How long it is protected, in milliseconds, up to `protectedUntil`: an end further ahead than this was written by a
+   * wrong clock. Null together with `protectedUntil`.
+   */
+  protectedForMs: statedSince(4, "protected_for_ms", orNull(whole(0)), null),
   removedAt: stated("removed_at", orNull(time())),
   /** The version id it was rotated out for, or `user:<name>`; empty while it is live. */
   removedBy: statedSince(2, "removed_by", text(), ""),
@@ -150,16 +155,35 @@ export const PUBLISHED = {
   confirmedAt: null,
 } as const satisfies Partial<Version>;
 
+type Protected = Pick<Version, "committedAt" | "protectedUntil" | "protectedForMs">;
+
 /**
  * A version with the protection in force: what it was published with, or longer where the configuration has become
  * longer since.
  */
-export function withProtection<V extends Pick<Version, "committedAt" | "protectedUntil">>(
+export function withProtection<V extends Protected>(
   version: V,
   spec: Pick<CollectionSpec, "minRetentionMs"> | undefined,
 ): V {
   if (spec?.minRetentionMs === undefined) return version;
-  const configured = new Date(version.committedAt.getTime() + spec.minRetentionMs);
-  const { protectedUntil } = version;
-  return protectedUntil !== null && protectedUntil >= configured ? version : { ...version, protectedUntil: configured };
+  const protectedForMs = Math.max(version.protectedForMs ?? 0, spec.minRetentionMs);
+  const protectedUntil = new Date(protectedSince(version).getTime() + protectedForMs);
+  return { ...version, protectedUntil, protectedForMs };
+}
+
+/** The protection of a version up to this time, however long that makes it; null for none. */
+export function protectionUntil(
+  version: Protected,
+  protectedUntil: Date | null,
+): Pick<Version, "protectedUntil" | "protectedForMs"> {
+  if (protectedUntil === null) return { protectedUntil, protectedForMs: null };
+  return { protectedUntil, protectedForMs: Math.max(0, protectedUntil.getTime() - protectedSince(version).getTime()) };
+}
+
+/**
+ * What the protection of a version counts from: its publication, or the moment when that was found to have been dated
+ * by a clock that was ahead.
+ */
+function protectedSince({ protectedUntil, protectedForMs, committedAt }: Protected): Date {
+  return protectedUntil === null ? committedAt : new Date(protectedUntil.getTime() - (protectedForMs ?? 0));
 }

@@ -109,6 +109,8 @@ async function readKeySet(database: Database, sessionMs: number): Promise<KeySet
   const fresh = { id: randomUUID(), jwk: (await exportJWK(privateKey)) as Record<string, unknown> };
   const rows = await database.transaction(async (tx) => {
     await tx.sessions.lockSigningKeys();
+    // A key dated ahead would be the newest, and no other would be made, until that time comes.
+    await tx.sessions.healSigningKeys(tx.now);
     const keys = await tx.sessions.signingKeys();
     const newest = keys[0];
     if (newest === undefined || tx.now.getTime() - newest.createdAt.getTime() > ROTATE_AFTER_MS) {

@@ -1,6 +1,7 @@
-import { eq, lte, sql } from "drizzle-orm";
+import { eq, gt, lte, or, sql } from "drizzle-orm";
 import type { BudgetRepository } from "../../app/ports/database.ts";
-import { takeToken, tokenMs } from "../../domain/rate-limit.ts";
+import { CLOCK_SLACK_MS } from "../../domain/clock.ts";
+import { MAX_PER_MS, takeToken, tokenMs } from "../../domain/rate-limit.ts";
 import type { Executor } from "./repositories.ts";
 import * as schema from "./schema.ts";
 
@@ -11,8 +12,13 @@ export function budgetRepository(db: Executor): BudgetRepository {
     async take(holder, limit, now) {
       const token = tokenMs(limit);
       const at = now.getTime();
+      // A budget cannot take longer to be whole than its period: what lies further ahead was written by a wrong clock,
+      // counts as whole, and is written again here.
+      const beyond = at + limit.perMs + CLOCK_SLACK_MS;
+      const known = sql`case when ${loginBudgets.fullAtMs} > ${beyond}::double precision then ${at}::double precision
+        else ${loginBudgets.fullAtMs} end`;
       // The arithmetic of takeToken, in one statement, so that two servers cannot take the same token.
-      const next = sql`greatest(${loginBudgets.fullAtMs}, ${at}::double precision) + ${token}::double precision`;
+      const next = sql`greatest(${known}, ${at}::double precision) + ${token}::double precision`;
       const rows = await db
         .insert(loginBudgets)
         .values({ holder, fullAtMs: at + token })
@@ -37,7 +43,12 @@ export function budgetRepository(db: Executor): BudgetRepository {
     async deleteFull(now) {
       const rows = await db
         .delete(loginBudgets)
-        .where(lte(loginBudgets.fullAtMs, now.getTime()))
+        .where(
+          or(
+            lte(loginBudgets.fullAtMs, now.getTime()),
+            gt(loginBudgets.fullAtMs, now.getTime() + MAX_PER_MS + CLOCK_SLACK_MS),
+          ),
+        )
         .returning({ holder: loginBudgets.holder });
       return rows.length;
     },

@@ -4,6 +4,7 @@ import { lt, type SQL, sql } from "drizzle-orm";
 import type { Database, Transaction } from "../../app/ports/database.ts";
 import { DomainError } from "../../domain/errors.ts";
 import { budgetRepository } from "./budget-repository.ts";
+import { clockRepository } from "./clock-repository.ts";
 import type { SqlDriver } from "./driver.ts";
 import {
   CommitOutcomeUnknownError,
@@ -77,7 +78,14 @@ export class SqlDatabase implements Database {
   async finishRecovery(): Promise<void> {
     await this.#retried(
       async () =>
-        await this.#driver.run(async (db) => await db.update(schema.installation).set({ recoveringSince: null })),
+        // What was stored last is the newest time that the clock can be compared with.
+        await this.#driver.run(
+          async (db) =>
+            await db.update(schema.installation).set({
+              recoveringSince: null,
+              clockNewestAt: sql`(select max(${schema.versions.committedAt}) from ${schema.versions})`,
+            }),
+        ),
     );
   }
 
@@ -139,6 +147,7 @@ export class SqlDatabase implements Database {
       sessions: sessionRepository(db),
       budgets: budgetRepository(db),
       unknownObjects: unknownObjectRepository(db),
+      clock: clockRepository(db),
       async audit(event) {
         await db.insert(schema.auditEvents).values({ id: randomUUID(), at: now, ...event });
       },

@@ -26,6 +26,7 @@ import type {
   UploadRepository,
   UsageChange,
 } from "../../app/ports/database.ts";
+import { CLOCK_SLACK_MS } from "../../domain/clock.ts";
 import * as schema from "./schema.ts";
 
 /** A drizzle database or transaction of either driver. */
@@ -161,6 +162,9 @@ export function organizationRepository(db: Executor): OrganizationRepository {
   };
 }
 
+/** The latest time that is not beyond this one. */
+const beyond = (time: Date) => new Date(time.getTime() + CLOCK_SLACK_MS);
+
 /** Uploads over SQL. */
 export function uploadRepository(db: Executor): UploadRepository {
   const { uploads } = schema;
@@ -188,7 +192,7 @@ export function uploadRepository(db: Executor): UploadRepository {
               eq(uploads.accessKey, key.accessKey),
               eq(uploads.requestId, key.requestId),
               ne(uploads.requestId, ""),
-              gte(uploads.begunAt, since),
+              or(isNull(uploads.endedAt), gte(uploads.endedAt, since)),
               or(eq(uploads.state, "open"), isNotNull(uploads.storeToken)),
             ),
           )
@@ -250,6 +254,34 @@ export function uploadRepository(db: Executor): UploadRepository {
         ),
         of,
       ),
+    async healTimes(now, { leaseMs, expiryMs }) {
+      const leaseExpiresAt = new Date(now.getTime() + leaseMs);
+      const expiresAt = new Date(now.getTime() + expiryMs);
+      const ends = await db
+        .update(uploads)
+        .set({
+          leaseExpiresAt: sql`least(${uploads.leaseExpiresAt}, ${sql.param(leaseExpiresAt, uploads.leaseExpiresAt)})`,
+          expiresAt: sql`least(${uploads.expiresAt}, ${sql.param(expiresAt, uploads.expiresAt)})`,
+        })
+        .where(
+          and(
+            eq(uploads.state, "open"),
+            or(gt(uploads.leaseExpiresAt, beyond(leaseExpiresAt)), gt(uploads.expiresAt, beyond(expiresAt))),
+          ),
+        )
+        .returning({ id: uploads.id });
+      const ended = await db
+        .update(uploads)
+        .set({ endedAt: now })
+        .where(gt(uploads.endedAt, beyond(now)))
+        .returning({ id: uploads.id });
+      const lost = await db
+        .update(uploads)
+        .set({ lostSince: now })
+        .where(and(eq(uploads.state, "committing"), gt(uploads.lostSince, beyond(now))))
+        .returning({ id: uploads.id });
+      return ends.length + ended.length + lost.length;
+    },
     uncleaned: async (of) =>
       await page(and(isNull(uploads.cleanedAt), inArray(uploads.state, ["aborted", "expired"])), of),
     lost: async () =>

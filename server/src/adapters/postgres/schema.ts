@@ -5,6 +5,7 @@
  */
 import { sql } from "drizzle-orm";
 import {
+  bigint,
   boolean,
   check,
   doublePrecision,
@@ -26,6 +27,9 @@ export const installation = pgTable("installation", {
   createdAt: instant("created_at").notNull(),
   /** Since when it is being rebuilt from a store; null when it is not. */
   recoveringSince: instant("recovering_since"),
+  clockNewestAt: instant("clock_newest_at"),
+  clockPausedUntil: instant("clock_paused_until"),
+  clockPauseReason: text("clock_pause_reason").notNull().default(""),
 });
 
 /** Every collection ever uploaded to, with its counters; the row is the lock of everything that changes them. */
@@ -171,6 +175,7 @@ export const versions = pgTable(
     held: boolean().notNull(),
     holdReason: text("hold_reason").notNull(),
     protectedUntil: instant("protected_until"),
+    protectedForMs: bigint("protected_for_ms", { mode: "number" }),
     removedAt: instant("removed_at"),
     removedBy: text("removed_by").notNull(),
     purgeAfter: instant("purge_after"),

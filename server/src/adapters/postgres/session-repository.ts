@@ -1,5 +1,6 @@
 import { and, desc, eq, gt, inArray, isNotNull, isNull, lt, lte, or, type SQL, sql } from "drizzle-orm";
 import type { SessionFilter, SessionRepository } from "../../app/ports/database.ts";
+import { CLOCK_SLACK_MS } from "../../domain/clock.ts";
 import type { Role } from "../../domain/configuration.ts";
 import type { Executor } from "./repositories.ts";
 import * as schema from "./schema.ts";
@@ -94,6 +95,26 @@ export function sessionRepository(db: Executor): SessionRepository {
       const owned = and(eq(sessions.userName, of.userName), eq(sessions.accessKey, of.accessKey), isEnded);
       await db.delete(sessions).where(inArray(sessions.id, oldestBeyond(owned)));
     },
+    async healTimes(now, id) {
+      const beyond = new Date(now.getTime() + CLOCK_SLACK_MS);
+      const at = sql`${now.toISOString()}::timestamptz`;
+      const only = id === undefined ? undefined : eq(sessions.id, id);
+      const lives = await db
+        .update(sessions)
+        .set({
+          createdAt: now,
+          expiresAt: sql`${at} + (${sessions.expiresAt} - ${sessions.createdAt})`,
+          chainBeganAt: sql`least(${sessions.chainBeganAt}, ${at})`,
+        })
+        .where(and(gt(sessions.createdAt, beyond), only))
+        .returning({ id: sessions.id });
+      const ends = await db
+        .update(sessions)
+        .set({ revokedAt: now })
+        .where(and(gt(sessions.revokedAt, beyond), only))
+        .returning({ id: sessions.id });
+      return lives.length + ends.length;
+    },
     async deleteEnded(before) {
       const rows = await db
         .delete(sessions)
@@ -101,12 +122,21 @@ export function sessionRepository(db: Executor): SessionRepository {
         .returning({ id: sessions.id });
       return rows.length;
     },
-    signingKeys: async () => await db.select().from(signingKeys).orderBy(desc(signingKeys.createdAt)),
+    signingKeys: async () =>
+      await db.select().from(signingKeys).orderBy(desc(signingKeys.createdAt), desc(signingKeys.id)),
     async lockSigningKeys() {
       await db.execute(sql`lock table ${signingKeys} in share row exclusive mode`);
     },
     async insertSigningKey(row) {
       await db.insert(signingKeys).values(row);
+    },
+    async healSigningKeys(now) {
+      const rows = await db
+        .update(signingKeys)
+        .set({ createdAt: now })
+        .where(gt(signingKeys.createdAt, new Date(now.getTime() + CLOCK_SLACK_MS)))
+        .returning({ id: signingKeys.id });
+      return rows.length;
     },
     async deleteSigningKey(id) {
       await db.delete(signingKeys).where(eq(signingKeys.id, id));

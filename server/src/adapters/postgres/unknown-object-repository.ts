@@ -1,5 +1,6 @@
-import { lt, sql } from "drizzle-orm";
+import { gt, lt, or, sql } from "drizzle-orm";
 import type { UnknownObjectRepository } from "../../app/ports/database.ts";
+import { CLOCK_SLACK_MS } from "../../domain/clock.ts";
 import type { Executor } from "./repositories.ts";
 import * as schema from "./schema.ts";
 
@@ -14,14 +15,21 @@ export function unknownObjectRepository(db: Executor): UnknownObjectRepository {
         .values(names.map(({ key, token }) => ({ key, token, firstSeenAt: now, lastSeenAt: now })))
         .onConflictDoUpdate({
           target: [unknownObjects.key, unknownObjects.token],
-          set: { lastSeenAt: sql`excluded.last_seen_at` },
+          // A wrong clock can have dated the first sight ahead.
+          set: {
+            firstSeenAt: sql`least(${unknownObjects.firstSeenAt}, excluded.first_seen_at)`,
+            lastSeenAt: sql`excluded.last_seen_at`,
+          },
         })
         .returning();
       const since = new Map(rows.map((row) => [`${row.token} ${row.key}`, row.firstSeenAt]));
       return names.map(({ key, token }) => since.get(`${token} ${key}`)!);
     },
     async forget(before) {
-      await db.delete(unknownObjects).where(lt(unknownObjects.lastSeenAt, before));
+      const beyond = new Date(before.getTime() + CLOCK_SLACK_MS);
+      await db
+        .delete(unknownObjects)
+        .where(or(lt(unknownObjects.lastSeenAt, before), gt(unknownObjects.lastSeenAt, beyond)));
     },
   };
 }

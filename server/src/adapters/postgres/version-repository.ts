@@ -20,6 +20,7 @@ import {
 } from "drizzle-orm";
 import type { PgColumn } from "drizzle-orm/pg-core";
 import { LIVE_VERSION_FIELDS, type Page, type VersionRepository } from "../../app/ports/database.ts";
+import { CLOCK_SLACK_MS } from "../../domain/clock.ts";
 import type { StatedField, Version } from "../../domain/version.ts";
 import type { Executor } from "./repositories.ts";
 import * as schema from "./schema.ts";
@@ -125,6 +126,7 @@ export function versionRepository(db: Executor): VersionRepository {
           newestSize: ofNewest<bigint>(versions.size),
           newestUsualSize: ofNewest<bigint | null>(versions.usualSize),
           newestConfirmedAt: ofNewest<Date | null>(versions.confirmedAt),
+          latestAt: max(versions.begunAt),
           largest: max(versions.size),
           damaged: sql<number>`(count(*) filter (where ${versions.damage} <> ''))::int`,
         })
@@ -132,9 +134,9 @@ export function versionRepository(db: Executor): VersionRepository {
         .where(eq(versions.state, "live"))
         .groupBy(versions.collectionId);
       return new Map(
-        rows.map(({ id, newestNumber, largest, ...row }) => [
+        rows.map(({ id, newestNumber, latestAt, largest, ...row }) => [
           id,
-          { ...row, newestNumber: newestNumber!, largest: largest! },
+          { ...row, newestNumber: newestNumber!, latestAt: latestAt!, largest: largest! },
         ]),
       );
     },
@@ -153,13 +155,14 @@ export function versionRepository(db: Executor): VersionRepository {
     },
     remove: async (id, removal) =>
       await change(and(eq(versions.id, id), eq(versions.state, "live")), { state: "removed", ...removal }),
-    restore: async (id, now, protectedUntil) =>
+    restore: async (id, now, { protectedUntil, protectedForMs }) =>
       await change(and(eq(versions.id, id), restorable(now)), {
         state: "live",
         removedAt: null,
         removedBy: "",
         purgeAfter: null,
         protectedUntil,
+        protectedForMs,
       }),
     async confirm(id, confirmedAt) {
       await change(eq(versions.id, id), { confirmedAt });
@@ -187,7 +190,15 @@ export function versionRepository(db: Executor): VersionRepository {
             .from(versions)
             .where(inArray(versions.key, [...keys])),
     staleManifests: async (of) =>
-      await page(and(ne(versions.state, "purged"), sql`${versions.manifestRevision} <> ${versions.revision}`), of),
+      // Where purging has begun, a manifest written now would be left over.
+      await page(
+        and(
+          ne(versions.state, "purged"),
+          isNull(versions.purgedAt),
+          sql`${versions.manifestRevision} <> ${versions.revision}`,
+        ),
+        of,
+      ),
     async manifestWritten(id, { revision, before }) {
       const known = sql`case when ${versions.manifestRevision} = ${before}::int then ${revision}::int
         else least(${versions.manifestRevision}, ${revision}::int) end`;
@@ -208,6 +219,8 @@ export function versionRepository(db: Executor): VersionRepository {
       return BigInt(rows[0]!.bytes);
     },
     async claimForVerification(now, { before, damagedBefore, until }) {
+      const beyond = new Date(now.getTime() + CLOCK_SLACK_MS);
+      const claimedBeyond = new Date(until.getTime() + CLOCK_SLACK_MS);
       const due = (
         await db
           .select(columns)
@@ -215,9 +228,13 @@ export function versionRepository(db: Executor): VersionRepository {
           .where(
             and(
               eq(versions.state, "live"),
-              or(isNull(versions.verifyingUntil), lte(versions.verifyingUntil, now)),
-              sql`${lastVerified} <=
-                case when ${versions.damage} = '' then ${asInstant(before)} else ${asInstant(damagedBefore)} end`,
+              or(
+                isNull(versions.verifyingUntil),
+                lte(versions.verifyingUntil, now),
+                gt(versions.verifyingUntil, claimedBeyond),
+              ),
+              sql`(${lastVerified} > ${asInstant(beyond)} or ${lastVerified} <=
+                case when ${versions.damage} = '' then ${asInstant(before)} else ${asInstant(damagedBefore)} end)`,
             ),
           )
           .orderBy(asc(lastVerified), asc(versions.id))
@@ -246,6 +263,31 @@ export function versionRepository(db: Executor): VersionRepository {
         .where(and(eq(versions.id, id), eq(versions.state, "removed"), lte(versions.purgeAfter, now)))
         .returning({ id: versions.id });
       return rows.length > 0;
+    },
+    async healTimes(now) {
+      const beyond = asInstant(new Date(now.getTime() + CLOCK_SLACK_MS));
+      const forMs = sql`coalesce(${versions.protectedForMs}, 0)`;
+      const since = sql`coalesce(${versions.protectedUntil} - ${forMs} * interval '1 millisecond',
+        ${versions.committedAt})`;
+      const protection = await db
+        .update(versions)
+        .set({
+          protectedUntil: sql`${asInstant(now)} + ${forMs} * interval '1 millisecond'`,
+          protectedForMs: forMs,
+          revision: sql`${versions.revision} + 1`,
+        })
+        .where(and(inArray(versions.state, ["live", "removed"]), isNull(versions.purgedAt), sql`${since} > ${beyond}`))
+        .returning({ id: versions.id });
+      const removal = await db
+        .update(versions)
+        .set({
+          removedAt: now,
+          purgeAfter: sql`${asInstant(now)} + (${versions.purgeAfter} - ${versions.removedAt})`,
+          revision: sql`${versions.revision} + 1`,
+        })
+        .where(and(eq(versions.state, "removed"), isNull(versions.purgedAt), sql`${versions.removedAt} > ${beyond}`))
+        .returning({ id: versions.id });
+      return protection.length + removal.length;
     },
     async markPurged(id, now) {
       // No revision: there is no manifest any more that could say it.

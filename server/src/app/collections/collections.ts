@@ -1,5 +1,6 @@
 import { timingSafeEqual } from "node:crypto";
 import { hasSystemRole, maySee, type Principal } from "../../domain/access.ts";
+import { clockState } from "../../domain/clock.ts";
 import type { CollectionSpec } from "../../domain/configuration.ts";
 import { collectionNotFound } from "../../domain/errors.ts";
 import { checkHealth, frozenCheck, type HealthCheck, type HealthStatus, newestOf, worst } from "../../domain/health.ts";
@@ -154,7 +155,8 @@ export async function getCollectionHealth(
     const versions = collection === undefined ? [] : await tx.versions.allLive(collection.id);
     const unsettled = collection === undefined ? [] : await tx.uploads.unsettled(collection.id);
     const store = storeCheck(collection, committing(unsettled), tx.now);
-    const checks = [...(spec === undefined ? [frozenCheck()] : checkHealth(spec, versions, tx.now)), store];
+    const clock = clockState(await tx.clock.read(), tx.now);
+    const checks = [...(spec === undefined ? [frozenCheck()] : checkHealth(spec, versions, clock, tx.now)), store];
     const newest = newestOf(versions);
     const failed = collection === undefined ? undefined : await tx.collections.lastFailed(collection.id);
     const isLast = failed !== undefined && (newest === undefined || failed.begunAt > newest.begunAt);

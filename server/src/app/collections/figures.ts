@@ -1,3 +1,4 @@
+import { clockState, isBeyond } from "../../domain/clock.ts";
 import { type HealthStatus, healthOfSummary, worst } from "../../domain/health.ts";
 import { isLost, storeCheck } from "../../domain/store-health.ts";
 import { type ConfigSource, pinned } from "../ports/config-source.ts";
@@ -13,7 +14,7 @@ export interface CollectionFigures {
   readonly limitBytes: bigint;
   readonly versions: number;
   readonly openUploads: number;
-  /** When the newest version was begun; undefined for none. */
+  /** When the newest version was begun; undefined for none, and for a time beyond now, which says nothing. */
   readonly newestAt: Date | undefined;
   /** Size of the newest version, in bytes; undefined for none. */
   readonly newestSize: bigint | undefined;
@@ -38,8 +39,9 @@ export async function collectionFigures(deps: {
   readonly config: ConfigSource;
 }): Promise<AllFigures> {
   const configured = pinned(deps).config.current().collections;
-  const { now, rows, summaries, open, lost } = await deps.database.read(async (tx) => ({
+  const { now, clock, rows, summaries, open, lost } = await deps.database.read(async (tx) => ({
     now: tx.now,
+    clock: clockState(await tx.clock.read(), tx.now),
     rows: new Map((await tx.collections.all()).map((row) => [row.name, row])),
     summaries: await tx.versions.summaries(),
     open: await tx.uploads.openCounts(),
@@ -57,13 +59,13 @@ export async function collectionFigures(deps: {
       limitBytes: spec.maxCollectionSize,
       versions: summary?.count ?? 0,
       openUploads: row === undefined ? 0 : (open.get(row.id) ?? 0),
-      newestAt: summary?.newestAt,
+      newestAt: summary === undefined || isBeyond(summary.newestAt, now) ? undefined : summary.newestAt,
       newestSize: summary?.newestSize,
       damaged: summary?.damaged ?? 0,
       lostCommits: lostHere.length,
       rolledBack: row !== undefined && row.rolledBackAt !== null,
       health: worst([
-        healthOfSummary(spec, summary, row?.storedBytes ?? 0n, now),
+        healthOfSummary(spec, summary, row?.storedBytes ?? 0n, clock, now),
         storeCheck(row, lostHere, now).status,
       ]),
     };

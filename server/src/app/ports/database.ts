@@ -1,3 +1,4 @@
+import type { ClockRecord } from "../../domain/clock.ts";
 import type { ObjectGrant } from "../../domain/configuration.ts";
 import type { VersionSummary } from "../../domain/health.ts";
 import type { RateLimit, Taken } from "../../domain/rate-limit.ts";
@@ -121,6 +122,7 @@ export const LIVE_VERSION_FIELDS = [
   "committedAt",
   "held",
   "protectedUntil",
+  "protectedForMs",
   "damage",
   "usualSize",
   "confirmedAt",
@@ -237,8 +239,8 @@ export interface UploadRepository {
   insert(row: UploadRow): Promise<void>;
   find(id: string): Promise<UploadRow | undefined>;
   /**
-   * The newest upload of this request id not older than `since`. One that ended before the store took it does not
-   * count.
+   * The newest upload of this request id that has not ended, or not before `since`. One that ended before the store took
+   * it does not count.
    */
   findByRequest(
     key: { collectionId: string; userName: string; accessKey: string; requestId: string },
@@ -256,6 +258,11 @@ export interface UploadRepository {
   lapse(id: string, now: Date): Promise<boolean>;
   /** Open uploads whose expiry passed, and open ones not lapsed whose lease ran out. */
   overdue(now: Date, page: Page): Promise<UploadRow[]>;
+  /**
+   * Brings leases and expiries of open uploads that are further ahead of `now` than they last to what they last, in
+   * milliseconds, and what ended or was lost beyond `now` to now. Returns how many.
+   */
+  healTimes(now: Date, lasts: { readonly leaseMs: number; readonly expiryMs: number }): Promise<number>;
   /** Ended without a version and not yet freed from the store. */
   uncleaned(page: Page): Promise<UploadRow[]>;
   /** Committing uploads. */
@@ -330,7 +337,7 @@ export interface VersionRepository {
    * `removed -> live`, where its object is still whole: before its time, and nobody has begun to purge it. Returns
    * whether it was so.
    */
-  restore(id: string, now: Date, protectedUntil: Date | null): Promise<boolean>;
+  restore(id: string, now: Date, protection: Pick<VersionRow, "protectedUntil" | "protectedForMs">): Promise<boolean>;
   /** Notes that somebody confirmed its size. */
   confirm(id: string, confirmedAt: Date): Promise<void>;
   /** Versions removed for this version or by this person. */
@@ -354,7 +361,8 @@ export interface VersionRepository {
   liveBytes(): Promise<bigint>;
   /**
    * Claims the live version that was verified (or, when never, published) longest ago, before `before`, or before
-   * `damagedBefore` if it is damaged. Nobody else claims it until `until`.
+   * `damagedBefore` if it is damaged; or one of which that is dated beyond `now`. Nobody else claims it until `until`. A
+   * claim that is further ahead was written by a wrong clock, and is none.
    */
   claimForVerification(
     now: Date,
@@ -371,6 +379,11 @@ export interface VersionRepository {
    * from now on. Returns whether it still was one.
    */
   beginPurge(id: string, now: Date): Promise<boolean>;
+  /**
+   * Counts protections, and the times until removed ones may be purged, from `now` where they were counted from a time
+   * beyond it, with the duration they were given. Returns how many.
+   */
+  healTimes(now: Date): Promise<number>;
   /** `removed -> purged`; what only matters beside an object is dropped. Returns whether it was. */
   markPurged(id: string, now: Date): Promise<boolean>;
   /** Versions purged before this time. */
@@ -390,7 +403,7 @@ export interface StoredName {
 export interface UnknownObjectRepository {
   /** Notes that these were seen now, and says since when each is seen without a break, in the same order. */
   seen(names: readonly StoredName[], now: Date): Promise<Date[]>;
-  /** Forgets those that were not seen since. */
+  /** Forgets those that were not seen then, or later within what clocks may differ by. */
   forget(before: Date): Promise<void>;
 }
 
@@ -425,6 +438,12 @@ export interface SessionRepository {
     most: number,
     instead: string | undefined,
   ): Promise<void>;
+  /**
+   * Counts the life of sessions from `now` that were counted from a time beyond it, with the duration they were given.
+   * Returns how many.
+   * @param id of one session; all when left out.
+   */
+  healTimes(now: Date, id?: string): Promise<number>;
   /** Deletes sessions that ended before this time. */
   deleteEnded(before: Date): Promise<number>;
   /** Every key, newest first. */
@@ -433,16 +452,29 @@ export interface SessionRepository {
   lockSigningKeys(): Promise<void>;
   insertSigningKey(row: SigningKeyRow): Promise<void>;
   deleteSigningKey(id: string): Promise<void>;
+  /** Dates keys that are dated beyond `now` to now. Returns how many. */
+  healSigningKeys(now: Date): Promise<number>;
 }
 
 /** Access to the budgets of failed logins. */
 export interface BudgetRepository {
-  /** Takes one token in one step, or returns the wait time. */
+  /**
+   * Takes one token in one step, or returns the wait time. A budget that is further from being whole than its period is
+   * long was written by a wrong clock, and counts as whole.
+   */
   take(holder: string, limit: RateLimit, now: Date): Promise<Taken>;
   /** Gives one token back. */
   giveBack(holder: string, limit: RateLimit): Promise<void>;
-  /** Forgets the budgets that are whole again. Returns how many. */
+  /** Forgets the budgets that are whole again, or that a wrong clock wrote. Returns how many. */
   deleteFull(now: Date): Promise<number>;
+}
+
+/** Access to what is remembered of the clock. */
+export interface ClockRepository {
+  read(): Promise<ClockRecord>;
+  /** Reads, and lets only this transaction write until it ends. */
+  lock(): Promise<ClockRecord>;
+  write(record: ClockRecord): Promise<void>;
 }
 
 /** Everything inside one transaction. */
@@ -457,6 +489,7 @@ export interface Transaction {
   readonly sessions: SessionRepository;
   readonly budgets: BudgetRepository;
   readonly unknownObjects: UnknownObjectRepository;
+  readonly clock: ClockRepository;
   audit(event: AuditEvent): Promise<void>;
   /** Deletes audit events before this time, and of each collection the oldest beyond `most`. */
   forgetAudit(before: Date, most: number): Promise<void>;

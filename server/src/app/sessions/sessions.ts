@@ -1,4 +1,5 @@
 import type { Principal } from "../../domain/access.ts";
+import { isBeyond } from "../../domain/clock.ts";
 import type { ObjectGrant, User } from "../../domain/configuration.ts";
 import { DomainError } from "../../domain/errors.ts";
 import { passwordCosts } from "../../domain/password-cost.ts";
@@ -150,10 +151,7 @@ export type AuthenticationDeps = Pick<SessionDeps, "database" | "config" | "toke
 
 /** The owner of a token. Every way it can be wrong has the same answer. */
 export async function authenticate(deps: AuthenticationDeps, token: string, address: string): Promise<Principal> {
-  const { session, now } = await deps.database.read(async (tx) => ({
-    session: await tx.sessions.find(deps.sha256(token)),
-    now: tx.now,
-  }));
+  const { session, now } = await findSession(deps.database, deps.sha256(token));
   const valid =
     (await deps.tokens.verify(token, now)) &&
     session !== undefined &&
@@ -169,6 +167,15 @@ export async function authenticate(deps: AuthenticationDeps, token: string, addr
   )
     throw sessionInvalid();
   return { user, accessKey: session.accessKey, scope: session.scope, sessionId: session.id };
+}
+
+/** A session, which a clock that was ahead must not have made longer than sessions are. */
+async function findSession(database: Database, id: string): Promise<{ session: SessionRow | undefined; now: Date }> {
+  const read = async () => await database.read(async (tx) => ({ session: await tx.sessions.find(id), now: tx.now }));
+  const found = await read();
+  if (found.session === undefined || !isBeyond(found.session.createdAt, found.now)) return found;
+  await database.transaction(async (tx) => await tx.sessions.healTimes(tx.now, id));
+  return await read();
 }
 
 /**

@@ -173,8 +173,7 @@ async function compareManifest(
  */
 async function noteLaterState(tx: Transaction, row: VersionRow, wasLive: boolean): Promise<void> {
   // Whatever the time until which it could be brought back by hand.
-  const isBack =
-    wasLive && row.state === "removed" && (await tx.versions.restore(row.id, new Date(0), row.protectedUntil));
+  const isBack = wasLive && row.state === "removed" && (await tx.versions.restore(row.id, new Date(0), row));
   if (isBack) await moveUsage(tx, row, { trashBytes: -row.size, storedBytes: row.size });
   await tx.collections.noteRollback(row.collectionId, tx.now, isBack ? 1 : 0);
 }

@@ -21,11 +21,15 @@ export const KEPT = {
 /** Rows deleted by one statement. */
 const BATCH = 500;
 
-/** Forgets what lapses by its time alone: ended sessions, and budgets that are whole again. */
-export async function forgetByTime(database: Database): Promise<void> {
-  await database.transaction(async (tx) => {
-    await tx.sessions.deleteEnded(new Date(tx.now.getTime() - KEPT.endedSessionsMs));
-  });
+/**
+ * Forgets what lapses by its time alone: budgets that are whole again, and ended sessions.
+ * @param timesHold false while the clock is in doubt: a session that it calls ended may be valid again.
+ */
+export async function forgetByTime(database: Database, timesHold: boolean): Promise<void> {
+  if (timesHold)
+    await database.transaction(async (tx) => {
+      await tx.sessions.deleteEnded(new Date(tx.now.getTime() - KEPT.endedSessionsMs));
+    });
   await database.transaction(async (tx) => {
     await tx.budgets.deleteFull(tx.now);
   });

@@ -1,4 +1,5 @@
 import { formatSize } from "@strongroom/protocol/sizes";
+import type { ClockState } from "../../domain/clock.ts";
 import { READINESS_PROBES, readinessProbeKey, readinessProbeTime } from "../../domain/object-keys.ts";
 import type { BlobStore } from "../ports/blob-store.ts";
 import type { ConfigSource } from "../ports/config-source.ts";
@@ -10,8 +11,10 @@ const STRAY_MS = 3_600_000;
 
 /** One condition of taking calls. */
 export interface ReadinessCheck {
-  readonly name: "database" | "storage" | "configuration";
+  readonly name: "database" | "storage" | "configuration" | "clock";
   readonly ok: boolean;
+  /** Whether the server takes calls without it as well; then it is shown only. */
+  readonly isRemark?: boolean;
   /** For a person who may know: what was found. Never a secret. */
   readonly message: string;
 }
@@ -40,6 +43,8 @@ export interface ReadinessDeps {
   /** Disks that must have room; none where database and store are elsewhere. */
   readonly disks?: readonly WatchedDisk[] | undefined;
   readonly log: Log;
+  /** What the last look at the database's clock found. */
+  readonly clock: () => ClockState;
   /** Makes a unique id. */
   readonly newId: () => string;
 }
@@ -56,7 +61,7 @@ const TIMES: ReadinessTimes = { limitMs: 10_000, freshMs: 5000 };
 
 /**
  * Whether this server can do its work: the database answers, the store takes, gives back and deletes a small object,
- * and the configuration that its source holds is in force. However often it is asked, one look is under way at a time,
+ * and the configuration that its source holds is in force. What it thinks of the clock is shown beside. However often it is asked, one look is under way at a time,
  * and at most one probe object is in the store.
  */
 export class Readiness {
@@ -108,6 +113,9 @@ export class Readiness {
         if (problem !== undefined) throw new Error(`a change is refused, the last good state is in force: ${problem}`);
       }),
     ]);
+    const { status, message } = this.#deps.clock();
+    // Without a right clock backups are taken all the same, so nobody has to go to another server.
+    checks.push({ name: "clock", ok: status === "right", message, isRemark: true });
     this.#last = { at: performance.now(), checks };
     this.#tell(checks);
     return checks;
@@ -154,7 +162,7 @@ export class Readiness {
 
   /** Logs every change of readiness with the reasons, since probes without the secret do not get them. */
   #tell(checks: readonly ReadinessCheck[]): void {
-    const failed = checks.filter((check) => !check.ok);
+    const failed = checks.filter((check) => !check.ok && check.isRemark !== true);
     const isReady = failed.length === 0;
     if (isReady !== this.#wasReady) {
       const fields = Object.fromEntries(failed.map(({ name, message }) => [name, message]));

@@ -11,6 +11,7 @@ import { encodeManifest } from "../versions/manifest.ts";
 import { moveUsage } from "../versions/removal.ts";
 import { compareStore } from "./compare-store.ts";
 import { forgetByTime, forgetRecords } from "./forget.ts";
+import { healTimes } from "./heal-times.ts";
 import { type Inventory, takeInventory, type UnknownObject } from "./inventory.ts";
 
 /** The ports of a sweep: those of commits, which it finishes. */
@@ -41,7 +42,7 @@ export interface SweepReport {
   readonly failed: number;
   /** Unrecorded objects; reported only. Finished objects only when the whole store was looked at. */
   readonly unknown: readonly UnknownObject[];
-  /** Whether deletions were allowed, and the store was the right one. */
+  /** Whether what is overdue was purged and expired: the clock was not in doubt, and the store was the right one. */
   readonly deletions: boolean;
 }
 
@@ -76,9 +77,9 @@ const BATCH = 500;
  * changed versions, and deletes their objects after their time. Safe to run twice and on several servers at once.
  * Deleted are only unfinished objects of ended uploads and objects of removed versions; an unrecorded object is
  * reported.
- * @param mayDelete false while deletions are paused; everything else is still done.
+ * @param timesHold false while the clock is in doubt: then nothing is purged or expires because of a time.
  */
-export async function sweep(deps: SweepDeps, mayDelete: boolean, options: SweepOptions = {}): Promise<SweepReport> {
+export async function sweep(deps: SweepDeps, timesHold: boolean, options: SweepOptions = {}): Promise<SweepReport> {
   const counts = {
     lapsed: 0,
     expired: 0,
@@ -117,21 +118,22 @@ export async function sweep(deps: SweepDeps, mayDelete: boolean, options: SweepO
     }
   };
 
+  if (options.dryRun !== true) await healTimes(deps);
   const now = await deps.database.transaction(async (tx) => tx.now);
   for await (const upload of pages((tx, page) => tx.uploads.overdue(tx.now, page))) {
-    const kind = upload.expiresAt <= now ? "expired" : "lapsed";
+    const kind = timesHold && upload.expiresAt <= now ? "expired" : "lapsed";
+    if (kind === "lapsed" && upload.lapsed) continue;
     const what = kind === "expired" ? "an upload expired" : "the lease of an upload ran out; its place is free";
-    await act(kind, what, ofUpload(upload), async () => await endOverdue(deps, upload));
+    await act(kind, what, ofUpload(upload), async () => await endOverdue(deps, upload, timesHold));
   }
   for await (const upload of pages((tx, page) => tx.uploads.committing(page))) {
     await act("committed", "finished a commit", ofUpload(upload), async () => await finishCommit(deps, upload));
   }
-  if (!mayDelete) return { ...counts, unknown: [], deletions: false };
   if (!(await isSameInstallation(deps.database, deps.store))) {
     deps.log.error({}, "sweeper: the store does not carry the installation id of the database; nothing is deleted");
     return { ...counts, failed: counts.failed + 1, unknown: [], deletions: false };
   }
-  if (options.dryRun !== true) await forgetByTime(deps.database);
+  if (options.dryRun !== true) await forgetByTime(deps.database, timesHold);
 
   if (options.wholeStore === true)
     await compareStore(deps, act, { contents: true }).catch((error) => {
@@ -176,14 +178,14 @@ export async function sweep(deps: SweepDeps, mayDelete: boolean, options: SweepO
   const frozen = await deps.database.transaction(async (tx) =>
     (await tx.collections.all()).filter(isKept).map(({ id }) => id),
   );
-  for await (const version of pages((tx, page) => tx.versions.purgeable(tx.now, frozen, page))) {
+  const purgeable = timesHold ? pages((tx, page) => tx.versions.purgeable(tx.now, frozen, page)) : [];
+  for await (const version of purgeable)
     await act("purged", "deleted a removed version", ofVersion(version), async () => await purge(deps, version));
-  }
   for (const key of found.leftovers) {
     const what = "deleted what was left of a purged version";
     await act("leftovers", what, { key }, async () => await deps.store.delete(key));
   }
-  if (options.wholeStore === true && listed && record) {
+  if (options.wholeStore === true && listed && record && timesHold) {
     const rows = await forgetRecords(deps.database, found);
     if (rows > 0) deps.log.info({ rows }, "sweeper: forgot uploads and versions whose bytes are long gone");
   }
@@ -194,7 +196,7 @@ export async function sweep(deps: SweepDeps, mayDelete: boolean, options: SweepO
       "sweeper: the store holds unrecorded objects; they are left alone. `strongroom sweep --dry-run` " + "lists them",
     );
   }
-  return { ...counts, unknown: found.unknown, deletions: true };
+  return { ...counts, unknown: found.unknown, deletions: timesHold };
 }
 
 function ofUpload(upload: UploadRow): Record<string, string> {
@@ -206,12 +208,12 @@ function ofVersion(version: VersionRow): SweepFields {
 }
 
 /** Returns false when it is not overdue any more. */
-async function endOverdue(deps: SweepDeps, overdue: UploadRow): Promise<boolean> {
+async function endOverdue(deps: SweepDeps, overdue: UploadRow, timesHold: boolean): Promise<boolean> {
   return await deps.database.transaction(async (tx) => {
     await tx.collections.lockById(overdue.collectionId);
     const upload = (await tx.uploads.find(overdue.id))!;
     if (upload.state !== "open") return false;
-    if (upload.expiresAt <= tx.now) {
+    if (timesHold && upload.expiresAt <= tx.now) {
       const spec = deps.config.current().collections.get(upload.collectionName);
       const since = new Date(upload.expiresAt.getTime() - deps.settings.expiryMs).toISOString();
       const isTooOld = lastMoment(upload, spec, deps.settings) <= tx.now;

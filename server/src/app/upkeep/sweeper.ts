@@ -1,27 +1,28 @@
 import { setTimeout as sleep } from "node:timers/promises";
+import type { ClockWatch } from "./clock-watch.ts";
 import { type SweepDeps, type SweepReport, sweep } from "./sweep.ts";
-
-/** A leap of the database's clock against this process' own pauses deletions for this long, in milliseconds. */
-const LEAP_MS = 24 * 3_600_000;
 
 /** The whole list of the store is compared with the database this often, in milliseconds. */
 const WHOLE_STORE_MS = 24 * 3_600_000;
 
+/** What sweeping needs, and the watch of the clock, which looks before each sweep. */
+export interface SweeperDeps extends SweepDeps {
+  readonly clockWatch: ClockWatch;
+}
+
 /** Runs {@link sweep} every so often and on request, one at a time. */
 export class Sweeper {
-  readonly #deps: SweepDeps;
+  readonly #deps: SweeperDeps;
   readonly #everyMs: number;
   readonly #onSwept: ((report: SweepReport | undefined) => void) | undefined;
   #timer: NodeJS.Timeout | undefined;
   #running: Promise<SweepReport | undefined> | undefined;
   #again = false;
   #stopped = false;
-  #clock: { database: number; process: number } | undefined;
-  #pausedUntil = 0;
   #wholeStoreAt = 0;
 
   /** @param onSwept called after each sweep; undefined for one that failed as a whole. */
-  constructor(deps: SweepDeps, everyMs: number, onSwept?: (report: SweepReport | undefined) => void) {
+  constructor(deps: SweeperDeps, everyMs: number, onSwept?: (report: SweepReport | undefined) => void) {
     this.#deps = deps;
     this.#everyMs = everyMs;
     this.#onSwept = onSwept;
@@ -70,10 +71,11 @@ export class Sweeper {
 
   async #sweep(): Promise<SweepReport | undefined> {
     const wholeStore = performance.now() >= this.#wholeStoreAt;
-    const mayDelete = await this.#mayDelete();
-    const work = async () => await sweep(this.#deps, mayDelete, { wholeStore });
+    const { status } = await this.#deps.clockWatch.look();
+    const work = async () => await sweep(this.#deps, status === "right", { wholeStore });
     const report = (await this.#deps.database.exclusively("sweep", work))?.result;
-    if (wholeStore && report?.deletions === true) this.#wholeStoreAt = performance.now() + WHOLE_STORE_MS;
+    if (wholeStore && report !== undefined && (report.deletions || status !== "right"))
+      this.#wholeStoreAt = performance.now() + WHOLE_STORE_MS;
     return report;
   }
 
@@ -88,29 +90,5 @@ export class Sweeper {
     const limit = sleep(withinMs, undefined, { signal: waited.signal }).catch(() => {});
     await Promise.race([this.#running.catch(() => {}), limit]);
     waited.abort();
-  }
-
-  /**
-   * Whether the database's clock went on like this process' own: a leap of a day must not make everything look overdue.
-   */
-  async #mayDelete(): Promise<boolean> {
-    const now = {
-      database: (await this.#deps.database.transaction(async (tx) => tx.now)).getTime(),
-      process: performance.now(),
-    };
-    const before = this.#clock;
-    this.#clock = now;
-    if (before !== undefined) {
-      const leap = now.database - before.database - (now.process - before.process);
-      if (Math.abs(leap) >= LEAP_MS) {
-        this.#pausedUntil = now.process + LEAP_MS;
-        this.#deps.log.error(
-          { leap_ms: Math.round(leap) },
-          "sweeper: the database's clock leapt by a day or more; nothing is deleted for 24 hours. If the clock " +
-            "is right, restart the server",
-        );
-      }
-    }
-    return now.process >= this.#pausedUntil;
   }
 }

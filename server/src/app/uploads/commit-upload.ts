@@ -272,6 +272,7 @@ function draftVersion(
     usualSize: upload.usualSize,
     aboveSoftLimit: spec !== undefined && size > spec.maxOneVersionSize,
     protectedUntil: spec?.minRetentionMs === undefined ? null : new Date(now.getTime() + spec.minRetentionMs),
+    protectedForMs: spec?.minRetentionMs ?? null,
     ...PUBLISHED,
   };
 }

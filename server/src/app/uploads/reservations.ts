@@ -284,7 +284,7 @@ export async function renewLease(
   upload: UploadRow,
   more = 0n,
 ): Promise<{ upload: UploadRow; room: Room | undefined }> {
-  requireYoung(upload, spec, deps.settings, tx.now);
+  await requireYoung(tx, upload, spec, deps.settings);
   if (upload.lapsed) requirePlace(tx, spec, collection, upload.id);
   let room: Room | undefined;
   if (more > 0n) {

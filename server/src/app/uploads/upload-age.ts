@@ -1,7 +1,8 @@
 import { formatDuration } from "@strongroom/protocol/sizes";
+import { clockState } from "../../domain/clock.ts";
 import type { CollectionSpec } from "../../domain/configuration.ts";
 import { DomainError } from "../../domain/errors.ts";
-import type { UploadRow } from "../ports/database.ts";
+import type { Transaction, UploadRow } from "../ports/database.ts";
 import type { UploadSettings } from "../settings.ts";
 
 type Aged = Pick<UploadRow, "id" | "begunAt">;
@@ -18,9 +19,19 @@ export function tooOldReason(spec: AgeLimit, settings: AgeSettings): string {
   return `it did not become a version within ${formatDuration(spec?.maxUploadAgeMs ?? settings.maxUploadAgeMs)}, maxUploadAge`;
 }
 
-/** @throws DomainError UPLOAD_TOO_OLD, which is final. */
-export function requireYoung(upload: Aged, spec: AgeLimit, settings: AgeSettings, now: Date): void {
-  if (now < lastMoment(upload, spec, settings)) return;
+/**
+ * Refuses an upload that did not become a version in time. Not while the clock is in doubt: a leap must not end what is
+ * under way.
+ * @throws DomainError UPLOAD_TOO_OLD, which is final.
+ */
+export async function requireYoung(
+  tx: Transaction,
+  upload: Aged,
+  spec: AgeLimit,
+  settings: AgeSettings,
+): Promise<void> {
+  if (tx.now < lastMoment(upload, spec, settings)) return;
+  if (clockState(await tx.clock.read(), tx.now).status !== "right") return;
   throw new DomainError(
     "UPLOAD_TOO_OLD",
     `upload ${upload.id} was begun ${upload.begunAt.toISOString()}; ${tooOldReason(spec, settings)}. Create a new upload`,

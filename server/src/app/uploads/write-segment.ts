@@ -166,7 +166,7 @@ async function settle(
 ): Promise<AcceptedSegment> {
   const { segment, upload, spec } = admitted;
   const outcome = await deps.database.transaction(async (tx) => {
-    requireYoung(upload, spec, deps.settings, tx.now);
+    await requireYoung(tx, upload, spec, deps.settings);
     const lease = leaseFrom(tx.now, deps.settings, lastMoment(upload, spec, deps.settings));
     if (!(await tx.uploads.extendLease(segment.uploadId, lease))) return "not-held" as const;
     const next = (await tx.segments.list(segment.uploadId, segment.index + 1, 1))[0];

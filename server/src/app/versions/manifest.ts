@@ -5,7 +5,7 @@ import { STATED_FIELDS, type StatedField, VERSION_FIELDS, type Version } from ".
 
 /**
  * The manifest's form; a reader refuses numbers it does not know. 2 added `state` and `removed_by`, 3 `revision`,
- * `damage` and `damaged_segment`, 5 `usual_size` and `confirmed_at`.
+ * `damage` and `damaged_segment`, 4 `protected_for_ms`, 5 `usual_size` and `confirmed_at`.
  */
 export const MANIFEST_FORMAT = 5;
 
@@ -73,9 +73,14 @@ export function parseManifest(bytes: Uint8Array, storage: string): Manifest {
   const state = format < VERSION_FIELDS.state.since && fields.removedAt !== null ? "removed" : fields.state;
   // Before revisions were counted, a removal was the only change.
   const revision = format < VERSION_FIELDS.revision.since && state !== "live" ? 2 : fields.revision;
+  // Before it was written down, protection was counted from the publication only.
+  const protectedForMs =
+    format < VERSION_FIELDS.protectedForMs.since && fields.protectedUntil !== null
+      ? Math.max(0, fields.protectedUntil.getTime() - fields.committedAt.getTime())
+      : fields.protectedForMs;
   const digests = taken(json, SEGMENT_DIGESTS);
   const recorded = { storage, segmentCount: digests.length, manifestRevision: revision, verifiedAt: null };
-  const version: Version = { ...fields, ...recorded, state, revision };
+  const version: Version = { ...fields, ...recorded, state, revision, protectedForMs };
   requireConsistent(version, digests);
   return { version, segmentDigests: Buffer.concat(digests) };
 }

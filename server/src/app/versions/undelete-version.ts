@@ -4,7 +4,7 @@ import type { CollectionSpec } from "../../domain/configuration.ts";
 import { DomainError } from "../../domain/errors.ts";
 import { countedSize, quotaLimits } from "../../domain/quota.ts";
 import { keptBeside } from "../../domain/rotation.ts";
-import { withProtection } from "../../domain/version.ts";
+import { protectionUntil, withProtection } from "../../domain/version.ts";
 import { requireAction, requireWritable } from "../guards.ts";
 import type { Transaction, VersionRow } from "../ports/database.ts";
 import { comingVersions, keptAfterRemovalMs, moveUsage, rotationOf } from "./removal.ts";
@@ -32,7 +32,7 @@ export async function undeleteVersion(
     const back = { ...version, state: "live" as const, removedAt: null, removedBy: "", purgeAfter: null };
     const protectedUntil = await protectionFor(tx, spec, back, keptAfterRemovalMs(deps.settings, spec));
     await requireRoom(tx, spec, { ...back, protectedUntil });
-    if (!(await tx.versions.restore(version.id, tx.now, protectedUntil)))
+    if (!(await tx.versions.restore(version.id, tx.now, protectionUntil(version, protectedUntil))))
       throw versionNotFound(spec.name, name.number, version, tx.now);
     await moveUsage(tx, version, { trashBytes: -version.size, storedBytes: version.size });
     await tx.audit({

@@ -1,0 +1,107 @@
+import { formatDuration } from "@strongroom/protocol/sizes";
+
+/**
+ * Times of servers over one database may differ by this much, in milliseconds. A stored time that lies further beyond
+ * now was written by a wrong clock.
+ */
+export const CLOCK_SLACK_MS = 5 * 60_000;
+
+/** A difference of two clocks' progress that is a leap, in milliseconds. */
+const LEAP_MS = 3_600_000;
+
+/** A server that starts so long after the newest stored time may have met a leap as well, in milliseconds. */
+const GAP_MS = 7 * 24 * 3_600_000;
+
+/** How long nothing is deleted after a leap, in milliseconds. */
+const PAUSE_MS = 3_600_000;
+
+/** Whether a time that should be past lies beyond now, so that it says nothing. */
+export function isBeyond(time: Date, now: Date): boolean {
+  return time.getTime() > now.getTime() + CLOCK_SLACK_MS;
+}
+
+/** What an installation remembers of the database's clock. */
+export interface ClockRecord {
+  /** The newest time that was seen, as good as the newest that was stored; null before the first. */
+  readonly newestAt: Date | null;
+  /** Until when nothing is deleted because of its time; null while nothing speaks against the clock. */
+  readonly pausedUntil: Date | null;
+  /** What spoke against it. */
+  readonly pauseReason: string;
+}
+
+/** The database's time and that of the process's monotonic clock, at one moment, in milliseconds. */
+export interface ClockReading {
+  readonly database: number;
+  readonly process: number;
+}
+
+/**
+ * Compares the database's clock with what is remembered of it, and with the process's own clock.
+ * @param before the last reading of this process; undefined at its first.
+ * @returns what is to be remembered from now on.
+ */
+export function watchClock(record: ClockRecord, now: ClockReading, before: ClockReading | undefined): ClockRecord {
+  const { newestAt } = record;
+  const next = {
+    ...record,
+    newestAt: newestAt !== null && newestAt.getTime() > now.database ? newestAt : new Date(now.database),
+  };
+  const pause = (pauseReason: string): ClockRecord => ({
+    ...next,
+    pausedUntil: new Date(now.database + PAUSE_MS),
+    pauseReason,
+  });
+  const leap = before === undefined ? 0 : now.database - before.database - (now.process - before.process);
+  if (Math.abs(leap) > LEAP_MS)
+    return pause(`the database's clock leapt ${leap > 0 ? "forward" : "back"} by ${rounded(leap)}`);
+  const gap = before === undefined && newestAt !== null ? now.database - newestAt.getTime() : 0;
+  if (gap > GAP_MS)
+    return pause(
+      `nothing was stored for ${rounded(gap)} before a server started; if it was running in that time, the ` +
+        "database's clock leapt forward",
+    );
+  const { pausedUntil, pauseReason } = record;
+  // An end further ahead than the pause is long was written by a wrong clock.
+  if (pausedUntil !== null && pausedUntil.getTime() > now.database + PAUSE_MS + CLOCK_SLACK_MS)
+    return pause(pauseReason);
+  if (pausedUntil !== null && pausedUntil.getTime() <= now.database)
+    return { ...next, pausedUntil: null, pauseReason: "" };
+  return next;
+}
+
+/** What a clock's record means at this moment. */
+export interface ClockState {
+  /**
+   * `behind`: before what was stored already, so that it is wrong or was; `paused`: it leapt a short time ago. Nothing
+   * is purged, expires or is rotated out by its time meanwhile. Sessions, budgets and leases end in any case.
+   */
+  readonly status: "right" | "behind" | "paused";
+  /** For people. */
+  readonly message: string;
+}
+
+/** Judges the database's clock. */
+export function clockState({ newestAt, pausedUntil, pauseReason }: ClockRecord, now: Date): ClockState {
+  const until = "nothing is purged or expires";
+  const confirm = "if the clock is right now: `strongroom sweep --clock-is-right`";
+  if (newestAt !== null && isBeyond(newestAt, now)) {
+    const by = rounded(newestAt.getTime() - now.getTime());
+    return {
+      status: "behind",
+      message:
+        `expected the database's clock not to be before what was stored, ${newestAt.toISOString()}; it is ` +
+        `${by} behind, so it is wrong, or was. Until it gets there ${until}; ${confirm}`,
+    };
+  }
+  if (pausedUntil !== null && pausedUntil > now)
+    return { status: "paused", message: `${pauseReason}. Until ${pausedUntil.toISOString()} ${until}; ${confirm}` };
+  return { status: "right", message: "the database's clock goes on as it should" };
+}
+
+function rounded(ms: number): string {
+  const seconds = Math.round(Math.abs(ms) / 1000);
+  // Of a leap of days nobody wants to know the seconds.
+  const unit = seconds >= 86_400 ? 3600 : seconds >= 3600 ? 60 : 1;
+  return formatDuration(Math.round(seconds / unit) * unit * 1000);
+}
