@@ -74,7 +74,7 @@ export function watchClock(record: ClockRecord, now: ClockReading, before: Clock
 export interface ClockState {
   /**
    * `behind`: before what was stored already, so that it is wrong or was; `paused`: it leapt a short time ago. Nothing
-   * is purged, expires or is rotated out by its time meanwhile. Sessions, budgets and leases end in any case.
+   * is purged or expires meanwhile. Sessions, budgets and leases end in any case.
    */
   readonly status: "right" | "behind" | "paused";
   /** For people. */
