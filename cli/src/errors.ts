@@ -117,7 +117,8 @@ function hintFor(error: StrongroomError, sdk: Sdk, url: string | undefined): str
   if (error instanceof sdk.MinSizeError) return "nothing was stored; look at what makes the dump";
   if (error instanceof sdk.InvalidRequestError && error.metadata.missing?.includes("trustSourceEnd") === true)
     return "give --expect-size BYTES or --expect-sha256 DIGEST, or --trust-end";
-  if (error instanceof sdk.NotFoundError) return "`strongroom ls` shows what this session may see";
+  if (error.reason === "COLLECTION_NOT_FOUND" || error.reason === "VERSION_NOT_FOUND")
+    return "`strongroom ls` shows what this session may see";
   if (error instanceof sdk.EncryptionError) return "look at the keys given with --public-key or --recipient";
   if (error instanceof sdk.DecryptionError)
     return "is it the right private key and passphrase? `strongroom download` fetches the ciphertext itself";

@@ -1,6 +1,5 @@
 import type { Decryption, DownloadResult, RetryEvent, Version } from "@strongroom/client-sdk";
 import { EXIT, type ExitCode } from "@strongroom/command-line/exit-codes";
-import { interruptible } from "@strongroom/command-line/interruptible";
 import { formatSize } from "@strongroom/protocol/sizes";
 import type { Invocation } from "./command.ts";
 import type { Sdk } from "./context.ts";
@@ -58,53 +57,51 @@ export async function fetchVersion({ context, values, output }: Invocation, requ
     );
   });
   const begun = context.now();
+  const onInterrupt = () => progress.note("stopping; once more to stop at once");
   const connect = {
-    handlesSignals: true,
     giveUpAfterMs: patienceOf(values),
     onRetry: (event: RetryEvent) => progress.retrying(event),
+    interruption: { timeoutMs: values.get(OPTIONS.timeout), onInterrupt },
   };
-  const onInterrupt = () => progress.note("stopping; once more to stop at once");
-  return await withClient(context, values, connect, ({ client, sdk }) =>
-    interruptible(context, { timeoutMs: values.get(OPTIONS.timeout), onInterrupt }, async (outer) => {
-      const failure = new AbortController();
-      const signal = AbortSignal.any([outer, failure.signal]);
-      const destination = destinationFor({ context, values, output }, request, {
-        sdk,
-        progress,
+  return await withClient(context, values, connect, async ({ client, sdk, signal: outer }) => {
+    const failure = new AbortController();
+    const signal = AbortSignal.any([outer, failure.signal]);
+    const destination = destinationFor({ context, values, output }, request, {
+      sdk,
+      progress,
+      signal,
+      abort: (reason) => failure.abort(reason),
+    });
+    if (destination instanceof FileDestination) await destination.check();
+    progress.start();
+    let result: DownloadResult;
+    try {
+      result = await client.download({
+        collection: request.collection,
+        number: request.number,
+        decryption,
+        sink: (chunk) => destination.write(chunk),
+        onVersion: async (version) => {
+          checkFits(decryption, version, sdk);
+          await destination.open(version);
+        },
+        onProgress: (now) => {
+          state = now;
+          progress.resumed(now.resumes);
+        },
         signal,
-        abort: (reason) => failure.abort(reason),
       });
-      if (destination instanceof FileDestination) await destination.check();
-      progress.start();
-      let result: DownloadResult;
-      try {
-        result = await client.download({
-          collection: request.collection,
-          number: request.number,
-          decryption,
-          sink: (chunk) => destination.write(chunk),
-          onVersion: async (version) => {
-            checkFits(decryption, version, sdk);
-            await destination.open(version);
-          },
-          onProgress: (now) => {
-            state = now;
-            progress.resumed(now.resumes);
-          },
-          signal,
-        });
-        await destination.finish();
-        if (target.kind !== "stdout") context.achieved?.();
-      } catch (error) {
-        await destination.discard();
-        throw failure.signal.aborted ? failure.signal.reason : error;
-      } finally {
-        progress.stop();
-      }
-      report(output, { request, sdk, result, destination, ms: context.now() - begun });
-      return EXIT.ok;
-    }),
-  );
+      await destination.finish();
+      if (target.kind !== "stdout") context.achieved?.();
+    } catch (error) {
+      await destination.discard();
+      throw failure.signal.aborted ? failure.signal.reason : error;
+    } finally {
+      progress.stop();
+    }
+    report(output, { request, sdk, result, destination, ms: context.now() - begun });
+    return EXIT.ok;
+  });
 }
 
 interface Wiring {

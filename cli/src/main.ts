@@ -26,7 +26,7 @@ let isEnding = false;
 const lastNet = (error: unknown): void => {
   if (isEnding) return;
   isEnding = true;
-  void tellUncaught(error, context).then(
+  void tellUncaught(error, process.argv.slice(2), context).then(
     (code) => process.exit(code),
     () => process.exit(EXIT.unexpected),
   );

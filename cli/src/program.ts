@@ -135,9 +135,8 @@ async function runCommand(
 }
 
 /** Tells of an error that no command caught, in one line; returns the exit code that fits it. Never throws. */
-export async function tellUncaught(error: unknown, context: Context): Promise<ExitCode> {
-  const output = new Output(context.stdout, context.stderr, { json: false, quiet: false });
-  return await tell(error, undefined, output, context);
+export async function tellUncaught(error: unknown, argv: readonly string[], context: Context): Promise<ExitCode> {
+  return await tell(error, undefined, outputBeforeOptions(argv, context), context);
 }
 
 async function tell(error: unknown, url: string | undefined, output: Output, context: Context): Promise<ExitCode> {

@@ -1,5 +1,5 @@
 /** Whose session a command has: one of its own, or the kept one of the user it names, as it was when it began. */
-import { writeFile } from "node:fs/promises";
+import { mkdir, writeFile } from "node:fs/promises";
 import { join } from "node:path";
 import { setTimeout as sleep } from "node:timers/promises";
 import { AuthenticationError, type ClientOptions, UnavailableError } from "@strongroom/client-sdk";
@@ -111,13 +111,41 @@ test("work that ends in order by itself keeps its session to its end", async (t)
   const { context, signals, dir } = await testContext(t, { sdk: load });
   await writeFile(join(dir, "password"), "secret");
   const given = values({ url: "http://a", username: "ann", passwordFile: join(dir, "password") });
-  await withClient(context, given, { handlesSignals: true }, async () => {
+  await withClient(context, given, { interruption: { timeoutMs: undefined, onInterrupt: () => {} } }, async () => {
     signals.emit("SIGTERM");
     await sleep(20);
     t.is(await tokenOf(opened.at(-1)), "own-1", "an upload is still to be aborted with it");
     t.deepEqual(ended, []);
   });
   t.deepEqual(ended, ["own-1"]);
+});
+
+for (const args of [
+  ["backup", "db", "--encryption", "none", "-c", "echo x"],
+  ["restore", "db", "--private-key", "key", "-c", "cat"],
+]) {
+  test(`--timeout counts from the login on: ${args[0]}`, async (t) => {
+    const { load } = fakeSdk({ login: () => new Promise(() => {}) });
+    const made = await withPasswordFile(t, { sdk: load });
+    await writeFile(join(made.dir, "key"), "AGE-SECRET-KEY-1");
+    const given = args.map((arg) => (arg === "key" ? join(made.dir, arg) : arg));
+    t.is(await made.run(...given, ...made.args, "--timeout", "20ms"), 5);
+    t.regex(made.stderr.text, /^strongroom: not finished within --timeout/m);
+  });
+}
+
+test("a session that login cannot keep is ended, and the message names the file", async (t) => {
+  const ended: unknown[] = [];
+  const { load } = fakeSdk({
+    login: async () => ({ token: "nobodys", session: session() }),
+    sessions: { revokeSession: async (_, { headers }) => void ended.push(headers.authorization) },
+  });
+  const { run, args, dir, stderr } = await withPasswordFile(t, { sdk: load });
+  const folder = join(dir, "folder");
+  await mkdir(folder);
+  t.is(await run("login", ...args, "--token-file", folder), 1);
+  t.true(stderr.text.includes(folder), stderr.text);
+  t.deepEqual(ended, ["Bearer nobodys"]);
 });
 
 test("a wrong password is told, and nothing is left to be ended", async (t) => {

@@ -1,6 +1,7 @@
 /** The program as a process in surroundings that are not as usual: ports, homes, paths, files and outputs. */
 import { existsSync } from "node:fs";
 import { mkdir, readdir, readFile, symlink, writeFile } from "node:fs/promises";
+import { createServer as createProxy } from "node:http";
 import { type AddressInfo, createServer, type Socket } from "node:net";
 import { join } from "node:path";
 import { openpgpMessage } from "@strongroom/testkit/ciphertext";
@@ -53,7 +54,7 @@ test("the program finds its way without HOME and PATH, and writes nothing where 
   const here = join(dir, "here");
   await mkdir(here);
   const url = "http://127.0.0.1:9";
-  for (const env of [{ HOME: "" }, { HOME: "." }, { PATH: "" }, {}] as Record<string, string>[]) {
+  for (const env of [{ HOME: "" }, { HOME: "." }, { PATH: "" }, { PATH: "/nowhere" }, {}] as Record<string, string>[]) {
     const { code, stderr } = await run(STRONGROOM, ["whoami", "--url", url], {
       env: { PATH: process.env.PATH ?? "", STRONGROOM_TOKEN: "t", ...env },
       cwd: here,
@@ -101,6 +102,7 @@ test("what was done decides the exit code, not what can be said about it", async
   t.is((await into("/dev/full", ["download", "db", "--output", output, "--json"])).code, 0);
   t.is((await readFile(output)).length, 100_000);
   t.is((await into("/dev/full", ["keygen", "--name", "k", "--json"])).code, 0);
+  t.is((await into("/dev/full", ["confirm", "db", "1", "--json"])).code, 0);
   t.is((await into("/dev/full", ["logout", "--json"])).code, 0);
   t.not((await run(STRONGROOM, ["whoami"], { env })).code, 0);
   // With a wrong TMPDIR too, and what it is needed for says so.
@@ -112,16 +114,47 @@ test("what was done decides the exit code, not what can be said about it", async
   t.true(piped.code === 0 || /set TMPDIR to a folder that exists/.test(piped.stderr), piped.stderr);
 });
 
+test("the program goes through the proxy that the environment names", async (t) => {
+  const asked: (string | undefined)[] = [];
+  const proxy = createProxy();
+  proxy.on("connect", ({ url }, socket) => {
+    asked.push(url);
+    socket.end("HTTP/1.1 407 Proxy Authentication Required\r\nContent-Length: 0\r\n\r\n");
+  });
+  await new Promise<void>((resolve) => proxy.listen(0, "127.0.0.1", resolve));
+  t.teardown(() => void proxy.close());
+  const at = `http://name:word@127.0.0.1:${(proxy.address() as AddressInfo).port}`;
+  const dir = await temporaryFolder(t);
+  await writeFile(join(dir, "password"), "secret");
+  for (const args of [
+    ["ls"],
+    ["login", "--username", "ann", "--password-file", join(dir, "password")],
+    ["backup", "db", "--username", "ann", "--password-file", join(dir, "password"), "--encryption", "none", "-c", "id"],
+  ]) {
+    const { code, stderr, stdout } = await run(STRONGROOM, [...args, "--json"], {
+      env: { ...personEnvironment(dir, "https://backup.example.org"), STRONGROOM_TOKEN: "t", HTTPS_PROXY: at },
+      cwd: dir,
+    });
+    t.is(code, 5, stderr);
+    t.regex(stderr, /the proxy http:\/\/127\.0\.0\.1:\d+ does not connect to backup\.example\.org:443 \(HTTP 407\)/);
+    t.is(JSON.parse(stdout.toString()).error.reason, "UNAVAILABLE", "it says nothing about rights");
+    t.false(stderr.includes("word"));
+  }
+  t.deepEqual([...new Set(asked)], ["backup.example.org:443"]);
+});
+
 test("an error that nobody catches is one line and an exit code", async (t) => {
   const dir = await temporaryFolder(t);
   const hook = join(dir, "hook.mjs");
   await writeFile(hook, 'setTimeout(() => { throw new Error("lost"); }, 1500);');
   const url = "http://127.0.0.1:9";
-  const { code, stderr } = await run(STRONGROOM, ["backup", "db", "--url", url, "--encryption", "none", "-c", "echo"], {
+  const args = ["backup", "db", "--url", url, "--encryption", "none", "-c", "echo", "--json"];
+  const { code, stderr, stdout } = await run(STRONGROOM, args, {
     env: { PATH: process.env.PATH ?? "", HOME: dir, STRONGROOM_TOKEN: "t", NODE_OPTIONS: `--import=${hook}` },
     cwd: dir,
   });
   t.is(code, 1);
+  t.like(JSON.parse(stdout.toString()), { error: { message: "unexpected: lost", exitCode: 1 } });
   t.regex(stderr, /^strongroom: unexpected: lost$/m);
   t.notRegex(stderr, /^ +at /m);
 });

@@ -270,7 +270,10 @@ test("a proxy that refuses the tunnel is named, without its login, and is not as
   const client = clientFor(t, { url: "http://backup.example.org", proxyEnvironment: environment });
   const error = await t.throwsAsync(
     client.upload({ collection: "through", source: chunked(ciphertext(MIB)), encryption: none }),
-    { message: /the proxy http:\/\/127\.0\.0\.1:\d+ does not connect to backup\.example\.org:80 \(HTTP 407\)/ },
+    {
+      name: "UnavailableError",
+      message: /the proxy http:\/\/127\.0\.0\.1:\d+ does not connect to backup\.example\.org:80 \(HTTP 407\)/,
+    },
   );
   t.false(error!.message.includes("wrong"));
   t.is(asked.length, 1);
@@ -289,5 +292,10 @@ test("a proxy that is away is waited for, and what is no proxy is refused at onc
     message: /HTTPS_PROXY.*SOCKS.*NO_PROXY/,
   });
   t.false(error!.message.includes("down"));
+  const unreadable = t.throws(() => make({ HTTPS_PROXY: "http://up:100%down@10.0.0.1:3128" }), {
+    name: "InvalidRequestError",
+    message: /HTTPS_PROXY.*%25/,
+  });
+  t.false(unreadable!.message.includes("down"));
   t.notThrows(() => make({ HTTPS_PROXY: "socks5://10.0.0.1:1080", NO_PROXY: ".example.org" }).close());
 });

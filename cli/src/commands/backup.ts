@@ -1,7 +1,6 @@
 import type { RetryEvent, UploadProgress, UploadResult } from "@strongroom/client-sdk";
 import { UsageError } from "@strongroom/command-line/errors";
 import { EXIT, type ExitCode } from "@strongroom/command-line/exit-codes";
-import { interruptible } from "@strongroom/command-line/interruptible";
 import { printable } from "@strongroom/command-line/printable";
 import { shown } from "@strongroom/command-line/shown";
 import { formatSize } from "@strongroom/protocol/sizes";
@@ -103,11 +102,6 @@ async function run(invocation: Invocation): Promise<ExitCode> {
     );
   });
   const begun = context.now();
-  const connect = {
-    handlesSignals: true,
-    giveUpAfterMs: patienceOf(values),
-    onRetry: (event: RetryEvent) => progress.retrying(event),
-  };
   let committing = false;
   const onInterrupt = () =>
     progress.note(
@@ -116,62 +110,66 @@ async function run(invocation: Invocation): Promise<ExitCode> {
             "to stop at once"
         : "stopping, nothing will be stored; once more to stop at once",
     );
+  const connect = {
+    giveUpAfterMs: patienceOf(values),
+    onRetry: (event: RetryEvent) => progress.retrying(event),
+    interruption: { timeoutMs: values.get(OPTIONS.timeout), onInterrupt },
+  };
 
-  const upload = ({ client }: Connection) =>
-    interruptible(context, { timeoutMs: values.get(OPTIONS.timeout), onInterrupt }, async (signal) => {
-      const dump =
-        commandLine === undefined
-          ? undefined
-          : new DumpCommand(commandLine, {
-              env: context.childEnv,
-              killGraceMs: context.killGraceMs,
-              onStderr: (bytes) => progress.passThrough(bytes),
-              minSize,
-              okExit: values.get(OPTIONS.okExit),
-            });
-      // At once, not only after the server was notified: a dump that goes on locks tables and burns time.
-      const endDump = () => void dump?.end();
-      signal.addEventListener("abort", endDump, { once: true });
-      progress.start();
-      try {
-        return await client.upload({
-          collection,
-          source: dump?.output(signal) ?? context.stdin,
-          encryption,
-          compression: values.get(OPTIONS.compress),
-          labels,
-          clientMetadata: { program: programName(), host: context.hostname },
-          minSize,
-          // Of a command the exit status says whether it is whole.
-          trustSourceEnd: values.get(OPTIONS.trustEnd) || dump !== undefined,
-          signal,
-          ...optional("waitMs", values.get(OPTIONS.wait)),
-          onWait: (wait) => progress.waiting(collection, wait),
-          onProgress: (now) => {
-            state = now;
-            progress.resumed(now.resumes);
-          },
-          ...optional("filename", values.get(OPTIONS.filename)),
-          ...optional("expectedSourceSize", values.get(OPTIONS.expectSize)),
-          ...optional("expectedSourceSha256", values.get(OPTIONS.expectSha256)),
-          ...optional("parallel", values.get(OPTIONS.parallel)),
-          ...optional("memoryLimit", values.get(OPTIONS.memory)),
-          ...optional("spoolLimit", values.get(OPTIONS.spool)),
-          ...optional("spoolDirectory", values.get(OPTIONS.spoolDir)),
-          beforeCommit: async () => {
-            const warning = await dump?.succeeded(signal);
-            committing = true;
-            return warning;
-          },
-        });
-      } catch (error) {
-        await dump?.end();
-        throw error;
-      } finally {
-        signal.removeEventListener("abort", endDump);
-        progress.stop();
-      }
-    });
+  const upload = async ({ client, signal }: Connection) => {
+    const dump =
+      commandLine === undefined
+        ? undefined
+        : new DumpCommand(commandLine, {
+            env: context.childEnv,
+            killGraceMs: context.killGraceMs,
+            onStderr: (bytes) => progress.passThrough(bytes),
+            minSize,
+            okExit: values.get(OPTIONS.okExit),
+          });
+    // At once, not only after the server was notified: a dump that goes on locks tables and burns time.
+    const endDump = () => void dump?.end();
+    signal.addEventListener("abort", endDump, { once: true });
+    progress.start();
+    try {
+      return await client.upload({
+        collection,
+        source: dump?.output(signal) ?? context.stdin,
+        encryption,
+        compression: values.get(OPTIONS.compress),
+        labels,
+        clientMetadata: { program: programName(), host: context.hostname },
+        minSize,
+        // Of a command the exit status says whether it is whole.
+        trustSourceEnd: values.get(OPTIONS.trustEnd) || dump !== undefined,
+        signal,
+        ...optional("waitMs", values.get(OPTIONS.wait)),
+        onWait: (wait) => progress.waiting(collection, wait),
+        onProgress: (now) => {
+          state = now;
+          progress.resumed(now.resumes);
+        },
+        ...optional("filename", values.get(OPTIONS.filename)),
+        ...optional("expectedSourceSize", values.get(OPTIONS.expectSize)),
+        ...optional("expectedSourceSha256", values.get(OPTIONS.expectSha256)),
+        ...optional("parallel", values.get(OPTIONS.parallel)),
+        ...optional("memoryLimit", values.get(OPTIONS.memory)),
+        ...optional("spoolLimit", values.get(OPTIONS.spool)),
+        ...optional("spoolDirectory", values.get(OPTIONS.spoolDir)),
+        beforeCommit: async () => {
+          const warning = await dump?.succeeded(signal);
+          committing = true;
+          return warning;
+        },
+      });
+    } catch (error) {
+      await dump?.end();
+      throw error;
+    } finally {
+      signal.removeEventListener("abort", endDump);
+      progress.stop();
+    }
+  };
 
   return await withClient(context, values, connect, async (connection) => {
     const result = await upload(connection);

@@ -1,7 +1,7 @@
 import { EXIT, type ExitCode } from "@strongroom/command-line/exit-codes";
 import { formatSize } from "@strongroom/protocol/sizes";
 import type { CommandSpec, Invocation } from "../command.ts";
-import { CONNECTION_OPTIONS, OUTPUT_OPTIONS, SECRETS } from "../options.ts";
+import { CONNECTION_OPTIONS, OUTPUT_OPTIONS, SESSION_SECRETS } from "../options.ts";
 import { CALL, withClient } from "../session/session.ts";
 import { toIso } from "../terminal/format.ts";
 import { versionNumber } from "../version-argument.ts";
@@ -18,7 +18,7 @@ export const confirm: CommandSpec = {
     ["<version>", "number of the version, such as 7 or v7"],
   ],
   options: [...CONNECTION_OPTIONS, ...OUTPUT_OPTIONS],
-  secrets: [SECRETS.token],
+  secrets: SESSION_SECRETS,
   examples: [["strongroom confirm pg-main 7", "version 7 is small on purpose"]],
   run,
 };
@@ -28,6 +28,7 @@ async function run({ args, values, output, context }: Invocation): Promise<ExitC
   const number = versionNumber(given);
   return await withClient(context, values, {}, async ({ client }) => {
     const { version } = await client.versions.confirmVersion({ collection, number }, CALL);
+    context.achieved?.();
     if (output.isJson)
       output.json({
         collection,

@@ -5,6 +5,7 @@ import type { CommandSpec, Invocation } from "../command.ts";
 import { CredentialStore, writePrivateFile } from "../files/credentials.ts";
 import { OPTIONS, OUTPUT_OPTIONS, SECRETS, SERVER_OPTIONS } from "../options.ts";
 import { RETRY_FOR_MS } from "../patience.ts";
+import { END_MS } from "../session/own-session.ts";
 import { givenPassword } from "../session/password.ts";
 import { isUnprotected, tlsPaths } from "../session/server.ts";
 import { sessionDescription, withClient } from "../session/session.ts";
@@ -62,15 +63,22 @@ async function run({ values, output, context }: Invocation): Promise<ExitCode> {
     const description = values.get(OPTIONS.description) ?? sessionDescription(context);
     const { token, session } = await client.login({ username, password, description: description.slice(0, 255) });
     const path = values.get(OPTIONS.tokenFile);
-    if (path === undefined) {
-      const expiresAt = toIso(session.expiresAt) ?? new Date(context.now()).toISOString();
-      const { sessionId } = session;
-      const tls = await tlsPaths(context, values, url);
-      const kept = { url, token, user: username, expiresAt, sessionId };
-      const hasTls = Object.values(tls).some((path) => path !== undefined);
-      await new CredentialStore(context).save(hasTls ? { ...kept, tls } : kept);
-    } else {
-      await writePrivateFile(path, `${token}\n`);
+    try {
+      if (path === undefined) {
+        const expiresAt = toIso(session.expiresAt) ?? new Date(context.now()).toISOString();
+        const { sessionId } = session;
+        const tls = await tlsPaths(context, values, url);
+        const kept = { url, token, user: username, expiresAt, sessionId };
+        const hasTls = Object.values(tls).some((path) => path !== undefined);
+        await new CredentialStore(context).save(hasTls ? { ...kept, tls } : kept);
+      } else {
+        await writePrivateFile(path, `${token}\n`);
+      }
+    } catch (error) {
+      // A session that could not be kept is nobody's, and each attempt would leave one more.
+      const headers = { authorization: `Bearer ${token}` };
+      await client.sessions.revokeSession({}, { headers, timeoutMs: END_MS }).catch(() => {});
+      throw error;
     }
     context.achieved?.();
     if (output.isJson) output.json({ url, ...sessionReport(session, sdk), tokenFile: path });

@@ -154,7 +154,8 @@ export async function writePrivateFile(path: string, content: string): Promise<v
     await rename(temporary, path);
   } catch (error) {
     await rm(temporary, { force: true });
-    throw error;
+    // The system's error of an open file does not say which file it is.
+    throw error instanceof Error ? Object.assign(error, { path }) : error;
   }
 }
 

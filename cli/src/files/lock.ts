@@ -1,5 +1,5 @@
 import { randomUUID } from "node:crypto";
-import { readFile, rename, rm, writeFile } from "node:fs/promises";
+import { open, readFile, rename, rm } from "node:fs/promises";
 import { setTimeout as sleep } from "node:timers/promises";
 import { CommandError } from "@strongroom/command-line/errors";
 import { EXIT } from "@strongroom/command-line/exit-codes";
@@ -43,12 +43,20 @@ async function take(path: string, own: string): Promise<void> {
 }
 
 async function create(path: string, own: string): Promise<boolean> {
+  const file = await open(path, "wx", 0o600).catch((error: NodeJS.ErrnoException) => {
+    if (error.code === "EEXIST") return undefined;
+    throw error;
+  });
+  if (file === undefined) return false;
   try {
-    await writeFile(path, own, { flag: "wx", mode: 0o600 });
+    await file.writeFile(own);
     return true;
   } catch (error) {
-    if ((error as NodeJS.ErrnoException).code === "EEXIST") return false;
-    throw error;
+    // A full disk takes the name of a file and not what is in it: nobody waits for this one to grow old.
+    await rm(path, { force: true });
+    throw error instanceof Error ? Object.assign(error, { path }) : error;
+  } finally {
+    await file.close();
   }
 }
 

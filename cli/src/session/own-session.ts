@@ -3,7 +3,7 @@ import type { Sdk } from "../context.ts";
 import { type Issued, RefreshingToken, tokenLife } from "./refreshing-token.ts";
 
 /** How long the end of a command waits for the end of its session, in milliseconds; it ends by itself in any case. */
-const END_MS = 5_000;
+export const END_MS = 5_000;
 
 /** Whose session it is, and at which server. */
 export interface OwnSessionOptions {

@@ -24,6 +24,14 @@ export interface Connection {
   readonly sdk: Sdk;
   /** The addresses, in one text. */
   readonly url: string;
+  /** Aborted when a signal comes or the time is over, with {@link ConnectOptions.interruption}; else never. */
+  readonly signal: AbortSignal;
+}
+
+/** How long the login and the work may take together, and what to do when a signal comes. */
+export interface Interruption {
+  readonly timeoutMs: number | undefined;
+  readonly onInterrupt: () => void;
 }
 
 /** What a command wants of its client. */
@@ -32,8 +40,11 @@ export interface ConnectOptions {
   readonly anonymous?: boolean;
   /** The session that is there already, as it is: none is opened with a password, and none is renewed. */
   readonly asIs?: boolean;
-  /** The work ends in order by itself when a signal comes; otherwise it is left where it is. */
-  readonly handlesSignals?: boolean;
+  /**
+   * The work ends in order by itself when a signal comes or the time is over, which counts from the login on; without
+   * it the work is left where it is.
+   */
+  readonly interruption?: Interruption;
   readonly giveUpAfterMs?: number | undefined;
   readonly onRetry?: (event: RetryEvent) => void;
 }
@@ -60,21 +71,24 @@ export async function withClient<T>(
     ...(options.onRetry === undefined ? {} : { onRetry: options.onRetry }),
     ...(options.giveUpAfterMs === undefined ? {} : { giveUpAfterMs: options.giveUpAfterMs }),
   };
-  const workWith = async (token: ClientOptions["token"]) => {
+  const workWith = async (token: ClientOptions["token"], signal: AbortSignal) => {
     const client = new sdk.StrongroomClient({ ...server, ...(token === undefined ? {} : { token }), ...patience });
     try {
-      return await work({ client, sdk, url });
+      return await work({ client, sdk, url, signal });
     } finally {
       client.close();
     }
   };
-  if (options.anonymous) return await workWith(undefined);
-  const place = tokenPlace(context, values);
-  if (place.kind !== "own" || options.asIs)
-    return await workWith(await tokenFor(context, place, url, server, sdk, options.asIs ?? false));
+  const { interruption } = options;
+  const place = options.anonymous ? undefined : tokenPlace(context, values);
+  if (place?.kind !== "own" || options.asIs) {
+    const token = place && (await tokenFor(context, place, url, server, sdk, options.asIs ?? false));
+    if (interruption === undefined) return await workWith(token, new AbortController().signal);
+    return await interruptible(context, interruption, (signal) => workWith(token, signal));
+  }
 
   const password = await givenPassword(values, context, { question: "" });
-  return await interruptible(context, {}, async (signal) => {
+  return await interruptible(context, interruption ?? {}, async (signal) => {
     const opening = openOwnSession({
       sdk,
       server: { ...server, ...patience },
@@ -87,8 +101,8 @@ export async function withClient<T>(
     // The login may wait for its server.
     const own = await untilAborted(opening, signal);
     try {
-      const running = workWith(() => own.token());
-      return options.handlesSignals ? await running : await untilAborted(running, signal);
+      const running = workWith(() => own.token(), signal);
+      return interruption === undefined ? await untilAborted(running, signal) : await running;
     } finally {
       await own.end();
     }

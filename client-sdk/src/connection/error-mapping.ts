@@ -171,6 +171,9 @@ export function toStrongroomError(error: unknown, context: CallContext = {}): St
   // An interceptor's own error (for example of the token function) arrives wrapped.
   if (error.cause instanceof StrongroomError) return error.cause;
   const details = detailsOf(error);
+  // What a proxy refuses is not about this user's rights at the server.
+  if (error.rawMessage.startsWith(PROXY_PREFIX))
+    return new UnavailableError(foreignMessage(error, context, details.requestId), details);
   if (details.reason) {
     const type = CLASS_BY_REASON[details.reason] ?? CLASS_BY_CODE[error.code] ?? StrongroomError;
     return new type(`${sentence(error.rawMessage)}${suffix(details.requestId)}`, details);
@@ -186,8 +189,7 @@ export function toStrongroomError(error: unknown, context: CallContext = {}): St
 function foreignMessage(error: ConnectError, context: CallContext, requestId: string | undefined): string {
   const where = context.url === undefined ? "the server" : context.url;
   const failure = connectFailure(error);
-  if (failure !== undefined && error.rawMessage.startsWith(PROXY_PREFIX))
-    return `Cannot reach ${where}: ${sentence(error.rawMessage)}`;
+  if (error.rawMessage.startsWith(PROXY_PREFIX)) return `Cannot reach ${where}: ${sentence(error.rawMessage)}`;
   if (failure !== undefined) return `Cannot reach ${where}: ${CONNECT_FAILURES[failure]} (${failure}).`;
   if (error.code === Code.Unimplemented || error.code === Code.NotFound) {
     return (

@@ -26,6 +26,12 @@ export function proxyFor(url: URL, environment: ProxyEnvironment): URL | undefin
   if (given === undefined || bypasses(url, lookUp(environment, "NO_PROXY") ?? "")) return undefined;
   const text = given.includes("://") ? given : `http://${given}`;
   const proxy = URL.canParse(text) ? new URL(text) : undefined;
+  if (proxy !== undefined && loginOf(proxy) === undefined) {
+    throw new InvalidRequestError(
+      `The name or the password of the proxy in ${name} has a % that begins no %XX; write %25 for it.`,
+      { code: "invalid_argument" },
+    );
+  }
   if (proxy === undefined || !/^https?:$/.test(proxy.protocol) || proxy.hostname === "") {
     throw new InvalidRequestError(
       `Expected a proxy like http://proxy.example.org:3128 in ${name}; SOCKS and other kinds are not supported. ` +
@@ -95,10 +101,8 @@ export function portOf(url: URL): number {
 export async function openTunnel(proxy: URL, target: URL, signal: AbortSignal): Promise<Socket> {
   const authority = `${target.hostname}:${portOf(target)}`;
   const headers: Record<string, string> = { host: authority };
-  if (proxy.username !== "" || proxy.password !== "") {
-    const login = `${decodeURIComponent(proxy.username)}:${decodeURIComponent(proxy.password)}`;
-    headers["proxy-authorization"] = `Basic ${Buffer.from(login).toString("base64")}`;
-  }
+  const login = loginOf(proxy) ?? "";
+  if (login !== "") headers["proxy-authorization"] = `Basic ${Buffer.from(login).toString("base64")}`;
   const { request } = proxy.protocol === "https:" ? https : http;
   const call = request({
     host: bareHost(proxy),
@@ -132,6 +136,16 @@ export async function openTunnel(proxy: URL, target: URL, signal: AbortSignal): 
   });
 }
 
+/** `NAME:PASSWORD`, empty without either; undefined when they cannot be decoded. */
+function loginOf({ username, password }: URL): string | undefined {
+  if (username === "" && password === "") return "";
+  try {
+    return `${decodeURIComponent(username)}:${decodeURIComponent(password)}`;
+  } catch {
+    return undefined;
+  }
+}
+
 /** Its address without a login. */
 function nameOf(proxy: URL): string {
   return `${proxy.protocol}//${proxy.host}`;
@@ -140,7 +154,7 @@ function nameOf(proxy: URL): string {
 function refused(proxy: URL, authority: string, status: number): ConnectError {
   const hint =
     status === 407
-      ? "it asks for a login: put NAME:PASSWORD@ before its host in HTTPS_PROXY"
+      ? "it asks for a login: put NAME:PASSWORD@ before its host in the variable that names it"
       : "check that it lets connections to this host and port through, or name the host in NO_PROXY";
   const message = `${PROXY_PREFIX}${nameOf(proxy)} does not connect to ${authority} (HTTP ${status}); ${hint}`;
   // 502 to 504: what it looks for is away. Everything else it would say again.
