@@ -10,12 +10,11 @@ import { JoseSigner } from "../src/adapters/jose/jose-signer.ts";
 import type { SqlDatabase } from "../src/adapters/postgres/database.ts";
 import { LoginBudget } from "../src/app/sessions/login-budget.ts";
 import { authenticate, login, type SessionDeps } from "../src/app/sessions/sessions.ts";
-import { ClockWatch } from "../src/app/upkeep/clock-watch.ts";
 import { deletableObjects, takeInventory } from "../src/app/upkeep/inventory.ts";
-import { sweep } from "../src/app/upkeep/sweep.ts";
 import { verifyNext } from "../src/app/upkeep/verifier.ts";
 import { abortUpload, renewUpload } from "../src/app/uploads/manage-uploads.ts";
 import { deleteVersion, getVersion } from "../src/app/versions/versions.ts";
+import { ClockedServer as Server } from "./support/clocked-server.ts";
 import type { Harness } from "./support/harness.ts";
 import { harnessTest, refused, user } from "./support/harness.ts";
 
@@ -27,38 +26,6 @@ const DAY = 24 * HOUR;
 const YEAR = 365 * DAY;
 
 const rows = async (h: Harness, query: ReturnType<typeof sql>) => await (h.deps.database as SqlDatabase).query(query);
-
-/** A server's sweeper, with the process's own clock. */
-class Server {
-  readonly #h: Harness;
-  #own = 0;
-  #watch: ClockWatch;
-
-  constructor(h: Harness) {
-    this.#h = h;
-    this.#watch = new ClockWatch(h.deps, () => this.#own);
-  }
-
-  /** Time goes by, for every clock. */
-  pass(ms: number): void {
-    this.#own += ms;
-    this.#h.clock.advance(ms);
-  }
-
-  /** Only the database's clock moves. */
-  jump(ms: number): void {
-    this.#h.clock.advance(ms);
-  }
-
-  restart(): void {
-    this.#watch = new ClockWatch(this.#h.deps, () => this.#own);
-  }
-
-  async sweep() {
-    const { status } = await this.#watch.look();
-    return await sweep(this.#h.deps, status === "right");
-  }
-}
 
 /** How far ahead of now a time is, in minutes. */
 const ahead = (h: Harness, time: Date) => Math.round((time.getTime() - h.clock.now.getTime()) / MINUTE);

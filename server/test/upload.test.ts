@@ -90,7 +90,7 @@ test("segments arrive in any order and twice; create, segment and commit are ide
 test("a request id with another content is refused", async (t) => {
   const { h } = t.context;
   const spec = h.add({ maxParallelUploads: 5 });
-  await h.begin(spec.name, h.admin, "request-2");
+  const { upload } = await h.begin(spec.name, h.admin, "request-2");
   const { createUpload } = await import("../src/app/uploads/create-upload.ts");
   const other = {
     collection: spec.name,
@@ -102,6 +102,8 @@ test("a request id with another content is refused", async (t) => {
     clientMetadata: {},
   };
   await refused(t, "REQUEST_ID_REUSED", createUpload(h.deps, h.admin, other));
+  // An open upload is known by its id for as long as it is open.
+  await abortUpload(h.deps, h.admin, { uploadId: upload.id, reason: "" });
   h.clock.advance(8 * 24 * 3_600_000);
   t.not((await createUpload(h.deps, h.admin, other)).upload.id, "");
 });

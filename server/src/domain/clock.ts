@@ -12,6 +12,9 @@ const LEAP_MS = 3_600_000;
 /** A server that starts so long after the newest stored time may have met a leap as well, in milliseconds. */
 const GAP_MS = 7 * 24 * 3_600_000;
 
+/** How often servers look at the clock, in milliseconds. */
+export const LOOK_MS = 60_000;
+
 /** How long nothing is deleted after a leap, in milliseconds. */
 const PAUSE_MS = 3_600_000;
 
@@ -74,16 +77,18 @@ export function watchClock(record: ClockRecord, now: ClockReading, before: Clock
 export interface ClockState {
   /**
    * `behind`: before what was stored already, so that it is wrong or was; `paused`: it leapt a short time ago. Nothing
-   * is purged or expires meanwhile. Sessions, budgets and leases end in any case.
+   * is purged, expires or is rotated out by its time meanwhile. Sessions, budgets and leases end in any case.
    */
   readonly status: "right" | "behind" | "paused";
   /** For people. */
   readonly message: string;
+  /** When the doubt ends by itself, as far as that is known; undefined while there is none. */
+  readonly until?: Date;
 }
 
 /** Judges the database's clock. */
 export function clockState({ newestAt, pausedUntil, pauseReason }: ClockRecord, now: Date): ClockState {
-  const until = "nothing is purged or expires";
+  const until = "nothing is purged, expires, or is rotated out by its time";
   const confirm = "if the clock is right now: `strongroom sweep --clock-is-right`";
   if (newestAt !== null && isBeyond(newestAt, now)) {
     const by = rounded(newestAt.getTime() - now.getTime());
@@ -92,10 +97,20 @@ export function clockState({ newestAt, pausedUntil, pauseReason }: ClockRecord, 
       message:
         `expected the database's clock not to be before what was stored, ${newestAt.toISOString()}; it is ` +
         `${by} behind, so it is wrong, or was. Until it gets there ${until}; ${confirm}`,
+      until: newestAt,
     };
   }
-  if (pausedUntil !== null && pausedUntil > now)
-    return { status: "paused", message: `${pauseReason}. Until ${pausedUntil.toISOString()} ${until}; ${confirm}` };
+  if (pausedUntil !== null && pausedUntil > now) {
+    const message = `${pauseReason}. Until ${pausedUntil.toISOString()} ${until}; ${confirm}`;
+    return { status: "paused", message, until: pausedUntil };
+  }
+  // Servers look every minute: one of them is about to see a leap.
+  if (newestAt !== null && now.getTime() - newestAt.getTime() > LEAP_MS) {
+    const message =
+      `the database's clock is ${rounded(now.getTime() - newestAt.getTime())} after the newest time that was seen, and ` +
+      `no server has looked at it since. Until one has, which takes about a minute, ${until}; ${confirm}`;
+    return { status: "paused", message, until: new Date(now.getTime() + LOOK_MS) };
+  }
   return { status: "right", message: "the database's clock goes on as it should" };
 }
 

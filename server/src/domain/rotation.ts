@@ -36,6 +36,11 @@ export type RotationPolicy =
   | { readonly strategy: "fifo-plus-older"; readonly older: OlderCopiesPolicy }
   | { readonly strategy: "gfs"; readonly counts: GfsCounts };
 
+/** Whether what a policy removes depends on times, and so on a clock; `fifo` goes by number. */
+export function goesByTime({ strategy }: RotationPolicy): boolean {
+  return strategy !== "fifo";
+}
+
 /** What rotation needs of a collection's configuration. */
 export interface RotationRules {
   readonly rotation: RotationPolicy;

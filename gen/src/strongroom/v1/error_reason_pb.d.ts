@@ -130,7 +130,9 @@ export enum ErrorReason {
 
   /**
    * [ABORTED] As many uploads as allowed are open in the collection. Try again later; google.rpc.RetryInfo says when at
-   * the latest. Example: {"reason":"COLLECTION_BUSY","metadata":{"max_parallel_uploads":"1"}}
+   * the latest. Example: {"reason":"COLLECTION_BUSY","metadata":{"max_parallel_uploads":"1"}}. Or uploads that nobody
+   * seems to continue take the room, and the database's clock is in doubt: {"guard":"clock","clock":"paused",
+   * "clock_until":"2026-01-01T03:00:00.000Z"}
    *
    * @generated from enum value: ERROR_REASON_COLLECTION_BUSY = 13;
    */
@@ -156,7 +158,8 @@ export enum ErrorReason {
 
   /**
    * [FAILED_PRECONDITION] Held or protected versions leave no room in the collection, and rotation may not remove them.
-   * Example: {"reason":"ROTATION_BLOCKED"}
+   * Example: {"reason":"ROTATION_BLOCKED"}. metadata.guard says what else keeps rotation from removing: `shrunk`, or
+   * `clock` (the database's clock is in doubt, with clock_until).
    *
    * @generated from enum value: ERROR_REASON_ROTATION_BLOCKED = 16;
    */

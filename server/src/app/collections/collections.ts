@@ -10,7 +10,8 @@ import { nextWindowStart, openWindow } from "../../domain/window.ts";
 import { findFrozen, isFrozen, requireVisible } from "../guards.ts";
 import { type ConfigSource, pinned } from "../ports/config-source.ts";
 import type { CollectionRow, Database, FailedUpload, LiveVersion, Transaction, UploadRow } from "../ports/database.ts";
-import { lockCollection, roomFor } from "../uploads/reservations.ts";
+import { lockCollection } from "../uploads/reservations.ts";
+import { roomFor } from "../uploads/room.ts";
 
 /** The ports for reading collections and their health. */
 export interface CollectionDeps {

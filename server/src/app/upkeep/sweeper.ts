@@ -1,4 +1,5 @@
 import { setTimeout as sleep } from "node:timers/promises";
+import { LOOK_MS } from "../../domain/clock.ts";
 import type { ClockWatch } from "./clock-watch.ts";
 import { type SweepDeps, type SweepReport, sweep } from "./sweep.ts";
 
@@ -16,6 +17,7 @@ export class Sweeper {
   readonly #everyMs: number;
   readonly #onSwept: ((report: SweepReport | undefined) => void) | undefined;
   #timer: NodeJS.Timeout | undefined;
+  #looking: NodeJS.Timeout | undefined;
   #running: Promise<SweepReport | undefined> | undefined;
   #again = false;
   #stopped = false;
@@ -30,6 +32,9 @@ export class Sweeper {
 
   /** Sweeps now and from then on. */
   start(): void {
+    // Also while a sweep takes hours, or they are far apart: a clock that nobody looks at is in doubt.
+    this.#looking = setInterval(() => this.#deps.clockWatch.look().catch(() => {}), LOOK_MS);
+    this.#looking.unref();
     this.request();
   }
 
@@ -85,6 +90,7 @@ export class Sweeper {
   async stop(withinMs: number): Promise<void> {
     this.#stopped = true;
     clearTimeout(this.#timer);
+    clearInterval(this.#looking);
     if (this.#running === undefined) return;
     const waited = new AbortController();
     const limit = sleep(withinMs, undefined, { signal: waited.signal }).catch(() => {});

@@ -7,7 +7,7 @@ import { DomainError } from "../../domain/errors.ts";
 import { countedWindow, requireInterval, requirePlaceInWindow } from "../../domain/pace.ts";
 import type { Transaction } from "../ports/database.ts";
 import type { UploadSettings } from "../settings.ts";
-import type { LockedCollection } from "./reservations.ts";
+import type { LockedCollection } from "./room.ts";
 
 /** @throws DomainError VERSION_TOO_SMALL, which is final. */
 export function requireSize(spec: CollectionSpec, size: bigint): void {

@@ -6,7 +6,8 @@ import { bytesEqual } from "../../domain/segments.ts";
 import { requireOwnUpload, requireUploadAccess, uploadNotOpen } from "../guards.ts";
 import type { SegmentRow, Transaction, UploadRow } from "../ports/database.ts";
 import { atLeastZero } from "./create-upload.ts";
-import { lockCollection, quotaExceeded, renewLease, roomFor, uploadIn } from "./reservations.ts";
+import { lockCollection, renewLease, uploadIn } from "./reservations.ts";
+import { quotaExceeded, roomFor } from "./room.ts";
 import type { UploadDeps } from "./upload-deps.ts";
 
 /** The announced segment; shapes are checked by transport. */

@@ -1,8 +1,10 @@
 import { DomainError } from "../../domain/errors.ts";
+import { clockDoubt } from "../clock-doubt.ts";
 import { isSameInstallation } from "../installation.ts";
 import type { BlobStore, PendingBlob } from "../ports/blob-store.ts";
 import type { Database, Transaction, UploadRow } from "../ports/database.ts";
-import { changeReservation, endUpload, givesWay, lockCollection, RoomTakenError } from "./reservations.ts";
+import { changeReservation, endUpload, lockCollection } from "./reservations.ts";
+import { givesWay, RoomTakenError } from "./room.ts";
 import type { SegmentAttempts } from "./segment-attempts.ts";
 
 /** The ports for deleting the bytes of uploads that ended without a version. */
@@ -64,8 +66,9 @@ async function makeRoom(deps: CleanDeps, { collectionId, forUploadId }: RoomTake
     const { uploads } = await lockCollection(tx, { id: collectionId });
     // Two that were both silent must not end each other: the one that was ended first is refused.
     if (forUploadId !== undefined && uploads.find((u) => u.id === forUploadId)?.state !== "open") return undefined;
+    const doubt = await clockDoubt(tx);
     const [oldest] = uploads
-      .filter((u) => u.id !== forUploadId && givesWay(u))
+      .filter((u) => u.id !== forUploadId && givesWay(u, doubt))
       .sort((a, b) => Number(a.state === "open") - Number(b.state === "open") || silentSince(a) - silentSince(b));
     if (oldest?.state !== "open") return oldest;
     const reason =

@@ -9,17 +9,19 @@ import { quotaLimits, victimsOf } from "../../domain/quota.ts";
 import { bytesEqual } from "../../domain/segments.ts";
 import { usualSize } from "../../domain/shrunk.ts";
 import { PUBLISHED } from "../../domain/version.ts";
+import { clockDoubt } from "../clock-doubt.ts";
 import { requireOwnUpload, requireUploadAccess, requireUploadAccessIfConfigured, uploadNotOpen } from "../guards.ts";
 import { pinned } from "../ports/config-source.ts";
 import type { LiveVersion, SegmentRow, Transaction, UploadRow, VersionRow } from "../ports/database.ts";
 import type { Log } from "../settings.ts";
 import { encodeManifest } from "../versions/manifest.ts";
-import { comingVersions, moveUsage, removeVersion, rotationOf } from "../versions/removal.ts";
+import { comingVersions, givingWay, moveUsage, removeVersion, rotationOf } from "../versions/removal.ts";
 import { requirePace, requireSize } from "./admission.ts";
 import { withRoom } from "./clean-upload.ts";
 import { noteLoss, whileCompleting } from "./lost-upload.ts";
 import { refuseUpload } from "./manage-uploads.ts";
-import { givesWay, lockCollection, renewLease, requireRoom, roomFor, uploadIn } from "./reservations.ts";
+import { lockCollection, renewLease, uploadIn } from "./reservations.ts";
+import { givesWay, requireRoom, roomFor } from "./room.ts";
 import { storeFailure } from "./store-failure.ts";
 import type { UploadDeps } from "./upload-deps.ts";
 
@@ -97,7 +99,7 @@ async function prepare(tx: Transaction, deps: CommitDeps, principal: Principal, 
   const usual = usualSize(await tx.versions.allLive(collection.row.id), spec);
   const own = { number: collection.row.lastNumber + 1n, size: input.size, usualSize: usual, confirmedAt: null };
   const room = await roomFor(tx, deps.config, spec, collection, upload.id, own);
-  requireRoom(collection, upload.id, room, 0n, input.size);
+  requireRoom(tx, collection, upload.id, room, 0n, input.size);
 
   const versionNumber = await tx.collections.nextNumber(collection.row.id);
   const { warning = "" } = input;
@@ -317,15 +319,12 @@ async function rotatedOut(
   upload: UploadRow,
   version: VersionRow,
 ): Promise<LiveVersion[]> {
+  const doubt = await clockDoubt(tx);
   const holding = await tx.uploads.holding(upload.collectionId);
-  const others = holding.filter((other) => other.id !== upload.id && !givesWay(other));
+  const others = holding.filter((other) => other.id !== upload.id && !givesWay(other, doubt));
   const reserved = others.reduce((sum, { reservedBytes }) => sum + reservedBytes, 0n);
-  return victimsOf(
-    rotationOf(live, spec, upload.begunAt, tx.now, comingVersions(holding)),
-    quotaLimits(spec),
-    version.size,
-    reserved,
-  );
+  const plan = rotationOf(live, spec, upload.begunAt, tx.now, comingVersions(holding));
+  return victimsOf(givingWay(plan, spec, doubt), quotaLimits(spec), version.size, reserved);
 }
 
 /** One transaction: the version appears, what rotation removes disappears, the reservation becomes storage. */

@@ -13,15 +13,8 @@ import { pinned } from "../ports/config-source.ts";
 import type { Transaction, UploadRow } from "../ports/database.ts";
 import { requireFewUploads, requirePace } from "./admission.ts";
 import { withRoom } from "./clean-upload.ts";
-import {
-  endUpload,
-  leaseFrom,
-  lockCollection,
-  requirePlace,
-  requireRoom,
-  roomFor,
-  storedBytesOf,
-} from "./reservations.ts";
+import { endUpload, leaseFrom, lockCollection, requirePlace, storedBytesOf } from "./reservations.ts";
+import { requireRoom, roomFor } from "./room.ts";
 import { storeFailure } from "./store-failure.ts";
 import { lastMoment } from "./upload-age.ts";
 import type { UploadDeps, UploadView } from "./upload-deps.ts";
@@ -94,7 +87,7 @@ async function register(
   await requirePace(tx, spec, deps.settings, collection, tx.now);
   requirePlace(tx, spec, collection, undefined);
   const room = await roomFor(tx, deps.config, spec, collection, undefined);
-  requireRoom(collection, undefined, room, 0n, input.expectedSize > 0n ? input.expectedSize : 1n);
+  requireRoom(tx, collection, undefined, room, 0n, input.expectedSize > 0n ? input.expectedSize : 1n);
 
   const id = deps.newId();
   const maxSize = maxUploadSize(quotaLimits(spec));

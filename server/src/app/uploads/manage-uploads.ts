@@ -13,7 +13,8 @@ import {
 import { pinned } from "../ports/config-source.ts";
 import type { SegmentRow, UploadRow } from "../ports/database.ts";
 import { atLeastZero } from "./create-upload.ts";
-import { endUpload, lockCollection, renewLease, roomFor, storedBytesOf, uploadIn } from "./reservations.ts";
+import { endUpload, lockCollection, renewLease, storedBytesOf, uploadIn } from "./reservations.ts";
+import { roomFor } from "./room.ts";
 import type { UploadDeps, UploadView } from "./upload-deps.ts";
 
 /** How an upload stands, with a page of its stored segments. */

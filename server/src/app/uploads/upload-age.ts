@@ -1,7 +1,7 @@
 import { formatDuration } from "@strongroom/protocol/sizes";
-import { clockState } from "../../domain/clock.ts";
 import type { CollectionSpec } from "../../domain/configuration.ts";
 import { DomainError } from "../../domain/errors.ts";
+import { clockDoubt } from "../clock-doubt.ts";
 import type { Transaction, UploadRow } from "../ports/database.ts";
 import type { UploadSettings } from "../settings.ts";
 
@@ -31,7 +31,7 @@ export async function requireYoung(
   settings: AgeSettings,
 ): Promise<void> {
   if (tx.now < lastMoment(upload, spec, settings)) return;
-  if (clockState(await tx.clock.read(), tx.now).status !== "right") return;
+  if ((await clockDoubt(tx)) !== undefined) return;
   throw new DomainError(
     "UPLOAD_TOO_OLD",
     `upload ${upload.id} was begun ${upload.begunAt.toISOString()}; ${tooOldReason(spec, settings)}. Create a new upload`,

@@ -1,5 +1,6 @@
+import type { ClockState } from "../../domain/clock.ts";
 import type { CollectionSpec } from "../../domain/configuration.ts";
-import { planRotation, type RotationPlan } from "../../domain/rotation.ts";
+import { goesByTime, newestFirst, planRotation, type RotationPlan } from "../../domain/rotation.ts";
 import { guardingVersion, isShrunk, type SizedVersion } from "../../domain/shrunk.ts";
 import { withProtection } from "../../domain/version.ts";
 import type { LiveVersion, Transaction, UploadRow, UsageChange, VersionRow } from "../ports/database.ts";
@@ -37,6 +38,25 @@ export function rotationOf(
     plan[kind].push(version);
   }
   return { ...plan, guard };
+}
+
+/**
+ * The plan of {@link rotationOf} as it is while the clock is in doubt: what would go because of its time stays.
+ * @param doubt what speaks against the clock; undefined while nothing does.
+ */
+export function withoutTime(plan: GuardedPlan, spec: CollectionSpec, doubt: ClockState | undefined): GuardedPlan {
+  if (doubt === undefined || !goesByTime(spec.rotation)) return plan;
+  return { ...plan, keep: newestFirst([...plan.keep, ...plan.older, ...plan.remove]), older: [], remove: [] };
+}
+
+/**
+ * The plan of {@link rotationOf} for a version that is published while the clock is in doubt. Its room was promised
+ * when its commit was prepared, and that may have been before the doubt: what would go because of its time gives way to
+ * the hard limit, the oldest first, and stays otherwise.
+ */
+export function givingWay(plan: GuardedPlan, spec: CollectionSpec, doubt: ClockState | undefined): GuardedPlan {
+  if (doubt === undefined || !goesByTime(spec.rotation)) return plan;
+  return { ...plan, older: newestFirst([...plan.older, ...plan.remove]), remove: [] };
 }
 
 /** The versions that uploads being committed are to be. */

@@ -5,9 +5,10 @@ import { DomainError } from "../../domain/errors.ts";
 import { countedSize, quotaLimits } from "../../domain/quota.ts";
 import { keptBeside } from "../../domain/rotation.ts";
 import { protectionUntil, withProtection } from "../../domain/version.ts";
+import { clockDoubt } from "../clock-doubt.ts";
 import { requireAction, requireWritable } from "../guards.ts";
 import type { Transaction, VersionRow } from "../ports/database.ts";
-import { comingVersions, keptAfterRemovalMs, moveUsage, rotationOf } from "./removal.ts";
+import { comingVersions, keptAfterRemovalMs, moveUsage, rotationOf, withoutTime } from "./removal.ts";
 import { requireVersion, type VersionDeps, versionNotFound } from "./versions.ts";
 
 /**
@@ -58,7 +59,7 @@ async function protectionFor(
   keptMs: number,
 ): Promise<Date | null> {
   const live = await tx.versions.allLive(back.collectionId);
-  // A guard that holds now ends before the protection would.
+  // A guard that holds now, and a doubt in the clock, end before the protection would.
   const unguarded = { ...spec, rotationGuard: undefined };
   const isKept = (version: VersionRow) =>
     rotationOf([...live, version], unguarded, tx.now, tx.now, []).keep.some(({ id }) => id === version.id);
@@ -75,7 +76,8 @@ async function requireRoom(tx: Transaction, spec: CollectionSpec, back: VersionR
   const live = await tx.versions.allLive(back.collectionId);
   const uploads = await tx.uploads.holding(back.collectionId);
   const reserved = total(uploads.map((u) => u.reservedBytes));
-  const plan = rotationOf([...live, back], spec, tx.now, tx.now, comingVersions(uploads));
+  const policy = rotationOf([...live, back], spec, tx.now, tx.now, comingVersions(uploads));
+  const plan = withoutTime(policy, spec, await clockDoubt(tx));
   const isCommitting = uploads.some((u) => u.state === "committing");
   const kept = keptBeside(plan, spec, isCommitting).filter(({ id }) => id !== back.id);
   const limits = quotaLimits(spec);
