@@ -74,3 +74,18 @@ test.serial("a second Ctrl-C leaves no command behind, and ends no input", async
   t.is(await ended, 130);
   await untilGone(t, Number(await readFile(join(dir, "pid"), "utf8")));
 });
+
+test.serial("a command that leaves some of a dump that fits into the pipe has stopped reading too", async (t) => {
+  // Elsewhere it cannot be known, as the documents say.
+  if (process.platform !== "linux") {
+    t.pass();
+    return;
+  }
+  for (const command of ["true", "head -c 3 >/dev/null", "sleep 0.3"]) {
+    const { code, stderr } = await transfer("ok", ["restore", "pg-main", "-c", command]);
+    t.is(code, 7, command);
+    t.regex(stderr, /the command exited with 0, but stopped reading: it was given .*, and did not read all of it/);
+  }
+  for (const command of ["head -c 3 >/dev/null; cat >/dev/null", "sleep 0.3; cat >/dev/null"])
+    t.is((await transfer("ok", ["restore", "pg-main", "-c", command])).code, 0, command);
+});

@@ -51,16 +51,15 @@ export class CommandDestination implements Destination {
     // It reads no more. Why it failed says more than that it did; with exit code 0 it has dealt with a part only, and
     // took that for the whole.
     await this.#succeeded(group);
-    throw new CommandFailedError(
-      `the command exited with 0, but stopped reading: it was given ${formatSize(this.#given)}, and more was to come`,
-      { hint: "when it knows the end by itself, let it read the rest: -c 'COMMAND; cat > /dev/null'" },
-    );
+    throw stoppedReading(`it was given ${formatSize(this.#given)}, and more was to come`);
   }
 
   async finish(): Promise<void> {
     const group = this.#start();
-    group.stdin.end();
+    group.endInput();
     await this.#succeeded(group);
+    // What fits into the pipe (64 KiB on Linux) was written whether it was read or not.
+    if (group.leftInput()) throw stoppedReading(`it was given ${formatSize(this.#given)}, and did not read all of it`);
   }
 
   async discard(): Promise<void> {
@@ -85,6 +84,12 @@ export class CommandDestination implements Destination {
     const status = await untilAborted(group.exited, this.#options.signal);
     if (!succeeded(status)) throw failure(status);
   }
+}
+
+function stoppedReading(how: string): CommandFailedError {
+  return new CommandFailedError(`the command exited with 0, but stopped reading: ${how}`, {
+    hint: "when it knows the end by itself, let it read the rest: -c 'COMMAND; cat > /dev/null'",
+  });
 }
 
 function failure(status: Parameters<typeof describeExit>[0]): CommandFailedError {

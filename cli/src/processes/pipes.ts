@@ -1,5 +1,5 @@
 import { spawnSync } from "node:child_process";
-import { closeSync, constants, mkdtempSync, openSync, rmSync } from "node:fs";
+import { closeSync, constants, mkdtempSync, openSync, readSync, rmSync } from "node:fs";
 import { Socket } from "node:net";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
@@ -62,6 +62,30 @@ function openBothEnds(path: string): Pipe {
 export function closePipe({ readEnd, writeEnd }: Pipe): void {
   closeSync(readEnd);
   closeSync(writeEnd);
+}
+
+/**
+ * Opens the read end of a pipe of {@link makePipes} again, so that what its reader leaves in it can be seen afterwards.
+ * Must be asked for after the last write: with it, a writer no longer learns that the reader is gone.
+ * @returns undefined where the system does not let a pipe be opened by its descriptor, as only Linux does.
+ */
+export function openAgain(writeEnd: number): number | undefined {
+  try {
+    return openSync(`/proc/self/fd/${writeEnd}`, constants.O_RDONLY | constants.O_NONBLOCK);
+  } catch {
+    return undefined;
+  }
+}
+
+/** Whether bytes are left in a pipe that nobody writes to any more; closes it. */
+export function takeUnread(readEnd: number): boolean {
+  try {
+    return readSync(readEnd, Buffer.alloc(1)) > 0;
+  } catch {
+    return false;
+  } finally {
+    closeSync(readEnd);
+  }
 }
 
 /** A stream that reads one end. */

@@ -2,7 +2,7 @@ import { type ChildProcess, type StdioOptions, spawn } from "node:child_process"
 import { closeSync } from "node:fs";
 import type { Readable, Writable } from "node:stream";
 import { setTimeout as sleep } from "node:timers/promises";
-import { makePipes, type Pipe, readStream, writeStream } from "./pipes.ts";
+import { makePipes, openAgain, type Pipe, readStream, takeUnread, writeStream } from "./pipes.ts";
 
 /** How a process ended. */
 export interface ExitStatus {
@@ -53,15 +53,18 @@ export class ProcessGroup {
   readonly exited: Promise<ExitStatus>;
   readonly #child: ChildProcess;
   readonly #stdin: Writable | undefined;
+  readonly #stdinFd: number | undefined;
+  #unread: number | undefined;
   readonly #stdout: Readable;
   readonly #stderr: Readable;
   #status: ExitStatus | undefined;
 
   constructor(command: string, options: GroupOptions) {
     guardExit();
-    const { child, stdin, stdout, stderr } = start(command, options);
+    const { child, stdin, stdinFd, stdout, stderr } = start(command, options);
     this.#child = child;
     this.#stdin = stdin;
+    this.#stdinFd = stdinFd;
     this.#stdout = stdout;
     this.#stderr = stderr;
     live.add(this);
@@ -75,6 +78,21 @@ export class ProcessGroup {
   /** Present with `stdin: "pipe"`. */
   get stdin(): Writable {
     return this.#stdin!;
+  }
+
+  /** Ends its input. All that was written must be in the pipe by now. */
+  endInput(): void {
+    if (this.#stdinFd !== undefined) this.#unread = openAgain(this.#stdinFd);
+    this.stdin.end();
+  }
+
+  /**
+   * Whether it left some of its input in the pipe; ask once, after it has exited. False where that cannot be known.
+   */
+  leftInput(): boolean {
+    const unread = this.#unread;
+    this.#unread = undefined;
+    return unread !== undefined && takeUnread(unread);
   }
 
   /** The command's output. */
@@ -109,6 +127,7 @@ export class ProcessGroup {
     if (this.signal("SIGTERM") && !(await this.#gone(graceMs)) && this.signal("SIGKILL")) await this.#gone(graceMs);
     await Promise.race([this.exited, sleep(graceMs, undefined, { ref: false })]);
     live.delete(this);
+    this.leftInput(); // closes the pipe
     this.#stdin?.destroy();
     this.#stdout.destroy();
     this.#stderr.destroy();
@@ -151,6 +170,8 @@ async function forward(stream: Readable, take: (bytes: Uint8Array) => Promise<vo
 interface Started {
   readonly child: ChildProcess;
   readonly stdin: Writable | undefined;
+  /** Its descriptor, where it is a pipe of {@link makePipes}. */
+  readonly stdinFd: number | undefined;
   readonly stdout: Readable;
   readonly stderr: Readable;
 }
@@ -161,7 +182,8 @@ function start(command: string, { env, stdin }: GroupOptions): Started {
   const pipes = makePipes(stdin === "pipe" ? 3 : 2);
   if (pipes === undefined) {
     const child = spawnWith([stdin, "pipe", "pipe"]);
-    return { child, stdin: child.stdin ?? undefined, stdout: child.stdout!, stderr: child.stderr! };
+    const { stdout, stderr } = child;
+    return { child, stdin: child.stdin ?? undefined, stdinFd: undefined, stdout: stdout!, stderr: stderr! };
   }
   const [output, errors, input] = pipes as [Pipe, Pipe, Pipe | undefined];
   try {
@@ -169,6 +191,7 @@ function start(command: string, { env, stdin }: GroupOptions): Started {
     return {
       child,
       stdin: input === undefined ? undefined : writeStream(input.writeEnd),
+      stdinFd: input?.writeEnd,
       stdout: readStream(output.readEnd),
       stderr: readStream(errors.readEnd),
     };
