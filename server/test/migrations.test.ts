@@ -158,6 +158,12 @@ async function checkReservations(t: ExecutionContext, database: SqlDatabase): Pr
   }));
   t.deepEqual([collection?.reservedBytes, tenant.reservedBytes], [35n, 35n]);
   t.deepEqual([failed?.uploadId, failed?.reason], [ID(4), "reason 4"]);
+  const order = await database.query(sql`select id from uploads order by ordinal`);
+  t.deepEqual(
+    order.map(({ id }) => id),
+    [1, 2, 3, 4, 5].map(ID),
+  );
+  t.deepEqual(await database.query(sql`select failed_ordinal::int as failed from collections`), [{ failed: 4 }]);
   t.deepEqual(
     sessions.map((session) => session?.revokedAt === null),
     [true, false],

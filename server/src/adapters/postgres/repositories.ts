@@ -9,6 +9,7 @@ import {
   inArray,
   isNotNull,
   isNull,
+  lt,
   lte,
   ne,
   or,
@@ -84,20 +85,23 @@ export function collectionRepository(db: Executor, now: Date, newId: () => strin
     async addUsage(id, change) {
       await db.update(collections).set(usageChange(collections, change)).where(eq(collections.id, id));
     },
-    async noteFailed(id, { uploadId, begunAt, endedAt, reason }, at) {
+    async noteFailed(id, { uploadId, begunAt, endedAt, reason }, ordinal) {
       await db
         .update(collections)
-        .set({ failedUploadId: uploadId, failedBegunAt: begunAt, failedEndedAt: endedAt, failedReason: reason })
-        .where(
-          and(
-            eq(collections.id, id),
-            or(
-              isNull(collections.failedBegunAt),
-              lte(collections.failedBegunAt, begunAt),
-              gt(collections.failedBegunAt, at),
-            ),
-          ),
-        );
+        .set({
+          failedUploadId: uploadId,
+          failedBegunAt: begunAt,
+          failedEndedAt: endedAt,
+          failedReason: reason,
+          failedOrdinal: ordinal,
+        })
+        .where(and(eq(collections.id, id), lte(collections.failedOrdinal, ordinal)));
+    },
+    async notePublished(id, ordinal) {
+      await db
+        .update(collections)
+        .set({ publishedOrdinal: ordinal })
+        .where(and(eq(collections.id, id), lt(collections.publishedOrdinal, ordinal)));
     },
     async lastFailed(id) {
       const [row] = await db
@@ -108,7 +112,13 @@ export function collectionRepository(db: Executor, now: Date, newId: () => strin
           reason: collections.failedReason,
         })
         .from(collections)
-        .where(and(eq(collections.id, id), isNotNull(collections.failedUploadId)));
+        .where(
+          and(
+            eq(collections.id, id),
+            isNotNull(collections.failedUploadId),
+            gt(collections.failedOrdinal, collections.publishedOrdinal),
+          ),
+        );
       return row as FailedUpload | undefined;
     },
     async nextNumber(id) {
@@ -176,9 +186,7 @@ export function uploadRepository(db: Executor): UploadRepository {
       .orderBy(asc(uploads.id))
       .limit(limit);
   return {
-    async insert(row) {
-      await db.insert(uploads).values(row);
-    },
+    insert: async (row) => (await db.insert(uploads).values(row).returning())[0]!,
     find: async (id) => (await db.select().from(uploads).where(eq(uploads.id, id)))[0],
     findByRequest: async (key, since) =>
       (
@@ -196,7 +204,7 @@ export function uploadRepository(db: Executor): UploadRepository {
               or(eq(uploads.state, "open"), isNotNull(uploads.storeToken)),
             ),
           )
-          .orderBy(desc(uploads.begunAt))
+          .orderBy(desc(uploads.ordinal))
           .limit(1)
       )[0],
     unsettled: async (collectionId) =>

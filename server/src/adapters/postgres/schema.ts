@@ -50,6 +50,8 @@ export const collections = pgTable(
     failedBegunAt: instant("failed_begun_at"),
     failedEndedAt: instant("failed_ended_at"),
     failedReason: text("failed_reason"),
+    failedOrdinal: byteCount("failed_ordinal").notNull().default(sql`0`),
+    publishedOrdinal: byteCount("published_ordinal").notNull().default(sql`0`),
   },
   (t) => [
     check("collections_counters", sql`${t.storedBytes} >= 0 and ${t.reservedBytes} >= 0 and ${t.trashBytes} >= 0`),
@@ -107,6 +109,7 @@ export const uploads = pgTable(
     cleanedAt: instant("cleaned_at"),
     completingUntil: instant("completing_until"),
     lostSince: instant("lost_since"),
+    ordinal: bigint({ mode: "bigint" }).notNull().generatedByDefaultAsIdentity(),
   },
   (t) => [
     index("uploads_collection").on(t.collectionId, t.begunAt),

@@ -159,9 +159,8 @@ export async function getCollectionHealth(
     const clock = clockState(await tx.clock.read(), tx.now);
     const checks = [...(spec === undefined ? [frozenCheck()] : checkHealth(spec, versions, clock, tx.now)), store];
     const newest = newestOf(versions);
-    const failed = collection === undefined ? undefined : await tx.collections.lastFailed(collection.id);
-    const isLast = failed !== undefined && (newest === undefined || failed.begunAt > newest.begunAt);
-    return { status: worst(checks.map((c) => c.status)), checks, newest, lastFailed: isLast ? failed : undefined };
+    const lastFailed = collection === undefined ? undefined : await tx.collections.lastFailed(collection.id);
+    return { status: worst(checks.map((c) => c.status)), checks, newest, lastFailed };
   });
 }
 

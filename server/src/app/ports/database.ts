@@ -87,7 +87,12 @@ export interface UploadRow {
   readonly completingUntil: Date | null;
   /** Since when the store has neither its object nor its parts, while it is committing. */
   readonly lostSince: Date | null;
+  /** Orders the uploads of a collection by their creation, whatever a clock said then. */
+  readonly ordinal: bigint;
 }
+
+/** An upload that is created; the database gives it its place in the order. */
+export type NewUploadRow = Omit<UploadRow, "ordinal">;
 
 /** A segment: pending while an attempt writes it, stored once acknowledged. */
 export interface SegmentRow {
@@ -196,11 +201,16 @@ export interface CollectionRepository {
   insert(row: CollectionRow): Promise<void>;
   addUsage(id: string, change: UsageChange): Promise<void>;
   /**
-   * Notes how an upload without a version ended, unless one begun later is noted. What is noted for a time beyond `now`
-   * was a wrong clock's, and gives way.
+   * Notes how an upload without a version ended, unless one that was created later is noted.
+   * @param ordinal of the upload.
    */
-  noteFailed(id: string, failed: FailedUpload, now: Date): Promise<void>;
-  /** The upload that was begun last of those that ended without a version. */
+  noteFailed(id: string, failed: FailedUpload, ordinal: bigint): Promise<void>;
+  /** Notes that the upload of this ordinal has become a version. */
+  notePublished(id: string, ordinal: bigint): Promise<void>;
+  /**
+   * The upload that was created last of those that ended without a version; undefined when one created after it has
+   * become a version.
+   */
   lastFailed(id: string): Promise<FailedUpload | undefined>;
   /** Gives out the next version number. The collection must be locked. */
   nextNumber(id: string): Promise<bigint>;
@@ -236,7 +246,8 @@ export interface Forgettable {
 
 /** Access to uploads. */
 export interface UploadRepository {
-  insert(row: UploadRow): Promise<void>;
+  /** Returns it as it is in the database. The collection must be locked. */
+  insert(row: NewUploadRow): Promise<UploadRow>;
   find(id: string): Promise<UploadRow | undefined>;
   /**
    * The newest upload of this request id that has not ended, or not before `since`. One that ended before the store took

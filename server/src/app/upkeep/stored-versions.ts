@@ -1,7 +1,7 @@
 /** What a store says of versions without a database: its list, by collection, and its manifests. */
 import { manifestKey, meaningOf, VERSIONS_PREFIX } from "../../domain/object-keys.ts";
 import type { BlobLister, BlobReader } from "../ports/blob-store.ts";
-import type { Transaction, UploadRow, VersionRow } from "../ports/database.ts";
+import type { NewUploadRow, Transaction, VersionRow } from "../ports/database.ts";
 import { MANIFEST_MAX_BYTES, type Manifest, ManifestError, parseManifest } from "../versions/manifest.ts";
 import { moveUsage } from "../versions/removal.ts";
 
@@ -95,7 +95,7 @@ export async function restoreVersion(
 }
 
 /** The upload that a version was, so that a client whose commit was not answered gets its answer. */
-export function committedUpload(version: VersionRow): UploadRow {
+export function committedUpload(version: VersionRow): NewUploadRow {
   return {
     id: version.id,
     collectionId: version.collectionId,

@@ -354,6 +354,7 @@ async function publish(
     labels: {},
     clientMetadata: {},
   });
+  await tx.collections.notePublished(upload.collectionId, upload.ordinal);
   await tx.segments.deleteAll(upload.id);
   const removed = victims.map((v) => v.number).sort((a, b) => (a < b ? -1 : 1));
   await tx.audit({

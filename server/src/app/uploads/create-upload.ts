@@ -91,7 +91,7 @@ async function register(
 
   const id = deps.newId();
   const maxSize = maxUploadSize(quotaLimits(spec));
-  const upload: UploadRow = {
+  const upload = await tx.uploads.insert({
     id,
     collectionId: collection.row.id,
     collectionName: spec.name,
@@ -121,8 +121,7 @@ async function register(
     cleanedAt: null,
     completingUntil: null,
     lostSince: null,
-  };
-  await tx.uploads.insert(upload);
+  });
   return { upload, remaining: room.total, storedBytes: 0n };
 }
 

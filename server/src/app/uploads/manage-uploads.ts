@@ -61,9 +61,7 @@ export async function listUploads(
   return await deps.database.read(async (tx) => {
     const collection = await tx.collections.findByName(spec.name);
     const rows = collection === undefined ? [] : await tx.uploads.unsettled(collection.id);
-    const seen = rows
-      .filter((row) => all || isOwn(principal, row))
-      .sort((a, b) => b.begunAt.getTime() - a.begunAt.getTime() || (a.id < b.id ? -1 : 1));
+    const seen = rows.filter((row) => all || isOwn(principal, row)).sort((a, b) => Number(b.ordinal - a.ordinal));
     const { page, more } = cutPage(seen.slice(input.from), input.pageSize, (row) => bytesOfMap(row.clientMetadata));
     const stored = await tx.segments.storedBytes(page.map((row) => row.id));
     const uploads = page.map((upload) => ({ upload, remaining: 0n, storedBytes: stored.get(upload.id) ?? 0n }));

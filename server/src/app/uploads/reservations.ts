@@ -152,6 +152,7 @@ export async function endUpload(
 }
 
 /** Keeps in the collection how its last upload without a version ended, for as long as the collection is there. */
-export async function noteFailed(tx: Transaction, { id, begunAt, collectionId }: UploadRow, reason: string) {
-  await tx.collections.noteFailed(collectionId, { uploadId: id, begunAt, endedAt: tx.now, reason }, tx.now);
+export async function noteFailed(tx: Transaction, upload: UploadRow, reason: string) {
+  const { id, begunAt, collectionId, ordinal } = upload;
+  await tx.collections.noteFailed(collectionId, { uploadId: id, begunAt, endedAt: tx.now, reason }, ordinal);
 }
