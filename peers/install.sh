@@ -44,6 +44,7 @@ has openssl || packages+=(openssl)
 has strace || packages+=(strace)
 has setfattr || packages+=(attr)
 has jq || packages+=(jq)
+compgen -G '/usr/lib/*/faketime/libfaketimeMT.so.1' >/dev/null || packages+=(libfaketime)
 has initdb || compgen -G '/usr/lib/postgresql/*/bin/initdb' >/dev/null || packages+=(postgresql)
 if [ ${#packages[@]} -gt 0 ]; then
   apt-get update -qq

@@ -45,10 +45,12 @@ function otherUser(): { uid: number; gid: number } | undefined {
  * @param settings of the server, such as `{ max_connections: "20" }`. `fsync` is off unless asked for: the death of
  *   processes loses nothing without it.
  * @param tls switches TLS on with this certificate.
+ * @param env variables that the server gets beside its own.
  */
 export async function startPostgres(
   settings: Readonly<Record<string, string>> = {},
   tls?: CertificateFiles,
+  env: Readonly<Record<string, string>> = {},
 ): Promise<PostgresPeer> {
   const user = otherUser();
   const folder = await mkdtemp(join(tmpdir(), "strongroom-postgres-"));
@@ -76,7 +78,11 @@ export async function startPostgres(
   let log = "";
 
   const start = async () => {
-    const started = spawn(requirePeer("postgres"), args, { ...as, stdio: ["ignore", "ignore", "pipe"] });
+    const started = spawn(requirePeer("postgres"), args, {
+      ...as,
+      env: { ...as.env, ...env },
+      stdio: ["ignore", "ignore", "pipe"],
+    });
     child = started;
     endWithUs(started, "SIGQUIT");
     started.stderr.on("data", (chunk: Buffer) => {
