@@ -15,6 +15,7 @@ const OPTIONS: ReadonlySet<Option<unknown>> = new Set(COMMANDS.flatMap(({ option
 const ARGUMENTS_ONLY = [
   "--env-file",
   "--abort",
+  "--clock-is-right",
   "--confirm-rollback",
   "--delete-unknown",
   "--dry-run",
