@@ -7,6 +7,7 @@ import { MemoryBlobStore } from "../src/adapters/memory/memory-blob-store.ts";
 import type { SqlDatabase } from "../src/adapters/postgres/database.ts";
 import { getCollectionHealth } from "../src/app/collections/collections.ts";
 import { collectionFigures } from "../src/app/collections/figures.ts";
+import { BlobStoreError } from "../src/app/ports/blob-store.ts";
 import type { VersionRow } from "../src/app/ports/database.ts";
 import { type CompareAct, compareStore } from "../src/app/upkeep/compare-store.ts";
 import { ALL_COLLECTIONS, confirmRollback } from "../src/app/upkeep/confirm-rollback.ts";
@@ -218,7 +219,19 @@ test("a number that was given out again stays with its new version; the other on
   t.truthy(await h.deps.store.stat(version.key));
   t.is((await health(h, name)).store!.status, "failed");
   const found = await takeInventory(h.deps, { finished: true, record: true });
-  await t.throwsAsync(deleteUnknown(h.deps, found, found.unknown), { instanceOf: UnsafeError, message: /rolled back/ });
+  await t.throwsAsync(deleteUnknown(h.deps, found, found.unknown), {
+    instanceOf: UnsafeError,
+    message: /rolled back.*--confirm-rollback/,
+  });
+
+  await confirmRollback(h.deps, name);
+  h.clock.advance(2 * DAY);
+  t.deepEqual(await compare(h), []);
+  await sweep(h.deps, true, whole);
+  t.is((await health(h, name)).store!.status, "ok", "what was confirmed is no news at the next look");
+  await deleteUnknown(h.deps, found, found.unknown);
+  t.is(await h.deps.store.stat(version.key), undefined);
+  t.deepEqual((await sweep(h.deps, true, whole)).unknown, []);
 });
 
 test("a version that was brought back after the state of the database is live again, and not deleted", async (t) => {
@@ -239,6 +252,59 @@ test("a version that was brought back after the state of the database is live ag
   t.is((await rows(h, name))[0]!.state, "live");
   t.truthy(await h.deps.store.stat(version.key));
   t.is((await health(h, name)).store!.status, "failed");
+});
+
+test("it is not deleted either while the store can not be compared, and nothing else of its collection is", async (t) => {
+  const { h } = t.context;
+  const { name } = h.add();
+  const { version } = await h.upload(name, openpgpMessage(1000));
+  await h.upload(name, openpgpMessage(1000));
+  for (const number of [1n, 2n]) await deleteVersion(h.deps, h.admin, { collection: name, number });
+  await sweep(h.deps, true);
+  const database = h.deps.database as SqlDatabase;
+  const [removed] = await database.query(
+    sql`select removed_at, removed_by, purge_after from versions where number = 1`,
+  );
+  await undeleteVersion(h.deps, h.admin, { collection: name, number: 1n });
+  await sweep(h.deps, true);
+  await database.query(sql`update versions set state = 'removed', revision = 2, manifest_revision = 2,
+    removed_by = ${removed!.removed_by}, removed_at = ${String(removed!.removed_at)}::timestamptz,
+    purge_after = ${String(removed!.purge_after)}::timestamptz where number = 1`);
+  await database.query(sql`update collections set trash_bytes = 2000, stored_bytes = 0`);
+  h.clock.advance(2 * DAY);
+
+  const store = new FaultyBlobStore(h.deps.store);
+  store.fail("list", { when: "before" });
+  const first = await sweep(h.over(store), true, whole);
+  store.assertAllFired(t);
+  t.false(first.compared);
+  t.like((await rows(h, name))[0], { id: version.id, state: "live" });
+  t.truthy(await h.deps.store.stat(version.key));
+  t.is((await health(h, name)).store!.status, "failed");
+  const second = await sweep(h.deps, true, whole);
+  t.true(second.compared);
+  t.true(first.purged + second.purged <= 1, "version 2 at most, when its turn came first");
+  await confirmRollback(h.deps, name);
+  await sweep(h.deps, true, whole);
+  t.is((await rows(h, name))[1]!.state, "purged");
+  t.is((await rows(h, name))[0]!.state, "live");
+});
+
+test("one manifest that the store cannot read keeps no other from being compared", async (t) => {
+  const { h } = t.context;
+  const { name } = h.add();
+  const { version } = await h.upload(name, openpgpMessage(1000));
+  const other = h.add().name;
+  const gone = await h.upload(other, openpgpMessage(1000));
+  await h.deps.store.delete(gone.version.key);
+  class OneUnreadable extends FaultyBlobStore {
+    override async get(key: string, mostBytes: number): Promise<Uint8Array | undefined> {
+      if (key === manifestKey(version.key)) throw new BlobStoreError("the disk gives other bytes than were written");
+      return await super.get(key, mostBytes);
+    }
+  }
+  const deps = h.over(new OneUnreadable(h.deps.store));
+  t.like(await sweep(deps, true, whole), { missing: 1, failed: 1, compared: true });
 });
 
 test("what is being uploaded and committed is not added", async (t) => {

@@ -21,3 +21,20 @@ test("a sweep that hangs does not keep the server from stopping", async (t) => {
   stall.release();
   t.pass();
 });
+
+test("a look at the whole store that failed is tried again after minutes, not after a day", async (t) => {
+  const h = await Harness.open();
+  t.teardown(() => h.deps.database.close());
+  const store = new FaultyBlobStore(h.deps.store);
+  store.fail("list", { when: "before" });
+  let now = 0;
+  const deps = { ...h.over(store), clockWatch: new ClockWatch(h.deps) };
+  const sweeper = new Sweeper(deps, 3_600_000, undefined, () => now);
+  const compared: (boolean | undefined)[] = [];
+  for (const minutes of [0, 9, 10, 20, 24 * 60, 25 * 60]) {
+    now = minutes * 60_000;
+    compared.push((await sweeper.runOnce())?.compared);
+  }
+  t.deepEqual(compared, [false, false, true, false, false, true]);
+  store.assertAllFired(t);
+});

@@ -152,7 +152,7 @@ export class Metrics {
   readonly swept = (report: SweepReport | undefined): void => {
     this.#sweeps.inc({ outcome: report === undefined ? "failed" : "ok" });
     if (report === undefined) return;
-    const { failed, unknown: _unknown, deletions: _deletions, ...actions } = report;
+    const { failed, unknown: _unknown, deletions: _deletions, compared: _compared, ...actions } = report;
     this.#sweepFailures.inc(failed);
     for (const [action, times] of Object.entries(actions)) this.#swept.inc({ action }, times);
     this.upload("committed", report.committed);

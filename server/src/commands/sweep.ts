@@ -146,7 +146,9 @@ async function sweepNow(deps: SweepDeps, values: OptionValues, io: CommandIo): P
 
   let deleted: readonly UnknownObject[] = [];
   let exit: ExitCode = report.failed > 0 ? EXIT.unexpected : EXIT.ok;
-  if (values.get(deleteUnknownOption) && report.deletions) {
+  if (values.get(deleteUnknownOption) && !report.compared)
+    io.stderr.write("strongroom sweep: nothing unknown is deleted: the storage could not be compared\n");
+  if (values.get(deleteUnknownOption) && report.deletions && report.compared) {
     const found = { unknown: report.unknown, leftovers: [], unfinished: [] };
     const deletable = await deletableObjects(deps, found);
     const young = report.unknown.filter(({ isOurs }) => isOurs).length - deletable.length;
@@ -166,9 +168,9 @@ async function sweepNow(deps: SweepDeps, values: OptionValues, io: CommandIo): P
         `strongroom sweep: ${young} object(s) stay: first seen as unknown less than 24 hours ago; run it again later\n`,
       );
   }
-  const { unknown, failed, deletions, ...counts } = report;
+  const { unknown, failed, deletions, compared, ...counts } = report;
   if (json) {
-    io.stdout.write(jsonLine({ dryRun, ...counts, failed, deletions, clock, actions, unknown, deleted }));
+    io.stdout.write(jsonLine({ dryRun, ...counts, failed, deletions, compared, clock, actions, unknown, deleted }));
   } else {
     const done = Object.values(counts).reduce((sum, count) => sum + count, 0);
     io.stdout.write(

@@ -1,4 +1,4 @@
-import { gt, lt, or, sql } from "drizzle-orm";
+import { and, eq, gt, lt, or, sql } from "drizzle-orm";
 import type { UnknownObjectRepository } from "../../app/ports/database.ts";
 import { CLOCK_SLACK_MS } from "../../domain/clock.ts";
 import type { Executor } from "./repositories.ts";
@@ -24,6 +24,10 @@ export function unknownObjectRepository(db: Executor): UnknownObjectRepository {
         .returning();
       const since = new Map(rows.map((row) => [`${row.token} ${row.key}`, row.firstSeenAt]));
       return names.map(({ key, token }) => since.get(`${token} ${key}`)!);
+    },
+    async isKnown({ key, token }) {
+      const is = and(eq(unknownObjects.key, key), eq(unknownObjects.token, token));
+      return (await db.select({ key: unknownObjects.key }).from(unknownObjects).where(is)).length > 0;
     },
     async forget(before) {
       const beyond = new Date(before.getTime() + CLOCK_SLACK_MS);

@@ -414,6 +414,8 @@ export interface StoredName {
 export interface UnknownObjectRepository {
   /** Notes that these were seen now, and says since when each is seen without a break, in the same order. */
   seen(names: readonly StoredName[], now: Date): Promise<Date[]>;
+  /** Whether it was seen before, and at every look since. */
+  isKnown(name: StoredName): Promise<boolean>;
   /** Forgets those that were not seen then, or later within what clocks may differ by. */
   forget(before: Date): Promise<void>;
 }

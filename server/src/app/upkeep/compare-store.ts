@@ -1,13 +1,13 @@
 import { splitDigests } from "@strongroom/protocol/digests";
 import { manifestKey } from "../../domain/object-keys.ts";
 import { isSameInstallation } from "../installation.ts";
-import { type BlobReader, type BlobStore, BlobStoreError } from "../ports/blob-store.ts";
-import type { Database, Transaction, UploadRow, VersionRow } from "../ports/database.ts";
+import { type BlobStore, BlobStoreError } from "../ports/blob-store.ts";
+import type { Database, UploadRow, VersionRow } from "../ports/database.ts";
 import type { Log, UploadSettings } from "../settings.ts";
 import { changeReservation } from "../uploads/reservations.ts";
 import { encodeManifest, type Manifest, ManifestError } from "../versions/manifest.ts";
-import { moveUsage } from "../versions/removal.ts";
 import { recordVerification, verifyObject } from "../versions/verify-version.ts";
+import { noteLaterState } from "./later-state.ts";
 import { committedUpload, restoreVersion, storedCollections, storedManifest, withDamage } from "./stored-versions.ts";
 
 /** The database and the store that are compared. */
@@ -142,16 +142,21 @@ async function compareManifest(
   deps: CompareDeps,
   act: CompareAct,
   version: VersionRow,
-  { name, manifests }: Listed,
+  { manifests }: Listed,
   contents: boolean,
 ): Promise<void> {
   // It is known to be another one, and written again soon.
   if (version.manifestRevision !== version.revision) return;
   const isListed = manifests.has(version.key);
   if (isListed && !contents) return;
-  const found = isListed ? await said(deps.store, name, version.key) : "missing";
+  const found = isListed ? await said(deps, version) : "missing";
+  if (found instanceof BlobStoreError) {
+    // It may say that a removed version is live again: that is not overwritten.
+    const what = "the manifest of a version cannot be read";
+    return await act("manifestsWrong", what, ofVersion(version), async () => await Promise.reject(found));
+  }
   if (typeof found === "object" && (await isSame(deps, version, found))) return;
-  const isNewer = typeof found === "object" && found.version.revision > version.revision;
+  const newer = typeof found === "object" && found.version.revision > version.revision ? found.version : undefined;
   const what =
     found === "missing" ? "the manifest of a version is missing" : "the manifest of a version says something else";
   await act("manifestsWrong", what, ofVersion(version), async () => {
@@ -160,30 +165,21 @@ async function compareManifest(
       await tx.collections.lockById(version.collectionId);
       const row = await tx.versions.findById(version.id);
       if (row?.revision !== version.revision || row.state === "purged") return false;
-      if (isNewer) await noteLaterState(tx, row, found.version.state === "live");
-      await tx.versions.manifestWritten(row.id, { revision: 0, before: row.manifestRevision });
+      if (newer !== undefined) await noteLaterState(tx, row, newer);
+      else await tx.versions.manifestWritten(row.id, { revision: 0, before: row.manifestRevision });
       return true;
     });
   });
 }
 
-/**
- * A later state of the database wrote the manifest. What it knew as live, and the row does not, was brought back after
- * the state of the row, and must not be deleted.
- */
-async function noteLaterState(tx: Transaction, row: VersionRow, wasLive: boolean): Promise<void> {
-  // Whatever the time until which it could be brought back by hand.
-  const isBack = wasLive && row.state === "removed" && (await tx.versions.restore(row.id, new Date(0), row));
-  if (isBack) await moveUsage(tx, row, { trashBytes: -row.size, storedBytes: row.size });
-  await tx.collections.noteRollback(row.collectionId, tx.now, isBack ? 1 : 0);
-}
-
-async function said(store: BlobReader, collection: string, key: string): Promise<Manifest | "missing" | "wrong"> {
+/** One that the store does not read, while it answers, must not keep the others from being compared. */
+async function said(deps: CompareDeps, version: VersionRow): Promise<Manifest | "missing" | "wrong" | BlobStoreError> {
   try {
-    return (await storedManifest(store, collection, key)) ?? "missing";
+    return (await storedManifest(deps.store, version.collectionName, version.key)) ?? "missing";
   } catch (error) {
     if (error instanceof ManifestError) return "wrong";
-    throw error;
+    if (!(error instanceof BlobStoreError) || !(await isSameInstallation(deps.database, deps.store))) throw error;
+    return error;
   }
 }
 
@@ -214,6 +210,12 @@ async function add(deps: CompareDeps, manifest: Manifest, size: bigint): Promise
     await tx.collections.skipNumbers(collection.id, number);
     const fields = { number: String(number), key: manifest.version.key };
     const isTaken = (await tx.versions.findByNumber(collection.id, number)) !== undefined;
+    if (isTaken) {
+      const name = { key: manifest.version.key, token: "" };
+      // It was found before, and somebody has confirmed that since.
+      if (collection.rolledBackAt === null && (await tx.unknownObjects.isKnown(name))) return false;
+      await tx.unknownObjects.seen([name], tx.now);
+    }
     await tx.collections.noteRollback(collection.id, tx.now, isTaken ? 0 : 1);
     if (collection.rolledBackAt === null) deps.log.error({ collection: name }, ROLLED_BACK);
     if (isTaken) {

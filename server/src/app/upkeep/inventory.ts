@@ -198,18 +198,25 @@ async function requireNotRolledBack(deps: InventoryDeps, { unknown }: Inventory)
       if (!(error instanceof ManifestError)) throw error;
       continue;
     }
+    const older = "put back the newest copy of the database, or rebuild it from the store with `strongroom recover`";
     const proof = await deps.database.transaction(async (tx) => {
       const collection = await tx.collections.findByName(collectionName);
-      if (collection === undefined) return "the database has no such collection";
-      if (number > collection.lastNumber) return `the database has given out only ${collection.lastNumber}`;
+      if (collection === undefined) return { but: "the database has no such collection", way: older };
+      if (number > collection.lastNumber)
+        return { but: `the database has given out only ${collection.lastNumber}`, way: older };
       const other = await tx.versions.findByNumber(collection.id, number);
-      return other === undefined ? undefined : "the database has another version of that number";
+      // Somebody has confirmed it, so that this is no news.
+      if (other === undefined || collection.rolledBackAt === null) return undefined;
+      const confirm = `\`strongroom sweep --confirm-rollback ${collectionName} --yes\``;
+      return {
+        but: "the database has another version of that number",
+        way: `${older}; or look at both versions (docs/restore-by-hand.md), then ${confirm}`,
+      };
     });
     if (proof === undefined) continue;
     throw new UnsafeError(
       `the database has been rolled back: ${key} says that it is version ${number} of "${collectionName}", but ` +
-        `${proof}. Nothing was deleted. Put back the newest copy of the database, or rebuild it from the store ` +
-        "with `strongroom recover`",
+        `${proof.but}. Nothing was deleted; ${proof.way}`,
     );
   }
 }

@@ -13,6 +13,7 @@ import { compareStore } from "./compare-store.ts";
 import { forgetByTime, forgetRecords } from "./forget.ts";
 import { healTimes } from "./heal-times.ts";
 import { type Inventory, takeInventory, type UnknownObject } from "./inventory.ts";
+import { hasLaterState } from "./later-state.ts";
 
 /** The ports of a sweep: those of commits, which it finishes. */
 export type SweepDeps = CommitDeps;
@@ -44,6 +45,8 @@ export interface SweepReport {
   readonly unknown: readonly UnknownObject[];
   /** Whether what is overdue was purged and expired: the clock was not in doubt, and the store was the right one. */
   readonly deletions: boolean;
+  /** Whether the whole store was listed and compared with the database; false when that was not asked for. */
+  readonly compared: boolean;
 }
 
 /** How to sweep. */
@@ -61,7 +64,7 @@ type SweepFields = Readonly<Record<string, string | bigint>>;
 /** One action of the sweeper. */
 export interface SweepAction {
   /** Counter of the report that it belongs to. */
-  readonly kind: Exclude<keyof SweepReport, "failed" | "unknown" | "deletions">;
+  readonly kind: Exclude<keyof SweepReport, "failed" | "unknown" | "deletions" | "compared">;
   /** In words. */
   readonly what: string;
   /** What it was done to, for a log. */
@@ -131,22 +134,24 @@ export async function sweep(deps: SweepDeps, timesHold: boolean, options: SweepO
   }
   if (!(await isSameInstallation(deps.database, deps.store))) {
     deps.log.error({}, "sweeper: the store does not carry the installation id of the database; nothing is deleted");
-    return { ...counts, failed: counts.failed + 1, unknown: [], deletions: false };
+    return { ...counts, failed: counts.failed + 1, unknown: [], deletions: false, compared: false };
   }
   if (options.dryRun !== true) await forgetByTime(deps.database, timesHold);
 
-  if (options.wholeStore === true)
+  let compared = options.wholeStore === true;
+  if (compared)
     await compareStore(deps, act, { contents: true }).catch((error) => {
       counts.failed++;
-      deps.log.warn({ err: error }, "sweeper: the store could not be compared; the next look at all of it tries again");
+      compared = false;
+      deps.log.warn({ err: error }, "sweeper: the store could not be compared; it is tried again in some minutes");
     });
-  const record = options.dryRun !== true;
-  let listed = true;
+  // What was not compared is not known as unknown.
+  const record = options.dryRun !== true && compared === (options.wholeStore === true);
   // A store that cannot list must not keep the rest from being done.
   const found: Inventory = await takeInventory(deps, { finished: options.wholeStore === true, record }).catch(
     (error) => {
       counts.failed++;
-      listed = false;
+      compared = false;
       deps.log.warn({ err: error }, "sweeper: the store could not be listed; the next sweep tries again");
       return { unknown: [], leftovers: [], unfinished: [] };
     },
@@ -185,7 +190,7 @@ export async function sweep(deps: SweepDeps, timesHold: boolean, options: SweepO
     const what = "deleted what was left of a purged version";
     await act("leftovers", what, { key }, async () => await deps.store.delete(key));
   }
-  if (options.wholeStore === true && listed && record && timesHold) {
+  if (compared && record && timesHold) {
     const rows = await forgetRecords(deps.database, found);
     if (rows > 0) deps.log.info({ rows }, "sweeper: forgot uploads and versions whose bytes are long gone");
   }
@@ -196,7 +201,7 @@ export async function sweep(deps: SweepDeps, timesHold: boolean, options: SweepO
       "sweeper: the store holds unrecorded objects; they are left alone. `strongroom sweep --dry-run` " + "lists them",
     );
   }
-  return { ...counts, unknown: found.unknown, deletions: timesHold };
+  return { ...counts, unknown: found.unknown, deletions: timesHold, compared };
 }
 
 function ofUpload(upload: UploadRow): Record<string, string> {
@@ -243,14 +248,16 @@ async function rewriteManifest(deps: SweepDeps, version: VersionRow): Promise<vo
 }
 
 /**
- * Returns false when it was brought back, or its collection's object was taken out of the configuration meanwhile. From
- * the first transaction on it cannot be brought back, so that no live version loses its object.
+ * Returns false when it was brought back, or its collection's object was taken out of the configuration meanwhile, or
+ * its manifest shows that the database was rolled back. From the transaction on it cannot be brought back, so that no
+ * live version loses its object.
  */
 async function purge(deps: SweepDeps, version: VersionRow): Promise<boolean> {
   if (!deps.config.current().collections.has(version.collectionName)) return false;
+  if (await hasLaterState(deps, version)) return false;
   const begun = await deps.database.transaction(async (tx) => {
-    await tx.collections.lockById(version.collectionId);
-    return await tx.versions.beginPurge(version.id, tx.now);
+    const { rolledBackAt } = await tx.collections.lockById(version.collectionId);
+    return rolledBackAt === null && (await tx.versions.beginPurge(version.id, tx.now));
   });
   if (!begun) return false;
   await deps.store.delete(version.key);

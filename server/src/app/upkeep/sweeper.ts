@@ -6,6 +6,9 @@ import { type SweepDeps, type SweepReport, sweep } from "./sweep.ts";
 /** The whole list of the store is compared with the database this often, in milliseconds. */
 const WHOLE_STORE_MS = 24 * 3_600_000;
 
+/** When that could not be done it is tried again after this, in milliseconds. */
+const WHOLE_STORE_RETRY_MS = 10 * 60_000;
+
 /** What sweeping needs, and the watch of the clock, which looks before each sweep. */
 export interface SweeperDeps extends SweepDeps {
   readonly clockWatch: ClockWatch;
@@ -21,13 +24,23 @@ export class Sweeper {
   #running: Promise<SweepReport | undefined> | undefined;
   #again = false;
   #stopped = false;
+  readonly #monotonic: () => number;
   #wholeStoreAt = 0;
 
-  /** @param onSwept called after each sweep; undefined for one that failed as a whole. */
-  constructor(deps: SweeperDeps, everyMs: number, onSwept?: (report: SweepReport | undefined) => void) {
+  /**
+   * @param onSwept called after each sweep; undefined for one that failed as a whole.
+   * @param monotonic milliseconds that only go forward.
+   */
+  constructor(
+    deps: SweeperDeps,
+    everyMs: number,
+    onSwept?: (report: SweepReport | undefined) => void,
+    monotonic: () => number = () => performance.now(),
+  ) {
     this.#deps = deps;
     this.#everyMs = everyMs;
     this.#onSwept = onSwept;
+    this.#monotonic = monotonic;
   }
 
   /** Sweeps now and from then on. */
@@ -75,12 +88,12 @@ export class Sweeper {
   }
 
   async #sweep(): Promise<SweepReport | undefined> {
-    const wholeStore = performance.now() >= this.#wholeStoreAt;
+    const wholeStore = this.#monotonic() >= this.#wholeStoreAt;
     const { status } = await this.#deps.clockWatch.look();
     const work = async () => await sweep(this.#deps, status === "right", { wholeStore });
     const report = (await this.#deps.database.exclusively("sweep", work))?.result;
-    if (wholeStore && report !== undefined && (report.deletions || status !== "right"))
-      this.#wholeStoreAt = performance.now() + WHOLE_STORE_MS;
+    if (wholeStore && report !== undefined)
+      this.#wholeStoreAt = this.#monotonic() + (report.compared ? WHOLE_STORE_MS : WHOLE_STORE_RETRY_MS);
     return report;
   }
 
