@@ -356,6 +356,23 @@ test("a store that cannot list unfinished objects does not keep the sweeper from
   t.deepEqual(await keysOf(h, spec.name), []);
 });
 
+test("an upload whose collection goes to another tenant stays under the limit of the one that its bytes count for", async (t) => {
+  const { h } = t.context;
+  h.organizations.set("old", { name: "old", maxTotalSize: BigInt(2 * MIB) });
+  h.organizations.set("new", { name: "new", maxTotalSize: BigInt(100 * MIB) });
+  const spec = h.add({ organization: "old" });
+  const { upload } = await h.begin(spec.name);
+  const segments = cutSegments(openpgpMessage(3 * MIB), MIB);
+  await h.write(upload.id, segments[0]!);
+  for (const organization of ["new", ""]) {
+    h.collections.set(spec.name, { ...spec, organization });
+    if (organization === "new") await h.write(upload.id, segments[1]!);
+    const error = await refused(t, "QUOTA_EXCEEDED", h.write(upload.id, segments[2]!));
+    t.like(error.metadata, { limit: "organization", limit_bytes: String(2 * MIB), remaining_bytes: "0" });
+    t.regex(error.message, /raise its maxTotalSize/);
+  }
+});
+
 test("a lapsed upload of a tenant commits: its own bytes do not count against it twice", async (t) => {
   const { h } = t.context;
   h.organizations.set("lapsing", { name: "lapsing", maxTotalSize: BigInt(3 * MIB) });

@@ -95,6 +95,19 @@ test("what does not fit under the hard limit stays removed, also beside what upl
   await refused(t, "ROTATION_BLOCKED", h.upload(spec.name, openpgpMessage(2 * MIB + 1)));
 });
 
+test("versions that come back leave room for the next backup, since nobody can remove them again", async (t) => {
+  const { h } = t.context;
+  const { name } = h.add({ maxOneVersionSize: BigInt(2 * MIB), maxCollectionSize: BigInt(6 * MIB) });
+  for (let i = 0; i < 6; i++) await h.upload(name, openpgpMessage(MIB));
+  await undelete(h, name, 1n);
+  await undelete(h, name, 2n);
+  const error = await refused(t, "QUOTA_EXCEEDED", undelete(h, name, 3n));
+  t.regex(error.message, /beside what stays and the next backup; remove other versions/);
+  await refused(t, "VERSION_PROTECTED", remove(h, name, 1n));
+  await h.upload(name, openpgpMessage(2 * MIB));
+  t.deepEqual(await numbers(h, name), [7, 6, 5, 2, 1]);
+});
+
 test("after its time it is gone, and the refusal of a removed version says what can still be done", async (t) => {
   const { h } = t.context;
   const spec = h.add();

@@ -80,11 +80,13 @@ export async function roomFor(
   const itself = collection.uploads.find((u) => u.id === exceptUploadId);
   const coming = [...comingVersions(others), ...(becomes === undefined ? [] : [becomes])];
   const plan = rotationOf(live, spec, itself?.begunAt ?? tx.now, tx.now, coming);
-  const organization = config.current().organizations.get(spec.organization);
+  // Bytes are counted where the upload was created, which may have been another tenant.
+  const tenantName = itself?.organization ?? spec.organization;
+  const organization = config.current().organizations.get(tenantName);
   const tenant =
     organization?.maxTotalSize === undefined
       ? undefined
-      : { limit: organization.maxTotalSize, usage: await tx.organizations.lock(spec.organization) };
+      : { limit: organization.maxTotalSize, usage: await tx.organizations.lock(tenantName) };
   const roomWith = (rotation: ClockState | undefined, lapsing: ClockState | undefined): Room => {
     const staying = others.filter((u) => !givesWay(u, lapsing));
     const { guard, ...counted } = withoutTime(plan, spec, rotation);
@@ -109,9 +111,8 @@ export async function roomFor(
           : undefined,
     };
     if (tenant === undefined) return room;
-    // Bytes are counted where an upload was created, which may have been another tenant.
     const reservedBy = (uploads: readonly UploadRow[]) =>
-      uploads.reduce((sum, u) => (u.organization === spec.organization ? sum + u.reservedBytes : sum), 0n);
+      uploads.reduce((sum, u) => (u.organization === tenantName ? sum + u.reservedBytes : sum), 0n);
     const own = reservedBy(collection.uploads.filter((u) => u.id === exceptUploadId));
     const used = tenant.usage.storedBytes + tenant.usage.trashBytes + tenant.usage.reservedBytes - own;
     const left = (beside: bigint) => (tenant.limit > beside ? tenant.limit - beside : 0n);
@@ -199,17 +200,17 @@ export function quotaExceeded(room: Room, received: bigint, requested: bigint): 
   if (room.blocked) {
     return new DomainError(
       "ROTATION_BLOCKED",
-      `held or protected versions leave no room, and rotation may not remove them (${facts}); release a ` +
-        "version, wait until its protection ends, or raise the limits",
+      `held or protected versions leave no room, and rotation may not remove them (${facts}); wait ` +
+        "until a protection ends (`strongroom ls` shows it), or raise maxCollectionSize",
       { metadata },
     );
   }
-  return new DomainError(
-    "QUOTA_EXCEEDED",
-    `the bytes do not fit (${facts}); make the dump smaller, remove versions, or raise maxOneVersionSize and ` +
-      "maxCollectionSize",
-    { metadata },
-  );
+  const way =
+    room.limit === "organization"
+      ? "raise its maxTotalSize, or remove versions of its collections: that helps when their bytes are deleted, after " +
+        "24 hours or trashRetention"
+      : "make the dump smaller, remove versions, or raise maxOneVersionSize and maxCollectionSize";
+  return new DomainError("QUOTA_EXCEEDED", `the bytes do not fit (${facts}); ${way}`, { metadata });
 }
 
 /** The refusal while a shrunk version keeps rotation from making room, with the way out. */

@@ -3,7 +3,7 @@ import type { Principal } from "../../domain/access.ts";
 import type { CollectionSpec } from "../../domain/configuration.ts";
 import { DomainError } from "../../domain/errors.ts";
 import { countedSize, quotaLimits } from "../../domain/quota.ts";
-import { keptBeside } from "../../domain/rotation.ts";
+import { isRemovalBlocked, keptBeside } from "../../domain/rotation.ts";
 import { protectionUntil, withProtection } from "../../domain/version.ts";
 import { clockDoubt } from "../clock-doubt.ts";
 import { requireAction, requireWritable } from "../guards.ts";
@@ -70,7 +70,8 @@ async function protectionFor(
 
 /**
  * The hard limit holds at once, with what the next rotation will remove, and afterwards beside every upload that has
- * space reserved. The tenant's limit counts removed versions already.
+ * space reserved; and beside the next backup, where nobody can remove again what came back. The tenant's limit counts
+ * removed versions already.
  */
 async function requireRoom(tx: Transaction, spec: CollectionSpec, back: VersionRow): Promise<void> {
   const live = await tx.versions.allLive(back.collectionId);
@@ -85,13 +86,16 @@ async function requireRoom(tx: Transaction, spec: CollectionSpec, back: VersionR
     total(versions.map(({ size }) => countedSize(limits, size)));
   const now = counted(live);
   const later = counted(kept) + reserved;
-  const used = now > later ? now : later;
+  const free = spec.maxCollectionSize > later ? spec.maxCollectionSize - later : 0n;
+  // A backup that has less room than this already keeps what it has.
+  const ofNext = !isRemovalBlocked(back, tx.now) ? 0n : free < spec.maxOneVersionSize ? free : spec.maxOneVersionSize;
+  const used = now > later + ofNext ? now : later + ofNext;
   if (used + counted([back]) <= spec.maxCollectionSize) return;
   const left = spec.maxCollectionSize > used ? spec.maxCollectionSize - used : 0n;
   throw new DomainError(
     "QUOTA_EXCEEDED",
     `version ${back.number} has ${formatSize(back.size)} and ${formatSize(left)} are left of maxCollectionSize, ` +
-      `${formatSize(spec.maxCollectionSize)}; remove other versions, or raise it`,
+      `${formatSize(spec.maxCollectionSize)}, beside what stays and the next backup; remove other versions, or raise it`,
     {
       metadata: {
         limit: "collection",
