@@ -84,7 +84,8 @@ test.serial("a command that leaves some of a dump that fits into the pipe has st
   for (const command of ["true", "head -c 3 >/dev/null", "sleep 0.3"]) {
     const { code, stderr } = await transfer("ok", ["restore", "pg-main", "-c", command]);
     t.is(code, 7, command);
-    t.regex(stderr, /the command exited with 0, but stopped reading: it was given .*, and did not read all of it/);
+    // One that is quicker than the first write breaks the pipe instead.
+    t.regex(stderr, /the command exited with 0, but stopped reading: it was given .*, and (did not read|more was)/);
   }
   for (const command of ["head -c 3 >/dev/null; cat >/dev/null", "sleep 0.3; cat >/dev/null"])
     t.is((await transfer("ok", ["restore", "pg-main", "-c", command])).code, 0, command);
