@@ -178,7 +178,7 @@ test("every field of a collection is read", async (t) => {
       `filenameTemplate: dump-$\{version}.sql`,
       "maxParallelUploads: 3",
       "windows:",
-      '  - {from: "0 1 * *", duration: 1h30m}',
+      '  - {from: "0 1 * * *", duration: 1h30m}',
       '  - {from: "0 13 * * 1-5", duration: 45m}',
       "timezone: Europe/Warsaw",
       "strategyName: fifo",
@@ -518,6 +518,15 @@ test("rotation: gfs, whose copies are the sum of its rules", async (t) => {
   );
   t.regex((await gfs("{keepDaily: -1}", [])).problems.join(), /keepDaily: expected a whole number from 0/);
   t.regex((await gfs("{keepDayly: 1, keepLast: 1}", [])).warnings.join(), /did you mean "keepDaily"/);
+});
+
+test("a window's start of four fields is read as before, with a warning", async (t) => {
+  const result = await load(t, {
+    "c.yaml": collection(["windows:", '  - {from: "0 1 * *", duration: 1h}']),
+    "u.yaml": user(),
+  });
+  t.is(result.configuration.collections.get("db")!.windows[0]!.from, "0 1 * * *");
+  t.regex(lines(result).warnings.join(), /spec\.windows\[0\]\.from: it has four fields, .* the weekday means any/);
 });
 
 test("rotation: an unknown strategy is an error with the nearest name", async (t) => {

@@ -2,10 +2,12 @@
 import { createHash } from "node:crypto";
 import { openpgpMessage } from "@strongroom/testkit/ciphertext";
 import anyTest, { type TestFn } from "ava";
+import { sql } from "drizzle-orm";
+import type { SqlDatabase } from "../src/adapters/postgres/database.ts";
 import { getCollectionHealth } from "../src/app/collections/collections.ts";
 import { type BlobStore, BlobStoreUnavailableError } from "../src/app/ports/blob-store.ts";
 import { verifyVersion } from "../src/app/versions/verify-version.ts";
-import { readVersion } from "../src/app/versions/versions.ts";
+import { listVersions, readVersion } from "../src/app/versions/versions.ts";
 import { collect } from "./support/blob-store-tools.ts";
 import { FaultyBlobStore } from "./support/faulty-blob-store.ts";
 import { type Harness, harnessTest, MIB, refused } from "./support/harness.ts";
@@ -118,3 +120,28 @@ test("bytes that are wrong on the way once are not passed on as a whole segment,
   for (const offset of [1n, BigInt(MIB), BigInt(2 * MIB + 6), BigInt(2 * MIB + 7)])
     t.true((await read(h, name, h.deps.store, offset)).equals(message.subarray(Number(offset))), `from ${offset}`);
 });
+
+for (const [room, left] of [
+  [BigInt(12 * MIB), [4, 3, 2, 1]],
+  [BigInt(9 * MIB + MIB / 2), [4, 3, 1]],
+] as const) {
+  const title = room === BigInt(12 * MIB) ? "stay beside whole ones while there is room" : "give way to the hard limit";
+  test(`damaged versions take no place in rotation, and ${title}`, async (t) => {
+    const { h } = t.context;
+    const { name } = h.add({ maxBackupsCount: 3, maxOneVersionSize: BigInt(3 * MIB), maxCollectionSize: room });
+    for (let i = 0; i < 3; i++) await h.upload(name, openpgpMessage(3 * MIB - 10_000));
+    await (h.deps.database as SqlDatabase).query(
+      sql`update versions set damage = 'x', damage_reason = 'unreadable' where number > 1 and collection_name = ${name}`,
+    );
+    await h.upload(name, openpgpMessage(3 * MIB - 10_000));
+    const { versions } = await listVersions(h.deps, h.admin, {
+      collection: name,
+      beforeNumber: undefined,
+      pageSize: 9,
+    });
+    t.deepEqual(
+      versions.map(({ number }) => Number(number)),
+      left,
+    );
+  });
+}

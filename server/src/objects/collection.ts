@@ -59,7 +59,10 @@ function readFilenameTemplate(spec: ObjectNode, name: string): string {
 
 function readWindow(item: ValueNode): UploadWindow | undefined {
   const window = item.object();
-  const from = window?.require("from", "a cron expression")?.parsed(parseWindowStart);
+  const fromNode = window?.require("from", "a cron expression");
+  const from = fromNode?.parsed(parseWindowStart);
+  if (from !== undefined && String(fromNode?.textOrNumber()).trim().split(/\s+/).length === 4)
+    fromNode?.warn("it has four fields, minute, hour, day and month; the weekday means any: write it as *");
   const durationMs = window?.require("duration", "a duration such as 1h")?.parsed(parseWindowDuration);
   window?.warnUnknown();
   return from === undefined || durationMs === undefined ? undefined : { from, durationMs };

@@ -1,6 +1,6 @@
 import type { ClockState } from "../../domain/clock.ts";
 import type { CollectionSpec } from "../../domain/configuration.ts";
-import { goesByTime, newestFirst, planRotation, type RotationPlan } from "../../domain/rotation.ts";
+import { goesByTime, isRemovalBlocked, newestFirst, planRotation, type RotationPlan } from "../../domain/rotation.ts";
 import { guardingVersion, isShrunk, type SizedVersion } from "../../domain/shrunk.ts";
 import { withProtection } from "../../domain/version.ts";
 import type { LiveVersion, Transaction, UploadRow, UsageChange, VersionRow } from "../ports/database.ts";
@@ -15,7 +15,7 @@ export interface GuardedPlan extends RotationPlan<LiveVersion> {
  * What stays and what goes of these live versions when one more is published, with the protection in force. In a
  * collection that is guarded against shrunk versions nothing goes while the newest is one that nobody confirmed; and
  * such versions take no place, so that however many came, they push nothing out: each goes where the policy would not
- * keep it beside the others.
+ * keep it beside the others. Neither do damaged versions, in any collection: a whole one must not go for one of them.
  * @param begunAt when the upload of the new one was created.
  * @param coming versions that are being committed: a shrunk one is the newest in a moment.
  */
@@ -29,15 +29,20 @@ export function rotationOf(
   const versions = live.map((version) => withProtection(version, spec));
   const guard = guardingVersion(spec, live, coming);
   if (guard !== undefined) return { keep: versions, older: [], remove: [], guard };
-  const shrunk = spec.rotationGuard === undefined ? [] : versions.filter((version) => isShrunk(version, spec));
-  const others = shrunk.length === 0 ? versions : versions.filter((version) => !shrunk.includes(version));
+  const isDamaged = (version: LiveVersion) => version.damage !== "" && !isRemovalBlocked(version, now);
+  const aside = versions.filter(
+    (version) => isDamaged(version) || (spec.rotationGuard !== undefined && isShrunk(version, spec)),
+  );
+  if (aside.length === 0) return { ...planRotation(versions, spec, { begunAt }, now), guard };
+  const others = versions.filter((version) => !aside.includes(version));
   const plan = planRotation(others, spec, { begunAt }, now);
-  for (const version of shrunk) {
+  for (const version of aside) {
     const beside = planRotation([...others, version], spec, { begunAt }, now);
     const kind = (["keep", "older", "remove"] as const).find((kind) => beside[kind].includes(version))!;
-    plan[kind].push(version);
+    // A damaged version gives way to the hard limit: it must not take the room of the next backup.
+    plan[kind === "keep" && isDamaged(version) ? "older" : kind].push(version);
   }
-  return { ...plan, guard };
+  return { ...plan, older: newestFirst(plan.older), guard };
 }
 
 /**
