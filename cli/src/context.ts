@@ -38,8 +38,8 @@ export interface Context {
   /** Ends the process at once. */
   readonly exit: (code: number) => void;
   /**
-   * Called when what the command was asked for is done and lasts, whatever becomes of the report about it: then a report
-   * that cannot be written does not make the command a failure.
+   * Called when what the command was asked for is done and lasts, whatever becomes of the report about it: then a
+   * report that cannot be written does not make the command a failure.
    */
   readonly achieved?: () => void;
   /** How long a command may take to end after SIGTERM before it gets SIGKILL, in milliseconds. */

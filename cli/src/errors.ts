@@ -29,7 +29,9 @@ export interface Explanation {
   readonly message: string;
   readonly hint?: string;
   readonly exitCode: ExitCode;
-  /** Stable name for programs, in capitals: the server's reason, the operating system's code, or the kind of the error. */
+  /**
+   * Stable name for programs, in capitals: the server's reason, the operating system's code, or the kind of the error.
+   */
   readonly reason: string;
   /** For the server's log. */
   readonly requestId?: string;

@@ -43,8 +43,8 @@ export interface ClientOptions {
   /** Called before every wait for a retry, of all uploads and downloads. */
   onRetry?: (event: RetryEvent) => void;
   /**
-   * How long an upload or download goes on trying while nothing succeeds, in milliseconds; default 15 minutes. It counts
-   * from the first attempt to connect on. When it is given, it holds for logins too.
+   * How long an upload or download goes on trying while nothing succeeds, in milliseconds; default 15 minutes. It
+   * counts from the first attempt to connect on. When it is given, it holds for logins too.
    */
   giveUpAfterMs?: number;
 }

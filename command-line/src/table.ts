@@ -19,7 +19,10 @@ export function table(columns: readonly Column[], rows: ReadonlyArray<readonly s
   return lines.join("\n");
 }
 
-/** Lays out names and values under each other; entries without a value are left out. An empty name goes on with the one above. */
+/**
+ * Lays out names and values under each other; entries without a value are left out. An empty name goes on with the one
+ * above.
+ */
 export function pairs(entries: ReadonlyArray<readonly [name: string, value: string | undefined]>): string {
   const shown = entries.filter(([, value]) => value !== undefined && value !== "");
   const length = Math.max(0, ...shown.map(([name]) => name.length));

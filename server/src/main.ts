@@ -150,7 +150,9 @@ export async function startServer(
   };
 }
 
-/** Before a number is given out, versions that only the store knows are added: the database may have been rolled back. */
+/**
+ * Before a number is given out, versions that only the store knows are added: the database may have been rolled back.
+ */
 async function compareAtStart(deps: CompareDeps): Promise<void> {
   const { log } = deps;
   const act: CompareAct = async (_kind, what, fields, work) => {

@@ -1,4 +1,6 @@
-/** What callers can make the server keep and answer: each has a bound, and the table of docs/limits.md names the test. */
+/**
+ * What callers can make the server keep and answer: each has a bound, and the table of docs/limits.md names the test.
+ */
 import { cutSegments, openpgpMessage } from "@strongroom/testkit/ciphertext";
 import anyTest, { type TestFn } from "ava";
 import { sql } from "drizzle-orm";

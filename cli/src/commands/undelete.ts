@@ -10,7 +10,8 @@ export const undelete: CommandSpec = {
   name: "undelete",
   summary: "bring a removed version back",
   details:
-    "`strongroom ls COLLECTION --removed` shows which can be brought back, and until when. The version must fit under " +
+    "`strongroom ls COLLECTION --removed` shows which can be brought back, and until when. The version must " +
+    "fit under " +
     "maxCollectionSize. One that rotation would remove again is protected for as long as a removed version is kept.",
   args: [
     ["<collection>", "name of the collection"],

@@ -5,8 +5,8 @@
  * - An error that no Strongroom server made (a broken connection, a proxy) is retried, since every call the SDK makes
  *   is idempotent.
  * - That holds from the first attempt to connect on, for a name that cannot be looked up too: a server that is away for
- *   five seconds when a nightly job begins must not cost the night. Only what is wrong with TLS or the protocol is given
- *   up after a few attempts as long as nothing was open: most likely the address is wrong.
+ *   five seconds when a nightly job begins must not cost the night. Only what is wrong with TLS or the protocol is
+ *   given up after a few attempts as long as nothing was open: most likely the address is wrong.
  * - Delays are random between 0 and a bound that grows from 250 ms to 15 s by doubling ("full jitter"), so that clients
  *   do not come back all at once. A longer `google.rpc.RetryInfo` wins.
  * - Where another address of the installation did not fail just now, the call is made there without a delay.

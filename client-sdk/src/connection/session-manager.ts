@@ -2,8 +2,8 @@
  * The HTTP/2 connection to one address: opened with the first call and again after it broke, watched while it is used.
  *
  * The manager of connect-node opens its sockets by itself (no proxy, nothing but HTTP/2), takes its listeners away from
- * a session whose errors are still to come, and takes a connection for dead by unanswered PINGs alone, which wait behind
- * segments on a slow line. This one hears every byte that arrives.
+ * a session whose errors are still to come, and takes a connection for dead by unanswered PINGs alone, which wait
+ * behind segments on a slow line. This one hears every byte that arrives.
  */
 import {
   type ClientHttp2Session,
@@ -190,8 +190,8 @@ export class SessionManager {
     session.on("error", (error: Error) => {
       live.error ??= error;
     });
-    // An alert of TLS 1.3 about this client's certificate arrives after the handshake. Node.js tells the socket only, and
-    // the session then never says that it has ended.
+    // An alert of TLS 1.3 about this client's certificate arrives after the handshake. Node.js tells the socket only,
+    // and the session then never says that it has ended.
     socket.once("error", (error: Error) => {
       live.error ??= error;
       this.#forget(live);

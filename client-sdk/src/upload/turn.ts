@@ -9,8 +9,8 @@ import { StrongroomError } from "../errors.ts";
 /** What an upload waits for. */
 export interface UploadWait {
   /**
-   * `busy`: other uploads hold every place of the collection; `window`: no upload window is open, or the one that is has
-   * had its versions; `interval`: the last version is too young.
+   * `busy`: other uploads hold every place of the collection; `window`: no upload window is open, or the one that is
+   * has had its versions; `interval`: the last version is too young.
    */
   readonly reason: "busy" | "window" | "interval";
   /** When the next window opens or the interval ends, as the server says; undefined where it does not. */

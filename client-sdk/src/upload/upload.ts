@@ -63,10 +63,9 @@ export interface UploadOptions {
   /** Name of the collection. */
   collection: string;
   /**
-   * The dump: plain, or already ciphertext with encryption `none`. It is not read before the server has answered, so one
-   * that begins when it is read does not begin in vain. An error it throws aborts the upload. When the
-   * upload ends before the source does, the source is notified with `return()`, and with `destroy()` where it is a Node
-   * stream.
+   * The dump: plain, or already ciphertext with encryption `none`. It is not read before the server has answered, so
+   * one that begins when it is read does not begin in vain. An error it throws aborts the upload. When the upload ends
+   * before the source does, the source is notified with `return()`, and with `destroy()` where it is a Node stream.
    */
   source: AsyncIterable<Uint8Array>;
   /** How to encrypt it. */
@@ -109,8 +108,8 @@ export interface UploadOptions {
   /** Folder of the temporary file; default the system's (`TMPDIR`). */
   spoolDirectory?: string;
   /**
-   * How long to wait for a collection whose places are all taken, or whose window is closed, in milliseconds; default 0:
-   * that is an error at once. It waits before the source is read, as far as it can be known then.
+   * How long to wait for a collection whose places are all taken, or whose window is closed, in milliseconds; default
+   * 0: that is an error at once. It waits before the source is read, as far as it can be known then.
    */
   waitMs?: number;
   /** Called when such a wait begins, and when what is waited for changes. */

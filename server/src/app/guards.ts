@@ -157,7 +157,8 @@ export function uploadNotOpen(upload: UploadRow): DomainError {
     return new DomainError(
       "UPLOAD_NOT_OPEN",
       `upload ${upload.id} is being committed and can not be changed or aborted; repeat its commit. When the store ` +
-        `has lost it (health check \`store\`), an operator ends it: strongroom sweep --give-up-commit ${upload.id} --yes`,
+        "has lost it (health check `store`), an operator ends it: strongroom sweep --give-up-commit " +
+        `${upload.id} --yes`,
       { metadata: { state: upload.state, abort_reason: "" } },
     );
   const why = upload.abortReason === "" ? "" : `: ${upload.abortReason}`;

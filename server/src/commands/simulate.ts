@@ -27,7 +27,9 @@ const span = option({
 const history = option({
   name: "history",
   value: "file",
-  help: "take the versions that are there instead: what `strongroom ls COLLECTION --json` printed; `-` reads it from a pipe",
+  help:
+    "take the versions that are there instead: what `strongroom ls COLLECTION --json` printed; `-` reads it from " +
+    "a pipe",
 });
 
 /** More backups than this are a slip of the finger, and take minutes. */

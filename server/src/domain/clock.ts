@@ -107,7 +107,8 @@ export function clockState({ newestAt, pausedUntil, pauseReason }: ClockRecord, 
   // Servers look every minute: one of them is about to see a leap.
   if (newestAt !== null && now.getTime() - newestAt.getTime() > LEAP_MS) {
     const message =
-      `the database's clock is ${rounded(now.getTime() - newestAt.getTime())} after the newest time that was seen, and ` +
+      `the database's clock is ${rounded(now.getTime() - newestAt.getTime())} after the newest time that was ` +
+      "seen, and " +
       `no server has looked at it since. Until one has, which takes about a minute, ${until}; ${confirm}`;
     return { status: "paused", message, until: new Date(now.getTime() + LOOK_MS) };
   }

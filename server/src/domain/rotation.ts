@@ -44,7 +44,9 @@ export function goesByTime({ strategy }: RotationPolicy): boolean {
 /** What rotation needs of a collection's configuration. */
 export interface RotationRules {
   readonly rotation: RotationPolicy;
-  /** How many versions `fifo` and `fifo-plus-older` keep in any case, the new one included; `gfs` does not look at it. */
+  /**
+   * How many versions `fifo` and `fifo-plus-older` keep in any case, the new one included; `gfs` does not look at it.
+   */
   readonly maxBackupsCount: number;
   /** IANA name of the zone whose hours, days, weeks, months and years `gfs` counts. */
   readonly timezone: string;

@@ -98,7 +98,8 @@ export function readLimits(
     );
   } else if (limits.copies < copiesOf(spec)) {
     node?.warn(
-      `it has room for ${limits.copies} versions at maxOneVersionSize, ${copiesOf(spec)} are asked for with the older ` +
+      `it has room for ${limits.copies} versions at maxOneVersionSize, ${copiesOf(spec)} are asked for with ` +
+        "the older " +
         "copies; of these, the oldest go when space is short",
     );
   }

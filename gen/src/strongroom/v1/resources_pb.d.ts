@@ -622,8 +622,8 @@ export declare type UploadWindow = Message<"strongroom.v1.UploadWindow"> & {
 export declare const UploadWindowSchema: GenMessage<UploadWindow>;
 
 /**
- * How many versions ROTATION_STRATEGY_GFS keeps: the newest one of so many hours, days and so on. Rules run in this order,
- * and each counts only versions that no rule before it kept.
+ * How many versions ROTATION_STRATEGY_GFS keeps: the newest one of so many hours, days and so on. Rules run in this
+ * order, and each counts only versions that no rule before it kept.
  *
  * @generated from message strongroom.v1.GfsCounts
  */

@@ -79,7 +79,9 @@ export interface UploadRow {
   readonly endedAt: Date | null;
   readonly abortReason: string;
   readonly versionNumber: bigint | null;
-  /** The usual size that the version is judged by, fixed with its number; null when there is nothing to compare with. */
+  /**
+   * The usual size that the version is judged by, fixed with its number; null when there is nothing to compare with.
+   */
   readonly usualSize: bigint | null;
   /** When the sweeper freed the store of it. */
   readonly cleanedAt: Date | null;
@@ -250,8 +252,8 @@ export interface UploadRepository {
   insert(row: NewUploadRow): Promise<UploadRow>;
   find(id: string): Promise<UploadRow | undefined>;
   /**
-   * The newest upload of this request id that has not ended, or not before `since`. One that ended before the store took
-   * it does not count.
+   * The newest upload of this request id that has not ended, or not before `since`. One that ended before the store
+   * took it does not count.
    */
   findByRequest(
     key: { collectionId: string; userName: string; accessKey: string; requestId: string },
@@ -372,8 +374,8 @@ export interface VersionRepository {
   liveBytes(): Promise<bigint>;
   /**
    * Claims the live version that was verified (or, when never, published) longest ago, before `before`, or before
-   * `damagedBefore` if it is damaged; or one of which that is dated beyond `now`. Nobody else claims it until `until`. A
-   * claim that is further ahead was written by a wrong clock, and is none.
+   * `damagedBefore` if it is damaged; or one of which that is dated beyond `now`. Nobody else claims it until `until`.
+   * A claim that is further ahead was written by a wrong clock, and is none.
    */
   claimForVerification(
     now: Date,

@@ -203,6 +203,7 @@ function standingUser(
 function sessionInvalid(): DomainError {
   return new DomainError(
     "SESSION_INVALID",
-    "the session is not valid: expired, revoked, or its user is gone, deactivated or has another password; log in again",
+    "the session is not valid: expired, revoked, or its user is gone, deactivated or has another password; log " +
+      "in again",
   );
 }

@@ -18,7 +18,9 @@ export interface CompareDeps {
   readonly settings: Pick<UploadSettings, "purgeDelayMs">;
 }
 
-/** What a comparison does: adds a version from the store, marks one without its object, has a manifest written again. */
+/**
+ * What a comparison does: adds a version from the store, marks one without its object, has a manifest written again.
+ */
 export type CompareAction = "added" | "missing" | "manifestsWrong";
 
 /** Does one thing of a comparison, or only says so. `work` returns false when there was nothing to do after all. */

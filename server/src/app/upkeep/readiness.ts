@@ -61,8 +61,8 @@ const TIMES: ReadinessTimes = { limitMs: 10_000, freshMs: 5000 };
 
 /**
  * Whether this server can do its work: the database answers, the store takes, gives back and deletes a small object,
- * and the configuration that its source holds is in force. What it thinks of the clock is shown beside. However often it is asked, one look is under way at a time,
- * and at most one probe object is in the store.
+ * and the configuration that its source holds is in force. What it thinks of the clock is shown beside. However often
+ * it is asked, one look is under way at a time, and at most one probe object is in the store.
  */
 export class Readiness {
   readonly #deps: ReadinessDeps;

@@ -40,7 +40,8 @@ export async function requireFewUploads(
   if (count < maxUploadsPerDay) return;
   throw new DomainError(
     "COLLECTION_BUSY",
-    `collection "${spec.name}" takes ${maxUploadsPerDay} uploads within 24 hours, aborted ones too, and had ${count}; ` +
+    `collection "${spec.name}" takes ${maxUploadsPerDay} uploads within 24 hours, aborted ones too, and had ` +
+      `${count}; ` +
       "look for a job that begins them over and over",
     { metadata: { max_uploads_per_day: String(maxUploadsPerDay) }, retryAfterMs: TOO_MANY_RETRY_MS },
   );

@@ -58,7 +58,8 @@ export function uploadLost({ id, state, versionNumber, lostSince }: UploadRow): 
     state === "committing"
       ? "Make a new backup, and notify the operator: its parts may still be found, or its space freed by " +
         `\`strongroom sweep --give-up-commit ${id} --yes\``
-      : "Make a new backup. A lifecycle rule that deletes unfinished uploads must leave them for longer than a backup " +
+      : "Make a new backup. A lifecycle rule that deletes unfinished uploads must leave them for longer than a " +
+        "backup " +
         "takes";
   return new DomainError(
     "UPLOAD_LOST",

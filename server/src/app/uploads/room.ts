@@ -207,7 +207,8 @@ export function quotaExceeded(room: Room, received: bigint, requested: bigint): 
   }
   const way =
     room.limit === "organization"
-      ? "raise its maxTotalSize, or remove versions of its collections: that helps when their bytes are deleted, after " +
+      ? "raise its maxTotalSize, or remove versions of its collections: that helps when their bytes are deleted, " +
+        "after " +
         "24 hours or trashRetention"
       : "make the dump smaller, remove versions, or raise maxOneVersionSize and maxCollectionSize";
   return new DomainError("QUOTA_EXCEEDED", `the bytes do not fit (${facts}); ${way}`, { metadata });
@@ -235,7 +236,8 @@ function rotationGuarded(
 function rotationPaused(clock: ClockState, facts: string, metadata: Readonly<Record<string, string>>): DomainError {
   return new DomainError(
     "ROTATION_BLOCKED",
-    `no room is left (${facts}), and rotation removes nothing by its time while the clock is in doubt: ${clock.message}`,
+    `no room is left (${facts}), and rotation removes nothing by its time while the clock is in doubt: ` +
+      `${clock.message}`,
     { metadata: { ...metadata, ...doubted(clock) } },
   );
 }

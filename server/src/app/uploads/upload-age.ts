@@ -16,7 +16,10 @@ export function lastMoment(upload: Pick<UploadRow, "begunAt">, spec: AgeLimit, s
 
 /** Why an upload ended that did not become a version in time. */
 export function tooOldReason(spec: AgeLimit, settings: AgeSettings): string {
-  return `it did not become a version within ${formatDuration(spec?.maxUploadAgeMs ?? settings.maxUploadAgeMs)}, maxUploadAge`;
+  return (
+    `it did not become a version within ${formatDuration(spec?.maxUploadAgeMs ?? settings.maxUploadAgeMs)}, ` +
+    "maxUploadAge"
+  );
 }
 
 /**
@@ -34,7 +37,8 @@ export async function requireYoung(
   if ((await clockDoubt(tx)) !== undefined) return;
   throw new DomainError(
     "UPLOAD_TOO_OLD",
-    `upload ${upload.id} was begun ${upload.begunAt.toISOString()}; ${tooOldReason(spec, settings)}. Create a new upload`,
+    `upload ${upload.id} was begun ${upload.begunAt.toISOString()}; ${tooOldReason(spec, settings)}. Create a ` +
+      "new upload",
     {
       metadata: {
         begun_at: upload.begunAt.toISOString(),

@@ -95,7 +95,8 @@ async function requireRoom(tx: Transaction, spec: CollectionSpec, back: VersionR
   throw new DomainError(
     "QUOTA_EXCEEDED",
     `version ${back.number} has ${formatSize(back.size)} and ${formatSize(left)} are left of maxCollectionSize, ` +
-      `${formatSize(spec.maxCollectionSize)}, beside what stays and the next backup; remove other versions, or raise it`,
+      `${formatSize(spec.maxCollectionSize)}, beside what stays and the next backup; remove other versions, or ` +
+      "raise it",
     {
       metadata: {
         limit: "collection",
