@@ -27,8 +27,9 @@ const lastNet = (error: unknown): void => {
   if (isEnding) return;
   isEnding = true;
   void tellUncaught(error, process.argv.slice(2), context).then(
-    (code) => process.exit(code),
-    () => process.exit(EXIT.unexpected),
+    // What is stored is stored: a job that looks at the code must not do it again.
+    (code) => process.exit(isAchieved ? EXIT.ok : code),
+    () => process.exit(isAchieved ? EXIT.ok : EXIT.unexpected),
   );
 };
 process.on("uncaughtException", lastNet);
@@ -39,7 +40,6 @@ let exitCode: ExitCode = await run(process.argv.slice(2), context);
 for (const stream of [context.stdout, context.stderr])
   await new Promise<void>((resolve) => stream.write("", () => resolve()));
 if (broken !== undefined && exitCode === EXIT.ok) {
-  // What is stored is stored: a job that looks at the code must not do it again.
   const but = isAchieved ? "done, but " : "";
   process.stderr.write(`strongroom: ${but}the output could not be written: ${broken.message}\n`);
   if (!isAchieved) exitCode = EXIT.unexpected;

@@ -520,6 +520,25 @@ test("rotation: gfs, whose copies are the sum of its rules", async (t) => {
   t.regex((await gfs("{keepDayly: 1, keepLast: 1}", [])).warnings.join(), /did you mean "keepDaily"/);
 });
 
+test("a file that is cut off takes nothing away: nothing in it, or half of a kind, is a mistake", async (t) => {
+  const cut = async (text: string) => lines(await load(t, { "c.yaml": collection(), "u.yaml": text }));
+  t.regex(
+    (await cut("")).problems.join(),
+    /^u\.yaml:1: the file is empty, perhaps cut off; write it again, or remove it$/,
+  );
+  t.regex((await cut(" \n\n")).problems.join(), /the file is empty/);
+  t.deepEqual((await cut("# no users yet\n")).problems, []);
+  const half = await cut("apiVersion: backups.riotkit.org/v1alpha1\nkind: BackupUs");
+  t.regex(
+    half.problems.join(),
+    /^u\.yaml:2: kind: expected BackupUser, .*, got "BackupUs"; did you mean "BackupUser"\?$/,
+  );
+  t.regex((await cut("kind: Back")).problems.join(), /^u\.yaml:1: kind: expected BackupUser/);
+  const other = await cut("apiVersion: apps/v1\nkind: Deployment\nmetadata: {name: x}");
+  t.deepEqual(other.problems, []);
+  t.regex(other.warnings.join(), /kind "Deployment" is not read by this server, ignored/);
+});
+
 test("a window's start of four fields is read as before, with a warning", async (t) => {
   const result = await load(t, {
     "c.yaml": collection(["windows:", '  - {from: "0 1 * *", duration: 1h}']),

@@ -131,6 +131,11 @@ export function readDocuments({ file, text }: ConfigFile, findings: Findings): C
     findings.error({ file, line, path: "" }, tooMuch.reason);
     return [];
   }
+  if (text.trim() === "") {
+    // What is cut off while it is written must not take a user or a collection away.
+    findings.error({ file, line: 1, path: "" }, "the file is empty, perhaps cut off; write it again, or remove it");
+    return [];
+  }
   const documents = parse(text, lines);
   const objects: ConfigObject[] = [];
   for (const document of documents) {
@@ -173,6 +178,12 @@ function identify({ findings }: NodeContext, root: ObjectNode): ConfigObject | u
   if (kind === undefined) return undefined;
   const wanted = API_VERSION_OF.get(kind);
   if (wanted === undefined) {
+    const group = versionNode?.text();
+    if (group === undefined || group.startsWith("backups.riotkit.org/")) {
+      const kinds = [...API_VERSION_OF.keys()].join(", ");
+      kindNode?.error(`expected ${kinds}, got ${JSON.stringify(kind)}${suggestion(kind, API_VERSION_OF.keys())}`);
+      return undefined;
+    }
     kindNode?.warn(
       `kind ${JSON.stringify(kind)} is not read by this server, ignored${suggestion(kind, API_VERSION_OF.keys())}`,
     );
