@@ -75,7 +75,7 @@ test("a passphrase comes from a file or the environment; age takes none", async 
   t.is(await other.run("keygen", "--name", "c", "--type", "age", "--passphrase-file", join(dir, "pass")), 2);
   t.true(other.stderr.text.includes("no passphrase"));
   // No restore would take these, so no key is locked with them.
-  await writeFile(join(dir, "lines"), "correct horse\n\n");
+  await writeFile(join(dir, "lines"), "correct\nhorse\n");
   t.is(await run("keygen", "--name", "d", "--out-dir", dir, "--passphrase-file", join(dir, "lines")), 2);
   const broken = await testContext(t, { env: { STRONGROOM_PASSPHRASE: "correct horse\n" } });
   t.is(await broken.run("keygen", "--name", "e", "--out-dir", broken.dir), 2);

@@ -5,6 +5,7 @@ import anyTest, { type TestFn } from "ava";
 import { sql } from "drizzle-orm";
 import type { SqlDatabase } from "../src/adapters/postgres/database.ts";
 import { getCollectionHealth } from "../src/app/collections/collections.ts";
+import { BlobStoreUnavailableError } from "../src/app/ports/blob-store.ts";
 import type { SessionRow } from "../src/app/ports/database.ts";
 import { KEPT } from "../src/app/upkeep/forget.ts";
 import { sweep } from "../src/app/upkeep/sweep.ts";
@@ -133,6 +134,26 @@ test("a collection takes so many uploads in 24 hours, whatever becomes of them",
   t.is((await create("c")).upload.state, "aborted", "a repeated call is none of them");
   h.clock.advance(DAY + 1000);
   await create("d");
+});
+
+test("uploads that the store did not begin are slowed down, and do not count among those of a day", async (t) => {
+  const { h } = t.context;
+  const spec = h.add();
+  const store = new FaultyBlobStore(h.deps.store);
+  store.begin = async () => {
+    throw new BlobStoreUnavailableError("Cannot begin: the store is away.");
+  };
+  const settings = { ...h.deps.settings, maxUploadsPerDay: 3 };
+  const create = async (deps: typeof h.deps) => {
+    const input = { requestId: "a", expectedSize: 0n, filename: "", contentEncoding: "none" as const };
+    return await createUpload(deps, h.admin, { ...input, collection: spec.name, labels: {}, clientMetadata: {} });
+  };
+  for (let i = 0; i < 12; i++) await refused(t, "STORE_UNAVAILABLE", create({ ...h.deps, settings, store }));
+  const error = await refused(t, "STORE_UNAVAILABLE", create({ ...h.deps, settings }));
+  t.is(error.retryAfterMs, 30_000);
+  t.is(await rowsOf(h, "uploads"), 12, "one that is slowed down leaves no row");
+  h.clock.advance(10 * 60_000);
+  t.is((await create({ ...h.deps, settings })).upload.state, "open");
 });
 
 test("audit events go after 400 days, and the oldest of a collection beyond a number", async (t) => {

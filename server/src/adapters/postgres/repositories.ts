@@ -314,12 +314,18 @@ export function uploadRepository(db: Executor): UploadRepository {
     async forget(ids) {
       if (ids.length > 0) await db.delete(uploads).where(inArray(uploads.id, [...ids]));
     },
-    countBegun: async (collectionId, after) =>
+    countBegun: async (collectionId, after, inStore) =>
       (
         await db
           .select({ count: count() })
           .from(uploads)
-          .where(and(eq(uploads.collectionId, collectionId), gt(uploads.begunAt, after)))
+          .where(
+            and(
+              eq(uploads.collectionId, collectionId),
+              gt(uploads.begunAt, after),
+              inStore ? isNotNull(uploads.storeToken) : and(isNull(uploads.storeToken), isNotNull(uploads.endedAt)),
+            ),
+          )
       )[0]!.count,
     byKeys: async (keys) =>
       keys.length === 0

@@ -286,8 +286,9 @@ export interface UploadRepository {
   forgettable(before: Date, page: Page): Promise<Forgettable[]>;
   /** Deletes these rows. */
   forget(ids: readonly string[]): Promise<void>;
-  /** How many uploads of a collection were begun after this time. */
-  countBegun(collectionId: string, after: Date): Promise<number>;
+  /** How many uploads of a collection were begun after this time: those that the store took, or those that ended
+   * because it did not. */
+  countBegun(collectionId: string, after: Date, inStore: boolean): Promise<number>;
   /** The uploads of these keys. */
   byKeys(keys: readonly string[]): Promise<UploadRow[]>;
   /** How many open uploads hold a place, by the collection's id; none for collections without. */

@@ -8,6 +8,7 @@ import { countedWindow, requireInterval, requirePlaceInWindow } from "../../doma
 import type { Transaction } from "../ports/database.ts";
 import type { UploadSettings } from "../settings.ts";
 import type { LockedCollection } from "./room.ts";
+import { storeFailure } from "./store-failure.ts";
 
 /** @throws DomainError VERSION_TOO_SMALL, which is final. */
 export function requireSize(spec: CollectionSpec, size: bigint): void {
@@ -25,6 +26,21 @@ const DAY_MS = 24 * 3_600_000;
 /** What is asked to wait until earlier uploads are a day old waits this long before it asks again, in milliseconds. */
 const TOO_MANY_RETRY_MS = 15 * 60_000;
 
+/** So many uploads within so many milliseconds may fail to begin in the store before the next one has to wait. */
+const NOT_BEGUN = { most: 12, withinMs: 10 * 60_000, retryMs: 30_000 };
+
+/**
+ * Refuses an upload while the store has failed to begin several. These leave rows too, and are no fault of the callers:
+ * they are slowed down, at most 1728 a day, and do not count among the uploads of a day, so that backups go on as soon
+ * as the store is back.
+ * @throws DomainError STORE_UNAVAILABLE
+ */
+export async function requireStoreBegins(tx: Transaction, collection: LockedCollection): Promise<void> {
+  const since = new Date(tx.now.getTime() - NOT_BEGUN.withinMs);
+  if ((await tx.uploads.countBegun(collection.row.id, since, false)) < NOT_BEGUN.most) return;
+  throw storeFailure("the object store failed again and again; repeat the call later", undefined, NOT_BEGUN.retryMs);
+}
+
 /**
  * Refuses an upload where its collection had too many within a day: each leaves rows behind for a while, also when it
  * is aborted at once.
@@ -36,7 +52,7 @@ export async function requireFewUploads(
   { maxUploadsPerDay }: Pick<UploadSettings, "maxUploadsPerDay">,
   collection: LockedCollection,
 ): Promise<void> {
-  const count = await tx.uploads.countBegun(collection.row.id, new Date(tx.now.getTime() - DAY_MS));
+  const count = await tx.uploads.countBegun(collection.row.id, new Date(tx.now.getTime() - DAY_MS), true);
   if (count < maxUploadsPerDay) return;
   throw new DomainError(
     "COLLECTION_BUSY",

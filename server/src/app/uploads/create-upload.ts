@@ -11,7 +11,7 @@ import { nextWindowStart, openWindow } from "../../domain/window.ts";
 import { requireAction, requireWritable } from "../guards.ts";
 import { pinned } from "../ports/config-source.ts";
 import type { Transaction, UploadRow } from "../ports/database.ts";
-import { requireFewUploads, requirePace } from "./admission.ts";
+import { requireFewUploads, requirePace, requireStoreBegins } from "./admission.ts";
 import { withRoom } from "./clean-upload.ts";
 import { endUpload, leaseFrom, lockCollection, requirePlace, storedBytesOf } from "./reservations.ts";
 import { requireRoom, roomFor } from "./room.ts";
@@ -83,6 +83,7 @@ async function register(
     }
   }
   requireOpenWindow(spec, principal, tx.now);
+  await requireStoreBegins(tx, collection);
   await requireFewUploads(tx, spec, deps.settings, collection);
   await requirePace(tx, spec, deps.settings, collection, tx.now);
   requirePlace(tx, spec, collection, undefined);
