@@ -62,6 +62,19 @@ async function everyDeath(
 }
 
 /**
+ * Begins again with nothing: sweeps look at every collection, so that what earlier scenarios left would give the process
+ * more steps each time.
+ */
+async function empty(h: Harness): Promise<void> {
+  const { store } = h.deps;
+  await emptyTables(h.deps.database as SqlDatabase);
+  for (const { key } of await Array.fromAsync(store.list(""))) await store.delete(key);
+  for (const pending of await Array.fromAsync(store.listPending())) await store.abort(pending);
+  h.collections.clear();
+  await checkInstallation(h.deps.database, store);
+}
+
+/**
  * The store holds exactly the objects and manifests of live and removed versions, every manifest is true, and nothing
  * is unfinished.
  */
@@ -92,6 +105,7 @@ test("a commit, with rotation", async (t) => {
   const { h } = t.context;
   const deaths = await everyDeath(h, async (run, { step, when }) => {
     const at = `step ${step}, ${when}`;
+    await empty(h);
     const spec = h.add({ maxBackupsCount: 1 });
     await h.upload(spec.name, openpgpMessage(1000));
     const { upload } = await h.begin(spec.name);
@@ -120,6 +134,7 @@ test("a removal, and sweeps: ended uploads, manifests, purges", async (t) => {
   const { h } = t.context;
   const deaths = await everyDeath(h, async (run, { step, when }) => {
     const at = `step ${step}, ${when}`;
+    await empty(h);
     const spec = h.add({ maxParallelUploads: 3 });
     const expiring = (await h.begin(spec.name)).upload;
     await h.write(expiring.id, cutSegments(openpgpMessage(MIB), MIB)[0]!);
@@ -155,6 +170,7 @@ test("giving up a commit, and deleting unrecorded objects", async (t) => {
   const { h } = t.context;
   const deaths = await everyDeath(h, async (run, { step, when }) => {
     const at = `step ${step}, ${when}`;
+    await empty(h);
     const spec = h.add();
     const { upload } = await h.begin(spec.name);
     const segments = cutSegments(openpgpMessage(MIB), MIB);
