@@ -302,6 +302,7 @@ export class Oracle {
   #isProtected(version: VersionFacts): boolean {
     const { spec, now } = this.#around;
     const retention = spec(version.collection).minRetentionMs;
+    if (version.protectedFor === null && retention === undefined) return false;
     return protectedSince(version) + Math.max(version.protectedFor ?? 0, retention ?? 0) > now();
   }
 

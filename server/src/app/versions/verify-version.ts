@@ -12,6 +12,8 @@ export interface VerifyDeps {
   readonly database: Database;
   readonly store: BlobReader;
   readonly log: Log;
+  /** Waits between the tries of a segment that the store does not give, in milliseconds; by default 100 and 400. */
+  readonly readWaitsMs?: readonly number[];
 }
 
 /** How a verification goes on. */
@@ -147,14 +149,14 @@ async function digestOfSegment(
   index: number,
   options: VerifyOptions,
 ): Promise<Uint8Array> {
-  for (const wait of WAITS_MS) {
+  for (const wait of deps.readWaitsMs ?? WAITS_MS) {
     try {
       return await readSegment(deps, version, index, options);
     } catch (error) {
       options.signal.throwIfAborted();
       if (!(error instanceof BlobStoreError) || error instanceof BlobNotFoundError) throw error;
     }
-    await sleep(wait, undefined, { signal: options.signal });
+    if (wait > 0) await sleep(wait, undefined, { signal: options.signal });
   }
   return await readSegment(deps, version, index, options);
 }
