@@ -47,6 +47,9 @@ const AT_LENGTH = 1;
 const AT_INSPECTED = 2;
 const AT_BODY = 3;
 
+/** By phase: least bytes of a message that has come to it. */
+const SHORTEST = [0, 2 + minimumBody(SKESK), 4 + minimumBody(SKESK) + minimumBody(SEIPD)] as const;
+
 /**
  * Walks the packets of an encrypted OpenPGP message (RFC 9580 section 10.3): session-key packets, one encrypted-data
  * packet with integrity protection, the end; marker and padding packets anywhere between.
@@ -281,16 +284,23 @@ export class OpenPgpWalker implements Walker {
     requirePossible(!data || this.#phase === AFTER_KEYS);
     requirePossible(!isKeyPacket(this.#type) || this.#phase !== AFTER_DATA);
     requirePossible(this.payloadStarted || offset <= HEADER_LIMIT);
-    const shortest = [armored ? 0 : 1, 2 + minimumBody(SKESK), 4 + minimumBody(SKESK) + minimumBody(SEIPD)];
-    requirePossible(offset >= shortest[this.#phase]!);
-    if (this.#step === AT_TYPE) return;
+    const shortest = SHORTEST[this.#phase]!;
+    if (this.#step === AT_TYPE) {
+      requirePossible(offset >= (armored ? 0 : 1) && offset >= shortest);
+      return;
+    }
     if (this.#step === AT_LENGTH) {
       requirePossible(!this.#continued || data);
+      requirePossible(offset >= shortest + (this.#continued ? 2 + FIRST_PARTIAL_MIN : 1));
       return;
     }
     requirePossible(this.#remaining > 0);
     requirePossible(!this.#partial || (data && this.#remaining <= PARTIAL_MAX));
     if (!this.payloadStarted) requirePossible(this.#remaining <= (armored ? HEADER_LIMIT : HEADER_LIMIT - offset));
+    // Where the packet ends, it was a whole one: its header of at least two octets, and its body.
+    requirePossible(offset >= shortest + 2 + this.#seen);
+    const body = this.#partial ? FIRST_PARTIAL_MIN : minimumBody(this.#type);
+    requirePossible(offset + this.#remaining >= shortest + 2 + body);
     if (this.#step === AT_INSPECTED) this.#requireInspectable();
     else requirePossible(this.#type !== MARKER);
   }

@@ -200,6 +200,10 @@ test("states that no stream leads to are refused", (t) => {
   refused("nothing remaining", 1, 60, 1, 3, 18, 0, 0);
   refused("partial keys", 1, 60, 1, 3, 1, 1, 5);
   refused("done after nothing", 1, 3, 2, 0);
+  refused("the end of keys sooner than any ends", 1, 3, 0, 3, 1, 0, 1);
+  refused("the end of data sooner than any ends", 1, 10, 1, 3, 18, 0, 5);
+  refused("a further part sooner than any first part ends", 1, 60, 1, 1, 18, 1, 0);
+  refused("a length before the packet's first octet", 1, 6, 1, 1, 18, 0, 0);
   refused("a key packet that ends after the limit", 1, 60, 1, 3, 1, 0, 0x80, 0x80, 0x04);
   refused("keys after the limit", 1, 0x81, 0x80, 0x04, 1, 0);
   refused("a part of more than 1 GiB", 1, 60, 1, 3, 18, 1, 0x81, 0x80, 0x80, 0x80, 0x04);
