@@ -48,6 +48,18 @@ export const OPTIONS = {
     value: "text",
     help: "what the session is for, shown by `strongroom sessions`",
   }),
+  lifetime: option({
+    name: "lifetime",
+    value: "duration",
+    help: "how long the session lasts, such as 90d; not renewed, and never longer than the server allows",
+    defaultText: "what the server gives",
+    read: parseTimeLimit,
+  }),
+  scope: list({
+    name: "scope",
+    value: "collection=roles",
+    help: "narrow the session to these collections, with roles divided by commas: pg-main=backupUploader",
+  }),
   user: option({
     name: "user",
     value: "name",

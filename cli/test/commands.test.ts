@@ -5,7 +5,9 @@ import {
   AuthenticationError,
   CollectionAction,
   HealthStatus,
+  type LoginOptions,
   NotFoundError,
+  ObjectType,
   Role,
   UnavailableError,
 } from "@strongroom/client-sdk";
@@ -20,7 +22,7 @@ const URL = { STRONGROOM_URL: "http://127.0.0.1:9" };
 
 /** Answers a login, and remembers it. */
 function loginServer() {
-  const asked: Array<{ username: string; password: string; description?: string }> = [];
+  const asked: LoginOptions[] = [];
   const sdk = fakeSdk({
     login: async (request) => {
       asked.push(request);
@@ -93,6 +95,23 @@ test("login for a cron job writes the token into a file of its own", async (t) =
   t.is(await readFile(join(dir, "token"), "utf8"), "the-token\n");
   t.is((await stat(join(dir, "token"))).mode & 0o777, 0o600);
   t.deepEqual((await new CredentialStore(context).read()).sessions, []);
+});
+
+test("login asks for a life and a scope, which are checked before the password is asked for", async (t) => {
+  const { load, asked } = loginServer();
+  const { run, stderr } = await testContext(t, { sdk: load, env: { ...URL, STRONGROOM_PASSWORD: "x" }, now });
+  const scope = ["--scope", "pg-main=backupUploader,backupDownloader", "--scope", "files=uploadsAnytime"];
+  t.is(await run("login", "--username", "a", "--lifetime", "90d", ...scope), 0, stderr.text);
+  t.is(asked[0]?.lifetimeMs, 90 * 86_400_000);
+  t.deepEqual(asked[0]?.scope, [
+    { type: ObjectType.COLLECTION, name: "pg-main", roles: [Role.BACKUP_UPLOADER, Role.BACKUP_DOWNLOADER] },
+    { type: ObjectType.COLLECTION, name: "files", roles: [Role.UPLOADS_ANYTIME] },
+  ]);
+  for (const wrong of ["pg-main", "=backupUploader", "pg-main=", "pg-main=uploader", "pg-main=UNSPECIFIED", "a=1"])
+    t.is(await run("login", "--username", "a", "--scope", wrong), 2, wrong);
+  t.is(await run("login", "--username", "a", "--scope", "a=backupUploader", "--scope", "a=backupDownloader"), 2);
+  t.is(await run("login", "--username", "a", "--lifetime", "0s"), 2);
+  t.is(asked.length, 1);
 });
 
 test("login warns before a password crosses a network unprotected", async (t) => {

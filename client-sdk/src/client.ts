@@ -1,6 +1,7 @@
 /** The entry to the SDK. */
 
 import type { MessageInitShape } from "@bufbuild/protobuf";
+import { durationFromMs } from "@bufbuild/protobuf/wkt";
 import { type Client, createClient } from "@connectrpc/connect";
 import { CollectionService } from "@strongroom/gen/strongroom/v1/collection_service_pb";
 import {
@@ -62,6 +63,11 @@ export interface LoginOptions {
   description?: string;
   /** What to narrow the session to; default everything the user may do. */
   scope?: ScopeElementInit[];
+  /**
+   * How long the session lasts, in milliseconds, from one minute up to what the server allows; no refresh prolongs it.
+   * Default the usual time of the server.
+   */
+  lifetimeMs?: number | undefined;
 }
 
 /** A new session. */
@@ -132,10 +138,11 @@ export class StrongroomClient {
    * @throws AuthenticationError when user name and password do not fit, whatever is wrong with them
    */
   async login(options: LoginOptions): Promise<LoginResult> {
-    const { username, password, description = "", scope = [] } = options;
+    const { username, password, description = "", scope = [], lifetimeMs } = options;
+    const lifetime = lifetimeMs === undefined ? undefined : durationFromMs(lifetimeMs);
     const call = () =>
       this.sessions.login(
-        { username, password, description, scope },
+        { username, password, description, scope, ...(lifetime === undefined ? {} : { lifetime }) },
         { signal: this.#closed.signal, timeoutMs: this.#timings.unaryTimeoutMs },
       );
     const { giveUpAfterMs } = this.#options;

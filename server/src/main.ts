@@ -53,6 +53,8 @@ export interface ServerParts {
   readonly settings: UploadSettings;
   readonly sessionMs: number;
   readonly sessionLifetimeMs: number;
+  /** The longest life a login may ask for, in milliseconds; that of `sessionMs` when left out. */
+  readonly sessionMaxMs?: number | undefined;
   readonly sweepMs: number;
   /** Disks of this machine that must have room. */
   readonly disks?: readonly WatchedDisk[] | undefined;
@@ -198,7 +200,7 @@ export async function openParts(
     log.info({ installation, store: store.capabilities.name }, "storage and database are open");
     const tokens =
       options.tokenSecretFile === undefined
-        ? await JoseSigner.fromDatabase(database, options.sessionMs)
+        ? await JoseSigner.fromDatabase(database, Math.max(options.sessionMs, options.sessionMaxMs))
         : JoseSigner.withSecret(Buffer.from((await readFile(options.tokenSecretFile, "utf8")).trim()));
     const secretFile = options.monitoringSecretFile;
     const monitoringSecretSha256 =
@@ -217,6 +219,7 @@ export async function openParts(
       settings: { ...DEFAULT_UPLOAD_SETTINGS, leastSegmentSize: options.segmentSize },
       sessionMs: options.sessionMs,
       sessionLifetimeMs: options.sessionLifetimeMs,
+      sessionMaxMs: options.sessionMaxMs,
       sweepMs: options.sweepMs,
       rateLimits: options.rateLimits,
       verification: options.verification,

@@ -23,6 +23,8 @@ export interface ServerOptions {
   readonly sessionMs: number;
   /** How long after its login a session can be valid at most, however often it is refreshed. */
   readonly sessionLifetimeMs: number;
+  /** How long a session can be valid at most when its login asks for a time. */
+  readonly sessionMaxMs: number;
   readonly tokenSecretFile: string | undefined;
   /** Bytes. */
   readonly segmentSize: bigint;

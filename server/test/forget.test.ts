@@ -198,6 +198,7 @@ test("sessions of a user and access key are bounded: a login ends the oldest, a 
       id,
       chainId: id,
       chainBeganAt: h.clock.now,
+      chainEndsAt: null,
       userName: "ann",
       accessKey,
       fingerprint: "f",

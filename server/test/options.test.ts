@@ -68,6 +68,7 @@ test("the defaults", async (t) => {
     maxConnectionsPerAddress: undefined,
     sessionMs: 6 * 3_600_000,
     sessionLifetimeMs: 7 * 24 * 3_600_000,
+    sessionMaxMs: 6 * 3_600_000,
     tokenSecretFile: undefined,
     segmentSize: 16n * 1024n * 1024n,
     sweepMs: 60_000,
@@ -228,6 +229,13 @@ const VALUES: Readonly<
     values: [
       ["1d", 86_400_000],
       ["30d", 30 * 86_400_000],
+    ],
+  },
+  "session-duration-max": {
+    read: (o) => o.sessionMaxMs,
+    values: [
+      ["2d", 2 * 86_400_000],
+      ["366d", 366 * 86_400_000],
     ],
   },
   "token-secret-file": {

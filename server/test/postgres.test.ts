@@ -241,7 +241,15 @@ test.serial("a session revoked on one server is ended on the other", async (t) =
   const expiresAt = new Date(now.getTime() + 3_600_000);
   await h.deps.database.transaction(
     async (tx) =>
-      await tx.sessions.insert({ ...row, chainId: "s", chainBeganAt: now, createdAt: now, expiresAt, revokedAt: null }),
+      await tx.sessions.insert({
+        ...row,
+        chainId: "s",
+        chainBeganAt: now,
+        chainEndsAt: null,
+        createdAt: now,
+        expiresAt,
+        revokedAt: null,
+      }),
   );
   const revokedAt = async () => (await two.read(async (tx) => await tx.sessions.find("s")))?.revokedAt;
   t.is(await revokedAt(), null);

@@ -7,6 +7,7 @@ import { OPTIONS, OUTPUT_OPTIONS, SECRETS, SERVER_OPTIONS } from "../options.ts"
 import { RETRY_FOR_MS } from "../patience.ts";
 import { END_MS } from "../session/own-session.ts";
 import { givenPassword } from "../session/password.ts";
+import { scopeOf } from "../session/scope-argument.ts";
 import { isUnprotected, tlsPaths } from "../session/server.ts";
 import { sessionDescription, withClient } from "../session/session.ts";
 import { formatTime, toIso } from "../terminal/format.ts";
@@ -29,6 +30,8 @@ export const login: CommandSpec = {
     OPTIONS.passwordFile,
     OPTIONS.passwordStdin,
     OPTIONS.description,
+    OPTIONS.lifetime,
+    OPTIONS.scope,
     OPTIONS.tokenFile,
     OPTIONS.retryFor,
     ...OUTPUT_OPTIONS,
@@ -41,6 +44,10 @@ export const login: CommandSpec = {
       "strongroom login --username 'alice$cron' --password-file /etc/strongroom/password --token-file " +
         "/run/strongroom/token",
       "for a cron job, with an access key",
+    ],
+    [
+      "strongroom login --lifetime 90d --scope pg-main=backupUploader --token-file backup-maker.token",
+      "for a program that cannot log in; the server's --session-duration-max allows the time",
     ],
   ],
   run,
@@ -58,10 +65,17 @@ async function run({ values, output, context }: Invocation): Promise<ExitCode> {
   };
   return await withClient(context, values, connect, async ({ client, sdk, url }) => {
     // Before the password is typed.
+    const scope = scopeOf(values.get(OPTIONS.scope), sdk);
     if (isUnprotected(url)) output.note(`Warning: ${url} is not encrypted; the password can be read on its way.`);
     const password = await givenPassword(values, context, { question: `Password of ${username} at ${url}: ` });
     const description = values.get(OPTIONS.description) ?? sessionDescription(context);
-    const { token, session } = await client.login({ username, password, description: description.slice(0, 255) });
+    const { token, session } = await client.login({
+      username,
+      password,
+      description: description.slice(0, 255),
+      scope,
+      lifetimeMs: values.get(OPTIONS.lifetime),
+    });
     const path = values.get(OPTIONS.tokenFile);
     try {
       if (path === undefined) {

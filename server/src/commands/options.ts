@@ -151,6 +151,13 @@ export const SERVE = {
     help: "how long after its login a session can be valid at most, however often it is refreshed",
     read: durationBetween(60_000, 366 * DAY_MS),
   }),
+  sessionDurationMax: option({
+    name: "session-duration-max",
+    value: "time",
+    defaultText: "that of --session-duration",
+    help: "how long a session can be valid at most when its login asks for a time (`login --lifetime`)",
+    read: durationBetween(60_000, 3660 * DAY_MS),
+  }),
   tokenSecretFile: option({
     name: "token-secret-file",
     value: "file",

@@ -5,6 +5,7 @@ import { UsageError } from "@strongroom/command-line/errors";
 import { flagOf, type Option, variableOf } from "@strongroom/command-line/option";
 import { withoutSecret } from "@strongroom/command-line/shown";
 import type { Environment, OptionValues } from "@strongroom/command-line/values";
+import { formatDuration } from "@strongroom/protocol/sizes";
 import type { StorageLocation } from "../adapters/stores.ts";
 import type { DatabaseLocation, ServerOptions, TlsPaths } from "../server-options.ts";
 import { DATA, parseDatabase, SERVE } from "./options.ts";
@@ -76,6 +77,7 @@ export async function serverOptions(values: OptionValues, env: Environment): Pro
     sessionMs: values.get(SERVE.sessionDuration),
     sessionLifetimeMs:
       values.get(SERVE.sessionLifetime) ?? Math.max(7 * 24 * 3_600_000, values.get(SERVE.sessionDuration)),
+    sessionMaxMs: longestSession(values),
     tokenSecretFile: values.get(SERVE.tokenSecretFile),
     segmentSize: values.get(SERVE.segmentSize),
     sweepMs: values.get(SERVE.sweepInterval),
@@ -89,6 +91,17 @@ export async function serverOptions(values: OptionValues, env: Environment): Pro
       requests: values.get(SERVE.rateLimitRequests),
     },
   });
+}
+
+/** A shorter one would refuse what a login gets that asks for nothing. */
+function longestSession(values: OptionValues): number {
+  const usual = values.get(SERVE.sessionDuration);
+  const most = values.get(SERVE.sessionDurationMax) ?? usual;
+  if (most >= usual) return most;
+  throw new UsageError(
+    `--session-duration-max: expected at least the ${formatDuration(usual)} of --session-duration, got ` +
+      formatDuration(most),
+  );
 }
 
 /** Reads a storage URL that an option gave, or the default below `--data`. @throws UsageError */

@@ -1,3 +1,4 @@
+import { durationMs } from "@bufbuild/protobuf/wkt";
 import type { ServiceImpl } from "@connectrpc/connect";
 import type { SessionService } from "@strongroom/gen/strongroom/v1/session_service_pb";
 import { MAX_DESCRIPTION_LENGTH, MAX_LOGIN_NAME_LENGTH, PAGE } from "@strongroom/protocol/limits";
@@ -24,6 +25,7 @@ export function sessionService(deps: SessionDeps): ServiceImpl<typeof SessionSer
         password: req.password,
         description: textOf("description", req.description, MAX_DESCRIPTION_LENGTH),
         scope: scopeOf(req.scope),
+        lifetimeMs: req.lifetime === undefined ? undefined : durationMs(req.lifetime),
         address: addressOf(context.values),
         signal: context.signal,
       });

@@ -194,6 +194,7 @@ export class LiveServer {
         fingerprint: credentialFingerprint(sha256, name, hash) ?? null,
         chainId: id,
         chainBeganAt: now,
+        chainEndsAt: null,
         scope: more.scope ?? [],
         description: more.description ?? "",
         address: "127.0.0.1",

@@ -7,7 +7,7 @@
 import type { GenEnum, GenFile, GenMessage, GenService } from "@bufbuild/protobuf/codegenv2";
 import type { Message } from "@bufbuild/protobuf";
 import type { Role } from "./resources_pb.js";
-import type { Timestamp } from "@bufbuild/protobuf/wkt";
+import type { Duration, Timestamp } from "@bufbuild/protobuf/wkt";
 
 /**
  * Describes the file strongroom/v1/session_service.proto.
@@ -151,6 +151,14 @@ export declare type LoginRequest = Message<"strongroom.v1.LoginRequest"> & {
    * @generated from field: repeated strongroom.v1.ScopeElement scope = 4;
    */
   scope: ScopeElement[];
+
+  /**
+   * How long the session lasts, from one minute up to what the server allows (its option --session-duration-max); no
+   * refresh prolongs it. Unset for the usual time.
+   *
+   * @generated from field: google.protobuf.Duration lifetime = 5;
+   */
+  lifetime?: Duration | undefined;
 };
 
 /**
@@ -554,7 +562,7 @@ export declare const SessionService: GenService<{
   /**
    * Issues a new token with the same access key, scope and description. The old one stays valid until it expires or is
    * revoked. Sessions that come from each other are a chain, which ends a while after its login (a setting of the
-   * server, 7 days by default): the last one is shorter, and a call that could not give a longer one is refused with
+   * server, 7 days by default, or the lifetime that was given to Login): the last one is shorter, and a call that could not give a longer one is refused with
    * SESSION_INVALID. Under retry: every call issues another session.
    *
    * @generated from rpc strongroom.v1.SessionService.RefreshSession

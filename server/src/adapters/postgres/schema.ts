@@ -237,6 +237,7 @@ export const sessions = pgTable(
     fingerprint: text(),
     chainId: text("chain_id").notNull(),
     chainBeganAt: instant("chain_began_at").notNull(),
+    chainEndsAt: instant("chain_ends_at"),
     createdAt: instant("created_at").notNull(),
     expiresAt: instant("expires_at").notNull(),
     revokedAt: instant("revoked_at"),

@@ -105,6 +105,7 @@ export function sessionRepository(db: Executor): SessionRepository {
           createdAt: now,
           expiresAt: sql`${at} + (${sessions.expiresAt} - ${sessions.createdAt})`,
           chainBeganAt: sql`least(${sessions.chainBeganAt}, ${at})`,
+          chainEndsAt: sql`${at} + (${sessions.chainEndsAt} - ${sessions.createdAt})`,
         })
         .where(and(gt(sessions.createdAt, beyond), only))
         .returning({ id: sessions.id });

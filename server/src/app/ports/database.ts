@@ -153,6 +153,8 @@ export interface SessionRow {
   readonly chainId: string;
   /** When the first session of the chain was issued. */
   readonly chainBeganAt: Date;
+  /** When the chain ends, where its login asked for a life; null for the time that the server allows after a login. */
+  readonly chainEndsAt: Date | null;
   readonly createdAt: Date;
   readonly expiresAt: Date;
   readonly revokedAt: Date | null;

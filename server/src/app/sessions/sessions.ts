@@ -1,7 +1,8 @@
+import { formatDuration } from "@strongroom/protocol/sizes";
 import type { Principal } from "../../domain/access.ts";
 import { isBeyond } from "../../domain/clock.ts";
 import type { ObjectGrant, User } from "../../domain/configuration.ts";
-import { DomainError } from "../../domain/errors.ts";
+import { DomainError, invalidField } from "../../domain/errors.ts";
 import { passwordCosts } from "../../domain/password-cost.ts";
 import type { ConfigSource } from "../ports/config-source.ts";
 import type { Database, SessionRow } from "../ports/database.ts";
@@ -25,6 +26,8 @@ export interface SessionDeps {
   readonly sessionMs: number;
   /** How long after its login a session can be valid at most, however often it is refreshed; in milliseconds. */
   readonly sessionLifetimeMs: number;
+  /** The longest life a login may ask for, in milliseconds; {@link SessionDeps.sessionMs} when left out. */
+  readonly sessionMaxMs?: number | undefined;
 }
 
 /** A session that was just issued. */
@@ -40,6 +43,8 @@ export interface LoginInput {
   readonly password: string;
   readonly description: string;
   readonly scope: readonly ObjectGrant[];
+  /** How long the session is to last, refreshes included, in milliseconds; as long as usual when left out. */
+  readonly lifetimeMs?: number | undefined;
   /** Where the call comes from. */
   readonly address: string;
   /** The caller is gone. */
@@ -50,8 +55,10 @@ export interface LoginInput {
  * Checks a password and issues a session. An unknown user or access key, a wrong password, a deactivated user and a
  * wrong address have the same answer after the same work: the same hashes are computed in every case. The call took
  * from the budget of its address when it was admitted; what is no failure is given back here.
+ * @throws DomainError INVALID_REQUEST for a life that the server does not give, before the password is looked at
  */
 export async function login(deps: SessionDeps, input: LoginInput): Promise<IssuedSession> {
+  requireLifetime(input.lifetimeMs, deps.sessionMaxMs ?? deps.sessionMs);
   const { userName: name, accessKey } = credentialName(input.username);
   let failed = false;
   let passwordHash: string | undefined;
@@ -80,15 +87,16 @@ export async function login(deps: SessionDeps, input: LoginInput): Promise<Issue
     if (!failed) await deps.logins.giveBack(input.address);
   }
   const fingerprint = fingerprintOf(deps, { userName: name, accessKey }, passwordHash);
-  const { scope, description, address } = input;
-  const issued = await issue(deps, { userName: name, accessKey, fingerprint, scope, description, address });
+  const { scope, description, address, lifetimeMs } = input;
+  const of = { userName: name, accessKey, fingerprint, scope, description, address };
+  const issued = await issue(deps, of, { lifetimeMs });
   deps.log.info({ user: name, access_key: accessKey, address: input.address, session_id: issued.session.id }, "login");
   return issued;
 }
 
 /**
- * Issues another session like the caller's, of the same chain. It ends when the chain does, `sessionLifetimeMs` after
- * the login.
+ * Issues another session like the caller's, of the same chain. It ends when the chain does: after the life that was
+ * asked for at the login, else `sessionLifetimeMs` after it.
  * @throws DomainError SESSION_INVALID when it was revoked meanwhile, or a new one would not last longer
  */
 export async function refreshSession(deps: SessionDeps, principal: Principal, address: string): Promise<IssuedSession> {
@@ -97,7 +105,19 @@ export async function refreshSession(deps: SessionDeps, principal: Principal, ad
   const parent = await deps.database.read(async (tx) => await tx.sessions.find(sessionId));
   if (parent === undefined) throw sessionInvalid();
   const { description } = parent;
-  return await issue(deps, { userName: user.name, accessKey, fingerprint, scope, description, address }, parent);
+  return await issue(deps, { userName: user.name, accessKey, fingerprint, scope, description, address }, { parent });
+}
+
+/** A session shorter than this is of no use to anybody, in milliseconds. */
+const LEAST_LIFETIME_MS = 60_000;
+
+function requireLifetime(lifetimeMs: number | undefined, mostMs: number): void {
+  if (lifetimeMs === undefined || (lifetimeMs >= LEAST_LIFETIME_MS && lifetimeMs <= mostMs)) return;
+  throw invalidField(
+    "lifetime",
+    `expected ${formatDuration(LEAST_LIFETIME_MS)} to ${formatDuration(mostMs)}, the longest that this server gives ` +
+      `(its option --session-duration-max), got ${formatDuration(lifetimeMs)}`,
+  );
 }
 
 function fingerprintOf(
@@ -117,12 +137,15 @@ export const MAX_SESSIONS = 1000;
 async function issue(
   deps: SessionDeps,
   of: Pick<SessionRow, "userName" | "accessKey" | "scope" | "description" | "address"> & { fingerprint: string },
-  parent?: SessionRow,
+  from: { readonly parent?: SessionRow; readonly lifetimeMs?: number | undefined },
 ): Promise<IssuedSession> {
+  const { parent, lifetimeMs } = from;
   const now = await deps.database.read(async (tx) => tx.now);
   const chainBeganAt = parent?.chainBeganAt ?? now;
-  const usualMs = now.getTime() + deps.sessionMs;
-  const chainEndMs = chainBeganAt.getTime() + deps.sessionLifetimeMs;
+  const asked = lifetimeMs === undefined ? null : new Date(now.getTime() + lifetimeMs);
+  const chainEndsAt = parent === undefined ? asked : parent.chainEndsAt;
+  const usualMs = now.getTime() + (lifetimeMs ?? deps.sessionMs);
+  const chainEndMs = chainEndsAt?.getTime() ?? chainBeganAt.getTime() + deps.sessionLifetimeMs;
   // Whole seconds, as JSON Web Tokens have them.
   const expiresAt = new Date(Math.floor(Math.min(usualMs, chainEndMs) / 1000) * 1000);
   if (parent !== undefined && chainEndMs < usualMs && expiresAt <= parent.expiresAt) {
@@ -134,7 +157,8 @@ async function issue(
   const token = await deps.tokens.sign({ subject: of.userName, issuedAt: now, expiresAt });
   const id = deps.sha256(token);
   const chainId = parent?.chainId ?? id;
-  const session: SessionRow = { id, chainId, chainBeganAt, ...of, createdAt: now, expiresAt, revokedAt: null };
+  const chain = { chainId, chainBeganAt, chainEndsAt };
+  const session: SessionRow = { id, ...chain, ...of, createdAt: now, expiresAt, revokedAt: null };
   await deps.database.transaction(async (tx) => {
     // Held until the new row is there: whoever revokes the chain either sees that row, or was seen here.
     if (parent !== undefined && (await tx.sessions.lock(parent.id))?.revokedAt !== null) throw sessionInvalid();

@@ -1,0 +1,1 @@
+ALTER TABLE "sessions" ADD COLUMN "chain_ends_at" timestamp (3) with time zone;
