@@ -3,6 +3,7 @@
 import type { MessageInitShape } from "@bufbuild/protobuf";
 import { durationFromMs } from "@bufbuild/protobuf/wkt";
 import { type Client, createClient } from "@connectrpc/connect";
+import { AdminService } from "@strongroom/gen/strongroom/v1/admin_service_pb";
 import { CollectionService } from "@strongroom/gen/strongroom/v1/collection_service_pb";
 import {
   type ScopeElementSchema,
@@ -85,7 +86,7 @@ const GIVE_UP_AFTER_MS = 15 * 60_000;
  * A client of one installation. It opens no connection before the first call, and an idle one does not keep the process
  * alive.
  *
- * The generated clients (`uploads`, `versions`, `collections`, `sessions`) share one connection, make each call once,
+ * The generated clients (`uploads`, `versions`, `collections`, `sessions`, `admin`) share one connection, make each call once,
  * and throw `ConnectError`; give that to {@link toStrongroomError}. `login`, `upload` and `download` throw the SDK's
  * own errors; each upload and download has a connection of its own.
  */
@@ -100,6 +101,8 @@ export class StrongroomClient {
   readonly collections: Client<typeof CollectionService>;
   /** Sessions: who am I, list, refresh, revoke. */
   readonly sessions: Client<typeof SessionService>;
+  /** Administration: configuration objects, and what concerns a whole server. */
+  readonly admin: Client<typeof AdminService>;
 
   readonly #urls: readonly string[];
   readonly #options: ClientOptions;
@@ -130,6 +133,7 @@ export class StrongroomClient {
     this.versions = createClient(VersionService, transport);
     this.collections = createClient(CollectionService, transport);
     this.sessions = createClient(SessionService, transport);
+    this.admin = createClient(AdminService, transport);
   }
 
   /**

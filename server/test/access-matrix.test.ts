@@ -19,6 +19,7 @@ import { SERVICES } from "../src/transport/router.ts";
 import {
   handlesOwn,
   isSystemAdmin,
+  isUserManager,
   may,
   outcome,
   type RolesByCollection,
@@ -225,6 +226,12 @@ const done = async (call: Promise<unknown>): Promise<string> => {
 const inVault = (act: Parameters<typeof outcome>[1]) => (caller: Caller) => outcome(caller.who, act, VAULT);
 const seesVault = ({ who }: Caller) => (sees(who, VAULT) ? "ok" : "COLLECTION_NOT_FOUND");
 const always = (answer: string) => () => answer;
+
+/** Objects are for systemAdmin, users for userManager too, never with an access key or a scope. */
+const administers =
+  (answer: string, mayUserManager = true) =>
+  ({ who }: Caller) =>
+    isSystemAdmin(who) || (mayUserManager && isUserManager(who)) ? answer : "ACCESS_DENIED";
 
 const vaultOf = ({ userName }: Caller) => nameFor(userName, VAULT);
 
@@ -629,6 +636,21 @@ const cases: readonly Case[] = [
     sparse: true,
     call: ({ live }, _caller, options) => done(live.clients.sessions.revokeSession({ sessionId: NO_ID }, options)),
   },
+  // The configuration of this server is none of files, so that what is allowed gets as far as that.
+  ...["BackupUser", "BackupCollection", "Secret"].flatMap((kind): Case[] => [
+    {
+      rpc: "strongroom.v1.AdminService/GetObject",
+      title: `a ${kind}`,
+      expected: administers("CONFIGURATION_READ_ONLY"),
+      call: ({ live }, _caller, options) => done(live.clients.admin.getObject({ kind, name: "stranger" }, options)),
+    },
+    {
+      rpc: "strongroom.v1.AdminService/ListObjects",
+      title: `of kind ${kind}`,
+      expected: administers("CONFIGURATION_READ_ONLY"),
+      call: ({ live }, _caller, options) => done(live.clients.admin.listObjects({ kind }, options)),
+    },
+  ]),
   ...(["check", "list"] as const).map(
     (name): Case => ({
       rpc: `grpc.health.v1.Health/${name === "check" ? "Check" : "List"}`,

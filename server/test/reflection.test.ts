@@ -159,6 +159,7 @@ test("services are listed, and files come by name", async (t) => {
       "grpc.health.v1.Health",
       "grpc.reflection.v1.ServerReflection",
       "grpc.reflection.v1alpha.ServerReflection",
+      "strongroom.v1.AdminService",
       "strongroom.v1.CollectionService",
       "strongroom.v1.SessionService",
       "strongroom.v1.UploadService",

@@ -132,6 +132,7 @@ const CLASS_BY_REASON: Readonly<Record<string, ErrorClass>> = {
   QUOTA_EXCEEDED: QuotaExceededError,
   CIPHERTEXT_REFUSED: PolicyRefusedError,
   COLLECTION_BUSY: PolicyRefusedError,
+  CONFIGURATION_CONFLICT: PolicyRefusedError,
   LOGIN_BUSY: UnavailableError,
   RATE_LIMITED: UnavailableError,
   VERSION_DAMAGED: IntegrityError,

@@ -25,7 +25,7 @@ export interface ConfigFile {
 export const API_VERSION = "backups.riotkit.org/v1alpha1";
 
 /** The kinds that are read, with the apiVersion each must have. */
-const API_VERSION_OF = new Map([
+export const API_VERSION_OF: ReadonlyMap<string, string> = new Map([
   ["BackupUser", API_VERSION],
   ["BackupCollection", API_VERSION],
   ["BackupOrganization", API_VERSION],
@@ -39,9 +39,22 @@ export type ConfigKind = "BackupUser" | "BackupCollection" | "BackupOrganization
 export interface ConfigObject {
   readonly kind: ConfigKind;
   readonly name: string;
+  /** `metadata.namespace`, else the first folder of its file in the usual layout; empty for none. */
+  readonly namespace: string;
   /** Where the name stands. */
   readonly namePlace: Place;
   readonly root: ObjectNode;
+  readonly written: WrittenIn;
+}
+
+/** Which part of a file's text an object is. */
+export interface WrittenIn {
+  /** Of the document it is in, from its `---` on. */
+  readonly start: number;
+  /** Where the next document begins, or the text ends. */
+  readonly end: number;
+  /** Its place among the items of a `List`; undefined for a document of its own. */
+  readonly item: number | undefined;
 }
 
 /** Aliases of one document; each may stand for a large part of it, and parts multiply. */
@@ -150,7 +163,8 @@ export function readDocuments({ file, text }: ConfigFile, findings: Findings): C
       findings.error(at(problem.offset), problem.reason);
     } else if (isMap(body)) {
       const context = { file, document, lines, findings };
-      objects.push(...objectsOf(context, new ObjectNode(context, body, place)));
+      const [start, , end] = document.range ?? [0, 0, text.length];
+      objects.push(...objectsOf(context, new ObjectNode(context, body, place), { start, end }));
     } else if (!isScalar(body) || body.value !== null) {
       // A document of nothing but a comment is no mistake; this one holds something.
       findings.error(place, "expected a mapping with apiVersion, kind, metadata and spec, got something else");
@@ -160,14 +174,20 @@ export function readDocuments({ file, text }: ConfigFile, findings: Findings): C
 }
 
 /** The object of a document, or those of a `List`, which is what `kubectl get -o yaml` writes. */
-function objectsOf(context: NodeContext, root: ObjectNode): ConfigObject[] {
-  const items = root.get("kind")?.isText("List") ? (root.get("items")?.items() ?? []) : undefined;
-  const roots = items === undefined ? [root] : items.flatMap((item) => item.object() ?? []);
-  return roots.flatMap((each) => identify(context, each) ?? []);
+function objectsOf(context: NodeContext, root: ObjectNode, where: Pick<WrittenIn, "start" | "end">): ConfigObject[] {
+  if (!root.get("kind")?.isText("List")) return [identify(context, root, { ...where, item: undefined }) ?? []].flat();
+  const items = root.get("items")?.items() ?? [];
+  return items.flatMap((value, item) => {
+    const object = value.object();
+    return (object && identify(context, object, { ...where, item })) ?? [];
+  });
 }
 
+/** Folders of the usual layout: `<namespace>/<group>/<version>/...`, without a group for core objects. */
+const LAYOUT = /^([^/]+)\/(?:[^/]+\.[^/]+\/)?v\d\w*\//;
+
 /** Finds out kind and name; undefined, with a report, for what is not read. */
-function identify({ findings }: NodeContext, root: ObjectNode): ConfigObject | undefined {
+function identify({ file, findings }: NodeContext, root: ObjectNode, written: WrittenIn): ConfigObject | undefined {
   const kindNode = root.get("kind");
   const versionNode = root.get("apiVersion");
   if (!kindNode && !versionNode) {
@@ -193,9 +213,12 @@ function identify({ findings }: NodeContext, root: ObjectNode): ConfigObject | u
   if (version !== undefined && version !== wanted) {
     versionNode?.error(`expected ${wanted} for a ${kind}, got ${JSON.stringify(version)}`);
   }
-  const nameNode = root.require("metadata", "a mapping with a name")?.object()?.require("name", "the object's name");
+  const metadata = root.require("metadata", "a mapping with a name")?.object();
+  const nameNode = metadata?.require("name", "the object's name");
   const name = nameNode?.text();
   if (version !== wanted || !nameNode || name === undefined) return undefined;
   root.get("status"); // Kubernetes adds it to what it gives out.
-  return { kind: kind as ConfigKind, name, namePlace: nameNode.place, root };
+  const namespaceNode = metadata?.get("namespace");
+  const namespace = (namespaceNode ? namespaceNode.text() : LAYOUT.exec(file)?.[1]) ?? "";
+  return { kind: kind as ConfigKind, name, namespace, namePlace: nameNode.place, root, written };
 }

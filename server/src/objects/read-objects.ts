@@ -3,6 +3,7 @@ import type { CollectionSpec, Configuration, OrganizationSpec, User } from "../d
 import { readCollection } from "./collection.ts";
 import { type ConfigFile, type ConfigKind, type ConfigObject, readDocuments } from "./document.ts";
 import { checkCollectionName, checkLoginName, suggestion } from "./names.ts";
+import { entriesOf, type ObjectEntry } from "./object-entry.ts";
 import { readOrganization } from "./organization.ts";
 import type { ConfigProblem, Findings } from "./problem.ts";
 import { SecretStore } from "./secrets.ts";
@@ -18,6 +19,8 @@ export interface LoadResult {
   readonly files: number;
   /** Warnings, by file and line. */
   readonly warnings: ConfigProblem[];
+  /** Every object that was read, by kind and name, also those with a problem in what follows its name. */
+  readonly objects: readonly ObjectEntry[];
   /** Files that have a Secret. */
   readonly secretFiles: readonly string[];
 }
@@ -54,6 +57,10 @@ class ObjectIndex {
         named.set(object.name, object);
       }
     }
+  }
+
+  all(): ConfigObject[] {
+    return [...this.#kinds.values()].flatMap((named) => [...named.values()]);
   }
 
   of(kind: ConfigKind): ConfigObject[] {
@@ -126,6 +133,7 @@ export async function interpret({ files, findings }: ObjectFiles): Promise<LoadR
     configuration: { users, collections, organizations },
     problems: findings.problems(),
     files: files.length,
+    objects: entriesOf(index.all(), files),
     warnings: findings.warnings(),
     secretFiles: [...new Set(index.of("Secret").map(({ namePlace }) => namePlace.file))],
   };

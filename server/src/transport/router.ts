@@ -3,6 +3,7 @@ import type { ConnectRouter, ServiceImpl } from "@connectrpc/connect";
 import { Health } from "@strongroom/gen/grpc/health/v1/health_pb";
 import { ServerReflection } from "@strongroom/gen/grpc/reflection/v1/reflection_pb";
 import { ServerReflection as ServerReflectionV1Alpha } from "@strongroom/gen/grpc/reflection/v1alpha/reflection_pb";
+import { AdminService } from "@strongroom/gen/strongroom/v1/admin_service_pb";
 import { CollectionService } from "@strongroom/gen/strongroom/v1/collection_service_pb";
 import { SessionService } from "@strongroom/gen/strongroom/v1/session_service_pb";
 import { UploadService } from "@strongroom/gen/strongroom/v1/upload_service_pb";
@@ -21,6 +22,7 @@ import type { Metrics } from "../calls/metrics.ts";
 import { plainText } from "../calls/plain-text.ts";
 import { type AddressSet, callerAddress } from "../domain/addresses.ts";
 import { NO_LIMITS, type RateLimits } from "../domain/rate-limit.ts";
+import { adminService } from "./admin-service.ts";
 import { collectionService } from "./collection-service.ts";
 import { connectDoor, type MethodOptions } from "./connect-door.ts";
 import { connectionOf } from "./connection.ts";
@@ -41,6 +43,7 @@ export const SERVICES = [
   VersionService,
   CollectionService,
   SessionService,
+  AdminService,
   Health,
   ServerReflection,
   ServerReflectionV1Alpha,
@@ -122,6 +125,7 @@ function addServices(deps: RouterDeps, router: ConnectRouter, optionsOf: (method
   add(VersionService, versionService(deps));
   add(CollectionService, collectionService(deps));
   add(SessionService, sessionService(deps));
+  add(AdminService, adminService(deps));
   add(Health, healthService(deps.state, names));
   add(ServerReflection, reflection.v1);
   add(ServerReflectionV1Alpha, reflection.v1alpha);

@@ -130,7 +130,7 @@ export function byteCountOf(field: string, value: bigint): bigint {
 }
 
 /** The name of a value of an enumeration, or its number when the contract has none. */
-function enumName(schema: DescEnum, value: number): string {
+export function enumName(schema: DescEnum, value: number): string {
   return schema.value[value]?.name ?? String(value);
 }
 

@@ -77,6 +77,11 @@ export function isSystemAdmin(who: Subject): boolean {
   return who.system.includes("systemAdmin") && who.key === undefined && who.scope === undefined;
 }
 
+/** "userManager: see and manage users", for the system only. */
+export function isUserManager(who: Subject): boolean {
+  return who.system.includes("userManager") && who.key === undefined && who.scope === undefined;
+}
+
 /**
  * A session of the same user, by its access key: narrowed sessions handle themselves only, those of a key those of the
  * key only.

@@ -6,6 +6,7 @@ import { ErrorInfoSchema } from "@strongroom/gen/google/rpc/error_details_pb";
 import { Health } from "@strongroom/gen/grpc/health/v1/health_pb";
 import { ServerReflection } from "@strongroom/gen/grpc/reflection/v1/reflection_pb";
 import { ServerReflection as ServerReflectionV1Alpha } from "@strongroom/gen/grpc/reflection/v1alpha/reflection_pb";
+import { AdminService } from "@strongroom/gen/strongroom/v1/admin_service_pb";
 import { CollectionService } from "@strongroom/gen/strongroom/v1/collection_service_pb";
 import { SessionService } from "@strongroom/gen/strongroom/v1/session_service_pb";
 import { UploadService } from "@strongroom/gen/strongroom/v1/upload_service_pb";
@@ -61,6 +62,7 @@ export interface Clients {
   readonly versions: Client<typeof VersionService>;
   readonly collections: Client<typeof CollectionService>;
   readonly sessions: Client<typeof SessionService>;
+  readonly admin: Client<typeof AdminService>;
   readonly health: Client<typeof Health>;
   readonly reflectionV1: Client<typeof ServerReflection>;
   readonly reflectionV1Alpha: Client<typeof ServerReflectionV1Alpha>;
@@ -75,6 +77,7 @@ export function clientsOf(baseUrl: string): Clients {
     versions: createClient(VersionService, transport),
     collections: createClient(CollectionService, transport),
     sessions: createClient(SessionService, transport),
+    admin: createClient(AdminService, transport),
     health: createClient(Health, transport),
     reflectionV1: createClient(ServerReflection, transport),
     reflectionV1Alpha: createClient(ServerReflectionV1Alpha, transport),

@@ -398,6 +398,58 @@ export enum ErrorReason {
    * @generated from enum value: ERROR_REASON_UPLOAD_LOST = 44;
    */
   UPLOAD_LOST = 44,
+
+  /**
+   * [NOT_FOUND] There is no configuration object of this kind and name, or the caller may not see objects of the kind.
+   * Example: {"reason":"OBJECT_NOT_FOUND","metadata":{"kind":"BackupUser","name":"alice"}}
+   *
+   * @generated from enum value: ERROR_REASON_OBJECT_NOT_FOUND = 45;
+   */
+  OBJECT_NOT_FOUND = 45,
+
+  /**
+   * [INVALID_ARGUMENT] With the change the configuration would not be valid; nothing was written. ObjectFindings in the
+   * details have file, line, path and reason of what is wrong, the file `-` for the documents of the request.
+   * Example: {"reason":"OBJECTS_INVALID","metadata":{"problems":"2"}}
+   *
+   * @generated from enum value: ERROR_REASON_OBJECTS_INVALID = 46;
+   */
+  OBJECTS_INVALID = 46,
+
+  /**
+   * [ABORTED] The configuration is not what the change was made for: the object has another revision than
+   * expected_revision, or a file was changed on disk meanwhile. Nothing was written, unless metadata says `written`:
+   * then the change is in the files, and something else that was written at the same time keeps it from being in force.
+   * Example: {"reason":"CONFIGURATION_CONFLICT","metadata":{"file":"strongroom/users.yaml"}}
+   *
+   * @generated from enum value: ERROR_REASON_CONFIGURATION_CONFLICT = 47;
+   */
+  CONFIGURATION_CONFLICT = 47,
+
+  /**
+   * [FAILED_PRECONDITION] The configuration is not written by this server (a read-only directory, a mounted ConfigMap,
+   * a Git checkout); ObjectsToCommit in the details has the YAML to commit there, as far as it fits; dry_run gives all.
+   * Example: {"reason":"CONFIGURATION_READ_ONLY"}
+   *
+   * @generated from enum value: ERROR_REASON_CONFIGURATION_READ_ONLY = 48;
+   */
+  CONFIGURATION_READ_ONLY = 48,
+
+  /**
+   * [FAILED_PRECONDITION] The change would leave no active user with the role systemAdmin and a password. With
+   * allow_no_admin it is made nevertheless. Example: {"reason":"NO_ADMIN_LEFT"}
+   *
+   * @generated from enum value: ERROR_REASON_NO_ADMIN_LEFT = 49;
+   */
+  NO_ADMIN_LEFT = 49,
+
+  /**
+   * [ALREADY_EXISTS] An access key of this name exists; SetPassword gives it another password.
+   * Example: {"reason":"OBJECT_EXISTS","metadata":{"kind":"access key","name":"alice$nightly"}}
+   *
+   * @generated from enum value: ERROR_REASON_OBJECT_EXISTS = 50;
+   */
+  OBJECT_EXISTS = 50,
 }
 
 /**

@@ -6,6 +6,7 @@ import { ConfigInvalidError, type ConfigProblem, formatProblem } from "../../obj
 import { interpret, type LoadResult } from "../../objects/read-objects.ts";
 import { ConfigThread } from "./config-thread.ts";
 import { type DirectoryContent, DirectoryJudge, type Judgement, readDirectory } from "./directory.ts";
+import { DirectoryObjects } from "./directory-objects.ts";
 
 /** Problems and names that one change logs at most. */
 const LOGGED = 50;
@@ -44,6 +45,8 @@ export class ConfigFilesSource implements ConfigSource {
   #configuration: Configuration;
   #warnings: readonly ConfigProblem[];
   #status: ConfigStatus;
+  #entries: LoadResult["objects"];
+  readonly objects: DirectoryObjects;
   #running: Promise<unknown> = Promise.resolve();
   #log: Log | undefined;
   /** From {@link ConfigFilesSource.watch} on. */
@@ -54,6 +57,8 @@ export class ConfigFilesSource implements ConfigSource {
     this.#judge = new DirectoryJudge(dir, content, options.settle);
     this.#configuration = loaded.configuration;
     this.#warnings = loaded.warnings;
+    this.#entries = loaded.objects;
+    this.objects = new DirectoryObjects(dir, () => this.#entries);
     this.#status = { problem: undefined, loadedAt: new Date(), reloads: 0, refusals: 0 };
   }
 
@@ -140,6 +145,7 @@ export class ConfigFilesSource implements ConfigSource {
     const wasWrong = this.#status.problem !== undefined;
     this.#configuration = loaded.configuration;
     this.#warnings = loaded.warnings;
+    this.#entries = loaded.objects;
     const reloads = this.#status.reloads + (isChanged ? 1 : 0);
     this.#status = { ...this.#status, problem: undefined, loadedAt: new Date(), reloads };
 

@@ -1,4 +1,5 @@
 import type { Configuration } from "../../domain/configuration.ts";
+import type { ConfigObjects } from "./config-objects.ts";
 
 /** How a source that changes while the server runs stands. */
 export interface ConfigStatus {
@@ -24,6 +25,8 @@ export interface ConfigSource {
   current(): Configuration;
   /** How the source stands; absent for one that never changes. */
   status?(): ConfigStatus;
+  /** The objects as they are written; absent for a source that does not show them. */
+  readonly objects?: ConfigObjects;
 }
 
 /** The same dependencies with the configuration of this moment, so that a use case never sees parts of two states. */
