@@ -245,6 +245,7 @@ export const OPTIONS = {
   }),
   force: flag({ name: "force", help: "overwrite the output file", argumentsOnly: true }),
   removed: flag({ name: "removed", help: "list the removed versions that can be brought back, and until when" }),
+  reason: option({ name: "reason", value: "text", help: "why the version is held" }),
   yes: flag({ name: "yes", help: "do not ask", argumentsOnly: true }),
 
   abort: option({

@@ -460,3 +460,48 @@ test("a secret file that is too large to be one is not read into memory", async 
   t.is(await run("health", "pg-main", "--secret-file", join(dir, "lines")), 2);
   t.false(stderr.text.includes("hunter2"));
 });
+
+test("hold says why and by whom, release ends it; ls and show say what is held", async (t) => {
+  const asked: unknown[] = [];
+  const held = version({ number: 3n, held: true, holdReason: "evidence", heldBy: "alice", heldAt: at("05:00:00") });
+  const versions = {
+    holdVersion: async (request: unknown) => {
+      asked.push(request);
+      return { version: held };
+    },
+    releaseVersion: async (request: unknown) => {
+      asked.push(request);
+      return { version: version({ number: 3n }) };
+    },
+    listVersions: async () => ({ versions: [held, version({ number: 2n })], nextPageToken: "" }),
+    getVersion: async (request: unknown) => {
+      asked.push(request);
+      return { version: held };
+    },
+  };
+  const sdk = fakeSdk({ versions }).load;
+  const inContext = async () => await testContext(t, { sdk, env: LOGGED_IN, now });
+  const words = await inContext();
+  t.is(await words.run("hold", "pg-main", "3"), 2, "without a reason");
+  t.is(await words.run("hold", "pg-main", "v3", "--reason", "evidence"), 0);
+  t.is(await words.run("release", "pg-main", "3"), 0);
+  t.true(words.stderr.text.endsWith("Version 3 of pg-main is held: evidence\nVersion 3 of pg-main is not held.\n"));
+  const json = await inContext();
+  t.is(await json.run("hold", "pg-main", "3", "--reason", "evidence", "--json"), 0);
+  t.like(JSON.parse(json.stdout.text), { held: true, holdReason: "evidence", heldBy: "alice" });
+  const list = await inContext();
+  t.is(await list.run("ls", "pg-main"), 0);
+  t.is(list.stderr.text, "Version 3: evidence (held by alice since 2026-01-01 05:00 UTC).\n");
+  const shown = await inContext();
+  t.is(await shown.run("show", "pg-main"), 0);
+  t.regex(shown.stdout.text, /^Held: +evidence \(held by alice since 2026-01-01 05:00 UTC\)$/m);
+  t.is(await shown.run("show", "pg-main", "3", "--json"), 0);
+  t.is(await shown.run("show", "pg-main", "latest"), 2);
+  t.deepEqual(asked, [
+    { collection: "pg-main", number: 3n, reason: "evidence" },
+    { collection: "pg-main", number: 3n },
+    { collection: "pg-main", number: 3n, reason: "evidence" },
+    { collection: "pg-main", which: { case: "newest", value: true } },
+    { collection: "pg-main", which: { case: "number", value: 3n } },
+  ]);
+});

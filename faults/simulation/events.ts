@@ -1,4 +1,5 @@
 import { sweep } from "@strongroom/server/app/upkeep/sweep";
+import { holdVersion, releaseVersion } from "@strongroom/server/app/versions/hold-version";
 import { deleteVersion, readVersion } from "@strongroom/server/app/versions/versions";
 import type { CollectionSpec } from "@strongroom/server/domain/configuration";
 import type { Random } from "@strongroom/testkit/random";
@@ -84,6 +85,31 @@ export async function beginDeletion(world: World): Promise<void> {
       if (reason !== undefined && !["VERSION_PROTECTED", "COLLECTION_BUSY", "DATABASE_UNAVAILABLE"].includes(reason)) {
         world.fail(`delete ${number}: ${error!.message}`);
       }
+    },
+  );
+}
+
+/** Holds a version, or releases one that is held, on some server. */
+export async function beginHold(world: World): Promise<void> {
+  const { random, faults } = world;
+  const live = world.oracle.rows.versions.filter((v) => v.state === "live").toSorted((a, b) => a.number - b.number);
+  if (live.length === 0) return;
+  const { collection: name, number, held } = random.pick(live);
+  const version = { collection: name, number: BigInt(number) };
+  await world.begin(
+    {
+      name: `${held ? "release" : "hold"} ${number}`,
+      replica: random.int(0, world.replicas - 1),
+      cause: { holds: { collection: name, number } },
+    },
+    (deps, by) =>
+      held ? releaseVersion(deps, by, version) : holdVersion(deps, by, { ...version, reason: "as it is" }),
+    ({ error, value }) => {
+      if (value !== undefined) faults.count(held ? "version released" : "version held");
+      const reason = error === undefined ? undefined : (error as { reason?: string }).reason;
+      // Rotation or somebody else removed it in between.
+      if (reason !== undefined && !["VERSION_NOT_FOUND", "COLLECTION_BUSY", "DATABASE_UNAVAILABLE"].includes(reason))
+        world.fail(`hold ${number}: ${error!.message}`);
     },
   );
 }

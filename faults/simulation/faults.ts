@@ -50,6 +50,8 @@ export const FAULT_KINDS = [
   "request id repeated",
   "abort",
   "version deleted",
+  "version held",
+  "version released",
   "lease ran out",
   "upload expired",
   "lapsed upload gave way",

@@ -27,6 +27,8 @@ export interface Cause {
   readonly upload?: string | undefined;
   /** The version it may remove. */
   readonly deletes?: { readonly collection: string; readonly number: number };
+  /** The version that it holds or releases. */
+  readonly holds?: { readonly collection: string; readonly number: number };
   readonly sweeps: boolean;
 }
 
@@ -243,11 +245,15 @@ export class Oracle {
   }
 
   /**
-   * A removal makes another revision, and so does each time that a sweep counts from now, since it was dated ahead;
+   * A removal makes another revision, and so do a hold and a release, and each time that a sweep counts from now, since it was dated ahead;
    * nothing else does. The manifest is never said to be of one that does not exist.
    */
   #revision(before: VersionFacts | undefined, after: VersionFacts, cause: Cause): void {
-    const changed = before?.state === "live" && after.state === "removed" ? 1 : 0;
+    const { holds } = cause;
+    const isHold = before !== undefined && before.held !== after.held;
+    if (isHold && (holds?.collection !== after.collection || holds.number !== after.number))
+      this.#fail(`version ${after.number} was held or released by ${cause.name}`);
+    const changed = (before?.state === "live" && after.state === "removed") || isHold ? 1 : 0;
     const beyond = this.#around.now() + CLOCK_SLACK_MS;
     const ahead = before === undefined || !cause.sweeps ? [] : [protectedSince(before), before.removed ?? 0];
     const expected = before === undefined ? 1 : before.revision + changed;
@@ -301,6 +307,7 @@ export class Oracle {
 
   #isProtected(version: VersionFacts): boolean {
     const { spec, now } = this.#around;
+    if (version.held) return true;
     const retention = spec(version.collection).minRetentionMs;
     if (version.protectedFor === null && retention === undefined) return false;
     return protectedSince(version) + Math.max(version.protectedFor ?? 0, retention ?? 0) > now();

@@ -10,7 +10,7 @@ import { Random } from "@strongroom/testkit/random";
 import { collection, type Harness, MIB, SETTINGS } from "../../server/test/support/harness.ts";
 import { temporaryRoot } from "../place.ts";
 import { Client, type MessageKind } from "./client.ts";
-import { beginDeletion, beginReading, beginSweep, changeLimits, limits, moveClock } from "./events.ts";
+import { beginDeletion, beginHold, beginReading, beginSweep, changeLimits, limits, moveClock } from "./events.ts";
 import { Faults } from "./faults.ts";
 import { checkEnd, finish, settleDown } from "./settle-and-check.ts";
 import { type Queryable, World } from "./world.ts";
@@ -127,6 +127,7 @@ async function disturb(world: World, clients: Client[], seed: string): Promise<v
       [0.2, "configuration"],
       [0.5, "delete"],
       [0.5, "read"],
+      [0.4, "hold"],
     ] as const);
     if (event === "step") await world.step();
     else if (event === "client") {
@@ -138,6 +139,7 @@ async function disturb(world: World, clients: Client[], seed: string): Promise<v
       await world.kill(random.int(0, world.replicas - 1));
     } else if (event === "configuration") changeLimits(world);
     else if (event === "delete") await beginDeletion(world);
+    else if (event === "hold") await beginHold(world);
     else await beginReading(world, clients);
   }
   // What was removed goes while the store may still fail.

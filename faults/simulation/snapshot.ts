@@ -44,6 +44,7 @@ export interface VersionFacts {
   readonly size: number;
   readonly begun: number;
   readonly committed: number;
+  readonly held: boolean;
   readonly protectedUntil: number | null;
   /** Milliseconds. */
   readonly protectedFor: number | null;
@@ -92,7 +93,7 @@ export async function takeSnapshot(
       from segments where upload_id = u.id) s where collection_name in (${names})),
     'versions', (select coalesce(json_agg(json_build_object('id', id, 'collection', collection_name,
       'organization', organization, 'key', key, 'number', number, 'state', state, 'size', size,
-      'begun', ${ms("begun_at")}, 'committed', ${ms("committed_at")},
+      'begun', ${ms("begun_at")}, 'committed', ${ms("committed_at")}, 'held', held,
       'protectedUntil', ${ms("protected_until")}, 'protectedFor', protected_for_ms, 'removed', ${ms("removed_at")}, 'removedBy', removed_by,
       'purgeAfter', ${ms("purge_after")}, 'revision', revision, 'manifestRevision', manifest_revision)), '[]')
       from versions where collection_name in (${names}))) as facts`);

@@ -53,7 +53,7 @@ export const MAX_REQUEST_ID_LENGTH = 128;
 /** Most characters of a session's description. */
 export const MAX_DESCRIPTION_LENGTH = 255;
 
-/** Most characters of the reason of an abort; longer ones are cut. */
+/** Most characters of the reason of an abort, longer ones are cut; and of that of a hold, longer ones are refused. */
 export const MAX_REASON_LENGTH = 1000;
 
 /** Most bytes of a file name in UTF-8: some file systems take 255, and extensions may be added. */

@@ -427,6 +427,36 @@ const cases: readonly Case[] = [
       done(live.clients.versions.confirmVersion({ collection: vaultOf(caller), number: 2n }, options)),
   },
   {
+    rpc: "strongroom.v1.VersionService/HoldVersion",
+    title: "of the vault",
+    expected: inVault("manage"),
+    call: ({ live }, caller, options) =>
+      done(live.clients.versions.holdVersion({ collection: vaultOf(caller), number: 2n, reason: "kept" }, options)),
+  },
+  {
+    rpc: "strongroom.v1.VersionService/HoldVersion",
+    title: "of a collection that does not exist",
+    expected: always("COLLECTION_NOT_FOUND"),
+    sparse: true,
+    call: ({ live }, _caller, options) =>
+      done(live.clients.versions.holdVersion({ collection: UNKNOWN, number: 1n, reason: "kept" }, options)),
+  },
+  {
+    rpc: "strongroom.v1.VersionService/ReleaseVersion",
+    title: "of the vault",
+    expected: inVault("manage"),
+    call: ({ live }, caller, options) =>
+      done(live.clients.versions.releaseVersion({ collection: vaultOf(caller), number: 3n }, options)),
+  },
+  {
+    rpc: "strongroom.v1.VersionService/ReleaseVersion",
+    title: "of a collection that does not exist",
+    expected: always("COLLECTION_NOT_FOUND"),
+    sparse: true,
+    call: ({ live }, _caller, options) =>
+      done(live.clients.versions.releaseVersion({ collection: UNKNOWN, number: 1n }, options)),
+  },
+  {
     rpc: "strongroom.v1.VersionService/ConfirmVersion",
     title: "of a collection that does not exist",
     expected: always("COLLECTION_NOT_FOUND"),

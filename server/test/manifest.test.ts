@@ -178,11 +178,16 @@ const versions = fc
     aboveSoftLimit: fc.boolean(),
     held: fc.boolean(),
     holdReason: words,
+    heldBy: words,
+    heldByAdmin: fc.boolean(),
+    heldAt: fc.option(instant),
     protectedUntil: fc.option(instant),
     removedBy: words,
     damage: words,
     damageReason: fc.constantFrom(...DAMAGE_REASONS),
     damagedSegment: fc.option(fc.integer({ min: 0, max: 1_000_000 })),
+    damagedAt: fc.option(instant),
+    recipients: fc.option(fc.dictionary(words, fc.integer({ min: 1 }), { noNullPrototype: true })),
     usualSize: fc.option(big),
     confirmedAt: fc.option(instant),
     storage: fc.constant("default"),
@@ -214,6 +219,8 @@ test("the message of a version is made of every field but those that clients do 
     "manifestRevision",
     "removedBy",
     "protectedForMs",
+    "heldByAdmin",
+    "recipients",
   ];
   const [{ version }] = fc.sample(versions, { numRuns: 1, seed: 1 }) as [{ version: Version; digests: Uint8Array[] }];
   const read = new Set<string | symbol>();
@@ -246,7 +253,7 @@ test("a manifest without a field of its format is refused; one of an older forma
   const [{ version, digests }] = fc.sample(versions, { numRuns: 1, seed: 1 }) as [
     { version: Version; digests: Uint8Array[] },
   ];
-  const live: Version = { ...version, ...PUBLISHED, usualSize: null };
+  const live: Version = { ...version, ...PUBLISHED, usualSize: null, recipients: null };
   const json = JSON.parse(new TextDecoder().decode(encodeManifest(live, digests))) as Record<string, unknown>;
   const read = (value: object) => parseManifest(new TextEncoder().encode(JSON.stringify(value)), "default").version;
   for (const [, { name, since }] of STATED_FIELDS) {

@@ -35,7 +35,7 @@ test("a series under fifo: the newest three, and those that are protected", (t) 
     guarded.left.map(({ number }) => number),
     [10n, 9n, 8n, 7n, 6n, 5n],
   );
-  t.is(guarded.left.at(-1)!.reason, "blocked");
+  t.is(guarded.left.at(-1)!.reason, "protected");
 });
 
 test("real versions: what the next one removes", (t) => {
@@ -58,7 +58,7 @@ test("real versions: what the next one removes", (t) => {
       [4n, "newest"],
       [3n, "newest"],
       [2n, undefined],
-      [1n, "blocked"],
+      [1n, "held"],
     ],
   );
 });

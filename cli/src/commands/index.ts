@@ -3,6 +3,7 @@ import { backup } from "./backup.ts";
 import { confirm } from "./confirm.ts";
 import { download } from "./download.ts";
 import { health } from "./health.ts";
+import { hold, release } from "./hold.ts";
 import { keygen } from "./keygen.ts";
 import { login } from "./login.ts";
 import { logout } from "./logout.ts";
@@ -10,6 +11,7 @@ import { ls } from "./ls.ts";
 import { restore } from "./restore.ts";
 import { rm } from "./rm.ts";
 import { sessions } from "./sessions.ts";
+import { show } from "./show.ts";
 import { undelete } from "./undelete.ts";
 import { uploads } from "./uploads.ts";
 import { whoami } from "./whoami.ts";
@@ -24,8 +26,11 @@ export const COMMANDS: readonly CommandSpec[] = [
   restore,
   download,
   ls,
+  show,
   rm,
   undelete,
+  hold,
+  release,
   confirm,
   uploads,
   health,

@@ -10,6 +10,7 @@ import { collectPages } from "../session/pages.ts";
 import { CALL, type Connection, withClient } from "../session/session.ts";
 import { formatAge, formatTime } from "../terminal/format.ts";
 import { collectionReport, enumWord, principal, versionReport } from "../terminal/reports.ts";
+import { heldText } from "./show.ts";
 
 /** `strongroom ls`. */
 export const ls: CommandSpec = {
@@ -48,7 +49,11 @@ async function run({ args, values, output, context }: Invocation): Promise<ExitC
       output.note(`${collection} has no removed versions that can be brought back.`);
     else if (removed) output.line(removedTable(versions));
     else if (versions.length === 0) output.note(`${collection} has no versions.`);
-    else output.line(versionsTable(versions, sdk, context.now()));
+    else {
+      output.line(versionsTable(versions, sdk, context.now()));
+      for (const version of versions.filter(({ held }) => held))
+        output.note(`Version ${version.number}: ${heldText(version)}.`);
+    }
     return EXIT.ok;
   });
 }

@@ -59,6 +59,8 @@ export const ROUTES: Readonly<Record<string, Route>> = {
   "strongroom.v1.VersionService/DeleteVersion": SESSION,
   "strongroom.v1.VersionService/UndeleteVersion": SESSION,
   "strongroom.v1.VersionService/ConfirmVersion": SESSION,
+  "strongroom.v1.VersionService/HoldVersion": SESSION,
+  "strongroom.v1.VersionService/ReleaseVersion": SESSION,
   "strongroom.v1.CollectionService/ListCollections": SESSION,
   "strongroom.v1.CollectionService/GetCollection": SESSION,
   "strongroom.v1.CollectionService/GetCollectionHealth": { ...HEALTH, who: "session or secret" },

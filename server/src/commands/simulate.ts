@@ -165,7 +165,7 @@ function date(value: unknown): Date {
 /** Why a version stays, as a table shows it. */
 function why({ reason }: SimulatedVersion): string {
   if (reason === undefined) return "removed";
-  return reason === "blocked" ? "held or protected" : `${reason.rule} ${reason.place}`;
+  return typeof reason === "string" ? reason : `${reason.rule} ${reason.place}`;
 }
 
 function report({ number, begunAt, reason }: SimulatedVersion) {
@@ -174,7 +174,7 @@ function report({ number, begunAt, reason }: SimulatedVersion) {
 }
 
 function reportReason(reason: Exclude<SimulatedVersion["reason"], undefined>) {
-  return reason === "blocked" ? { rule: "blocked" } : { rule: reason.rule, place: reason.place };
+  return typeof reason === "string" ? { rule: reason } : { rule: reason.rule, place: reason.place };
 }
 
 /** `2026-06-30 02:00 Tue`, as the clocks of the zone show it. */

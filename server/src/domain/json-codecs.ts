@@ -88,6 +88,20 @@ export function texts(): JsonCodec<Record<string, string>> {
   };
 }
 
+/** How many of something, by name: whole numbers from 1. */
+export function tally(): JsonCodec<Readonly<Record<string, number>>> {
+  return {
+    expected: "names and numbers",
+    write: (value) => value,
+    read: (json) => {
+      const isMap = typeof json === "object" && json !== null && !Array.isArray(json);
+      return isMap && Object.values(json).every((value) => Number.isSafeInteger(value) && value >= 1)
+        ? (json as Record<string, number>)
+        : undefined;
+    },
+  };
+}
+
 /** A list of at least one. */
 export function listOf<T>(of: JsonCodec<T>): JsonCodec<readonly T[]> {
   return {

@@ -12,8 +12,8 @@ import {
 export interface SimulatedVersion {
   readonly number: bigint;
   readonly begunAt: Date;
-  /** Why it stays; `blocked` for one that is held or protected and stays for that alone; undefined: it is removed. */
-  readonly reason: KeepReason | "blocked" | undefined;
+  /** Why it stays; `held` or `protected` for one that stays for that alone; undefined: it is removed. */
+  readonly reason: KeepReason | "held" | "protected" | undefined;
 }
 
 /** What a policy does to versions that are there, when the next one is published now. */
@@ -26,9 +26,14 @@ export function simulateNext(live: readonly RotatableVersion[], rules: RotationR
     ...versions.map((version) => ({
       number: version.number,
       begunAt: version.begunAt,
-      reason: reasons.get(version.number) ?? (isRemovalBlocked(version, now) ? ("blocked" as const) : undefined),
+      reason: reasons.get(version.number) ?? blockOf(version, now),
     })),
   ];
+}
+
+function blockOf(version: RotatableVersion, now: Date): "held" | "protected" | undefined {
+  if (!isRemovalBlocked(version, now)) return undefined;
+  return version.held ? "held" : "protected";
 }
 
 /** How a series of backups ended up. */
@@ -59,7 +64,7 @@ export function simulateSeries(times: readonly Date[], rules: RotationRules, min
   const left = live.map(({ number, begunAt }) => ({
     number,
     begunAt,
-    reason: reasons.get(number) ?? ("blocked" as const),
+    reason: reasons.get(number) ?? ("protected" as const),
   }));
   return { left, most };
 }

@@ -1,6 +1,6 @@
 import type { CiphertextFormat } from "@strongroom/framing";
 import type { CollectionSpec } from "./configuration.ts";
-import { count, digest, flag, type JsonCodec, oneOf, orNull, text, texts, time, whole } from "./json-codecs.ts";
+import { count, digest, flag, type JsonCodec, oneOf, orNull, tally, text, texts, time, whole } from "./json-codecs.ts";
 
 /** How the client transformed a dump before encryption. */
 export type ContentEncoding = "none" | "zstd";
@@ -88,6 +88,12 @@ export const VERSION_FIELDS = {
   aboveSoftLimit: stated("above_soft_limit", flag()),
   held: stated("held", flag()),
   holdReason: stated("hold_reason", text()),
+  /** `user:<name>` of who holds it; empty for nobody. */
+  heldBy: statedSince(6, "held_by", text(), ""),
+  /** Whether that was systemAdmin, who alone releases it then. */
+  heldByAdmin: statedSince(6, "held_by_admin", flag(), false),
+  /** Since when it is held; null while it is not. */
+  heldAt: statedSince(6, "held_at", orNull(time()), null),
   protectedUntil: stated("protected_until", orNull(time())),
   /**
    * How long it is protected, in milliseconds, up to `protectedUntil`: an end further ahead than this was written by a
@@ -104,10 +110,14 @@ export const VERSION_FIELDS = {
   damageReason: statedSince(3, "damage_reason", oneOf(...DAMAGE_REASONS) satisfies JsonCodec<DamageReason>, ""),
   /** The first segment that differed; null when there is none, or when the object is missing or has another size. */
   damagedSegment: statedSince(3, "damaged_segment", orNull(whole(0)), null),
+  /** When that was found; null for nothing, and for damage from before this was kept. */
+  damagedAt: statedSince(6, "damaged_at", orNull(time()), null),
   /** The median of the versions before it when it was committed; null for none. See `shrunk.ts`. */
   usualSize: statedSince(5, "usual_size", orNull(count()), null),
   /** When somebody said that its size is right; null for never. */
   confirmedAt: statedSince(5, "confirmed_at", orNull(time()), null),
+  /** What it is encrypted to, as its header says, and how often; null for not known. See `recipients.ts`. */
+  recipients: statedSince(6, "recipients", orNull(tally()), null),
   /** Name of the storage the object is in. */
   storage: recorded<string>(),
   /** How many digests of segments the manifest lists. */
@@ -145,6 +155,9 @@ export const PUBLISHED = {
   state: "live",
   held: false,
   holdReason: "",
+  heldBy: "",
+  heldByAdmin: false,
+  heldAt: null,
   removedAt: null,
   removedBy: "",
   purgeAfter: null,
@@ -152,6 +165,7 @@ export const PUBLISHED = {
   damage: "",
   damageReason: "",
   damagedSegment: null,
+  damagedAt: null,
   confirmedAt: null,
 } as const satisfies Partial<Version>;
 

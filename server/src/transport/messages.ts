@@ -132,15 +132,17 @@ export function versionMessage(row: VersionRow): pb.Version {
     damage: damageMessage(row),
     usualSizeBytes: row.usualSize ?? 0n,
     confirmedAt: time(row.confirmedAt),
+    heldBy: row.heldBy.replace(/^user:/, ""),
+    heldAt: time(row.heldAt),
   };
   return create(pb.VersionSchema, message);
 }
 
 /** What is wrong with a version; undefined for nothing. */
-function damageMessage({ damage, damageReason, damagedSegment }: VersionRow) {
+function damageMessage({ damage, damageReason, damagedSegment, damagedAt }: VersionRow) {
   if (damage === "") return undefined;
   const segment = damagedSegment === null ? {} : { segment: damagedSegment };
-  return { reason: DAMAGE_REASONS[damageReason], message: damage, ...segment };
+  return { reason: DAMAGE_REASONS[damageReason], message: damage, foundAt: time(damagedAt), ...segment };
 }
 
 /** An upload. */

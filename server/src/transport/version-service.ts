@@ -1,8 +1,9 @@
 import type { ServiceImpl } from "@connectrpc/connect";
 import type { GetVersionRequest, VersionService } from "@strongroom/gen/strongroom/v1/version_service_pb";
-import { DIGESTS_PAGE, PAGE } from "@strongroom/protocol/limits";
+import { DIGESTS_PAGE, MAX_REASON_LENGTH, PAGE } from "@strongroom/protocol/limits";
 import { stillStanding } from "../app/sessions/sessions.ts";
 import { confirmVersion } from "../app/versions/confirm-version.ts";
+import { holdVersion, releaseVersion } from "../app/versions/hold-version.ts";
 import { undeleteVersion } from "../app/versions/undelete-version.ts";
 import {
   deleteVersion,
@@ -16,7 +17,7 @@ import {
 import { invalidField } from "../domain/errors.ts";
 import { addressOf, callerOf } from "./connect-calls.ts";
 import { versionMessage } from "./messages.ts";
-import { byteCountOf, collectionNameOf, pagePosition, pageSizeOf, pageToken } from "./shapes.ts";
+import { byteCountOf, collectionNameOf, pagePosition, pageSizeOf, pageToken, textOf } from "./shapes.ts";
 
 /** VersionService of the contract. */
 export function versionService(deps: VersionDeps): ServiceImpl<typeof VersionService> {
@@ -81,6 +82,18 @@ export function versionService(deps: VersionDeps): ServiceImpl<typeof VersionSer
     async confirmVersion(req, context) {
       const name = { collection: collectionNameOf(req.collection), number: numberOf(req.number) };
       return { version: versionMessage(await confirmVersion(deps, callerOf(context.values), name)) };
+    },
+
+    async holdVersion(req, context) {
+      const reason = textOf("reason", req.reason, MAX_REASON_LENGTH);
+      if (reason.trim() === "") throw invalidField("reason", "expected why the version is held, got nothing");
+      const name = { collection: collectionNameOf(req.collection), number: numberOf(req.number), reason };
+      return { version: versionMessage(await holdVersion(deps, callerOf(context.values), name)) };
+    },
+
+    async releaseVersion(req, context) {
+      const name = { collection: collectionNameOf(req.collection), number: numberOf(req.number) };
+      return { version: versionMessage(await releaseVersion(deps, callerOf(context.values), name)) };
     },
   };
 }

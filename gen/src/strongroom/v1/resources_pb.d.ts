@@ -55,6 +55,13 @@ export declare type Damage = Message<"strongroom.v1.Damage"> & {
    * @generated from field: optional int32 segment = 3;
    */
   segment?: number | undefined;
+
+  /**
+   * When it was found; unset for damage that was found before this was kept.
+   *
+   * @generated from field: google.protobuf.Timestamp found_at = 4;
+   */
+  foundAt?: Timestamp | undefined;
 };
 
 /**
@@ -275,6 +282,20 @@ export declare type Version = Message<"strongroom.v1.Version"> & {
    * @generated from field: google.protobuf.Timestamp confirmed_at = 31;
    */
   confirmedAt?: Timestamp | undefined;
+
+  /**
+   * Name of the user who holds it; empty while it is not held.
+   *
+   * @generated from field: string held_by = 32;
+   */
+  heldBy: string;
+
+  /**
+   * Since when it is held; unset while it is not.
+   *
+   * @generated from field: google.protobuf.Timestamp held_at = 33;
+   */
+  heldAt?: Timestamp | undefined;
 };
 
 /**

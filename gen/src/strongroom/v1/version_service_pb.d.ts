@@ -512,6 +512,107 @@ export declare type ConfirmVersionResponse = Message<"strongroom.v1.ConfirmVersi
 export declare const ConfirmVersionResponseSchema: GenMessage<ConfirmVersionResponse>;
 
 /**
+ * Asks to hold a version.
+ *
+ * @generated from message strongroom.v1.HoldVersionRequest
+ */
+export declare type HoldVersionRequest = Message<"strongroom.v1.HoldVersionRequest"> & {
+  /**
+   * Name of the collection.
+   *
+   * @generated from field: string collection = 1;
+   */
+  collection: string;
+
+  /**
+   * Number of the version, from 1; must be given.
+   *
+   * @generated from field: int64 number = 2;
+   */
+  number: bigint;
+
+  /**
+   * Why, for people; must be given. At most 1000 characters without control characters.
+   *
+   * @generated from field: string reason = 3;
+   */
+  reason: string;
+};
+
+/**
+ * Describes the message strongroom.v1.HoldVersionRequest.
+ * Use `create(HoldVersionRequestSchema)` to create a new message.
+ */
+export declare const HoldVersionRequestSchema: GenMessage<HoldVersionRequest>;
+
+/**
+ * The version is held.
+ *
+ * @generated from message strongroom.v1.HoldVersionResponse
+ */
+export declare type HoldVersionResponse = Message<"strongroom.v1.HoldVersionResponse"> & {
+  /**
+   * The version.
+   *
+   * @generated from field: strongroom.v1.Version version = 1;
+   */
+  version?: Version | undefined;
+};
+
+/**
+ * Describes the message strongroom.v1.HoldVersionResponse.
+ * Use `create(HoldVersionResponseSchema)` to create a new message.
+ */
+export declare const HoldVersionResponseSchema: GenMessage<HoldVersionResponse>;
+
+/**
+ * Asks to release a version.
+ *
+ * @generated from message strongroom.v1.ReleaseVersionRequest
+ */
+export declare type ReleaseVersionRequest = Message<"strongroom.v1.ReleaseVersionRequest"> & {
+  /**
+   * Name of the collection.
+   *
+   * @generated from field: string collection = 1;
+   */
+  collection: string;
+
+  /**
+   * Number of the version, from 1; must be given.
+   *
+   * @generated from field: int64 number = 2;
+   */
+  number: bigint;
+};
+
+/**
+ * Describes the message strongroom.v1.ReleaseVersionRequest.
+ * Use `create(ReleaseVersionRequestSchema)` to create a new message.
+ */
+export declare const ReleaseVersionRequestSchema: GenMessage<ReleaseVersionRequest>;
+
+/**
+ * The version is not held.
+ *
+ * @generated from message strongroom.v1.ReleaseVersionResponse
+ */
+export declare type ReleaseVersionResponse = Message<"strongroom.v1.ReleaseVersionResponse"> & {
+  /**
+   * The version.
+   *
+   * @generated from field: strongroom.v1.Version version = 1;
+   */
+  version?: Version | undefined;
+};
+
+/**
+ * Describes the message strongroom.v1.ReleaseVersionResponse.
+ * Use `create(ReleaseVersionResponseSchema)` to create a new message.
+ */
+export declare const ReleaseVersionResponseSchema: GenMessage<ReleaseVersionResponse>;
+
+/**
  * The stored versions of collections. Listing and describing need the right to upload or to download; reading needs the
  * right to download; removing needs collectionManager.
  *
@@ -604,6 +705,30 @@ export declare const VersionService: GenService<{
     methodKind: "unary";
     input: typeof ConfirmVersionRequestSchema;
     output: typeof ConfirmVersionResponseSchema;
+  },
+  /**
+   * Holds a live version: neither rotation nor anyone removes it until it is released, and it counts in the quota;
+   * needs collectionManager. With the same reason again it changes nothing, another reason replaces it. One that
+   * systemAdmin holds is changed by systemAdmin only (ACCESS_DENIED). COLLECTION_BUSY: a backup is being committed that
+   * does not fit beside it; repeat it.
+   *
+   * @generated from rpc strongroom.v1.VersionService.HoldVersion
+   */
+  holdVersion: {
+    methodKind: "unary";
+    input: typeof HoldVersionRequestSchema;
+    output: typeof HoldVersionResponseSchema;
+  },
+  /**
+   * Ends a hold; needs collectionManager, and systemAdmin where systemAdmin holds it. Idempotent. The protection of
+   * protected_until goes on. COLLECTION_BUSY as with DeleteVersion.
+   *
+   * @generated from rpc strongroom.v1.VersionService.ReleaseVersion
+   */
+  releaseVersion: {
+    methodKind: "unary";
+    input: typeof ReleaseVersionRequestSchema;
+    output: typeof ReleaseVersionResponseSchema;
   },
 }>;
 

@@ -52,6 +52,9 @@ export const collections = pgTable(
     failedReason: text("failed_reason"),
     failedOrdinal: byteCount("failed_ordinal").notNull().default(sql`0`),
     publishedOrdinal: byteCount("published_ordinal").notNull().default(sql`0`),
+    confirmedPolicy: text("confirmed_policy"),
+    policyHeldSince: instant("policy_held_since"),
+    frozenSince: instant("frozen_since"),
   },
   (t) => [
     check("collections_counters", sql`${t.storedBytes} >= 0 and ${t.reservedBytes} >= 0 and ${t.trashBytes} >= 0`),
@@ -138,6 +141,7 @@ export const segments = pgTable(
     framingIn: bytea("framing_in").notNull(),
     framingOut: bytea("framing_out"),
     storedAt: instant("stored_at"),
+    recipients: jsonb().$type<Readonly<Record<string, number>>>(),
   },
   (t) => [primaryKey({ columns: [t.uploadId, t.index] }), check("segments_size", sql`${t.size} > 0`)],
 );
@@ -177,6 +181,9 @@ export const versions = pgTable(
     state: text({ enum: ["live", "removed", "purged"] }).notNull(),
     held: boolean().notNull(),
     holdReason: text("hold_reason").notNull(),
+    heldBy: text("held_by").notNull().default(""),
+    heldByAdmin: boolean("held_by_admin").notNull().default(false),
+    heldAt: instant("held_at"),
     protectedUntil: instant("protected_until"),
     protectedForMs: bigint("protected_for_ms", { mode: "number" }),
     removedAt: instant("removed_at"),
@@ -189,6 +196,8 @@ export const versions = pgTable(
     verifyingUntil: instant("verifying_until"),
     damage: text().notNull().default(""),
     damagedSegment: integer("damaged_segment"),
+    damagedAt: instant("damaged_at"),
+    recipients: jsonb().$type<Readonly<Record<string, number>>>(),
     damageReason: text("damage_reason", {
       enum: DAMAGE_REASONS,
     })

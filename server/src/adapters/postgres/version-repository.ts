@@ -164,6 +164,9 @@ export function versionRepository(db: Executor): VersionRepository {
         protectedUntil,
         protectedForMs,
       }),
+    async hold(id, hold) {
+      await change(eq(versions.id, id), hold);
+    },
     async confirm(id, confirmedAt) {
       await change(eq(versions.id, id), { confirmedAt });
     },
@@ -250,7 +253,12 @@ export function versionRepository(db: Executor): VersionRepository {
       await db.update(versions).set({ verifyingUntil: until }).where(eq(versions.id, id));
     },
     async recordVerification(id, now, result) {
-      await change(eq(versions.id, id), result);
+      const [before] = await db
+        .select({ damage: versions.damage, damagedAt: versions.damagedAt })
+        .from(versions)
+        .where(eq(versions.id, id));
+      const damagedAt = result.damage === "" ? null : before?.damage === "" ? now : (before?.damagedAt ?? null);
+      await change(eq(versions.id, id), { ...result, damagedAt });
       await db.update(versions).set({ verifiedAt: now, verifyingUntil: null }).where(eq(versions.id, id));
     },
     async dropVerification(id) {

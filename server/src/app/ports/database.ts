@@ -28,7 +28,25 @@ export interface CollectionRow extends UsageCounters {
   readonly rolledBackAt: Date | null;
   /** Versions that were added from the store since then. */
   readonly addedVersions: number;
+  /** The rules of removal that were last in force or confirmed; null for none yet. See `policy-guard.ts`. */
+  readonly confirmedPolicy: string | null;
+  /** Since when rotation waits for a confirmation of other rules; null while it does not. */
+  readonly policyHeldSince: Date | null;
+  /** Since when its configuration object is known to be gone; null while it is there, or nobody has looked. */
+  readonly frozenSince: Date | null;
 }
+
+/** A collection that nothing is stored in yet. */
+export const EMPTY_COLLECTION = {
+  storedBytes: 0n,
+  reservedBytes: 0n,
+  trashBytes: 0n,
+  rolledBackAt: null,
+  addedVersions: 0,
+  confirmedPolicy: null,
+  policyHeldSince: null,
+  frozenSince: null,
+} as const satisfies Partial<CollectionRow>;
 
 /** How the last upload without a version ended; kept after the upload's own row is gone. */
 export interface FailedUpload {
@@ -107,6 +125,8 @@ export interface SegmentRow {
   readonly attempt: number;
   readonly framingIn: Uint8Array;
   readonly framingOut: Uint8Array | null;
+  /** What the stream is encrypted to, where its header is in this segment; null where it is not, or is not known. */
+  readonly recipients: Readonly<Record<string, number>> | null;
 }
 
 /** The row of a version. */
@@ -137,6 +157,9 @@ export const LIVE_VERSION_FIELDS = [
 
 /** How the verification of a version ended. */
 export type Verification = Pick<VersionRow, "damage" | "damageReason" | "damagedSegment">;
+
+/** Whether a version is held, and why, by whom and since when. */
+export type Hold = Pick<VersionRow, "held" | "holdReason" | "heldBy" | "heldByAdmin" | "heldAt">;
 
 /** An issued token. */
 export interface SessionRow {
@@ -354,6 +377,8 @@ export interface VersionRepository {
    * whether it was so.
    */
   restore(id: string, now: Date, protection: Pick<VersionRow, "protectedUntil" | "protectedForMs">): Promise<boolean>;
+  /** Holds it, or releases it. */
+  hold(id: string, hold: Hold): Promise<void>;
   /** Notes that somebody confirmed its size. */
   confirm(id: string, confirmedAt: Date): Promise<void>;
   /** Versions removed for this version or by this person. */
@@ -386,7 +411,7 @@ export interface VersionRepository {
   ): Promise<VersionRow | undefined>;
   /** Keeps a claim until then. */
   extendVerification(id: string, until: Date): Promise<void>;
-  /** Notes how a verification ended, and ends the claim. */
+  /** Notes how a verification ended, and since when there is damage, and ends the claim. */
   recordVerification(id: string, now: Date, result: Verification): Promise<void>;
   /** Ends a claim without a result. */
   dropVerification(id: string): Promise<void>;

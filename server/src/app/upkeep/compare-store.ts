@@ -2,7 +2,7 @@ import { splitDigests } from "@strongroom/protocol/digests";
 import { manifestKey } from "../../domain/object-keys.ts";
 import { isSameInstallation } from "../installation.ts";
 import { type BlobStore, BlobStoreError } from "../ports/blob-store.ts";
-import type { Database, UploadRow, VersionRow } from "../ports/database.ts";
+import { type Database, EMPTY_COLLECTION, type UploadRow, type VersionRow } from "../ports/database.ts";
 import type { Log, UploadSettings } from "../settings.ts";
 import { changeReservation } from "../uploads/reservations.ts";
 import { encodeManifest, type Manifest, ManifestError } from "../versions/manifest.ts";
@@ -202,8 +202,7 @@ async function add(deps: CompareDeps, manifest: Manifest, size: bigint): Promise
   const { id, number, collectionName: name } = manifest.version;
   return await deps.database.transaction(async (tx) => {
     if ((await tx.collections.findByName(name)) === undefined) {
-      const empty = { storedBytes: 0n, reservedBytes: 0n, trashBytes: 0n, rolledBackAt: null, addedVersions: 0 };
-      await tx.collections.insert({ id: manifest.version.collectionId, name, lastNumber: 0n, ...empty });
+      await tx.collections.insert({ id: manifest.version.collectionId, name, lastNumber: 0n, ...EMPTY_COLLECTION });
     }
     const collection = await tx.collections.lockByName(name);
     if ((await tx.versions.findById(id)) !== undefined) return false;

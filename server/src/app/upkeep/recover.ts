@@ -2,7 +2,7 @@ import { INSTALLATION_KEY, manifestKey } from "../../domain/object-keys.ts";
 import type { Version } from "../../domain/version.ts";
 import { storeInstallation } from "../installation.ts";
 import type { BlobLister, BlobReader } from "../ports/blob-store.ts";
-import type { Database, Transaction } from "../ports/database.ts";
+import { type Database, EMPTY_COLLECTION, type Transaction } from "../ports/database.ts";
 import { type Manifest, ManifestError } from "../versions/manifest.ts";
 import { UnsafeError } from "./inventory.ts";
 import {
@@ -190,8 +190,7 @@ async function restoreCollection(
   // Done by a call that died later.
   if (manifests.length === 0 || (await tx.collections.findByName(name)) !== undefined) return;
   const id = manifests[0]!.version.collectionId;
-  const empty = { storedBytes: 0n, reservedBytes: 0n, trashBytes: 0n, rolledBackAt: null, addedVersions: 0 };
-  await tx.collections.insert({ id, name, lastNumber, ...empty });
+  await tx.collections.insert({ id, name, lastNumber, ...EMPTY_COLLECTION });
   await tx.collections.lockById(id);
   for (const manifest of versions) await restoreVersion(tx, manifest, id);
   await tx.audit({

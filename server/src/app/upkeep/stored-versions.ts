@@ -73,9 +73,10 @@ export function withDamage(manifest: Manifest, size: bigint | undefined, now: Da
   const damageReason = size === undefined ? "object-missing" : "size-differs";
   // The manifest does not say so yet, unless it is known for longer.
   const revision = version.damage === damage ? version.revision : version.revision + 1;
+  const damagedAt = version.damage === "" ? now : version.damagedAt;
   return {
     ...manifest,
-    version: { ...version, damage, damageReason, damagedSegment: null, revision, verifiedAt: now },
+    version: { ...version, damage, damageReason, damagedSegment: null, damagedAt, revision, verifiedAt: now },
   };
 }
 

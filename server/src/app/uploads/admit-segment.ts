@@ -69,6 +69,7 @@ export async function admitSegment(
     attempt: 1,
     framingIn,
     framingOut: null,
+    recipients: null,
   };
   await tx.segments.insert(segment);
   return { ...admission, segment };

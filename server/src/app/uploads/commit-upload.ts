@@ -275,6 +275,7 @@ function draftVersion(
     aboveSoftLimit: spec !== undefined && size > spec.maxOneVersionSize,
     protectedUntil: spec?.minRetentionMs === undefined ? null : new Date(now.getTime() + spec.minRetentionMs),
     protectedForMs: spec?.minRetentionMs ?? null,
+    recipients: segments[0]!.recipients,
     ...PUBLISHED,
   };
 }

@@ -201,7 +201,7 @@ export function quotaExceeded(room: Room, received: bigint, requested: bigint): 
     return new DomainError(
       "ROTATION_BLOCKED",
       `held or protected versions leave no room, and rotation may not remove them (${facts}); wait ` +
-        "until a protection ends (`strongroom ls` shows it), or raise maxCollectionSize",
+        "until a protection ends (`strongroom ls` shows it), end a hold (`strongroom release`), or raise maxCollectionSize",
       { metadata },
     );
   }

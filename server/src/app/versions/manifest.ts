@@ -5,9 +5,10 @@ import { STATED_FIELDS, type StatedField, VERSION_FIELDS, type Version } from ".
 
 /**
  * The manifest's form; a reader refuses numbers it does not know. 2 added `state` and `removed_by`, 3 `revision`,
- * `damage` and `damaged_segment`, 4 `protected_for_ms`, 5 `usual_size` and `confirmed_at`.
+ * `damage` and `damaged_segment`, 4 `protected_for_ms`, 5 `usual_size` and `confirmed_at`, 6 who holds it since when,
+ * `damaged_at` and `recipients`.
  */
-export const MANIFEST_FORMAT = 5;
+export const MANIFEST_FORMAT = 6;
 
 /**
  * More bytes than the manifest of the largest version has: 1,000,000 segments of 70 bytes each, and what a client may

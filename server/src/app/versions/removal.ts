@@ -1,5 +1,6 @@
 import type { ClockState } from "../../domain/clock.ts";
 import type { CollectionSpec } from "../../domain/configuration.ts";
+import { DomainError } from "../../domain/errors.ts";
 import { goesByTime, isRemovalBlocked, newestFirst, planRotation, type RotationPlan } from "../../domain/rotation.ts";
 import { guardingVersion, isShrunk, type SizedVersion } from "../../domain/shrunk.ts";
 import { withProtection } from "../../domain/version.ts";
@@ -74,6 +75,47 @@ export function comingVersions(uploads: readonly UploadRow[]): SizedVersion[] {
       usualSize,
       confirmedAt: null,
     }));
+}
+
+/**
+ * Requires that uploads whose commit is prepared, and can not be refused any more, fit under the hard limit when a
+ * version is deleted, held or released. A deleted one leaves its place to an older one, which rotation would have
+ * removed and which may be larger; a held one stays where it would have been removed.
+ * @param after the live versions of its collection after the change; it must be locked.
+ * @param to what is done to it, for the refusal.
+ * @throws DomainError COLLECTION_BUSY
+ */
+export async function requireRoomForCommits(
+  tx: Transaction,
+  spec: CollectionSpec,
+  version: Pick<VersionRow, "collectionId" | "number">,
+  after: readonly LiveVersion[],
+  to: "delete" | "hold" | "release",
+): Promise<void> {
+  const unsettled = await tx.uploads.unsettled(version.collectionId);
+  const committing = unsettled.filter((u) => u.state === "committing");
+  if (committing.length === 0) return;
+  const total = (sizes: readonly bigint[]) => sizes.reduce((sum, size) => sum + size, 0n);
+  const reserved = total(committing.map((u) => u.reservedBytes));
+  const live = await tx.versions.allLive(version.collectionId);
+  const coming = comingVersions(committing);
+  const fits = committing.every(({ begunAt }) => {
+    const kept = (versions: readonly LiveVersion[]) =>
+      total(rotationOf(versions, spec, begunAt, tx.now, coming).keep.map((v) => v.size));
+    const then = kept(after);
+    return then <= kept(live) || then + reserved <= spec.maxCollectionSize;
+  });
+  if (fits) return;
+  const why = {
+    delete: `without version ${version.number} it would not fit beside an older one`,
+    hold: `it would not fit beside version ${version.number}, which rotation removes for it`,
+    release: `without the hold of version ${version.number} it would not fit beside an older one`,
+  };
+  throw new DomainError(
+    "COLLECTION_BUSY",
+    `a backup to "${spec.name}" is being committed, and ${why[to]}; ${to} it in a moment`,
+    { metadata: { collection: spec.name, number: String(version.number) }, retryAfterMs: 1000 },
+  );
 }
 
 /** Moves bytes between the counters of a collection and of its tenant. The collection must be locked. */

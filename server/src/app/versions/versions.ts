@@ -1,6 +1,5 @@
 import { splitDigests } from "@strongroom/protocol/digests";
 import { hasSystemRole, type Principal } from "../../domain/access.ts";
-import type { CollectionSpec } from "../../domain/configuration.ts";
 import { DomainError } from "../../domain/errors.ts";
 import { bytesOfMap, type CutPage, cutPage } from "../../domain/page.ts";
 import { isRemovalBlocked } from "../../domain/rotation.ts";
@@ -8,10 +7,10 @@ import { withProtection } from "../../domain/version.ts";
 import { type ReadableCollection, requireAction, requireReadable, requireWritable } from "../guards.ts";
 import type { BlobReader } from "../ports/blob-store.ts";
 import type { ConfigSource } from "../ports/config-source.ts";
-import type { Database, LiveVersion, Transaction, VersionRow } from "../ports/database.ts";
+import type { Database, Transaction, VersionRow } from "../ports/database.ts";
 import type { Log, UploadSettings } from "../settings.ts";
 import { storedBytes } from "./read-stored.ts";
-import { comingVersions, removeVersion, rotationOf } from "./removal.ts";
+import { removeVersion, requireRoomForCommits } from "./removal.ts";
 
 /** The ports and settings for reading, changing and deleting versions. */
 export interface VersionDeps {
@@ -162,7 +161,9 @@ export async function deleteVersion(
     const version = withProtection((await tx.versions.findById(found.id))!, spec);
     if (version.state !== "live") return { version, alreadyRemoved: true };
     if (isRemovalBlocked(version, tx.now)) throw versionProtected(version);
-    await requireRoomForCommits(tx, spec, version);
+    const live = await tx.versions.allLive(version.collectionId);
+    const others = live.filter(({ id }) => id !== version.id);
+    await requireRoomForCommits(tx, spec, version, others, "delete");
     const removedBy = `user:${principal.user.name}`;
     await removeVersion(tx, deps.settings, spec, version, removedBy);
     await tx.audit({
@@ -174,34 +175,6 @@ export async function deleteVersion(
     return { version: (await tx.versions.findById(version.id))!, alreadyRemoved: false };
   });
 }
-
-/**
- * A deleted version leaves its place to an older one, which rotation would have removed. That one may be larger, and an
- * upload whose commit is prepared can not be refused any more: together they could be above the hard limit.
- */
-async function requireRoomForCommits(tx: Transaction, spec: CollectionSpec, deleted: VersionRow): Promise<void> {
-  const unsettled = await tx.uploads.unsettled(deleted.collectionId);
-  const committing = unsettled.filter((u) => u.state === "committing");
-  if (committing.length === 0) return;
-  const reserved = total(committing.map((u) => u.reservedBytes));
-  const live = await tx.versions.allLive(deleted.collectionId);
-  const coming = comingVersions(committing);
-  const fits = committing.every(({ begunAt }) => {
-    const kept = (versions: readonly LiveVersion[]) =>
-      total(rotationOf(versions, spec, begunAt, tx.now, coming).keep.map((v) => v.size));
-    const after = kept(live.filter((v) => v.id !== deleted.id));
-    return after <= kept(live) || after + reserved <= spec.maxCollectionSize;
-  });
-  if (fits) return;
-  throw new DomainError(
-    "COLLECTION_BUSY",
-    `a backup to "${spec.name}" is being committed, and without version ${deleted.number} it would not fit ` +
-      "beside an older one; delete it in a moment",
-    { metadata: { collection: spec.name, number: String(deleted.number) }, retryAfterMs: 1000 },
-  );
-}
-
-const total = (sizes: readonly bigint[]) => sizes.reduce((sum, size) => sum + size, 0n);
 
 function versionProtected(version: VersionRow): DomainError {
   const until = version.protectedUntil?.toISOString() ?? "";
