@@ -95,12 +95,10 @@ async function giveNumber(
   const { id } = await tx.collections.lockByName(collection);
   const number = Number(await tx.collections.nextNumber(id));
   await tx.collections.addUsage(id, { storedBytes: 1n });
-  await tx.audit({
-    kind: "power",
-    actor: "server",
-    collectionName: collection,
-    details: { number: `${number}`, text },
-  });
+  const details = { number: `${number}` };
+  await tx.audit({ kind: "version.committed", actor: "server", collectionName: collection, details });
+  // The only text without a bound.
+  await tx.auditLog.setConfiguration(`${collection}/${number % 16}`, { text });
   return number;
 }
 
@@ -126,7 +124,7 @@ export async function missing(database: SqlDatabase, marks: readonly Acknowledge
     if (last < number) return `${collection}: number ${number} was acknowledged, the last one is ${last}`;
     if (Number(row?.storedBytes ?? 0n) !== last) return `${collection}: ${row?.storedBytes} bytes of ${last} numbers`;
     const numbers = await database.query(
-      sql`select (details->>'number')::int as number, length(details->>'text') as length from audit_events
+      sql`select (details->>'number')::int as number from audit_events
           where collection_name = ${collection} order by 1`,
     );
     const found = numbers.map((event) => Number(event.number));

@@ -14,6 +14,7 @@ import { openPglite } from "./adapters/pglite/pglite.ts";
 import { openPostgres } from "./adapters/postgres/postgres.ts";
 import { openStore } from "./adapters/stores.ts";
 import type { CertificateFacts, TlsFiles } from "./adapters/tls-files/tls-files.ts";
+import { AuditTrail } from "./app/audit/trail.ts";
 import { collectionFigures } from "./app/collections/figures.ts";
 import { checkInstallation } from "./app/installation.ts";
 import type { BlobStore } from "./app/ports/blob-store.ts";
@@ -99,7 +100,8 @@ export async function startServer(
   const attempts = new SegmentAttempts();
   const shutdown = new AbortController();
   const logins = new LoginBudget(monitoring.database, parts.rateLimits?.login, () => performance.now());
-  const shared = { ...parts, ...monitoring, attempts, logins, newId: randomUUID, sha256 };
+  const audit = new AuditTrail({ database: monitoring.database, log: parts.log });
+  const shared = { ...parts, ...monitoring, attempts, logins, audit, newId: randomUUID, sha256 };
   const sweeper = new Sweeper(shared, parts.sweepMs, monitoring.metrics?.swept);
   const credentials = new CredentialWatch({ ...shared, monotonic: () => performance.now() });
   const verifier = parts.verification === undefined ? undefined : new Verifier(shared, parts.verification);

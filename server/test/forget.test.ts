@@ -156,38 +156,6 @@ test("uploads that the store did not begin are slowed down, and do not count amo
   t.is((await create({ ...h.deps, settings })).upload.state, "open");
 });
 
-test("audit events go after 400 days, and the oldest of a collection beyond a number", async (t) => {
-  const { h } = t.context;
-  const event = async (collectionName: string, nth: number) =>
-    await h.deps.database.transaction(async (tx) => {
-      await tx.audit({ kind: "test", actor: "server", collectionName, details: { nth: String(nth) } });
-    });
-  await event("old", 0);
-  h.clock.advance(KEPT.auditEventsMs);
-  await sweep(h.deps, true, whole);
-  t.is(await rowsOf(h, "audit_events"), 1);
-  h.clock.advance(1);
-  for (const [name, count] of [
-    ["busy", 7],
-    ["calm", 3],
-  ] as const) {
-    for (let nth = 0; nth < count; nth++) {
-      h.clock.advance(1);
-      await event(name, nth);
-    }
-  }
-  await sweep(h.deps, true, whole);
-  t.is(await rowsOf(h, "audit_events"), 10);
-  await h.deps.database.transaction(async (tx) => await tx.forgetAudit(new Date(0), 4));
-  const left = await (h.deps.database as SqlDatabase).query(
-    sql`select collection_name || (details ->> 'nth') as which from audit_events order by at`,
-  );
-  t.deepEqual(
-    left.map(({ which }) => which),
-    ["busy3", "busy4", "busy5", "busy6", "calm0", "calm1", "calm2"],
-  );
-});
-
 test("sessions of a user and access key are bounded: a login ends the oldest, a refresh the one it came from", async (t) => {
   const { h } = t.context;
   let made = 0;

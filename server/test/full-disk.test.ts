@@ -79,7 +79,7 @@ test.serial(
         const details = Object.fromEntries(
           Array.from({ length: 16 }, (_, i) => [`k${i}`, randomBytes(40_000).toString("hex")]),
         );
-        await tx.audit({ kind: "filler", actor: "server", collectionName: "c", details });
+        await tx.auditLog.setConfiguration(randomBytes(8).toString("hex"), details);
       });
     const writing = (async () => {
       for (let i = 0; i < 200; i++) await write();

@@ -34,7 +34,8 @@ test.before(async () => {
 });
 test.after.always(() => fs.rmSync(folder, { recursive: true }));
 
-const event = (name: string) => ({ kind: "test", actor: "server", collectionName: name, details: {} });
+const event = (name: string) =>
+  ({ kind: "upload.aborted", actor: "server", collectionName: name, details: {} }) as const;
 const commit = async (database: SqlDatabase, name: string) =>
   await database.transaction(async (tx) => await tx.audit(event(name)));
 const names = async (database: SqlDatabase) =>
@@ -322,7 +323,7 @@ serial("the log does not grow without end", async (t) => {
   const database = await openPglite({ directory });
   const text = Array.from({ length: 40_000 }, () => Math.random().toString(36).slice(2, 13)).join("");
   for (let i = 0; i < 250; i++)
-    await database.transaction(async (tx) => await tx.audit({ ...event("big"), details: { text } }));
+    await database.transaction(async (tx) => await tx.auditLog.setConfiguration("big", { text }));
   const [row] = await database.query(
     sql`select pg_wal_lsn_diff(pg_current_wal_lsn(), '0/0')::bigint as written,
                pg_wal_lsn_diff(pg_current_wal_lsn(), redo_lsn)::bigint as open from pg_control_checkpoint()`,

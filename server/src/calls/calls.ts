@@ -1,6 +1,8 @@
+import type { AuditNotes } from "../app/audit/trail.ts";
 import type { LoginBudget } from "../app/sessions/login-budget.ts";
 import type { Log } from "../app/settings.ts";
 import { DomainError } from "../domain/errors.ts";
+import { refusalOf } from "./audit-refusal.ts";
 import { authenticateCall, type CallAuthenticationDeps, type Credentials } from "./authentication.ts";
 import type { ProcessBudgets } from "./budgets.ts";
 import type { Call } from "./call.ts";
@@ -16,6 +18,7 @@ export interface CallsDeps extends CallAuthenticationDeps {
   readonly metrics: Metrics | undefined;
   readonly budgets: ProcessBudgets;
   readonly logins: Pick<LoginBudget, "take">;
+  readonly audit?: AuditNotes | undefined;
 }
 
 /** What a door knows of a call that asks to be let in. */
@@ -54,7 +57,7 @@ export class Calls {
     if (route.budget === "login") await this.#deps.logins.take(call.address);
     const principal = await authenticateCall(this.#deps, route, call.address, asking);
     if (principal === undefined) return;
-    call.principal = principal;
+    call.principal = { ...principal, origin: { address: call.address, requestId: call.requestId } };
     this.#release(call);
   }
 
@@ -78,6 +81,8 @@ export class Calls {
   end(call: Call, ending: Ending): void {
     this.#release(call);
     logCall(this.#deps.log, call, ending);
+    const refusal = refusalOf(call, ending);
+    if (refusal !== undefined) this.#deps.audit?.note(refusal);
     if (this.#deps.metrics !== undefined) countCall(this.#deps.metrics, call, ending);
   }
 

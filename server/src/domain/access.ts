@@ -14,6 +14,8 @@ export interface Principal {
   /** What the session is narrowed to; empty for everything. */
   readonly scope: readonly ObjectGrant[];
   readonly sessionId: string;
+  /** Where the call came from, for the audit log; undefined where no call was made. */
+  readonly origin?: { readonly address: string; readonly requestId: string };
 }
 
 const ACTIONS_OF_ROLE: Readonly<Record<Role, readonly CollectionAction[]>> = {

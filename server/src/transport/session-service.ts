@@ -5,7 +5,7 @@ import { MAX_DESCRIPTION_LENGTH, MAX_LOGIN_NAME_LENGTH, PAGE } from "@strongroom
 import { listSessions, revokeSession, revokeSessions, whoAmI } from "../app/sessions/manage-sessions.ts";
 import { login, refreshSession, type SessionDeps } from "../app/sessions/sessions.ts";
 import { invalidField } from "../domain/errors.ts";
-import { addressOf, callerOf } from "./connect-calls.ts";
+import { addressOf, callerOf, callOf } from "./connect-calls.ts";
 import { rightsMessage, roleMessages, sessionMessage } from "./messages.ts";
 import { pagePosition, pageSizeOf, pageToken, scopeOf, textOf } from "./shapes.ts";
 
@@ -27,6 +27,7 @@ export function sessionService(deps: SessionDeps): ServiceImpl<typeof SessionSer
         scope: scopeOf(req.scope),
         lifetimeMs: req.lifetime === undefined ? undefined : durationMs(req.lifetime),
         address: addressOf(context.values),
+        requestId: callOf(context.values).requestId,
         signal: context.signal,
       });
       return { token: issued.token, session: sessionMessage(issued.session) };

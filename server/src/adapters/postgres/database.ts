@@ -1,8 +1,10 @@
 import { randomUUID } from "node:crypto";
 import { setTimeout as sleep } from "node:timers/promises";
-import { lt, type SQL, sql } from "drizzle-orm";
+import { type SQL, sql } from "drizzle-orm";
 import type { Database, Transaction } from "../../app/ports/database.ts";
+import { auditRecord } from "../../domain/audit.ts";
 import { DomainError } from "../../domain/errors.ts";
+import { auditRepository } from "./audit-repository.ts";
 import { budgetRepository } from "./budget-repository.ts";
 import { clockRepository } from "./clock-repository.ts";
 import type { SqlDriver } from "./driver.ts";
@@ -148,21 +150,11 @@ export class SqlDatabase implements Database {
       budgets: budgetRepository(db),
       unknownObjects: unknownObjectRepository(db),
       clock: clockRepository(db),
-      async audit(event) {
-        await db.insert(schema.auditEvents).values({ id: randomUUID(), at: now, ...event });
-      },
-      async forgetAudit(before, most) {
-        const { auditEvents } = schema;
-        await db.delete(auditEvents).where(lt(auditEvents.at, before));
-        // Only those of collections that have too many are numbered.
-        await db.execute(sql`delete from ${auditEvents} where ${auditEvents.id} in (
-          select id from (
-            select id, row_number() over (partition by collection_name order by at desc, id) as nth
-            from ${auditEvents}
-            where collection_name in (
-              select collection_name from ${auditEvents} group by collection_name having count(*) > ${most}::int
-            )
-          ) numbered where nth > ${most}::int)`);
+      auditLog: auditRepository(db),
+      async audit(...events) {
+        if (events.length === 0) return;
+        const rows = events.map((event) => ({ id: randomUUID(), at: now, ...auditRecord(event) }));
+        await db.insert(schema.auditEvents).values(rows);
       },
     };
   }

@@ -272,7 +272,7 @@ export const signingKeys = pgTable("signing_keys", {
   createdAt: instant("created_at").notNull(),
 });
 
-/** What was done to stored data, and by whom. */
+/** What happened, and by whom. Rows are only added; the chain gives each its place once, and the oldest are pruned. */
 export const auditEvents = pgTable(
   "audit_events",
   {
@@ -282,6 +282,46 @@ export const auditEvents = pgTable(
     actor: text().notNull(),
     collectionName: text("collection_name").notNull(),
     details: jsonb().$type<Record<string, string>>().notNull(),
+    accessKey: text("access_key").notNull().default(""),
+    sessionId: text("session_id").notNull().default(""),
+    address: text().notNull().default(""),
+    requestId: text("request_id").notNull().default(""),
+    object: text().notNull().default(""),
+    outcome: text({ enum: ["done", "refused", "failed"] })
+      .notNull()
+      .default("done"),
+    reason: text().notNull().default(""),
+    /** Orders rows by their insertion; what is committed late has a low one. */
+    ordinal: bigint({ mode: "bigint" }).notNull().generatedByDefaultAsIdentity(),
+    /** Its place in the chain, from 1; null until it has one. */
+    place: bigint({ mode: "bigint" }),
+    previousHash: bytea("previous_hash"),
+    hash: bytea(),
   },
-  (t) => [index("audit_events_collection").on(t.collectionName, t.at), index("audit_events_at").on(t.at)],
+  (t) => [
+    index("audit_events_at").on(t.at),
+    unique("audit_events_ordinal").on(t.ordinal),
+    unique("audit_events_place").on(t.place),
+    index("audit_events_unchained").on(t.ordinal).where(sql`${t.place} is null`),
+    index("audit_events_collection").on(t.collectionName, t.ordinal),
+    index("audit_events_actor").on(t.actor, t.ordinal),
+  ],
 );
+
+/** One row: where the chain of audit events ends, its last signed head, and what was pruned. */
+export const auditChain = pgTable("audit_chain", {
+  id: integer().primaryKey(),
+  place: bigint({ mode: "bigint" }).notNull(),
+  hash: bytea().notNull(),
+  /** The highest sequence number that a head was given, whether or not it got into the store. */
+  reservedSequence: bigint("reserved_sequence", { mode: "bigint" }).notNull(),
+  /** The newest head that is in the store; 0 for none. */
+  headSequence: bigint("head_sequence", { mode: "bigint" }).notNull(),
+  headPlace: bigint("head_place", { mode: "bigint" }).notNull(),
+});
+
+/** Configuration objects as the audit log knows them, without secrets, so that a change is told once by one server. */
+export const auditConfiguration = pgTable("audit_configuration", {
+  object: text().primaryKey(),
+  fields: jsonb().$type<Record<string, string>>().notNull(),
+});

@@ -1,8 +1,10 @@
+import type { AuditEvent } from "../../domain/audit.ts";
 import type { ClockRecord } from "../../domain/clock.ts";
 import type { ObjectGrant } from "../../domain/configuration.ts";
 import type { VersionSummary } from "../../domain/health.ts";
 import type { RateLimit, Taken } from "../../domain/rate-limit.ts";
 import type { ContentEncoding, Version } from "../../domain/version.ts";
+import type { AuditRepository } from "./audit-log.ts";
 
 /** The counters of a collection or an organization, in bytes; always equal to the sums over the rows. */
 export interface UsageCounters {
@@ -202,15 +204,6 @@ export interface SigningKeyRow {
   readonly id: string;
   readonly jwk: Record<string, unknown>;
   readonly createdAt: Date;
-}
-
-/** Something that was done to stored data. */
-export interface AuditEvent {
-  readonly kind: string;
-  /** `user:<name>`, `server`, or `operator` for a command on the server's machine. */
-  readonly actor: string;
-  readonly collectionName: string;
-  readonly details: Record<string, string>;
 }
 
 /** Access to collections and their counters. */
@@ -533,9 +526,9 @@ export interface Transaction {
   readonly budgets: BudgetRepository;
   readonly unknownObjects: UnknownObjectRepository;
   readonly clock: ClockRepository;
-  audit(event: AuditEvent): Promise<void>;
-  /** Deletes audit events before this time, and of each collection the oldest beyond `most`. */
-  forgetAudit(before: Date, most: number): Promise<void>;
+  readonly auditLog: AuditRepository;
+  /** Writes events into the audit log, within this transaction. */
+  audit(...events: AuditEvent[]): Promise<void>;
 }
 
 /** The database. Failures of the connection are `DATABASE_UNAVAILABLE` errors. */

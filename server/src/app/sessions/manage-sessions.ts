@@ -73,8 +73,9 @@ export async function revokeSession(
     await tx.sessions.revoke({ chainId: session.chainId }, tx.now);
     await tx.audit({
       kind: "session.revoked",
-      actor: `user:${principal.user.name}`,
+      actor: principal,
       collectionName: "",
+      object: id,
       details: { session_id: id, user: session.userName },
     });
   });
@@ -95,7 +96,7 @@ export async function revokeSessions(deps: ManageSessionsDeps, principal: Princi
     if (count === 0) requireKnown(deps.config.current(), of);
     await tx.audit({
       kind: "sessions.revoked",
-      actor: `user:${principal.user.name}`,
+      actor: principal,
       collectionName: "",
       details: { user: of.userName, access_key: of.accessKey ?? "", sessions: `${count}` },
     });

@@ -4,6 +4,7 @@ import { isBeyond } from "../../domain/clock.ts";
 import type { ObjectGrant, User } from "../../domain/configuration.ts";
 import { DomainError, invalidField } from "../../domain/errors.ts";
 import { passwordCosts } from "../../domain/password-cost.ts";
+import type { AuditNotes } from "../audit/trail.ts";
 import type { ConfigSource } from "../ports/config-source.ts";
 import type { Database, SessionRow } from "../ports/database.ts";
 import type { PasswordHasher } from "../ports/passwords.ts";
@@ -19,6 +20,7 @@ export interface SessionDeps {
   readonly passwords: PasswordHasher;
   readonly logins: Pick<LoginBudget, "giveBack">;
   readonly log: Log;
+  readonly audit?: AuditNotes | undefined;
   readonly tokens: TokenSigner;
   /** SHA-256 in hexadecimal. */
   readonly sha256: (text: string) => string;
@@ -47,6 +49,8 @@ export interface LoginInput {
   readonly lifetimeMs?: number | undefined;
   /** Where the call comes from. */
   readonly address: string;
+  /** Name of the call in logs and in the audit log. */
+  readonly requestId?: string;
   /** The caller is gone. */
   readonly signal?: AbortSignal;
 }
@@ -77,6 +81,16 @@ export async function login(deps: SessionDeps, input: LoginInput): Promise<Issue
       const who = { user: user?.name ?? "", access_key: user === undefined ? "" : accessKey.slice(0, 63) };
       const why = passwordRight ? "deactivated, or from this address not allowed" : "no such user, key or password";
       deps.log.warn({ ...who, address: input.address, why }, "login failed");
+      deps.audit?.note({
+        kind: "login.failed",
+        actor: user === undefined ? "server" : { userName: user.name, accessKey: who.access_key, sessionId: "" },
+        collectionName: "",
+        outcome: "refused",
+        reason: why,
+        address: input.address,
+        requestId: input.requestId ?? "",
+        details: { known_user: user === undefined ? "no" : "yes" },
+      });
       throw new DomainError(
         "CREDENTIALS_INVALID",
         "login failed: unknown user or access key, wrong password, deactivated user, or an address it may not " +
@@ -87,9 +101,9 @@ export async function login(deps: SessionDeps, input: LoginInput): Promise<Issue
     if (!failed) await deps.logins.giveBack(input.address);
   }
   const fingerprint = fingerprintOf(deps, { userName: name, accessKey }, passwordHash);
-  const { scope, description, address, lifetimeMs } = input;
+  const { scope, description, address, lifetimeMs, requestId } = input;
   const of = { userName: name, accessKey, fingerprint, scope, description, address };
-  const issued = await issue(deps, of, { lifetimeMs });
+  const issued = await issue(deps, of, { lifetimeMs, requestId });
   deps.log.info({ user: name, access_key: accessKey, address: input.address, session_id: issued.session.id }, "login");
   return issued;
 }
@@ -105,7 +119,8 @@ export async function refreshSession(deps: SessionDeps, principal: Principal, ad
   const parent = await deps.database.read(async (tx) => await tx.sessions.find(sessionId));
   if (parent === undefined) throw sessionInvalid();
   const { description } = parent;
-  return await issue(deps, { userName: user.name, accessKey, fingerprint, scope, description, address }, { parent });
+  const of = { userName: user.name, accessKey, fingerprint, scope, description, address };
+  return await issue(deps, of, { parent, requestId: principal.origin?.requestId });
 }
 
 /** A session shorter than this is of no use to anybody, in milliseconds. */
@@ -137,9 +152,13 @@ export const MAX_SESSIONS = 1000;
 async function issue(
   deps: SessionDeps,
   of: Pick<SessionRow, "userName" | "accessKey" | "scope" | "description" | "address"> & { fingerprint: string },
-  from: { readonly parent?: SessionRow; readonly lifetimeMs?: number | undefined },
+  from: {
+    readonly parent?: SessionRow;
+    readonly lifetimeMs?: number | undefined;
+    readonly requestId?: string | undefined;
+  },
 ): Promise<IssuedSession> {
-  const { parent, lifetimeMs } = from;
+  const { parent, lifetimeMs, requestId = "" } = from;
   const now = await deps.database.read(async (tx) => tx.now);
   const chainBeganAt = parent?.chainBeganAt ?? now;
   const asked = lifetimeMs === undefined ? null : new Date(now.getTime() + lifetimeMs);
@@ -163,6 +182,15 @@ async function issue(
     // Held until the new row is there: whoever revokes the chain either sees that row, or was seen here.
     if (parent !== undefined && (await tx.sessions.lock(parent.id))?.revokedAt !== null) throw sessionInvalid();
     await tx.sessions.insert(session);
+    await tx.audit({
+      kind: parent === undefined ? "session.created" : "session.refreshed",
+      actor: { ...of, sessionId: parent?.id ?? id },
+      collectionName: "",
+      object: id,
+      address: of.address,
+      requestId,
+      details: { session_id: id, expires_at: expiresAt.toISOString(), description: of.description },
+    });
     // A refresh at the limit ends the session it came from, never others: a narrowed one must not log its user out.
     const { userName, accessKey } = of;
     await tx.sessions.bound({ userName, accessKey }, tx.now, MAX_SESSIONS, parent?.id);

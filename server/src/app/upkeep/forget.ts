@@ -12,10 +12,6 @@ export const KEPT = {
   endedUploadsMs: 7 * DAY_MS,
   /** Versions, after their bytes were deleted. */
   purgedVersionsMs: 30 * DAY_MS,
-  /** Audit events. */
-  auditEventsMs: 400 * DAY_MS,
-  /** The most of them for one collection, and for what belongs to none. */
-  auditEvents: 100_000,
 } as const;
 
 /** Rows deleted by one statement. */
@@ -36,7 +32,7 @@ export async function forgetByTime(database: Database, timesHold: boolean): Prom
 }
 
 /**
- * Forgets records of uploads and versions whose bytes are gone, and old audit events. The row of an upload or version
+ * Forgets records of uploads and versions whose bytes are gone. The row of an upload or version
  * of which the store still has anything stays, so that it is known for what it is.
  * @param found a look at the whole store.
  * @returns how many uploads and versions were forgotten.
@@ -64,8 +60,5 @@ export async function forgetRecords(database: Database, found: Inventory): Promi
       after = rows.page.at(-1)!.id;
     }
   }
-  await database.transaction(async (tx) => {
-    await tx.forgetAudit(new Date(tx.now.getTime() - KEPT.auditEventsMs), KEPT.auditEvents);
-  });
   return forgotten;
 }

@@ -264,7 +264,15 @@ async function purge(deps: SweepDeps, version: VersionRow): Promise<boolean> {
   await deps.store.delete(manifestKey(version.key));
   await deps.database.transaction(async (tx) => {
     await tx.collections.lockById(version.collectionId);
-    if (await tx.versions.markPurged(version.id, tx.now)) await moveUsage(tx, version, { trashBytes: -version.size });
+    if (!(await tx.versions.markPurged(version.id, tx.now))) return;
+    await moveUsage(tx, version, { trashBytes: -version.size });
+    await tx.audit({
+      kind: "version.purged",
+      actor: "server",
+      collectionName: version.collectionName,
+      object: version.id,
+      details: { number: String(version.number), size: String(version.size), removed_by: version.removedBy },
+    });
   });
   return true;
 }

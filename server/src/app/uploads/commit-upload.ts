@@ -1,6 +1,7 @@
 import { inspectFramingState } from "@strongroom/framing";
 import { compositeSha256 } from "@strongroom/protocol/digests";
 import type { Principal } from "../../domain/access.ts";
+import type { AuditActor } from "../../domain/audit.ts";
 import type { CollectionSpec } from "../../domain/configuration.ts";
 import { DomainError, type Reason } from "../../domain/errors.ts";
 import { versionFilename } from "../../domain/filename.ts";
@@ -66,7 +67,7 @@ export async function commitUpload(deps: CommitDeps, principal: Principal, input
     throw prepared.refusal;
   }
   if ("version" in prepared) return prepared;
-  return await finishCommit(deps, prepared.committing);
+  return await finishCommit(deps, prepared.committing, principal);
 }
 
 type Prepared = CommitOutcome | { readonly committing: UploadRow } | { readonly refusal: DomainError };
@@ -204,10 +205,15 @@ function truncated(end: ReturnType<typeof inspectFramingState>, size: bigint): D
 
 /**
  * Carries a prepared commit to its end. Safe to repeat, also while another server does the same.
+ * @param actor of the audit log; who created the upload when left out.
  * @throws DomainError STORE_UNAVAILABLE when the outcome in the store is not known; nothing is deleted, the commit is
  *   to be repeated. UPLOAD_LOST when the store has neither the object nor its parts, and not for a moment only.
  */
-export async function finishCommit(deps: CommitDeps, upload: UploadRow): Promise<CommitOutcome> {
+export async function finishCommit(
+  deps: CommitDeps,
+  upload: UploadRow,
+  actor: AuditActor = upload,
+): Promise<CommitOutcome> {
   const { segments, draft } = await deps.database.transaction(async (tx) => {
     // Under the lock, so that another server cannot publish between two pages.
     await tx.collections.lockById(upload.collectionId);
@@ -228,7 +234,7 @@ export async function finishCommit(deps: CommitDeps, upload: UploadRow): Promise
       if (draft !== undefined) await tx.versions.manifestWritten(version.id, { revision: 0, before: 0 });
       return { version, removedNumbers: await removedNumbers(tx, version.id) };
     }
-    return await publish(tx, deps, current, draft, segments);
+    return await publish(tx, deps, current, draft, segments, actor);
   });
 }
 
@@ -335,6 +341,7 @@ async function publish(
   upload: UploadRow,
   version: VersionRow,
   segments: readonly SegmentRow[],
+  actor: AuditActor,
 ): Promise<CommitOutcome> {
   const live = await tx.versions.allLive(upload.collectionId);
   await tx.versions.insert(version, Buffer.concat(segments.map((s) => s.sha256)));
@@ -358,11 +365,23 @@ async function publish(
   await tx.collections.notePublished(upload.collectionId, upload.ordinal);
   await tx.segments.deleteAll(upload.id);
   const removed = victims.map((v) => v.number).sort((a, b) => (a < b ? -1 : 1));
-  await tx.audit({
-    kind: "version.committed",
-    actor: `user:${upload.userName}`,
-    collectionName: upload.collectionName,
-    details: { number: String(version.number), size: String(version.size), removed: removed.join(",") },
-  });
+  const { collectionName } = upload;
+  await tx.audit(
+    {
+      kind: "version.committed",
+      actor,
+      collectionName,
+      object: version.id,
+      details: { number: String(version.number), size: String(version.size), removed: removed.join(",") },
+    },
+    ...victims.map(({ id, number, size }) => ({
+      kind: "version.removed" as const,
+      actor: "server" as const,
+      collectionName,
+      object: id,
+      reason: `rotation for version ${version.number}`,
+      details: { number: String(number), size: String(size) },
+    })),
+  );
   return { version, removedNumbers: removed };
 }

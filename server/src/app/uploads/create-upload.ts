@@ -123,6 +123,13 @@ async function register(
     completingUntil: null,
     lostSince: null,
   });
+  await tx.audit({
+    kind: "upload.created",
+    actor: principal,
+    collectionName: spec.name,
+    object: id,
+    details: { upload_id: id, expected_size: String(input.expectedSize), request_id: input.requestId },
+  });
   return { upload, remaining: room.total, storedBytes: 0n };
 }
 

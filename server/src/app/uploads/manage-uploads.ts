@@ -86,7 +86,7 @@ export async function abortUpload(
     if (upload.state === "aborted" || upload.state === "expired") return upload;
     if (upload.state !== "open") throw uploadNotOpen(upload);
     const reason = input.reason === "" ? "aborted by the client" : input.reason;
-    return await endUpload(tx, upload, "aborted", reason, `user:${principal.user.name}`);
+    return await endUpload(tx, upload, "aborted", reason, principal);
   });
   await deps.attempts.end(
     ended.id,

@@ -1,3 +1,4 @@
+import type { AuditActor } from "../../domain/audit.ts";
 import type { CollectionSpec } from "../../domain/configuration.ts";
 import { DomainError } from "../../domain/errors.ts";
 import type { ConfigSource } from "../ports/config-source.ts";
@@ -130,7 +131,7 @@ export async function endUpload(
   upload: UploadRow,
   state: "aborted" | "expired",
   reason: string,
-  actor = `user:${upload.userName}`,
+  actor: AuditActor = upload,
 ): Promise<UploadRow> {
   const change = {
     state,
@@ -146,6 +147,8 @@ export async function endUpload(
     kind: `upload.${state}`,
     actor,
     collectionName: upload.collectionName,
+    object: upload.id,
+    reason,
     details: { upload_id: upload.id, reason },
   });
   return { ...upload, ...change };

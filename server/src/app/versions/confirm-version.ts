@@ -24,8 +24,9 @@ export async function confirmVersion(
     await tx.versions.confirm(version.id, tx.now);
     await tx.audit({
       kind: "version.confirmed",
-      actor: `user:${principal.user.name}`,
+      actor: principal,
       collectionName: version.collectionName,
+      object: version.id,
       details: {
         number: String(version.number),
         size: String(version.size),

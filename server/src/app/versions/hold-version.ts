@@ -71,7 +71,7 @@ async function changeHold(
     await tx.versions.hold(version.id, hold);
     await tx.audit({
       kind: hold.held ? "version.held" : "version.released",
-      actor: `user:${principal.user.name}`,
+      actor: principal,
       collectionName: version.collectionName,
       details: {
         number: String(version.number),

@@ -38,8 +38,9 @@ export async function undeleteVersion(
     await moveUsage(tx, version, { trashBytes: -version.size, storedBytes: version.size });
     await tx.audit({
       kind: "version.undeleted",
-      actor: `user:${principal.user.name}`,
+      actor: principal,
       collectionName: version.collectionName,
+      object: version.id,
       details: {
         number: String(version.number),
         size: String(version.size),

@@ -194,6 +194,7 @@ export async function recordVerification(deps: VerifyDeps, version: VersionRow, 
       kind: result.damage === "" ? "version.repaired" : "version.damaged",
       actor: "server",
       collectionName: version.collectionName,
+      object: version.id,
       details: { number: String(version.number), key: version.key, damage: result.damage },
     });
   });

@@ -4,6 +4,7 @@ import { DomainError } from "../../domain/errors.ts";
 import { bytesOfMap, type CutPage, cutPage } from "../../domain/page.ts";
 import { isRemovalBlocked } from "../../domain/rotation.ts";
 import { withProtection } from "../../domain/version.ts";
+import type { AuditNotes } from "../audit/trail.ts";
 import { type ReadableCollection, requireAction, requireReadable, requireWritable } from "../guards.ts";
 import type { BlobReader } from "../ports/blob-store.ts";
 import type { ConfigSource } from "../ports/config-source.ts";
@@ -19,6 +20,7 @@ export interface VersionDeps {
   readonly config: ConfigSource;
   readonly settings: UploadSettings;
   readonly log: Log;
+  readonly audit?: AuditNotes | undefined;
 }
 
 /** Names a version by its number, or the newest live one. */
@@ -110,9 +112,22 @@ export async function readVersion(
   input: VersionName & { offset: bigint; limit: bigint },
   signal: AbortSignal,
 ): Promise<VersionRead> {
+  const event = {
+    kind: "version.read",
+    actor: principal,
+    collectionName: input.collection,
+    // A restore reads on after every break, and may ask for parts.
+    object: input.number === "newest" ? "newest" : `version ${input.number}`,
+    details: { offset: String(input.offset), limit: String(input.limit) },
+  } as const;
+  const isNoted = deps.audit?.takes(event) ?? true;
   const version = await deps.database.transaction(async (tx) => {
     const spec = await requireReadable(tx, deps.config, principal, input.collection, "download");
-    return await requireVersion(tx, spec, input, isReadable(tx.now));
+    const found = await requireVersion(tx, spec, input, isReadable(tx.now));
+    // Before the first byte leaves.
+    const details = { ...event.details, number: String(found.number), size: String(found.size) };
+    if (isNoted) await tx.audit({ ...event, object: found.id, details });
+    return found;
   });
   if (input.offset > version.size) {
     throw new DomainError(
@@ -168,8 +183,9 @@ export async function deleteVersion(
     await removeVersion(tx, deps.settings, spec, version, removedBy);
     await tx.audit({
       kind: "version.removed",
-      actor: removedBy,
+      actor: principal,
       collectionName: version.collectionName,
+      object: version.id,
       details: { number: String(version.number), size: String(version.size) },
     });
     return { version: (await tx.versions.findById(version.id))!, alreadyRemoved: false };
