@@ -61,6 +61,7 @@ const TABLE: Record<
   SEGMENTS_INCOMPLETE: [Code.FailedPrecondition, PolicyRefusedError, "no"],
   COMMIT_MISMATCH: [Code.InvalidArgument, InvalidRequestError, "no"],
   UPLOAD_EMPTY: [Code.InvalidArgument, InvalidRequestError, "no"],
+  KEY_ROTATION_REFUSED: [Code.FailedPrecondition, PolicyRefusedError, "no"],
   VERSION_PROTECTED: [Code.FailedPrecondition, PolicyRefusedError, "no"],
   RANGE_INVALID: [Code.OutOfRange, InvalidRequestError, "no"],
   VERSION_DAMAGED: [Code.DataLoss, IntegrityError, "no"],

@@ -200,10 +200,7 @@ export async function openParts(
   try {
     const installation = await checkInstallation(database, store);
     log.info({ installation, store: store.capabilities.name }, "storage and database are open");
-    const tokens =
-      options.tokenSecretFile === undefined
-        ? await JoseSigner.fromDatabase(database, Math.max(options.sessionMs, options.sessionMaxMs))
-        : JoseSigner.withSecret(Buffer.from((await readFile(options.tokenSecretFile, "utf8")).trim()));
+    const tokens = await openSigner(options, database);
     const secretFile = options.monitoringSecretFile;
     const monitoringSecretSha256 =
       secretFile === undefined ? options.monitoringSecretSha256 : secretDigest(await readFile(secretFile, "utf8"));
@@ -231,6 +228,19 @@ export async function openParts(
     await store.close();
     throw error;
   }
+}
+
+type SignerFiles = Pick<ServerOptions, "tokenSecret" | "tokenSecretFile" | "tokenSecretUse" | "oldTokenSecretFile">;
+
+/** What signs and verifies tokens, as the options name it. @throws RangeError for a secret that is too short */
+async function openSigner(options: SignerFiles, database: Database): Promise<JoseSigner> {
+  const { tokenSecret, tokenSecretFile, tokenSecretUse, oldTokenSecretFile } = options;
+  const text = tokenSecretFile === undefined ? tokenSecret : await readFile(tokenSecretFile, "utf8");
+  const old = oldTokenSecretFile === undefined ? undefined : await readFile(oldTokenSecretFile, "utf8");
+  const bytesOf = (secret: string | undefined) => (secret === undefined ? undefined : Buffer.from(secret.trim()));
+  if (old?.trim() === "") throw new Error("the file of --old-token-secret-file is empty");
+  const secrets = { secret: bytesOf(text), secretUse: tokenSecretUse, oldSecret: bytesOf(old) };
+  return await JoseSigner.fromDatabase(database, secrets);
 }
 
 /** How long a server that starts waits for its database, which may be starting as well, in milliseconds. */

@@ -26,6 +26,11 @@ export interface ServerOptions {
   /** How long a session can be valid at most when its login asks for a time. */
   readonly sessionMaxMs: number;
   readonly tokenSecretFile: string | undefined;
+  /** The secret itself, from the environment; never beside the file. */
+  readonly tokenSecret: string | undefined;
+  readonly tokenSecretUse: "only" | "sign" | "verify";
+  /** File with the secret of Backup Repository, whose tokens are taken as well. */
+  readonly oldTokenSecretFile: string | undefined;
   /** Bytes. */
   readonly segmentSize: bigint;
   readonly sweepMs: number;

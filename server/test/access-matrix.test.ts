@@ -660,6 +660,13 @@ const cases: readonly Case[] = [
     }),
   ),
   {
+    rpc: "strongroom.v1.SessionService/RotateSigningKey",
+    title: "whoever calls",
+    sparse: true,
+    expected: ({ who }) => (isSystemAdmin(who) ? "ok" : "ACCESS_DENIED"),
+    call: ({ live }, _caller, options) => done(live.clients.sessions.rotateSigningKey({}, options)),
+  },
+  {
     rpc: "strongroom.v1.SessionService/RevokeSession",
     title: "that does not exist",
     expected: always("SESSION_NOT_FOUND"),

@@ -197,16 +197,16 @@ for (const [title, ms] of [
     const { h } = t.context;
     const server = new Server(h);
     server.jump(ms);
-    await JoseSigner.fromDatabase(h.deps.database, 6 * HOUR);
+    await JoseSigner.fromDatabase(h.deps.database);
     server.jump(-ms);
     const dates = async () => (await rows(h, sql`select created_at from signing_keys order by created_at`)).length;
     const newest = async () => (await h.deps.database.read(async (tx) => await tx.sessions.signingKeys()))[0]!;
-    await JoseSigner.fromDatabase(h.deps.database, 6 * HOUR);
+    await JoseSigner.fromDatabase(h.deps.database);
     t.is(await dates(), 1);
     t.deepEqual((await newest()).createdAt, h.clock.now);
     const { id } = await newest();
     server.pass(91 * DAY);
-    await JoseSigner.fromDatabase(h.deps.database, 6 * HOUR);
+    await JoseSigner.fromDatabase(h.deps.database);
     t.not((await newest()).id, id);
   });
 
@@ -317,7 +317,7 @@ async function sessionDeps(h: Harness): Promise<SessionDeps> {
     ...h.deps,
     passwords: { verify: async () => true, hash: async () => "" },
     logins: { giveBack: async () => {} },
-    tokens: await JoseSigner.fromDatabase(h.deps.database, 6 * HOUR),
+    tokens: await JoseSigner.fromDatabase(h.deps.database),
     sha256: (text) => createHash("sha256").update(text).digest("hex"),
     sessionMs: 6 * HOUR,
     sessionLifetimeMs: 30 * DAY,

@@ -1,7 +1,8 @@
-import { createPublicKey, createSecretKey, randomBytes, randomUUID } from "node:crypto";
+import { createHash, createPublicKey, createSecretKey, randomBytes, randomUUID } from "node:crypto";
 import test from "ava";
 import { base64url, exportJWK, exportSPKI, generateKeyPair, importJWK, type JWK, SignJWT, UnsecuredJWT } from "jose";
 import { JoseSigner } from "../src/adapters/jose/jose-signer.ts";
+import { MAX_SIGNING_KEYS } from "../src/adapters/jose/key-set.ts";
 import { openPglite } from "../src/adapters/pglite/pglite.ts";
 import type { SigningKeyRow } from "../src/app/ports/database.ts";
 
@@ -18,6 +19,7 @@ test.beforeEach(async () => {
   now = START;
   await database.transaction(async (tx) => {
     for (const key of await tx.sessions.signingKeys()) await tx.sessions.deleteSigningKey(key.id);
+    await tx.sessions.deleteEnded(after(10_000 * DAY));
   });
 });
 
@@ -29,7 +31,18 @@ async function keys(): Promise<SigningKeyRow[]> {
 
 async function open(at: Date = now): Promise<JoseSigner> {
   now = at;
-  return await JoseSigner.fromDatabase(database, SESSION);
+  return await JoseSigner.fromDatabase(database);
+}
+
+/** A token with the row of its session, which is what its key is kept for. */
+async function issue(signer: JoseSigner, at: Date = now, lasts = SESSION): Promise<string> {
+  const expiresAt = new Date(at.getTime() + lasts);
+  const token = await signer.sign({ subject: "ann", issuedAt: at, expiresAt });
+  const id = createHash("sha256").update(token).digest("hex");
+  const chain = { chainId: id, chainBeganAt: at, chainEndsAt: null, createdAt: at, expiresAt, revokedAt: null };
+  const of = { userName: "ann", accessKey: "", scope: [], description: "", address: "", fingerprint: null };
+  await database.transaction(async (tx) => await tx.sessions.insert({ id, ...chain, ...of }));
+  return token;
 }
 
 async function sign(signer: JoseSigner, at: Date = now): Promise<string> {
@@ -49,8 +62,16 @@ function withHeader(token: string, change: Record<string, unknown>): string {
   return [base64url.encode(JSON.stringify({ ...header, ...change })), claims, signature].join(".");
 }
 
+const SECRET = Buffer.from("0123456789abcdef0123456789abcdef");
+
+async function withBoth(secretUse: "sign" | "verify"): Promise<JoseSigner> {
+  return await JoseSigner.fromDatabase(database, { secret: SECRET, secretUse });
+}
+
 const signers: [name: string, open: () => Promise<JoseSigner>][] = [
   ["key set", open],
+  ["shared secret beside the key set", async () => await withBoth("sign")],
+  ["key set beside a shared secret", async () => await withBoth("verify")],
   ["shared secret", async () => JoseSigner.withSecret(Buffer.from("0123456789abcdef0123456789abcdef"))],
 ];
 
@@ -192,6 +213,63 @@ test.serial(
   },
 );
 
+test.serial("one moves from a key set to a secret and back without logging anybody out", async (t) => {
+  const set = await open();
+  const [signs, verifies] = [await withBoth("sign"), await withBoth("verify")];
+  const only = await JoseSigner.fromDatabase(database, { secret: SECRET });
+  const tokens = [await sign(set), await sign(signs), await sign(verifies), await sign(only)];
+  t.deepEqual(
+    tokens.map((token) => decoded(token).header.alg),
+    ["EdDSA", "HS256", "EdDSA", "HS256"],
+  );
+  const taken = async (signer: JoseSigner) =>
+    await Promise.all(tokens.map(async (token) => await signer.verify(token, START)));
+  t.deepEqual(await taken(signs), [true, true, true, true]);
+  t.deepEqual(await taken(verifies), [true, true, true, true]);
+  t.deepEqual(await taken(set), [true, false, true, false]);
+  t.deepEqual(await taken(only), [false, true, false, true]);
+  await t.throwsAsync(only.rotate(), { message: /shared secret/ });
+  await t.throwsAsync(signs.rotate(), { message: /shared secret/ });
+});
+
+/** Every key there is with every algorithm a token can name, under every id: only the two right pairs are taken. */
+test.serial("no algorithm is taken with the key of another, whatever a token says", async (t) => {
+  const signer = await withBoth("verify");
+  const good = await sign(signer);
+  const { claims } = decoded(good);
+  const row = (await keys())[0]!;
+  const { d: _, ...publicJwk } = row.jwk as JWK;
+  const pem = await exportSPKI(createPublicKey({ key: publicJwk as never, format: "jwk" }) as never);
+  const hmacs: [string, Uint8Array][] = [
+    ["the secret", SECRET],
+    ["the public key", Buffer.from(publicJwk.x!, "base64url")],
+    ["the public key as PEM", Buffer.from(pem)],
+    ["the private key", Buffer.from((row.jwk as JWK).d!, "base64url")],
+    ["nothing", Buffer.alloc(64)],
+  ];
+  const own = await importJWK(row.jwk as JWK, "EdDSA");
+  const taken: string[] = [];
+  for (const kid of [row.id, "secret", undefined, ""]) {
+    const header = kid === undefined ? {} : { kid };
+    for (const [name, secret] of hmacs)
+      for (const alg of ["HS256", "HS384", "HS512"]) {
+        const padded = Buffer.concat([secret, Buffer.alloc(64)]).subarray(0, Math.max(secret.length, 32));
+        const forged = await new SignJWT(claims).setProtectedHeader({ ...header, alg }).sign(createSecretKey(padded));
+        if (await signer.verify(forged, START)) taken.push(`${alg} with ${name} as ${kid}`);
+      }
+    for (const alg of ["EdDSA", "Ed25519"]) {
+      const forged = await new SignJWT(claims).setProtectedHeader({ ...header, alg }).sign(own);
+      if (await signer.verify(forged, START)) taken.push(`${alg} as ${kid}`);
+    }
+    for (const alg of ["RS256", "ES256", "PS256"] as const) {
+      const { privateKey } = await generateKeyPair(alg);
+      const forged = await new SignJWT(claims).setProtectedHeader({ ...header, alg }).sign(privateKey);
+      if (await signer.verify(forged, START)) taken.push(`${alg} as ${kid}`);
+    }
+  }
+  t.deepEqual(taken, [`EdDSA as ${row.id}`, "HS256 with the secret as secret"]);
+});
+
 test("another algorithm is refused, also with the right secret", async (t) => {
   const secret = randomBytes(64);
   const signer = JoseSigner.withSecret(secret);
@@ -254,21 +332,21 @@ test.serial(
   async (t) => {
     const old = await open();
     const rotation = 90 * DAY + 1;
-    const before = await sign(old, after(rotation - 1));
+    const before = await issue(old, after(rotation - 1), 3 * DAY);
     const renewed = await open(after(rotation));
     t.true(await renewed.verify(before, now), "a token of the old key, signed a moment before");
     const [newKey, oldKey] = (await keys()).map((key) => key.id);
     t.is(decoded(before).header.kid, oldKey);
     t.is(decoded(await sign(renewed)).header.kid, newKey);
 
-    // The last token of the old key is gone now, and a day of grace later so is the key.
-    const stillThere = await open(after(rotation + SESSION + DAY - 1));
+    // The last token of the old key is gone after that, and so is the key.
+    const stillThere = await open(after(rotation + 3 * DAY - 1001));
     t.deepEqual(
       (await keys()).map((key) => key.id),
       [newKey, oldKey],
     );
-    t.false(await stillThere.verify(before, now), "expired by itself");
-    const gone = await open(after(rotation + SESSION + DAY));
+    t.true(await stillThere.verify(before, now));
+    const gone = await open(after(rotation + 3 * DAY));
     t.deepEqual(
       (await keys()).map((key) => key.id),
       [newKey],
@@ -277,6 +355,58 @@ test.serial(
     t.false(await gone.verify(before, after(rotation)), "its key is forgotten");
   },
 );
+
+test.serial(
+  "a key that nobody needs stays for a day after its successor was made, in which others may sign",
+  async (t) => {
+    await open();
+    const rotation = 90 * DAY + 1;
+    await open(after(rotation));
+    await open(after(rotation + DAY - 1));
+    t.is((await keys()).length, 2);
+    await open(after(rotation + DAY));
+    t.is((await keys()).length, 1);
+  },
+);
+
+test.serial("a key that a command made signs at once, and those before it go with their last session", async (t) => {
+  const one = await open();
+  const [two, three] = [await open(), await open()];
+  const [short, long] = [await issue(one), await issue(two, now, 400 * DAY)];
+  now = after(HOUR);
+  const id = await one.rotate();
+  const renewed = await issue(one);
+  t.is(decoded(renewed).header.kid, id);
+  t.not(decoded(short).header.kid, id);
+  for (const signer of [one, two, three])
+    for (const token of [short, long, renewed]) t.true(await signer.verify(token, now), "on every server, at once");
+
+  const others = await issue(two, now, 400 * DAY);
+  t.is(decoded(others).header.kid, id, "whoever has seen it signs with it");
+  now = after(300 * DAY);
+  const late = await open();
+  t.true(await late.verify(long, now));
+  await database.transaction(async (tx) => await tx.sessions.revoke({ userName: "ann" }, now));
+  t.is((await open(after(302 * DAY)).then(keys)).length, 1, "ended sessions keep no key");
+});
+
+test.serial("a command can make only so many keys", async (t) => {
+  const signer = await open();
+  for (let n = 1; n < MAX_SIGNING_KEYS; n++) await signer.rotate();
+  await t.throwsAsync(signer.rotate(), { message: /as many as there may be/ });
+  t.is((await keys()).length, MAX_SIGNING_KEYS);
+  now = after(DAY);
+  await signer.rotate();
+  t.is((await keys()).length, 2, "they are younger than a day no more");
+});
+
+test.serial("an id that nobody has does not hide a key that is made right after", async (t) => {
+  const [one, two] = [await open(), await open()];
+  const token = await sign(one);
+  t.false(await two.verify(withHeader(token, { kid: randomUUID() }), now));
+  await one.rotate();
+  t.true(await two.verify(await sign(one), now));
+});
 
 test.serial("long after, several keys have come and only one is left", async (t) => {
   const ids = new Set<unknown>();

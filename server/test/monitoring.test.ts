@@ -77,7 +77,7 @@ spec: {email: a@example.org, roles: [systemAdmin], password: "${await passwords.
       store,
       config,
       passwords,
-      tokens: await JoseSigner.fromDatabase(database, SESSION_MS),
+      tokens: await JoseSigner.fromDatabase(database),
       log: pino({ level: "trace" }, out),
       settings: SETTINGS,
       sessionMs: SESSION_MS,

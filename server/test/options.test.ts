@@ -70,6 +70,9 @@ test("the defaults", async (t) => {
     sessionLifetimeMs: 7 * 24 * 3_600_000,
     sessionMaxMs: 6 * 3_600_000,
     tokenSecretFile: undefined,
+    tokenSecret: undefined,
+    tokenSecretUse: "only",
+    oldTokenSecretFile: undefined,
     segmentSize: 16n * 1024n * 1024n,
     sweepMs: 60_000,
     verification: { everyMs: 30 * 24 * 3_600_000, bytesPerSecond: 32n * 1024n * 1024n },
@@ -236,6 +239,21 @@ const VALUES: Readonly<
     values: [
       ["2d", 2 * 86_400_000],
       ["366d", 366 * 86_400_000],
+    ],
+  },
+  "token-secret-use": {
+    read: (o) => o.tokenSecretUse,
+    values: [
+      ["sign", "sign"],
+      ["verify", "verify"],
+    ],
+    beside: ["--token-secret-file", "/a"],
+  },
+  "old-token-secret-file": {
+    read: (o) => o.oldTokenSecretFile,
+    values: [
+      ["/a", "/a"],
+      ["/b", "/b"],
     ],
   },
   "token-secret-file": {
@@ -613,4 +631,16 @@ test("values that would break the server are refused", async (t) => {
   t.false((await refused(["--listen", "http://u:hunter2@h"])).includes("hunter2"));
   t.true((await refused([], { STRONGROOM_LISTEN: "0.0.0.0:80" })).includes("STRONGROOM_LISTEN"));
   t.true((await refused(["--listen", "[::]:80"])).includes("[::]:80"));
+});
+
+test("a token secret is named once, and its use needs one", async (t) => {
+  const env = { STRONGROOM_TOKEN_SECRET: "0123456789abcdef0123456789abcdef" };
+  t.is((await parse([], env)).tokenSecret, env.STRONGROOM_TOKEN_SECRET);
+  t.is((await parse(["--token-secret-use", "verify"], env)).tokenSecretUse, "verify");
+  const both = await t.throwsAsync(parse(["--token-secret-file", "/a"], env), {
+    message: /give one of them, not both/,
+  });
+  t.false(both!.message.includes(env.STRONGROOM_TOKEN_SECRET));
+  await t.throwsAsync(parse(["--token-secret-use", "sign"]), { message: /needs --token-secret-file/ });
+  await t.throwsAsync(parse(["--session-duration-max", "1h"]), { message: /expected at least the 6h/ });
 });

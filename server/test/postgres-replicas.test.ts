@@ -64,7 +64,7 @@ test.serial(
     if (!hasPeers(t, ...POSTGRES_PROGRAMS)) return;
     const { one, two, clock, close } = await replicas();
     const signers = async () =>
-      await Promise.all([one, two].map(async (h) => await JoseSigner.fromDatabase(h.deps.database, 365 * DAY_MS)));
+      await Promise.all([one, two].map(async (h) => await JoseSigner.fromDatabase(h.deps.database)));
     const token = async (signer: JoseSigner) =>
       await signer.sign({
         subject: "ann",

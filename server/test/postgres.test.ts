@@ -116,9 +116,7 @@ test.serial("work under a name runs on one server at a time, and the lock dies w
 test.serial("two servers share the keys that sign tokens", async (t) => {
   if (!hasPeers(t, ...POSTGRES_PROGRAMS)) return;
   const { h, two, close } = await replicas();
-  const [a, b] = await Promise.all(
-    [h.deps.database, two].map(async (d) => await JoseSigner.fromDatabase(d, 3_600_000)),
-  );
+  const [a, b] = await Promise.all([h.deps.database, two].map(async (d) => await JoseSigner.fromDatabase(d)));
   t.is((await two.read(async (tx) => await tx.sessions.signingKeys())).length, 1);
   const at = h.clock.now;
   const token = await a!.sign({ subject: "ann", issuedAt: at, expiresAt: new Date(at.getTime() + 3_600_000) });

@@ -39,7 +39,7 @@ let tokens: JoseSigner;
 const test = onEachDatabase(anyTest, {
   open: async (kind) => {
     const opened = await openDatabase(kind, () => now);
-    return { database: opened, tokens: await JoseSigner.fromDatabase(opened, SESSION_MS) };
+    return { database: opened, tokens: await JoseSigner.fromDatabase(opened) };
   },
   use: async (_t, of) => {
     ({ database, tokens } = of);

@@ -34,7 +34,7 @@ const test = onEachDatabase(anyTest, {
   open: async (kind) => {
     now = START;
     const opened = await openDatabase(kind, () => now);
-    return { database: opened, tokens: await JoseSigner.fromDatabase(opened, 90 * DAY) };
+    return { database: opened, tokens: await JoseSigner.fromDatabase(opened) };
   },
   use: async (_t, of) => {
     database = of.database;

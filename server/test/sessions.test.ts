@@ -37,7 +37,7 @@ let deps: SessionDeps;
 const test = onEachDatabase(anyTest, {
   open: async (kind) => {
     const opened = await openDatabase(kind, () => now);
-    return { database: opened, tokens: await JoseSigner.fromDatabase(opened, SESSION_MS) };
+    return { database: opened, tokens: await JoseSigner.fromDatabase(opened) };
   },
   use: async (_t, of) => {
     database = of.database;
@@ -349,7 +349,7 @@ test("a revoked session is refused at once, also by a server with its own keys",
   t.is(await revokeSession(deps, principal, ""), issued.session.id, "nothing means one's own");
   t.false(await valid(issued));
   t.true(await valid(other));
-  const replica = { ...deps, tokens: await JoseSigner.fromDatabase(database, SESSION_MS) };
+  const replica = { ...deps, tokens: await JoseSigner.fromDatabase(database) };
   t.is(await reason(authenticate(replica, issued.token, HOME)), "SESSION_INVALID");
   t.is((await authenticate(replica, other.token, HOME)).user.name, "ann");
 });

@@ -47,7 +47,7 @@ test.before(async (t) => {
       store: new MemoryBlobStore(),
       config: { current: () => ({ users, collections, organizations: new Map() }) },
       passwords,
-      tokens: await JoseSigner.fromDatabase(database, SESSION_MS),
+      tokens: await JoseSigner.fromDatabase(database),
       log: pino({ level: "silent" }, destination({ dest: 2 })),
       settings: { ...SETTINGS, segmentIdleMs: 8000 },
       sessionMs: SESSION_MS,

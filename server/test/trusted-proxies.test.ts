@@ -46,7 +46,7 @@ test.before(async (t) => {
     store: new MemoryBlobStore(),
     config: { current: () => ({ users, collections: new Map(), organizations: new Map() }) },
     passwords,
-    tokens: await JoseSigner.fromDatabase(database, 3_600_000),
+    tokens: await JoseSigner.fromDatabase(database),
     log: pino({ level: "info" }, sink),
     settings: SETTINGS,
     sessionMs: 3_600_000,

@@ -2,6 +2,7 @@ import type { CommandSpec } from "../command.ts";
 import { backup } from "./backup.ts";
 import { confirm } from "./confirm.ts";
 import { download } from "./download.ts";
+import { hashToken } from "./hash-token.ts";
 import { health } from "./health.ts";
 import { hold, release } from "./hold.ts";
 import { keygen } from "./keygen.ts";
@@ -10,6 +11,7 @@ import { logout } from "./logout.ts";
 import { ls } from "./ls.ts";
 import { restore } from "./restore.ts";
 import { rm } from "./rm.ts";
+import { rotateKey } from "./rotate-key.ts";
 import { sessions } from "./sessions.ts";
 import { show } from "./show.ts";
 import { undelete } from "./undelete.ts";
@@ -22,6 +24,8 @@ export const COMMANDS: readonly CommandSpec[] = [
   logout,
   whoami,
   sessions,
+  hashToken,
+  rotateKey,
   backup,
   restore,
   download,

@@ -68,6 +68,7 @@ export const CODES: Readonly<Record<Reason, CodeName>> = {
   CONFIGURATION_CONFLICT: "aborted",
   CONFIGURATION_READ_ONLY: "failed_precondition",
   NO_ADMIN_LEFT: "failed_precondition",
+  KEY_ROTATION_REFUSED: "failed_precondition",
   STORE_UNAVAILABLE: "unavailable",
   DATABASE_UNAVAILABLE: "unavailable",
   SHUTTING_DOWN: "unavailable",

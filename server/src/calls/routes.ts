@@ -72,6 +72,7 @@ export const ROUTES: Readonly<Record<string, Route>> = {
   "strongroom.v1.SessionService/RevokeSessions": SESSION,
   "strongroom.v1.AdminService/GetObject": SESSION,
   "strongroom.v1.AdminService/ListObjects": SESSION,
+  "strongroom.v1.SessionService/RotateSigningKey": SESSION,
   "grpc.health.v1.Health/Check": HEALTH,
   "grpc.health.v1.Health/List": HEALTH,
   "grpc.health.v1.Health/Watch": { ...HEALTH, drawsPerMessage: true },

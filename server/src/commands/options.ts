@@ -1,5 +1,5 @@
 import { resolve } from "node:path";
-import { choice, flag, type Option, option, wordOf } from "@strongroom/command-line/option";
+import { choice, flag, type Option, option, type Secret, wordOf } from "@strongroom/command-line/option";
 import { SHARED } from "@strongroom/command-line/shared-options";
 import { shown } from "@strongroom/command-line/shown";
 import { formatDuration, formatSize, parseDuration, parseSize } from "@strongroom/protocol/sizes";
@@ -163,6 +163,21 @@ export const SERVE = {
     value: "file",
     help: "sign tokens with the secret in this file (HS256, at least 32 bytes) instead of keys kept in the database",
   }),
+  tokenSecretUse: choice({
+    name: "token-secret-use",
+    value: "use",
+    words: ["only", "sign", "verify"],
+    help:
+      "only: the secret signs and verifies alone; sign: it signs, and tokens of the keys in the database stay valid; " +
+      "verify: those keys sign, and tokens of the secret stay valid",
+  }),
+  oldTokenSecretFile: option({
+    name: "old-token-secret-file",
+    value: "file",
+    help:
+      "take tokens of Backup Repository whose sessions were imported: the file has the secret that signed them, its " +
+      "BR_JWT_SECRET_KEY",
+  }),
   segmentSize: option({
     name: "segment-size",
     value: "size",
@@ -233,6 +248,12 @@ export const SERVE = {
     read: durationBetween(0, DAY_MS),
   }),
 } as const;
+
+/** The secret of `--token-secret-file`, from the environment. */
+export const TOKEN_SECRET: Secret = {
+  env: "STRONGROOM_TOKEN_SECRET",
+  help: "the secret itself, instead of --token-secret-file",
+};
 
 /**
  * Of `sweep` and `recover`. From arguments only: a variable must not turn a real run into one that does nothing, nor

@@ -4,7 +4,7 @@ import type { Option } from "@strongroom/command-line/option";
 import { connectionLimits } from "../domain/connection-limits.ts";
 import type { DatabaseLocation, ServerOptions } from "../server-options.ts";
 import type { OperatorCommand, OperatorInvocation } from "./context.ts";
-import { DATA, SERVE_OPTIONS } from "./options.ts";
+import { DATA, SERVE_OPTIONS, TOKEN_SECRET } from "./options.ts";
 import { serverOptions } from "./settings.ts";
 
 /** `strongroom serve`: runs until SIGTERM or SIGINT. Exit code 0 after a graceful stop, 1 when it could not start. */
@@ -13,6 +13,7 @@ export const serve: OperatorCommand = {
   summary: "run the server",
   details: "Connect, gRPC and gRPC-Web over HTTP/1.1 and HTTP/2 on one port, until SIGTERM or Ctrl-C.",
   options: SERVE_OPTIONS,
+  secrets: [TOKEN_SECRET],
   examples: [
     ["strongroom init && strongroom serve", "a first server"],
     ["strongroom serve --data /var/lib/strongroom --listen 127.0.0.1:9000", "with its data in another place"],

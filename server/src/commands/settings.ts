@@ -8,7 +8,7 @@ import type { Environment, OptionValues } from "@strongroom/command-line/values"
 import { formatDuration } from "@strongroom/protocol/sizes";
 import type { StorageLocation } from "../adapters/stores.ts";
 import type { DatabaseLocation, ServerOptions, TlsPaths } from "../server-options.ts";
-import { DATA, parseDatabase, SERVE } from "./options.ts";
+import { DATA, parseDatabase, SERVE, TOKEN_SECRET } from "./options.ts";
 
 /**
  * The data directory. It is made where it is missing; a link that leads nowhere is most likely a disk that is not
@@ -78,7 +78,7 @@ export async function serverOptions(values: OptionValues, env: Environment): Pro
     sessionLifetimeMs:
       values.get(SERVE.sessionLifetime) ?? Math.max(7 * 24 * 3_600_000, values.get(SERVE.sessionDuration)),
     sessionMaxMs: longestSession(values),
-    tokenSecretFile: values.get(SERVE.tokenSecretFile),
+    ...tokenSecrets(values, env),
     segmentSize: values.get(SERVE.segmentSize),
     sweepMs: values.get(SERVE.sweepInterval),
     monitoringSecretSha256,
@@ -91,6 +91,18 @@ export async function serverOptions(values: OptionValues, env: Environment): Pro
       requests: values.get(SERVE.rateLimitRequests),
     },
   });
+}
+
+function tokenSecrets(values: OptionValues, env: Environment) {
+  const tokenSecretFile = values.get(SERVE.tokenSecretFile);
+  const tokenSecret = env[TOKEN_SECRET.env] || undefined;
+  if (tokenSecretFile !== undefined && tokenSecret !== undefined)
+    throw new UsageError(`--token-secret-file and ${TOKEN_SECRET.env}: give one of them, not both`);
+  const tokenSecretUse = values.get(SERVE.tokenSecretUse);
+  if (tokenSecretUse !== "only" && tokenSecretFile === undefined && tokenSecret === undefined)
+    throw new UsageError(`--token-secret-use ${tokenSecretUse} needs --token-secret-file or ${TOKEN_SECRET.env}`);
+  const oldTokenSecretFile = values.get(SERVE.oldTokenSecretFile);
+  return { tokenSecretFile, tokenSecret, tokenSecretUse, oldTokenSecretFile };
 }
 
 /** A shorter one would refuse what a login gets that asks for nothing. */

@@ -8,6 +8,7 @@ export const AUDIT_KINDS = {
   "session.created": { what: "a login" },
   "session.refreshed": { what: "a session was prolonged by another one" },
   "session.revoked": { what: "a session and its chain were ended" },
+  "signing-key.rotated": { what: "systemAdmin made another key that signs tokens", administrative: true },
   "sessions.revoked": { what: "all sessions of a user or access key were ended" },
   "login.failed": { what: "failed logins from one address as one user" },
   "call.refused": { what: "calls that were refused, by method and reason" },

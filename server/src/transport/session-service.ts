@@ -3,6 +3,7 @@ import type { ServiceImpl } from "@connectrpc/connect";
 import type { SessionService } from "@strongroom/gen/strongroom/v1/session_service_pb";
 import { MAX_DESCRIPTION_LENGTH, MAX_LOGIN_NAME_LENGTH, PAGE } from "@strongroom/protocol/limits";
 import { listSessions, revokeSession, revokeSessions, whoAmI } from "../app/sessions/manage-sessions.ts";
+import { rotateSigningKey } from "../app/sessions/rotate-key.ts";
 import { login, refreshSession, type SessionDeps } from "../app/sessions/sessions.ts";
 import { invalidField } from "../domain/errors.ts";
 import { addressOf, callerOf, callOf } from "./connect-calls.ts";
@@ -76,6 +77,10 @@ export function sessionService(deps: SessionDeps): ServiceImpl<typeof SessionSer
     async revokeSessions(req, context) {
       const user = textOf("user", req.user, MAX_LOGIN_NAME_LENGTH);
       return { sessionCount: await revokeSessions(deps, callerOf(context.values), user) };
+    },
+
+    async rotateSigningKey(_req, context) {
+      return { keyId: await rotateSigningKey(deps, callerOf(context.values)) };
     },
   };
 }

@@ -127,7 +127,7 @@ export class LiveServer {
       } as Configuration,
     };
     const config = { current: () => state.current };
-    const tokens = await JoseSigner.fromDatabase(database, SESSION_MS);
+    const tokens = await JoseSigner.fromDatabase(database);
     const settings = options.settings ?? SETTINGS;
     const write = options.log;
     const log =

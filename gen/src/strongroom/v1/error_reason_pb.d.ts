@@ -450,6 +450,14 @@ export enum ErrorReason {
    * @generated from enum value: ERROR_REASON_OBJECT_EXISTS = 50;
    */
   OBJECT_EXISTS = 50,
+
+  /**
+   * [FAILED_PRECONDITION] No other key can sign: the server signs with a shared secret, or has as many keys as it may.
+   * Metadata: keys (how many there are). Example: {"reason":"KEY_ROTATION_REFUSED","metadata":{"keys":"50"}}
+   *
+   * @generated from enum value: ERROR_REASON_KEY_ROTATION_REFUSED = 51;
+   */
+  KEY_ROTATION_REFUSED = 51,
 }
 
 /**

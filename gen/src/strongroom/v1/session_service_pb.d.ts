@@ -468,6 +468,40 @@ export declare type RevokeSessionsResponse = Message<"strongroom.v1.RevokeSessio
 export declare const RevokeSessionsResponseSchema: GenMessage<RevokeSessionsResponse>;
 
 /**
+ * Asks for another signing key.
+ *
+ * @generated from message strongroom.v1.RotateSigningKeyRequest
+ */
+export declare type RotateSigningKeyRequest = Message<"strongroom.v1.RotateSigningKeyRequest"> & {
+};
+
+/**
+ * Describes the message strongroom.v1.RotateSigningKeyRequest.
+ * Use `create(RotateSigningKeyRequestSchema)` to create a new message.
+ */
+export declare const RotateSigningKeyRequestSchema: GenMessage<RotateSigningKeyRequest>;
+
+/**
+ * Another key signs.
+ *
+ * @generated from message strongroom.v1.RotateSigningKeyResponse
+ */
+export declare type RotateSigningKeyResponse = Message<"strongroom.v1.RotateSigningKeyResponse"> & {
+  /**
+   * Id of the key, as tokens name it in their header (`kid`).
+   *
+   * @generated from field: string key_id = 1;
+   */
+  keyId: string;
+};
+
+/**
+ * Describes the message strongroom.v1.RotateSigningKeyResponse.
+ * Use `create(RotateSigningKeyResponseSchema)` to create a new message.
+ */
+export declare const RotateSigningKeyResponseSchema: GenMessage<RotateSigningKeyResponse>;
+
+/**
  * Kinds of configuration objects that a session can be narrowed to.
  *
  * @generated from enum strongroom.v1.ObjectType
@@ -614,6 +648,18 @@ export declare const SessionService: GenService<{
     methodKind: "unary";
     input: typeof RevokeSessionsRequestSchema;
     output: typeof RevokeSessionsResponseSchema;
+  },
+  /**
+   * Makes another key of the server sign tokens from now on; needs systemAdmin. Tokens of the keys before it stay valid
+   * on every server, and each key goes when no valid session was signed with it. Under retry: every call makes one more
+   * key.
+   *
+   * @generated from rpc strongroom.v1.SessionService.RotateSigningKey
+   */
+  rotateSigningKey: {
+    methodKind: "unary";
+    input: typeof RotateSigningKeyRequestSchema;
+    output: typeof RotateSigningKeyResponseSchema;
   },
 }>;
 

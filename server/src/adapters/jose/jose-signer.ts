@@ -1,66 +1,93 @@
-import { createSecretKey, type KeyObject, randomUUID } from "node:crypto";
-import { exportJWK, generateKeyPair, importJWK, type JWK, jwtVerify, SignJWT } from "jose";
+import { createSecretKey, randomUUID } from "node:crypto";
+import { MAX_TOKEN_LENGTH } from "@strongroom/protocol/limits";
+import { decodeProtectedHeader, jwtVerify, SignJWT } from "jose";
 import type { Database } from "../../app/ports/database.ts";
-import type { TokenSigner } from "../../app/ports/tokens.ts";
+import type { OldTokenClaims, TokenSigner } from "../../app/ports/tokens.ts";
 import { DomainError } from "../../domain/errors.ts";
+import { readKeySet, rotateKeySet } from "./key-set.ts";
+import type { KeySet, VerifyingKey } from "./keys.ts";
+import { verifyOldToken } from "./old-tokens.ts";
 
 const ISSUER = "strongroom";
-const DAY_MS = 24 * 3_600_000;
-/** A new key signs when the newest is older. */
-const ROTATE_AFTER_MS = 90 * DAY_MS;
-
-type Key = Awaited<ReturnType<typeof importJWK>> | KeyObject;
-
-interface KeySet {
-  readonly signing: { readonly id: string; readonly key: Key };
-  readonly verifying: ReadonlyMap<string, Key>;
-}
+/** The key id of the shared secret; those of a key set are UUIDs. */
+const SECRET_ID = "secret";
+/** A secret is not shorter than what HS256 makes of it (RFC 7518, 3.2). */
+const LEAST_SECRET_BYTES = 32;
 
 /** Keys are read again after this long, so that they rotate under a server that never restarts, in milliseconds. */
 const REREAD_MS = 3_600_000;
-/** A token with an unknown key makes them be read again, but not more often than this, in milliseconds. */
-const REREAD_UNKNOWN_MS = 5000;
+/** An id that is not among the keys is not looked for again within this time, in milliseconds. */
+const REREAD_MISSING_MS = 5000;
+/** Ids that were not found are remembered up to this number. */
+const MAX_MISSING = 100;
+
+/** What tokens are signed with and verified by. */
+export interface SignerOptions {
+  /** A shared secret of at least 32 bytes, beside the key set or instead of it. */
+  readonly secret?: Uint8Array | undefined;
+  /**
+   * `only` (the default) signs and verifies with the secret alone; with `sign` the key set verifies as well, and with
+   * `verify` it signs, while tokens of the secret stay valid.
+   */
+  readonly secretUse?: "only" | "sign" | "verify" | undefined;
+  /** The secret of Backup Repository, whose tokens are then verified; never shorter than a byte. */
+  readonly oldSecret?: Uint8Array | undefined;
+}
 
 /**
  * Signs tokens as JSON Web Tokens (RFC 7519): with an Ed25519 key set kept in the database, the newest key signing and
- * all verifying, or with a shared secret (HS256) where one is given.
+ * all verifying, with a shared secret (HS256), or with both. A key is for one algorithm only, and the key id decides
+ * which key it is.
  */
 export class JoseSigner implements TokenSigner {
-  readonly #algorithm: "EdDSA" | "HS256";
   readonly #source: () => Promise<KeySet>;
+  readonly #rotate: (() => Promise<string>) | undefined;
+  readonly #oldSecret: Uint8Array | undefined;
   #keys: KeySet;
   #readAt = Number.NEGATIVE_INFINITY;
   #reading: Promise<void> | undefined;
+  /** Ids that were not found, and when. */
+  readonly #missing = new Map<string, number>();
 
-  private constructor(algorithm: "EdDSA" | "HS256", keys: KeySet, source: () => Promise<KeySet>) {
-    this.#algorithm = algorithm;
-    this.#keys = keys;
-    this.#source = source;
+  private constructor(parts: {
+    keys: KeySet;
+    source: () => Promise<KeySet>;
+    rotate?: (() => Promise<string>) | undefined;
+    oldSecret?: Uint8Array | undefined;
+  }) {
+    this.#keys = parts.keys;
+    this.#source = parts.source;
+    this.#rotate = parts.rotate;
+    this.#oldSecret = parts.oldSecret;
   }
 
-  /** A signer with a shared secret of at least 32 bytes. */
-  static withSecret(secret: Uint8Array): JoseSigner {
-    if (secret.length < 32) throw new RangeError(`the token secret has ${secret.length} bytes; at least 32 are needed`);
-    const key = createSecretKey(secret);
-    const keys: KeySet = { signing: { id: "secret", key }, verifying: new Map([["secret", key]]) };
-    return new JoseSigner("HS256", keys, async () => keys);
+  /** A signer with a shared secret of at least 32 bytes, and nothing else. @throws RangeError for a shorter one */
+  static withSecret(secret: Uint8Array, { oldSecret }: Pick<SignerOptions, "oldSecret"> = {}): JoseSigner {
+    const keys = withSecret(undefined, secret, true);
+    return new JoseSigner({ keys, source: async () => keys, oldSecret });
   }
 
   /**
    * A signer with the key set in the database, shared by all servers on it. A new key is made when there is none or the
-   * newest is older than 90 days; keys whose last token has expired are forgotten.
-   * @param sessionMs how long tokens are valid, in milliseconds.
+   * newest is older than 90 days; a key is forgotten when no valid session was signed with it.
+   * @throws RangeError for a secret that is too short
    */
-  static async fromDatabase(database: Database, sessionMs: number): Promise<JoseSigner> {
-    const source = async () => await readKeySet(database, sessionMs);
-    return new JoseSigner("EdDSA", await source(), source);
+  static async fromDatabase(database: Database, options: SignerOptions = {}): Promise<JoseSigner> {
+    const { secret, secretUse = "only", oldSecret } = options;
+    if (secret !== undefined && secretUse === "only") return JoseSigner.withSecret(secret, { oldSecret });
+    const source = async () => {
+      const keys = await readKeySet(database);
+      return secret === undefined ? keys : withSecret(keys, secret, secretUse === "sign");
+    };
+    const rotate = secret !== undefined && secretUse === "sign" ? undefined : async () => await rotateKeySet(database);
+    return new JoseSigner({ keys: await source(), source, rotate, oldSecret });
   }
 
   async sign(claims: { subject: string; issuedAt: Date; expiresAt: Date }): Promise<string> {
     await this.#reread(REREAD_MS);
-    const { id, key } = this.#keys.signing;
+    const { id, algorithm, key } = this.#keys.signing;
     return await new SignJWT()
-      .setProtectedHeader({ alg: this.#algorithm, kid: id, typ: "JWT" })
+      .setProtectedHeader({ alg: algorithm, kid: id, typ: "JWT" })
       .setIssuer(ISSUER)
       .setSubject(claims.subject)
       .setJti(randomUUID())
@@ -70,9 +97,17 @@ export class JoseSigner implements TokenSigner {
   }
 
   async verify(token: string, now: Date): Promise<boolean> {
-    const options = { algorithms: [this.#algorithm], issuer: ISSUER, currentDate: now, requiredClaims: ["exp"] };
+    if (token.length > MAX_TOKEN_LENGTH) return false;
     try {
-      await jwtVerify(token, async ({ kid = "" }: { kid?: string }) => await this.#verifyingKey(kid), options);
+      const { kid } = decodeProtectedHeader(token);
+      const found = typeof kid === "string" ? await this.#verifyingKey(kid) : undefined;
+      if (found === undefined) return false;
+      await jwtVerify(token, found.key, {
+        algorithms: [found.algorithm],
+        issuer: ISSUER,
+        currentDate: now,
+        requiredClaims: ["exp"],
+      });
       return true;
     } catch (error) {
       // A database that does not answer says nothing of the token.
@@ -81,12 +116,35 @@ export class JoseSigner implements TokenSigner {
     }
   }
 
-  async #verifyingKey(id: string): Promise<Key> {
-    // Another server may have made a key since.
-    if (!this.#keys.verifying.has(id)) await this.#reread(REREAD_UNKNOWN_MS);
+  async verifyOld(token: string, now: Date): Promise<OldTokenClaims | undefined> {
+    return this.#oldSecret === undefined ? undefined : await verifyOldToken(this.#oldSecret, token, now);
+  }
+
+  async rotate(): Promise<string> {
+    if (this.#rotate === undefined)
+      throw new DomainError(
+        "KEY_ROTATION_REFUSED",
+        "this server signs with a shared secret, which it cannot change; put another secret into its file and restart",
+        { metadata: { keys: "0" } },
+      );
+    const id = await this.#rotate();
+    await this.#reread(0);
+    return id;
+  }
+
+  async #verifyingKey(id: string): Promise<VerifyingKey | undefined> {
+    const known = this.#keys.verifying.get(id);
+    if (known !== undefined) return known;
+    const missedAt = this.#missing.get(id);
+    if (missedAt !== undefined && performance.now() - missedAt < REREAD_MISSING_MS) return undefined;
+    // Another server may have made it since; a reading that has begun already may not see it.
+    await this.#reading;
+    if (!this.#keys.verifying.has(id)) await this.#reread(0);
     const key = this.#keys.verifying.get(id);
-    if (key === undefined) throw new Error("unknown key");
-    return key;
+    if (key !== undefined) return key;
+    if (this.#missing.size >= MAX_MISSING) this.#missing.clear();
+    this.#missing.set(id, performance.now());
+    return undefined;
   }
 
   /** Reads the keys again if that was longer ago; callers at the same time share one reading. */
@@ -104,33 +162,15 @@ export class JoseSigner implements TokenSigner {
   }
 }
 
-async function readKeySet(database: Database, sessionMs: number): Promise<KeySet> {
-  const { privateKey } = await generateKeyPair("EdDSA", { extractable: true });
-  const fresh = { id: randomUUID(), jwk: (await exportJWK(privateKey)) as Record<string, unknown> };
-  const rows = await database.transaction(async (tx) => {
-    await tx.sessions.lockSigningKeys();
-    // A key dated ahead would be the newest, and no other would be made, until that time comes.
-    await tx.sessions.healSigningKeys(tx.now);
-    const keys = await tx.sessions.signingKeys();
-    const newest = keys[0];
-    if (newest === undefined || tx.now.getTime() - newest.createdAt.getTime() > ROTATE_AFTER_MS) {
-      const row = { ...fresh, createdAt: tx.now };
-      await tx.sessions.insertSigningKey(row);
-      keys.unshift(row);
-    }
-    // A key is needed until the last token signed with it ends: its successor's birth, the time until every server has
-    // seen that, and the life of a session; a day covers the second.
-    const needed = keys.filter(
-      (_, i) => i === 0 || keys[i - 1]!.createdAt.getTime() + sessionMs + DAY_MS > tx.now.getTime(),
-    );
-    for (const key of keys) if (!needed.includes(key)) await tx.sessions.deleteSigningKey(key.id);
-    return needed;
-  });
-  const verifying = new Map<string, Key>();
-  for (const { id, jwk } of rows) {
-    const { d: _private, ...publicPart } = jwk as JWK;
-    verifying.set(id, await importJWK(publicPart, "EdDSA"));
-  }
-  const newest = rows[0]!;
-  return { signing: { id: newest.id, key: await importJWK(newest.jwk as JWK, "EdDSA") }, verifying };
+/** A key set with the secret beside its keys, or of the secret alone. */
+function withSecret(keys: KeySet, secret: Uint8Array, signs: boolean): KeySet;
+function withSecret(keys: undefined, secret: Uint8Array, signs: true): KeySet;
+function withSecret(keys: KeySet | undefined, secret: Uint8Array, signs: boolean): KeySet {
+  if (secret.length < LEAST_SECRET_BYTES)
+    throw new RangeError(`the token secret has ${secret.length} bytes; at least ${LEAST_SECRET_BYTES} are needed`);
+  const own = { algorithm: "HS256", key: createSecretKey(secret) } as const;
+  return {
+    signing: signs || keys === undefined ? { id: SECRET_ID, ...own } : keys.signing,
+    verifying: new Map([...(keys?.verifying ?? []), [SECRET_ID, own]]),
+  };
 }

@@ -1,4 +1,4 @@
-import { and, desc, eq, gt, inArray, isNotNull, isNull, lt, lte, or, type SQL, sql } from "drizzle-orm";
+import { and, desc, eq, gt, gte, inArray, isNotNull, isNull, lt, lte, or, type SQL, sql } from "drizzle-orm";
 import type { SessionFilter, SessionRepository } from "../../app/ports/database.ts";
 import { CLOCK_SLACK_MS } from "../../domain/clock.ts";
 import type { Role } from "../../domain/configuration.ts";
@@ -122,6 +122,15 @@ export function sessionRepository(db: Executor): SessionRepository {
         .where(or(lt(sessions.expiresAt, before), lt(sessions.revokedAt, before)))
         .returning({ id: sessions.id });
       return rows.length;
+    },
+    async hasValidBetween(from, to, now) {
+      const created = and(gte(sessions.createdAt, from), lt(sessions.createdAt, to));
+      const found = await db
+        .select({ id: sessions.id })
+        .from(sessions)
+        .where(and(valid({}, now), created))
+        .limit(1);
+      return found.length > 0;
     },
     signingKeys: async () =>
       await db.select().from(signingKeys).orderBy(desc(signingKeys.createdAt), desc(signingKeys.id)),

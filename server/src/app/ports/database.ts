@@ -482,6 +482,8 @@ export interface SessionRepository {
   healTimes(now: Date, id?: string): Promise<number>;
   /** Deletes sessions that ended before this time. */
   deleteEnded(before: Date): Promise<number>;
+  /** Whether a session is valid that was issued between these times, the second not among them. */
+  hasValidBetween(from: Date, to: Date, now: Date): Promise<boolean>;
   /** Every key, newest first. */
   signingKeys(): Promise<SigningKeyRow[]>;
   /** Lets only this transaction make and delete keys until it ends. */

@@ -17,7 +17,9 @@ export async function whoAmI(
   deps: ManageSessionsDeps,
   principal: Principal,
 ): Promise<{ session: SessionRow; rights: readonly CollectionRights[] }> {
-  const session = (await deps.database.transaction(async (tx) => await tx.sessions.find(principal.sessionId)))!;
+  const found = (await deps.database.transaction(async (tx) => await tx.sessions.find(principal.sessionId)))!;
+  // Of a token of Backup Repository the row does not know it.
+  const session = { ...found, scope: principal.scope };
   return { session, rights: namedRights(principal, deps.config.current().collections).slice(0, MAX_RIGHTS) };
 }
 

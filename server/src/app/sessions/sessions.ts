@@ -204,12 +204,9 @@ export type AuthenticationDeps = Pick<SessionDeps, "database" | "config" | "toke
 /** The owner of a token. Every way it can be wrong has the same answer. */
 export async function authenticate(deps: AuthenticationDeps, token: string, address: string): Promise<Principal> {
   const { session, now } = await findSession(deps.database, deps.sha256(token));
-  const valid =
-    (await deps.tokens.verify(token, now)) &&
-    session !== undefined &&
-    session.revokedAt === null &&
-    session.expiresAt > now;
-  if (!valid) throw sessionInvalid();
+  // First, so that a token that was never issued costs no signature, and no look for the key that it names.
+  if (session === undefined || session.revokedAt !== null || session.expiresAt <= now) throw sessionInvalid();
+  const scope = (await deps.tokens.verify(token, now)) ? session.scope : await oldScope(deps, token, session, now);
   const user = standingUser(deps.config, session, address);
   // Refused and no more: another server may have the newer configuration, and this one a late or half-updated one.
   const { fingerprint, accessKey } = session;
@@ -218,7 +215,23 @@ export async function authenticate(deps: AuthenticationDeps, token: string, addr
     fingerprint !== credentialFingerprint(deps.sha256, session, credentialHash(user, accessKey))
   )
     throw sessionInvalid();
-  return { user, accessKey: session.accessKey, scope: session.scope, sessionId: session.id };
+  return { user, accessKey: session.accessKey, scope, sessionId: session.id };
+}
+
+/**
+ * What a token of Backup Repository narrows its session to: only the token says it. It is valid for the user and access
+ * key whose session was imported.
+ * @throws DomainError SESSION_INVALID for any other token
+ */
+async function oldScope(
+  { tokens }: Pick<SessionDeps, "tokens">,
+  token: string,
+  session: SessionRow,
+  now: Date,
+): Promise<readonly ObjectGrant[]> {
+  const claims = await tokens.verifyOld?.(token, now);
+  if (claims?.userName !== session.userName || claims.accessKey !== session.accessKey) throw sessionInvalid();
+  return session.scope.length > 0 ? session.scope : claims.scope;
 }
 
 /** A session, which a clock that was ahead must not have made longer than sessions are. */
