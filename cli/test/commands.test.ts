@@ -390,7 +390,10 @@ test("health: exit codes for monitoring, and the secret in place of a session", 
       seen.push(options.headers);
       return {
         status,
-        checks: [{ name: "window", status, message: "expected a version since 02:00" }],
+        checks: [
+          { name: "age", status: HealthStatus.OK, message: "fine", advice: "" },
+          { name: "window", status, message: "expected one since 02:00", since: at("02:00:00"), advice: "Make one." },
+        ],
         newestVersionNumber: 12n,
         newestVersionAt: at("02:00:00"),
         lastFailedUpload: { uploadId: "u", endedAt: at("03:00:00"), reason: "the dump command exited with 1" },
@@ -412,11 +415,12 @@ test("health: exit codes for monitoring, and the secret in place of a session", 
   t.regex(text, /Health: +failed\n/);
   t.regex(text, /Newest version: +12, 2026-01-01 02:00 UTC \(3 h\)\n/);
   t.regex(text, /Last failed upload: +2026-01-01 03:00 UTC: the dump command exited with 1\n/);
-  t.regex(text, /^window +failed +expected a version since 02:00$/m);
+  t.regex(text, /^window +failed +2026-01-01 02:00 UTC +expected one since 02:00$/m);
+  t.true(text.endsWith("\n\nWhat to do:\nwindow:  Make one.\n"), text);
   t.like(JSON.parse((await ask(WARNING, ["--json"])).text), {
     status: "warning",
     newestVersion: 12,
-    checks: [{ name: "window" }],
+    checks: [{ name: "age" }, { name: "window", since: "2026-01-01T02:00:00.000Z", advice: "Make one." }],
   });
   t.true(seen.every((headers) => headers === undefined));
   seen.length = 0;

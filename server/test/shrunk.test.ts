@@ -123,7 +123,7 @@ test("guarded: tiny dumps push nothing out, however many; somebody's confirmatio
   const spec = await filled(h, { rotationGuard: "shrunk" });
   for (let i = 0; i < 6; i++) t.deepEqual((await h.upload(spec.name, tiny())).removedNumbers, []);
   t.deepEqual(await numbers(h, spec.name), [9, 8, 7, 6, 5, 4, 3, 2, 1]);
-  t.regex((await shrunkCheck(h, spec.name)).message, /strongroom confirm [^ ]+ 9`.*rotation removes nothing/);
+  t.regex((await shrunkCheck(h, spec.name)).advice, /strongroom confirm [^ ]+ 9`.*rotation removes nothing/);
   const details = await getCollection({ ...h.deps, sha256: String }, h.admin, spec.name);
   t.is(
     details.usage.nextUploadAllowance,

@@ -97,10 +97,12 @@ function healthReport(collection: string, answer: GetCollectionHealthResponse, s
   return {
     collection,
     status: enumWord(sdk.HealthStatus, answer.status),
-    checks: answer.checks.map(({ name, status, message }) => ({
+    checks: answer.checks.map(({ name, status, message, since, advice }) => ({
       name,
       status: enumWord(sdk.HealthStatus, status),
       message,
+      since: toIso(since),
+      advice: advice || undefined,
     })),
     newestVersion: answer.newestVersionNumber === 0n ? undefined : answer.newestVersionNumber,
     newestVersionAt: toIso(answer.newestVersionAt),
@@ -125,8 +127,14 @@ function healthText(collection: string, answer: GetCollectionHealthResponse, sdk
     ["Newest version", newest],
     ["Last failed upload", lastFailedUpload && `${formatTime(lastFailedUpload.endedAt)}: ${lastFailedUpload.reason}`],
   ]);
-  const rows = answer.checks.map(({ name, status, message }) => [name, enumWord(sdk.HealthStatus, status), message]);
-  return rows.length === 0
-    ? head
-    : `${head}\n\n${table([{ title: "CHECK" }, { title: "STATUS" }, { title: "FOUND" }], rows)}`;
+  const rows = answer.checks.map(({ name, status, message, since }) => [
+    name,
+    enumWord(sdk.HealthStatus, status),
+    since === undefined ? "" : formatTime(since),
+    message,
+  ]);
+  if (rows.length === 0) return head;
+  const columns = [{ title: "CHECK" }, { title: "STATUS" }, { title: "SINCE" }, { title: "FOUND" }];
+  const toDo = pairs(answer.checks.map(({ name, advice }) => [name, advice]));
+  return `${head}\n\n${table(columns, rows)}${toDo === "" ? "" : `\n\nWhat to do:\n${toDo}`}`;
 }

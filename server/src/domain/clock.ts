@@ -84,6 +84,8 @@ export interface ClockState {
   readonly message: string;
   /** When the doubt ends by itself, as far as that is known; undefined while there is none. */
   readonly until?: Date;
+  /** Since when there is a doubt, as far as that is known. */
+  readonly since?: Date;
 }
 
 /** Judges the database's clock. */
@@ -102,7 +104,7 @@ export function clockState({ newestAt, pausedUntil, pauseReason }: ClockRecord, 
   }
   if (pausedUntil !== null && pausedUntil > now) {
     const message = `${pauseReason}. Until ${pausedUntil.toISOString()} ${until}; ${confirm}`;
-    return { status: "paused", message, until: pausedUntil };
+    return { status: "paused", message, until: pausedUntil, since: new Date(pausedUntil.getTime() - PAUSE_MS) };
   }
   // Servers look every minute: one of them is about to see a leap.
   if (newestAt !== null && now.getTime() - newestAt.getTime() > LEAP_MS) {
@@ -110,7 +112,7 @@ export function clockState({ newestAt, pausedUntil, pauseReason }: ClockRecord, 
       `the database's clock is ${rounded(now.getTime() - newestAt.getTime())} after the newest time that was ` +
       "seen, and " +
       `no server has looked at it since. Until one has, which takes about a minute, ${until}; ${confirm}`;
-    return { status: "paused", message, until: new Date(now.getTime() + LOOK_MS) };
+    return { status: "paused", message, until: new Date(now.getTime() + LOOK_MS), since: newestAt };
   }
   return { status: "right", message: "the database's clock goes on as it should" };
 }

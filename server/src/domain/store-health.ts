@@ -1,5 +1,6 @@
 import { formatSize } from "@strongroom/protocol/sizes";
-import type { HealthCheck } from "./health.ts";
+import { earliest, type HealthCheck, okCheck } from "./health.ts";
+import type { DamageReason } from "./version.ts";
 
 /**
  * What the store has neither as an object nor as parts counts as lost after this long, in milliseconds. A store may
@@ -28,26 +29,77 @@ export function isLost({ lostSince }: Pick<LostCommit, "lostSince">, now: Date):
   return lostSince !== null && now.getTime() - lostSince.getTime() >= LOST_AFTER_MS;
 }
 
+/** What is known of a live version in the store. */
+export interface StoredVersion {
+  readonly number: bigint;
+  readonly damageReason: DamageReason;
+  readonly damagedAt: Date | null;
+  /** 0 for a manifest that is missing or says something else, until it is written again. */
+  readonly manifestRevision: number;
+}
+
+/** Damage of an object as a whole, by which the store does not have what the database says. */
+const GONE: ReadonlySet<DamageReason> = new Set(["object-missing", "unreadable"]);
+
 /**
  * The health check `store`: whether store and database agree on the collection.
  * @param committing its uploads that are being committed.
+ * @param versions its live versions.
  */
-export function storeCheck(facts: StoreFacts | undefined, committing: readonly LostCommit[], now: Date): HealthCheck {
+export function storeCheck(
+  facts: StoreFacts | undefined,
+  committing: readonly LostCommit[],
+  versions: readonly StoredVersion[],
+  now: Date,
+): HealthCheck {
   const name = "store";
-  const problems: string[] = [];
-  for (const upload of committing.filter((each) => isLost(each, now)))
-    problems.push(
+  const lost = committing.filter((each) => isLost(each, now));
+  const found = lost.map((upload) => ({
+    message:
       `the backup of upload ${upload.id} (version ${upload.versionNumber}, ${formatSize(upload.reservedBytes)}) ` +
-        `cannot be completed since ${upload.lostSince!.toISOString()}: the store has neither its object nor its ` +
-        "parts. Make a new backup; look for the parts in the store, as docs/operations.md says for each, or free the " +
-        `space: strongroom sweep --give-up-commit ${upload.id} --yes`,
-    );
+      `cannot be completed since ${upload.lostSince!.toISOString()}: the store has neither its object nor its parts`,
+    since: upload.lostSince,
+    advice:
+      "Make a new backup; look for the parts in the store, as docs/operations.md says for each, or free the space: " +
+      `\`strongroom sweep --give-up-commit ${upload.id} --yes\`.`,
+  }));
   if (facts !== undefined && facts.rolledBackAt !== null)
-    problems.push(
-      `the store showed at ${facts.rolledBackAt.toISOString()} that the database was rolled back to an older state; ` +
-        `${facts.addedVersions} version(s) were added from the store, and nothing is deleted. Look at the versions, ` +
-        "then: strongroom sweep --confirm-rollback COLLECTION --yes",
-    );
-  if (problems.length === 0) return { name, status: "ok", message: "store and database agree" };
-  return { name, status: "failed", message: problems.join("; ") };
+    found.push({
+      message:
+        `the store showed at ${facts.rolledBackAt.toISOString()} that the database was rolled back to an older ` +
+        `state; ${facts.addedVersions} version(s) were added from the store, and nothing is deleted`,
+      since: facts.rolledBackAt,
+      advice: "Look at the versions, then: `strongroom sweep --confirm-rollback COLLECTION --yes`.",
+    });
+  const gone = versions.filter(({ damageReason }) => GONE.has(damageReason));
+  if (gone.length > 0)
+    found.push({
+      message: `the object of version ${listOf(gone)} is missing in the store or cannot be read`,
+      since: earliest(gone.map(({ damagedAt }) => damagedAt)) ?? null,
+      advice: "Look at the store: is it the right one, was something deleted? The check `integrity` says what to do.",
+    });
+  if (found.length > 0) {
+    const join = (texts: readonly string[]) => [...new Set(texts)].join("; ");
+    const message = join(found.map((each) => each.message));
+    const advice = [...new Set(found.map((each) => each.advice))].join(" ");
+    return { name, status: "failed", message, since: earliest(found.map(({ since }) => since)), advice };
+  }
+  const without = versions.filter(({ manifestRevision }) => manifestRevision === 0);
+  if (without.length === 0) return okCheck(name, "store and database agree");
+  return {
+    name,
+    status: "warning",
+    message: `the manifest of version ${listOf(without)} is missing in the store, or is another one`,
+    since: undefined,
+    advice:
+      "The next sweep writes it again, within a minute. If this stays, the log of the server says what the store " +
+      "answers.",
+  };
+}
+
+/** `3, 4 and 7 more`. */
+function listOf(versions: readonly { readonly number: bigint }[]): string {
+  const first = versions.slice(0, 5).map(({ number }) => String(number));
+  const more = versions.length > first.length ? ` and ${versions.length - first.length} more` : "";
+  return `${first.join(", ")}${more}`;
 }

@@ -148,6 +148,15 @@ export function nextWindowStart(windows: readonly UploadWindow[], timezone: stri
   return found;
 }
 
+/** The earliest end of the windows that start after `after`; undefined when there are none. */
+export function nextWindowEnd(windows: readonly UploadWindow[], timezone: string, after: Date): Date | undefined {
+  const ends = windows.flatMap(({ from, durationMs }) => {
+    const start = schedule(from, timezone).nextRun(after);
+    return start === null ? [] : [start.getTime() + durationMs];
+  });
+  return ends.length === 0 ? undefined : new Date(Math.min(...ends));
+}
+
 /**
  * When windows start after `after` and not after `until`, in order; at most `most`.
  * @param starts as {@link parseWindowStart} gives them.

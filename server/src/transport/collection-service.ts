@@ -44,7 +44,11 @@ export function collectionService(deps: CollectionDeps): ServiceImpl<typeof Coll
       const failed = health.lastFailed;
       return {
         status: STATUSES[health.status],
-        checks: health.checks.map((c) => ({ name: c.name, status: STATUSES[c.status], message: c.message })),
+        checks: health.checks.map(({ status, since, ...check }) => ({
+          ...check,
+          status: STATUSES[status],
+          since: time(since),
+        })),
         newestVersionAt: time(health.newest?.begunAt),
         newestVersionNumber: health.newest?.number ?? 0n,
         lastFailedUpload:

@@ -156,6 +156,21 @@ export declare type HealthCheck = Message<"strongroom.v1.HealthCheck"> & {
    * @generated from field: string message = 3;
    */
   message: string;
+
+  /**
+   * Since when it is not as it should be; unset when it is, and where nobody can know it: no version was ever there, a
+   * clock is or was wrong, the damage was found by an older server.
+   *
+   * @generated from field: google.protobuf.Timestamp since = 4;
+   */
+  since?: Timestamp | undefined;
+
+  /**
+   * What to do about it, for people; empty when it is as it should be.
+   *
+   * @generated from field: string advice = 5;
+   */
+  advice: string;
 };
 
 /**

@@ -121,6 +121,9 @@ export function collectionRepository(db: Executor, now: Date, newId: () => strin
         );
       return row as FailedUpload | undefined;
     },
+    async noteFrozen(id, frozenSince) {
+      await db.update(collections).set({ frozenSince }).where(eq(collections.id, id));
+    },
     async nextNumber(id) {
       const rows = await db
         .update(collections)

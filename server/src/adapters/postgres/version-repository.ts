@@ -129,6 +129,7 @@ export function versionRepository(db: Executor): VersionRepository {
           latestAt: max(versions.begunAt),
           largest: max(versions.size),
           damaged: sql<number>`(count(*) filter (where ${versions.damage} <> ''))::int`,
+          withoutManifest: sql<number>`(count(*) filter (where ${versions.manifestRevision} = 0))::int`,
         })
         .from(versions)
         .where(eq(versions.state, "live"))

@@ -155,9 +155,14 @@ export async function getCollectionHealth(
     const collection = frozen ?? (await tx.collections.findByName(name));
     const versions = collection === undefined ? [] : await tx.versions.allLive(collection.id);
     const unsettled = collection === undefined ? [] : await tx.uploads.unsettled(collection.id);
-    const store = storeCheck(collection, committing(unsettled), tx.now);
+    const store = storeCheck(collection, committing(unsettled), versions, tx.now);
     const clock = clockState(await tx.clock.read(), tx.now);
-    const checks = [...(spec === undefined ? [frozenCheck()] : checkHealth(spec, versions, clock, tx.now)), store];
+    const checks = [
+      ...(spec === undefined
+        ? [frozenCheck(collection?.frozenSince ?? null)]
+        : checkHealth(spec, versions, clock, tx.now)),
+      store,
+    ];
     const newest = newestOf(versions);
     const lastFailed = collection === undefined ? undefined : await tx.collections.lastFailed(collection.id);
     return { status: worst(checks.map((c) => c.status)), checks, newest, lastFailed };

@@ -1,6 +1,6 @@
 import { clockState, isBeyond } from "../../domain/clock.ts";
-import { type HealthStatus, healthOfSummary, worst } from "../../domain/health.ts";
-import { isLost, storeCheck } from "../../domain/store-health.ts";
+import { type HealthStatus, healthOfSummary, type VersionSummary, worst } from "../../domain/health.ts";
+import { isLost, type StoredVersion, storeCheck } from "../../domain/store-health.ts";
 import { type ConfigSource, pinned } from "../ports/config-source.ts";
 import type { Database } from "../ports/database.ts";
 
@@ -66,10 +66,16 @@ export async function collectionFigures(deps: {
       rolledBack: row !== undefined && row.rolledBackAt !== null,
       health: worst([
         healthOfSummary(spec, summary, row?.storedBytes ?? 0n, clock, now),
-        storeCheck(row, lostHere, now).status,
+        storeCheck(row, lostHere, withoutManifest(summary), now).status,
       ]),
     };
   });
   const frozen = [...rows.values()].filter((row) => row.storedBytes > 0n && !configured.has(row.name)).length;
   return { collections, frozen };
+}
+
+/** A version whose manifest is missing, where there is one; damage counts in the check `integrity`. */
+function withoutManifest(summary: VersionSummary | undefined): StoredVersion[] {
+  if (summary === undefined || summary.withoutManifest === 0) return [];
+  return [{ number: summary.newestNumber, damageReason: "", damagedAt: null, manifestRevision: 0 }];
 }

@@ -153,6 +153,9 @@ export const LIVE_VERSION_FIELDS = [
   "protectedUntil",
   "protectedForMs",
   "damage",
+  "damageReason",
+  "damagedAt",
+  "manifestRevision",
   "usualSize",
   "confirmedAt",
 ] as const satisfies readonly (keyof VersionRow)[];
@@ -232,6 +235,8 @@ export interface CollectionRepository {
    * become a version.
    */
   lastFailed(id: string): Promise<FailedUpload | undefined>;
+  /** Notes since when its configuration object is gone; null for that it is there. */
+  noteFrozen(id: string, since: Date | null): Promise<void>;
   /** Gives out the next version number. The collection must be locked. */
   nextNumber(id: string): Promise<bigint>;
   /** Gives out none up to this number any more. */

@@ -1,5 +1,6 @@
 import { splitDigests } from "@strongroom/protocol/digests";
 import { manifestKey } from "../../domain/object-keys.ts";
+import { isFrozen } from "../guards.ts";
 import { isSameInstallation } from "../installation.ts";
 import type { PendingBlob } from "../ports/blob-store.ts";
 import type { CollectionRow, Page, Transaction, UploadRow, VersionRow } from "../ports/database.ts";
@@ -180,9 +181,9 @@ export async function sweep(deps: SweepDeps, timesHold: boolean, options: SweepO
   // A collection without its object in the configuration keeps everything, until the object is back; one that shows
   // that the database was rolled back, until somebody has looked.
   const isKept = (row: CollectionRow) => row.rolledBackAt !== null || !deps.config.current().collections.has(row.name);
-  const frozen = await deps.database.transaction(async (tx) =>
-    (await tx.collections.all()).filter(isKept).map(({ id }) => id),
-  );
+  const rows = await deps.database.transaction(async (tx) => await tx.collections.all());
+  const frozen = rows.filter(isKept).map(({ id }) => id);
+  if (options.dryRun !== true) await noteFrozen(deps, rows);
   const purgeable = timesHold ? pages((tx, page) => tx.versions.purgeable(tx.now, frozen, page)) : [];
   for await (const version of purgeable)
     await act("purged", "deleted a removed version", ofVersion(version), async () => await purge(deps, version));
@@ -202,6 +203,15 @@ export async function sweep(deps: SweepDeps, timesHold: boolean, options: SweepO
     );
   }
   return { ...counts, unknown: found.unknown, deletions: timesHold, compared };
+}
+
+/** Notes since when collections are frozen, for their health. */
+async function noteFrozen({ database, config }: SweepDeps, rows: readonly CollectionRow[]): Promise<void> {
+  for (const row of rows)
+    if (isFrozen(config, row) !== (row.frozenSince !== null))
+      await database.transaction(
+        async (tx) => await tx.collections.noteFrozen(row.id, row.frozenSince === null ? tx.now : null),
+      );
 }
 
 function ofUpload(upload: UploadRow): Record<string, string> {
