@@ -31,13 +31,14 @@ import { type CompareAct, type CompareDeps, compareStore } from "./app/upkeep/co
 import { Readiness, type WatchedDisk } from "./app/upkeep/readiness.ts";
 import { Sweeper } from "./app/upkeep/sweeper.ts";
 import { type VerificationPlan, Verifier } from "./app/upkeep/verifier.ts";
+import { BufferPool } from "./app/uploads/buffer-pool.ts";
 import { SegmentAttempts } from "./app/uploads/segment-attempts.ts";
 import { Metrics } from "./calls/metrics.ts";
 import { AddressSet } from "./domain/addresses.ts";
 import type { ConnectionLimits } from "./domain/connection-limits.ts";
 import type { RateLimits } from "./domain/rate-limit.ts";
 import { formatProblem } from "./objects/problem.ts";
-import type { DatabaseLocation, ServerOptions } from "./server-options.ts";
+import { type DatabaseLocation, DEFAULT_HTTP_UPLOADS, type HttpUploads, type ServerOptions } from "./server-options.ts";
 import type { Monitoring } from "./transport/http-endpoints.ts";
 import { type Listener, listen } from "./transport/listener.ts";
 import { requestHandler } from "./transport/router.ts";
@@ -63,6 +64,10 @@ export interface ServerParts {
   readonly rateLimits?: RateLimits | undefined;
   /** SHA-256 in hexadecimal of the secret for /ready and /metrics; without one there are no metrics. */
   readonly monitoringSecretSha256?: string | undefined;
+  /** Uploads over the HTTP API; the defaults of its options when left out. */
+  readonly httpUploads?: HttpUploads | undefined;
+  /** Their pool, for tests that look into it. */
+  readonly httpBuffers?: BufferPool | undefined;
   /** How stored versions are verified in the background; undefined for not at all. */
   readonly verification?: VerificationPlan | undefined;
 }
@@ -101,7 +106,9 @@ export async function startServer(
   const shutdown = new AbortController();
   const logins = new LoginBudget(monitoring.database, parts.rateLimits?.login, () => performance.now());
   const audit = new AuditTrail({ database: monitoring.database, log: parts.log });
-  const shared = { ...parts, ...monitoring, attempts, logins, audit, newId: randomUUID, sha256 };
+  const { bufferBytes, commitGraceMs } = parts.httpUploads ?? DEFAULT_HTTP_UPLOADS;
+  const buffers = parts.httpBuffers ?? new BufferPool(bufferBytes);
+  const shared = { ...parts, ...monitoring, attempts, logins, audit, newId: randomUUID, sha256, buffers };
   const sweeper = new Sweeper(shared, parts.sweepMs, monitoring.metrics?.swept);
   const credentials = new CredentialWatch({ ...shared, monotonic: () => performance.now() });
   const verifier = parts.verification === undefined ? undefined : new Verifier(shared, parts.verification);
@@ -112,6 +119,7 @@ export async function startServer(
     refuseWhileStopping: state.refuseWhileStopping,
     onEnded: () => sweeper.request(),
     shutdownSignal: shutdown.signal,
+    httpCommitGraceMs: commitGraceMs,
     trustedProxies: proxies,
     corsOrigins,
   });
@@ -221,6 +229,7 @@ export async function openParts(
       sessionMaxMs: options.sessionMaxMs,
       sweepMs: options.sweepMs,
       rateLimits: options.rateLimits,
+      httpUploads: options.httpUploads,
       verification: options.verification,
     };
   } catch (error) {

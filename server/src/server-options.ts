@@ -40,12 +40,24 @@ export interface ServerOptions {
   readonly monitoringSecretFile: string | undefined;
   /** How stored versions are verified; undefined for not at all. */
   readonly verification: { readonly everyMs: number; readonly bytesPerSecond: bigint } | undefined;
+  readonly httpUploads: HttpUploads;
   readonly shutdownGraceMs: number;
   readonly rateLimits: RateLimits;
   readonly logLevel: string;
   /** `auto` is text on a terminal. */
   readonly logFormat: "auto" | "json" | "text";
 }
+
+/** How uploads over the HTTP API are taken. */
+export interface HttpUploads {
+  /** Bytes of the buffers of all of them. */
+  readonly bufferBytes: number;
+  /** How long a client has to stay after its body before that becomes a version, in milliseconds. */
+  readonly commitGraceMs: number;
+}
+
+/** The defaults of `--http-buffer` and `--http-commit-grace`. */
+export const DEFAULT_HTTP_UPLOADS: HttpUploads = { bufferBytes: 256 * 1024 * 1024, commitGraceMs: 2000 };
 
 /** Where the database is, as its URL says. */
 export type DatabaseLocation =

@@ -75,6 +75,7 @@ test("the defaults", async (t) => {
     oldTokenSecretFile: undefined,
     segmentSize: 16n * 1024n * 1024n,
     sweepMs: 60_000,
+    httpUploads: { bufferBytes: 256 * 1024 * 1024, commitGraceMs: 2000 },
     verification: { everyMs: 30 * 24 * 3_600_000, bytesPerSecond: 32n * 1024n * 1024n },
     shutdownGraceMs: 30_000,
     rateLimits: {
@@ -324,6 +325,20 @@ const VALUES: Readonly<
     values: [
       ["json", "json"],
       ["text", "text"],
+    ],
+  },
+  "http-buffer": {
+    read: (o) => o.httpUploads.bufferBytes,
+    values: [
+      ["64M", 64 * 1024 * 1024],
+      ["1M", 1024 * 1024],
+    ],
+  },
+  "http-commit-grace": {
+    read: (o) => o.httpUploads.commitGraceMs,
+    values: [
+      ["10s", 10_000],
+      ["500ms", 500],
     ],
   },
   "log-level": {

@@ -42,10 +42,21 @@ export async function authenticateCall(
     if (expected !== undefined && !hasMonitoringSecret(expected, given)) throw monitoringSecretRequired();
     return undefined;
   }
+  // Proxies add an Authorization of their own.
+  if (who === "session or bare secret" && new URLSearchParams(given.query).has("code")) return undefined;
   const token = /^Bearer (\S+)$/i.exec(given.header("authorization") ?? "")?.[1];
   if (token !== undefined && token.length <= MAX_TOKEN_LENGTH) return await authenticate(deps, token, address);
+  // Whether the secret is right is the use case's to say, also whether there is one.
+  if (who === "session or bare secret") return undefined;
   if (who === "session" || given.header(HEALTH_SECRET_HEADER) === undefined) throw authenticationRequired();
   return undefined;
+}
+
+/** The health secret as the HTTP API takes it: `?code=`, else all of `Authorization`; undefined for none. */
+export function bareSecret({ header, query }: Credentials): string | undefined {
+  const code = new URLSearchParams(query).get("code") ?? "";
+  const secret = code === "" ? (header("authorization") ?? "") : code;
+  return secret === "" || secret.length > MAX_SECRET_LENGTH ? undefined : secret;
 }
 
 /** Whether the secret was sent, as `Authorization` (alone or after `Bearer`) or as `?code=`. */

@@ -1,3 +1,4 @@
+import { BufferTooLargeError } from "../app/uploads/buffer-pool.ts";
 import { BodyBrokenError } from "../app/uploads/segment-body.ts";
 import { DomainError, type Reason } from "../domain/errors.ts";
 
@@ -92,5 +93,6 @@ export class CallRefused extends Error {
 export function codeOf(error: unknown): CodeName | undefined {
   if (error instanceof DomainError) return CODES[error.reason];
   if (error instanceof CallRefused) return error.code;
+  if (error instanceof BufferTooLargeError) return "failed_precondition";
   return error instanceof BodyBrokenError ? "canceled" : undefined;
 }

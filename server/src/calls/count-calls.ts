@@ -7,11 +7,14 @@ import { routeOf } from "./routes.ts";
 const PREFIX = "strongroom.v1.";
 
 /** What an answered call of these methods means for uploads. */
-const UPLOAD_EVENTS: Readonly<Record<string, UploadEvent>> = {
-  "UploadService/CreateUpload": "created",
-  "UploadService/CommitUpload": "committed",
-  "UploadService/AbortUpload": "aborted",
+const UPLOAD_EVENTS: Readonly<Record<string, readonly UploadEvent[]>> = {
+  "UploadService/CreateUpload": ["created"],
+  "UploadService/CommitUpload": ["committed"],
+  "UploadService/AbortUpload": ["aborted"],
+  "POST /api/repository/collection/:id/version": ["created", "committed"],
 };
+
+const LOGINS: ReadonlySet<string> = new Set(["SessionService/Login", "POST /api/auth/login"]);
 
 /** Counts a call that ended: it, its refusal, its segment, upload or login. */
 export function countCall(metrics: Metrics, call: Call, ending: Ending): void {
@@ -20,7 +23,7 @@ export function countCall(metrics: Metrics, call: Call, ending: Ending): void {
   const answered = ending.code === "ok";
   metrics.called(method, ending.code, answered ? "" : reasonOf(ending), (performance.now() - call.startedAt) / 1000);
   const reason = ending.error instanceof DomainError ? ending.error.reason : undefined;
-  if (method === "SessionService/Login") {
+  if (LOGINS.has(method)) {
     if (answered) metrics.login("ok");
     else if (reason === "LOGIN_BUSY") metrics.login("busy");
     else if (reason === "CREDENTIALS_INVALID") metrics.login("failed");
@@ -28,8 +31,7 @@ export function countCall(metrics: Metrics, call: Call, ending: Ending): void {
   if (reason === "CIPHERTEXT_REFUSED") metrics.upload("refused");
   if (!answered) return;
   if (method === "UploadService/WriteSegment") metrics.segmentStored();
-  const event = UPLOAD_EVENTS[method];
-  if (event !== undefined) metrics.upload(event);
+  for (const event of UPLOAD_EVENTS[method] ?? []) metrics.upload(event);
 }
 
 /** A reason of the contract, or how else a call ended. */

@@ -4,10 +4,10 @@
  */
 
 /**
- * Who may call: anyone; someone with a session; with a session or a collection's health secret; with the monitoring
- * secret, where there is one.
+ * Who may call: anyone; someone with a session; with a session or a collection's health secret, in its own header or, of
+ * the HTTP API, as `Authorization` or `?code=`; with the monitoring secret, where there is one.
  */
-export type Admission = "anonymous" | "session" | "session or secret" | "monitoring";
+export type Admission = "anonymous" | "session" | "session or secret" | "session or bare secret" | "monitoring";
 
 /**
  * Which budget of the caller's address a call draws from. `login` is that of requests first, and then the one of failed
@@ -90,9 +90,32 @@ export const HTTP_ROUTES: Readonly<Record<string, Route>> = {
   "/metrics": { ...NO_BODY, who: "monitoring", budget: "health" },
 };
 
+const API = { ...NO_BODY, who: "session", budget: "requests" } as const satisfies Route;
+
+/**
+ * One entry for every method and path of the HTTP API, which answers below `/api/stable` and `/api/alpha` alike; `:x` is
+ * one part of the path.
+ */
+export const HTTP_API_ROUTES = {
+  "POST /api/auth/login": { ...ANYONE, budget: "login", message: 16 * KIB, gzip: false },
+  "GET /api/auth/refresh_token": API,
+  "GET /api/auth/whoami": API,
+  "GET /api/auth/user/:name": API,
+  "DELETE /api/auth/logout": API,
+  "GET /api/auth/token": API,
+  "POST /api/repository/collection/:id/version": { ...API, ...UNPACKED, message: "chunk" },
+  "GET /api/repository/collection/:id/version/:n": API,
+  "GET /api/repository/collection/:id/version": API,
+  "GET /api/repository/collection/:id/health": { ...NO_BODY, who: "session or bare secret", budget: "health" },
+} as const satisfies Readonly<Record<string, Route>>;
+
+/** A route of the HTTP API. */
+export type HttpApiRoute = keyof typeof HTTP_API_ROUTES;
+
 /** The entry of a method or path; undefined for one that nobody may call. */
 export function routeOf(method: string): Route | undefined {
   if (Object.hasOwn(ROUTES, method)) return ROUTES[method];
+  if (Object.hasOwn(HTTP_API_ROUTES, method)) return HTTP_API_ROUTES[method as HttpApiRoute];
   return Object.hasOwn(HTTP_ROUTES, method) ? HTTP_ROUTES[method] : undefined;
 }
 

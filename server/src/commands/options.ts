@@ -192,6 +192,20 @@ export const SERVE = {
     help: "how often ended uploads and removed versions are looked for",
     read: durationBetween(1000, DAY_MS),
   }),
+  httpBuffer: option({
+    name: "http-buffer",
+    value: "size",
+    default: "256M",
+    help: "memory for all uploads over the HTTP API together, which collect a segment each; the others wait",
+    read: parseHttpBuffer,
+  }),
+  httpCommitGrace: option({
+    name: "http-commit-grace",
+    value: "time",
+    default: "2s",
+    help: "how long a client of the HTTP API has to stay after its body before that becomes a version",
+    read: durationBetween(0, 60_000),
+  }),
   rateLimitLogin: option({
     name: "rate-limit-login",
     value: "count/time",
@@ -340,6 +354,14 @@ function parseSegmentSize(text: string): bigint {
   if (size < mib || size % mib !== 0n || size > 1024n * mib)
     throw new RangeError(`expected a multiple of 1M up to 1G, got ${formatSize(size)}`);
   return size;
+}
+
+/** At least a segment of the least size, at most what a process can address as buffers. */
+function parseHttpBuffer(text: string): number {
+  const size = parseSize(text);
+  const mib = 1024n * 1024n;
+  if (size < mib || size > 1024n * 1024n * mib) throw new RangeError(`expected 1M to 1T, got ${formatSize(size)}`);
+  return Number(size);
 }
 
 /** Never repeats the text: somebody may have given the secret itself. */

@@ -84,6 +84,7 @@ export async function serverOptions(values: OptionValues, env: Environment): Pro
     monitoringSecretSha256,
     monitoringSecretFile,
     verification: everyMs === undefined ? undefined : { everyMs, bytesPerSecond: values.get(SERVE.verifyRate) },
+    httpUploads: { bufferBytes: values.get(SERVE.httpBuffer), commitGraceMs: values.get(SERVE.httpCommitGrace) },
     shutdownGraceMs: values.get(SERVE.shutdownGrace),
     rateLimits: {
       login: values.get(SERVE.rateLimitLogin),

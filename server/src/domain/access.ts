@@ -43,7 +43,11 @@ const grantsPermit = (grants: readonly ObjectGrant[], collection: string, action
  * Whether the caller may do this to the collection: (a role in its access list or a system-wide role) and, with an
  * access key, the key's roles for it, and, with a scope, the scope's roles for it. Access keys and scopes only narrow.
  */
-export function mayDo(principal: Principal, collection: CollectionSpec, action: CollectionAction): boolean {
+export function mayDo(
+  principal: Principal,
+  collection: Pick<CollectionSpec, "name" | "accessControl">,
+  action: CollectionAction,
+): boolean {
   const { user } = principal;
   const ofUser =
     permits(user.roles, action) ||
@@ -88,8 +92,16 @@ export function namedRights(
 }
 
 /** Whether the caller may see the collection: list and describe its versions and health. */
-export function maySee(principal: Principal, collection: CollectionSpec): boolean {
+export function maySee(principal: Principal, collection: Pick<CollectionSpec, "name" | "accessControl">): boolean {
   return mayDo(principal, collection, "upload") || mayDo(principal, collection, "download");
+}
+
+/**
+ * Whether the caller may see a collection of this name whatever its access list says, by a role for the whole system.
+ * Such a caller can be told that there is none without learning anything.
+ */
+export function maySeeAnyOf(principal: Principal, name: string): boolean {
+  return maySee(principal, { name, accessControl: [] });
 }
 
 /**

@@ -28,6 +28,9 @@ import { connectDoor, type MethodOptions } from "./connect-door.ts";
 import { connectionOf } from "./connection.ts";
 import { CrossOrigin } from "./cors.ts";
 import { healthService } from "./health-service.ts";
+import { apiMethod, httpApiDoor } from "./http-api/door.ts";
+import { isApiPath } from "./http-api/paths.ts";
+import type { UploadRouteDeps } from "./http-api/upload-route.ts";
 import { httpDoor, isHttpPath, type Monitoring, preflightDoor } from "./http-endpoints.ts";
 import type { RequestHandler } from "./listener.ts";
 import { ReflectionIndex } from "./reflection-index.ts";
@@ -50,7 +53,7 @@ export const SERVICES = [
 ] as const;
 
 /** The ports and settings of all services, together. */
-export interface RouterDeps extends UploadServiceDeps, VersionDeps, CollectionDeps, SessionDeps {
+export interface RouterDeps extends UploadServiceDeps, VersionDeps, CollectionDeps, SessionDeps, UploadRouteDeps {
   readonly store: BlobStore;
   readonly log: Log;
   readonly state: ServingState;
@@ -81,6 +84,7 @@ export function requestHandler(deps: RouterDeps): RequestHandler {
   const crossOrigin = new CrossOrigin(deps.corsOrigins);
   const http = httpDoor({ ...deps.monitoring, stopping: () => deps.state.stopping }, calls);
   const preflight = preflightDoor(crossOrigin, calls);
+  const api = httpApiDoor({ ...deps, authenticated: (req) => connectionOf(req).authenticated() }, calls);
   const connect = connectDoor({
     calls,
     metrics: deps.metrics,
@@ -92,10 +96,13 @@ export function requestHandler(deps: RouterDeps): RequestHandler {
   return (req, res) => {
     const path = (req.url ?? "").split("?", 1)[0]!;
     const isHttp = isHttpPath(path);
-    const isPreflight = !isHttp && req.method === "OPTIONS";
+    const isApi = isApiPath(path);
+    const isPreflight = !isHttp && !isApi && req.method === "OPTIONS";
+    const shown = plainText(path.slice(1), MAX_PATH_LENGTH);
     const call = beginCall({
-      door: isHttp || isPreflight ? "http" : doorOf(req.headers["content-type"]),
-      method: isPreflight ? "OPTIONS" : isHttp ? path : plainText(path.slice(1), MAX_PATH_LENGTH),
+      door: isHttp || isApi || isPreflight ? "http" : doorOf(req.headers["content-type"]),
+      // What is in the path of the HTTP API, such as the name of a collection, is a caller's.
+      method: isPreflight ? "OPTIONS" : isHttp ? path : isApi ? (apiMethod(req, path) ?? shown) : shown,
       // Node joins a header that comes several times.
       address: callerAddress(
         req.socket.remoteAddress ?? "",
@@ -105,6 +112,7 @@ export function requestHandler(deps: RouterDeps): RequestHandler {
       requestId: req.headers[REQUEST_ID_HEADER] as string | undefined,
     });
     if (isHttp) return http(call, req, res);
+    if (isApi) return api(call, req, res);
     if (isPreflight) return preflight(call, req, res);
     crossOrigin.allow(req, res);
     connect(call, req, res);

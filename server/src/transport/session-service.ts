@@ -10,8 +10,8 @@ import { addressOf, callerOf, callOf } from "./connect-calls.ts";
 import { rightsMessage, roleMessages, sessionMessage } from "./messages.ts";
 import { pagePosition, pageSizeOf, pageToken, scopeOf, textOf } from "./shapes.ts";
 
-/** A longer password is refused before it is hashed. */
-const MAX_PASSWORD_LENGTH = 1024;
+/** A longer password is refused before it is hashed, in characters. */
+export const MAX_PASSWORD_LENGTH = 1024;
 
 /** SessionService of the contract. */
 export function sessionService(deps: SessionDeps): ServiceImpl<typeof SessionService> {

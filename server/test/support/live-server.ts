@@ -24,11 +24,13 @@ import type { PasswordHasher } from "../../src/app/ports/passwords.ts";
 import type { TokenSigner } from "../../src/app/ports/tokens.ts";
 import { credentialFingerprint, credentialHash } from "../../src/app/sessions/credential.ts";
 import type { UploadSettings } from "../../src/app/settings.ts";
+import type { BufferPool } from "../../src/app/uploads/buffer-pool.ts";
 import { SegmentAttempts } from "../../src/app/uploads/segment-attempts.ts";
 import type { UploadDeps } from "../../src/app/uploads/upload-deps.ts";
 import type { CollectionSpec, Configuration, ObjectGrant, User } from "../../src/domain/configuration.ts";
 import type { RateLimits } from "../../src/domain/rate-limit.ts";
 import { type RunningServer, startServer } from "../../src/main.ts";
+import { DEFAULT_HTTP_UPLOADS, type HttpUploads } from "../../src/server-options.ts";
 import { SETTINGS, TestClock } from "./harness.ts";
 
 const SESSION_MS = 6 * 3_600_000;
@@ -50,6 +52,9 @@ export interface LiveOptions {
   /** Another server's, which stays open when this one is closed; a database of its own when left out. */
   readonly database?: SqlDatabase;
   readonly corsOrigins?: readonly string[];
+  /** Uploads over the HTTP API; they become versions at once when left out, without waiting for their client. */
+  readonly httpUploads?: HttpUploads;
+  readonly httpBuffers?: BufferPool;
   /** SHA-256 of the monitoring secret in hexadecimal. */
   readonly monitoringSecretSha256?: string;
   /** Where log lines go; nowhere when left out. */
@@ -145,6 +150,8 @@ export class LiveServer {
         sessionLifetimeMs: 7 * 24 * 3_600_000,
         sweepMs: 3_600_000,
         rateLimits: options.rateLimits,
+        httpUploads: options.httpUploads ?? { ...DEFAULT_HTTP_UPLOADS, commitGraceMs: 0 },
+        httpBuffers: options.httpBuffers,
         monitoringSecretSha256: options.monitoringSecretSha256,
       },
       options.host ?? "127.0.0.1",

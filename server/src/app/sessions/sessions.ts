@@ -255,6 +255,21 @@ export function stillStanding(config: ConfigSource, principal: Principal, addres
   return { ...principal, user };
 }
 
+/**
+ * As {@link stillStanding}, and the session was not ended meanwhile: for a call that goes on for hours, asked now and
+ * then. That its token has expired since the call began does not end the call.
+ * @throws DomainError SESSION_INVALID
+ */
+export async function requireStanding(
+  deps: Pick<SessionDeps, "database" | "config">,
+  principal: Principal,
+  address: string,
+): Promise<Principal> {
+  const session = await deps.database.read(async (tx) => await tx.sessions.find(principal.sessionId));
+  if (session === undefined || session.revokedAt !== null) throw sessionInvalid();
+  return stillStanding(deps.config, principal, address);
+}
+
 function standingUser(
   config: ConfigSource,
   { userName, accessKey }: Pick<SessionRow, "userName" | "accessKey">,

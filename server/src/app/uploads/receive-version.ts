@@ -1,0 +1,180 @@
+import { createHash } from "node:crypto";
+import { setTimeout as sleep } from "node:timers/promises";
+import { compositeSha256 } from "@strongroom/protocol/digests";
+import type { Principal } from "../../domain/access.ts";
+import { DomainError } from "../../domain/errors.ts";
+import { maxUploadSize, quotaLimits } from "../../domain/quota.ts";
+import { chooseSegmentSize } from "../../domain/segments.ts";
+import { requireWritable } from "../guards.ts";
+import type { VersionRow } from "../ports/database.ts";
+import type { BufferPool } from "./buffer-pool.ts";
+import { type CommitDeps, commitUpload } from "./commit-upload.ts";
+import { createUpload } from "./create-upload.ts";
+import { refuseUpload, renewUpload } from "./manage-uploads.ts";
+import { writeSegment } from "./write-segment.ts";
+
+/** The ports of {@link receiveVersion}. */
+export interface ReceiveDeps extends CommitDeps {
+  /** Where segments are collected, for the whole process. */
+  readonly buffers: BufferPool;
+}
+
+/** A body that becomes a version by itself. */
+export interface ReceiveInput {
+  readonly collection: string;
+  /** Bytes of the body, where they are known for sure; undefined else. */
+  readonly size: bigint | undefined;
+  /** The bytes. Read no faster than they are stored, and not before every check that needs none was passed. */
+  readonly body: AsyncIterable<Uint8Array>;
+  /** Asked before each segment and before the commit: throws when the caller may not go on. */
+  readonly stands: () => Promise<unknown>;
+  /** Asked when the body is stored: throws when it must not become a version after all. */
+  readonly confirmed: () => Promise<void>;
+  /** Called for each segment that was stored, with its bytes. */
+  readonly onSegment?: (bytes: number) => void;
+  /** Ends it: the connection is gone, or the server is stopping. */
+  readonly signal: AbortSignal;
+}
+
+/**
+ * Makes a version of one body, for clients that know neither segments nor commits: cuts it into segments, each of which
+ * goes through the same use case as a client's own, and commits when the caller confirms. Whatever goes wrong before
+ * ends the upload.
+ * @throws DomainError as createUpload, writeSegment and commitUpload; BufferTooLargeError; what `body`, `stands` and
+ *   `confirmed` throw
+ */
+export async function receiveVersion(
+  deps: ReceiveDeps,
+  principal: Principal,
+  input: ReceiveInput,
+): Promise<VersionRow> {
+  const spec = await requireWritable(deps, principal, input.collection, "upload");
+  const { leastSegmentSize } = deps.settings;
+  const segmentSize = chooseSegmentSize(maxUploadSize(quotaLimits(spec)), leastSegmentSize, deps.store.capabilities);
+  const needed = input.size !== undefined && input.size < segmentSize ? input.size : segmentSize;
+  deps.buffers.requireFits(needed, `a segment of collection "${spec.name}"`);
+  const { upload } = await createUpload(deps, principal, {
+    collection: input.collection,
+    requestId: "",
+    expectedSize: input.size ?? 0n,
+    filename: "",
+    contentEncoding: "none",
+    labels: {},
+    clientMetadata: {},
+  });
+  // Collecting a segment from a slow client, or waiting for a buffer, can take longer than a lease.
+  const renewing = setInterval(
+    () => void renewUpload(deps, principal, upload.id).catch(() => {}),
+    deps.settings.leaseMs / 3,
+  ).unref();
+  try {
+    const commit = await store(deps, principal, input, { id: upload.id, segmentSize: upload.segmentSize });
+    await input.confirmed();
+    await input.stands();
+    input.signal.throwIfAborted();
+    return (await patiently(input.signal, async () => await commitUpload(deps, principal, commit))).version;
+  } catch (error) {
+    await refuseUpload(deps, upload.id, reasonOf(error)).catch(() => {});
+    throw error;
+  } finally {
+    clearInterval(renewing);
+  }
+}
+
+/** Stores the body. @returns what a commit says of it. */
+async function store(
+  deps: ReceiveDeps,
+  principal: Principal,
+  input: ReceiveInput,
+  upload: { readonly id: string; readonly segmentSize: bigint },
+): Promise<{ uploadId: string; size: bigint; compositeSha256: Uint8Array }> {
+  const { signal } = input;
+  const chunks = input.body[Symbol.asyncIterator]();
+  const digests: Uint8Array[] = [];
+  let size = 0n;
+  try {
+    // A buffer is taken when there is something to put into it.
+    for (let rest = await nextOf(chunks); rest !== undefined; ) {
+      const left = input.size === undefined || input.size <= size ? upload.segmentSize : input.size - size;
+      const most = Number(left < upload.segmentSize ? left : upload.segmentSize);
+      const buffer = await deps.buffers.take(most, signal);
+      let tries = 0;
+      let isStored = false;
+      try {
+        const collected = await collect(buffer.subarray(0, most), rest, chunks);
+        rest = collected.rest;
+        const bytes = buffer.subarray(0, collected.length);
+        const sha256 = createHash("sha256").update(bytes).digest();
+        const segment = { uploadId: upload.id, index: digests.length, size: BigInt(bytes.length), sha256 };
+        await input.stands();
+        await patiently(signal, async () => {
+          tries++;
+          const body = piecesOf(bytes, deps.settings.maxChunkSize);
+          await writeSegment(deps, principal, { ...segment, framingIn: new Uint8Array() }, body, signal);
+        });
+        isStored = true;
+        digests.push(sha256);
+        size += segment.size;
+        input.onSegment?.(bytes.length);
+      } finally {
+        deps.buffers.giveBack(buffer, isStored && tries === 1);
+      }
+      rest ??= await nextOf(chunks);
+    }
+  } finally {
+    void chunks.return?.().catch(() => {});
+  }
+  return { uploadId: upload.id, size, compositeSha256: compositeSha256(digests) };
+}
+
+/** The next chunk that has bytes; undefined at the end. */
+async function nextOf(chunks: AsyncIterator<Uint8Array>): Promise<Uint8Array | undefined> {
+  for (;;) {
+    const next = await chunks.next();
+    if (next.done === true) return undefined;
+    if (next.value.length > 0) return next.value;
+  }
+}
+
+/** Fills a buffer. @returns how far it was filled, and what was read and has no room; undefined for nothing. */
+async function collect(
+  buffer: Buffer,
+  first: Uint8Array,
+  chunks: AsyncIterator<Uint8Array>,
+): Promise<{ length: number; rest: Uint8Array | undefined }> {
+  let length = 0;
+  for (let chunk: Uint8Array | undefined = first; chunk !== undefined; chunk = await nextOf(chunks)) {
+    const fitting = chunk.subarray(0, buffer.length - length);
+    buffer.set(fitting, length);
+    length += fitting.length;
+    if (length === buffer.length)
+      return { length, rest: fitting.length < chunk.length ? chunk.subarray(fitting.length) : undefined };
+  }
+  return { length, rest: undefined };
+}
+
+async function* piecesOf(bytes: Uint8Array, most: number): AsyncGenerator<Uint8Array> {
+  for (let at = 0; at < bytes.length; at += most) yield bytes.subarray(at, at + most);
+}
+
+/** How often a step is done again while store or database do not answer: the client cannot repeat it. */
+const MOST_TRIES = 5;
+
+async function patiently<T>(signal: AbortSignal, step: () => Promise<T>): Promise<T> {
+  for (let tries = 1; ; tries++) {
+    try {
+      return await step();
+    } catch (error) {
+      const isPassing =
+        error instanceof DomainError && ["STORE_UNAVAILABLE", "DATABASE_UNAVAILABLE"].includes(error.reason);
+      if (!isPassing || tries === MOST_TRIES) throw error;
+      await sleep(error.retryAfterMs ?? 1000, undefined, { signal }).catch(() => {});
+      signal.throwIfAborted();
+    }
+  }
+}
+
+/** Why the upload ended, for whoever looks at it later. */
+function reasonOf(error: unknown): string {
+  return (error instanceof Error ? error.message : String(error)).slice(0, 200);
+}
