@@ -494,6 +494,24 @@ const cases: readonly Case[] = [
     }),
   ),
   {
+    rpc: "strongroom.v1.CollectionService/ConfirmPolicy",
+    title: "of the vault",
+    expected: ({ who }) => {
+      const answer = outcome(who, "manage", VAULT);
+      return answer === "ok" && !isSystemAdmin(who) ? "ACCESS_DENIED" : answer;
+    },
+    call: ({ live }, caller, options) =>
+      done(live.clients.collections.confirmPolicy({ collection: vaultOf(caller), removes: 0n }, options)),
+  },
+  {
+    rpc: "strongroom.v1.CollectionService/ConfirmPolicy",
+    title: "of a collection that does not exist",
+    expected: always("COLLECTION_NOT_FOUND"),
+    sparse: true,
+    call: ({ live }, _caller, options) =>
+      done(live.clients.collections.confirmPolicy({ collection: UNKNOWN, removes: 0n }, options)),
+  },
+  {
     rpc: "strongroom.v1.CollectionService/GetCollectionHealth",
     title: "by session",
     expected: seesVault,

@@ -73,6 +73,7 @@ function collection(accessControl: CollectionSpec["accessControl"]): CollectionS
     maxUploadAgeMs: undefined,
     shrunkFactor: 4,
     rotationGuard: undefined,
+    removalShare: 0.5,
     trashRetentionMs: undefined,
     encryptionFormats: ["openpgp"],
     recipientKeyIds: undefined,

@@ -8,6 +8,7 @@ import {
   type HealthCheck,
   type HealthStatus,
   type HealthVersion,
+  policyCheck,
 } from "../src/domain/health.ts";
 import { type StoredVersion, storeCheck } from "../src/domain/store-health.ts";
 import { collection, MIB } from "./support/harness.ts";
@@ -178,6 +179,21 @@ const CASES: readonly Case[] = [
     since: at(6),
     advice: /--give-up-commit.*--confirm-rollback/,
   },
+  {
+    name: "policy",
+    status: "ok",
+    check: () => policyCheck("pg", undefined, at(5)),
+    found: /rules|rotation goes by/,
+    advice: NOTHING,
+  },
+  {
+    name: "policy",
+    status: "warning",
+    check: () => policyCheck("pg", { removes: 7, live: 9 }, at(5)),
+    found: /next backup would remove 7 of 9 versions/,
+    since: at(5),
+    advice: /`strongroom confirm-policy pg 7`.*undo the change/,
+  },
   ...(["object-missing", "unreadable"] as const).map(
     (damageReason): Case => ({
       name: "store",
@@ -211,6 +227,7 @@ test("every check has a case that is well and one that is not", (t) => {
     clock: true,
     frozen: true,
     store: true,
+    policy: true,
   };
   const has = (isOk: boolean) =>
     new Set(CASES.filter(({ status }) => (status === "ok") === isOk).map(({ name }) => name));

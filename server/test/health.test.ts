@@ -38,6 +38,7 @@ function spec(more: Partial<CollectionSpec> = {}): CollectionSpec {
     maxUploadAgeMs: undefined,
     shrunkFactor: 4,
     rotationGuard: undefined,
+    removalShare: 0.5,
     trashRetentionMs: undefined,
     encryptionFormats: ["openpgp"],
     recipientKeyIds: undefined,

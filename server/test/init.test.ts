@@ -56,6 +56,7 @@ test("what init writes loads without a word, and the password opens it", async (
     maxUploadAgeMs: undefined,
     shrunkFactor: 4,
     rotationGuard: undefined,
+    removalShare: 0.5,
     trashRetentionMs: undefined,
     encryptionFormats: ["openpgp"],
     recipientKeyIds: undefined,

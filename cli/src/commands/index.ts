@@ -1,6 +1,7 @@
 import type { CommandSpec } from "../command.ts";
 import { backup } from "./backup.ts";
 import { confirm } from "./confirm.ts";
+import { confirmPolicy } from "./confirm-policy.ts";
 import { download } from "./download.ts";
 import { hashToken } from "./hash-token.ts";
 import { health } from "./health.ts";
@@ -36,6 +37,7 @@ export const COMMANDS: readonly CommandSpec[] = [
   hold,
   release,
   confirm,
+  confirmPolicy,
   uploads,
   health,
   keygen,

@@ -63,6 +63,7 @@ export const ROUTES: Readonly<Record<string, Route>> = {
   "strongroom.v1.VersionService/ReleaseVersion": SESSION,
   "strongroom.v1.CollectionService/ListCollections": SESSION,
   "strongroom.v1.CollectionService/GetCollection": SESSION,
+  "strongroom.v1.CollectionService/ConfirmPolicy": SESSION,
   "strongroom.v1.CollectionService/GetCollectionHealth": { ...HEALTH, who: "session or secret" },
   "strongroom.v1.SessionService/Login": { ...ANYONE, budget: "login", message: 16 * KIB },
   "strongroom.v1.SessionService/RefreshSession": SESSION,

@@ -29,6 +29,9 @@ export const AUDIT_KINDS = {
   "version.repaired": { what: "a damaged version was found whole again" },
   "object.deleted": { what: "an operator had an unknown object deleted", administrative: true },
   "collection.recovered": { what: "a collection was rebuilt from the store", administrative: true },
+  "collection.policy-confirmed": {
+    what: "changed rules of rotation were confirmed, with how many versions they remove",
+  },
   "collection.rollback-confirmed": {
     what: "an operator confirmed that the database was rolled back",
     administrative: true,

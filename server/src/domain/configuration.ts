@@ -91,6 +91,8 @@ export interface CollectionSpec {
   readonly shrunkFactor: number | undefined;
   /** What keeps rotation from removing: a shrunk version that nobody confirmed; undefined for nothing. */
   readonly rotationGuard: "shrunk" | undefined;
+  /** Where a change of rules would remove more than this share (0 to 1) at once, rotation waits; see `policy-guard.ts`. */
+  readonly removalShare: number;
   /** The age check of health fails above this; undefined for no age check. */
   readonly maxAgeMs: number | undefined;
   /** A published version is protected from removal for this long; undefined for none. */

@@ -2,6 +2,7 @@ import { formatDuration, formatSize } from "@strongroom/protocol/sizes";
 import { formatTimeIn } from "@strongroom/protocol/times";
 import { type ClockState, isBeyond } from "./clock.ts";
 import type { CollectionSpec } from "./configuration.ts";
+import type { PolicyChange } from "./policy-guard.ts";
 import { newestFirst } from "./rotation.ts";
 import { describeShrunk, isShrunk, type SizedVersion } from "./shrunk.ts";
 import { lastFinishedWindow, nextWindowEnd, openWindow } from "./window.ts";
@@ -11,7 +12,7 @@ export type HealthStatus = "ok" | "warning" | "failed";
 
 /** One check with what was expected and found. */
 export interface HealthCheck {
-  readonly name: "window" | "age" | "size" | "sum" | "integrity" | "shrunk" | "clock" | "frozen" | "store";
+  readonly name: "window" | "age" | "size" | "sum" | "integrity" | "shrunk" | "clock" | "frozen" | "store" | "policy";
   readonly status: HealthStatus;
   readonly message: string;
   /** Since when it is not ok; undefined for ok, and where nobody knows: a version never came, a clock is wrong. */
@@ -139,6 +140,24 @@ export function frozenCheck(since: Date | null): HealthCheck {
     "expected the collection's configuration object; it is gone, so nothing is uploaded, rotated or deleted";
   const advice = "Put the configuration object back under the same name, or take the versions elsewhere.";
   return { name: "frozen", status: "failed", message, since: since ?? undefined, advice };
+}
+
+/**
+ * Whether rotation waits until somebody confirms changed rules.
+ * @param waits what the next backup would remove; undefined where it does not wait.
+ * @param since when that was first seen, where it was.
+ */
+export function policyCheck(collection: string, waits: PolicyChange | undefined, since: Date | null): HealthCheck {
+  const name = "policy";
+  if (waits === undefined) return okCheck(name, "rotation goes by the rules that are configured");
+  const { removes, live } = waits;
+  const message =
+    `the rules of rotation were changed so that the next backup would remove ${removes} of ${live} versions; ` +
+    "until somebody confirms that, rotation removes nothing";
+  const advice =
+    `Look with \`strongroom simulate\` at what would go; if that is meant: \`strongroom confirm-policy ${collection} ` +
+    `${removes}\` (systemAdmin), else undo the change.`;
+  return { name, status: "warning", message, since: since ?? undefined, advice };
 }
 
 /** What to do where no backup came. */

@@ -1,5 +1,6 @@
 import { formatSize, parseDuration, parseSize, quoted, ValueError } from "@strongroom/protocol/sizes";
 import type { CollectionSpec } from "../domain/configuration.ts";
+import { DEFAULT_REMOVAL_SHARE } from "../domain/policy-guard.ts";
 import { maxUploadSize, type QuotaLimits } from "../domain/quota.ts";
 import { DEFAULT_SHRUNK_FACTOR } from "../domain/shrunk.ts";
 import { suggestion } from "./names.ts";
@@ -14,6 +15,7 @@ export type CollectionGuards = Pick<
   | "minIntervalMs"
   | "minRetentionMs"
   | "minVersionSize"
+  | "removalShare"
   | "rotationGuard"
   | "shrunkFactor"
   | "trashRetentionMs"
@@ -40,7 +42,16 @@ export function readGuards(spec: ObjectNode, limits: QuotaLimits | undefined, ha
     shrunkFactor,
     rotationGuard: readRotationGuard(spec, shrunkFactor),
     maxUploadAgeMs: spec.get("maxUploadAge")?.parsed(positiveDuration),
+    removalShare: spec.get("confirmRemovalsAbove")?.parsed(share) ?? DEFAULT_REMOVAL_SHARE,
   };
+}
+
+/** A part of a whole, from 0 to 1. */
+function share(text: string): number {
+  const percent = /^(\d{1,3})\s*%$/.exec(text)?.[1];
+  if (percent === undefined || Number(percent) > 100)
+    throw new ValueError(`expected a share from 0% to 100% (never), such as 50%, got ${quoted(text)}`);
+  return Number(percent) / 100;
 }
 
 function positiveDuration(text: string): number {

@@ -8,6 +8,8 @@ import {
   getCollectionHealth,
   listCollections,
 } from "../app/collections/collections.ts";
+import { confirmPolicy } from "../app/versions/confirm-policy.ts";
+import type { VersionDeps } from "../app/versions/versions.ts";
 import type { HealthStatus as DomainStatus } from "../domain/health.ts";
 import { callerOf, callOf } from "./connect-calls.ts";
 import { collectionMessage, time } from "./messages.ts";
@@ -20,7 +22,7 @@ const STATUSES: Readonly<Record<DomainStatus, HealthStatus>> = {
 };
 
 /** CollectionService of the contract. */
-export function collectionService(deps: CollectionDeps): ServiceImpl<typeof CollectionService> {
+export function collectionService(deps: CollectionDeps & VersionDeps): ServiceImpl<typeof CollectionService> {
   return {
     async listCollections(req, context) {
       const { collections, nextAfter } = await listCollections(deps, callerOf(context.values), {
@@ -33,6 +35,12 @@ export function collectionService(deps: CollectionDeps): ServiceImpl<typeof Coll
     async getCollection(req, context) {
       const details = await getCollection(deps, callerOf(context.values), collectionNameOf(req.collection));
       return { collection: collectionMessage(details) };
+    },
+
+    async confirmPolicy(req, context) {
+      const input = { collection: collectionNameOf(req.collection), removes: req.removes };
+      const { removes, live } = await confirmPolicy(deps, callerOf(context.values), input);
+      return { removes: BigInt(removes), live: BigInt(live) };
     },
 
     async getCollectionHealth(req, context) {

@@ -75,6 +75,7 @@ export function collection(name: string, change: Partial<CollectionSpec> = {}): 
     maxUploadAgeMs: undefined,
     shrunkFactor: 4,
     rotationGuard: undefined,
+    removalShare: 1,
     trashRetentionMs: undefined,
     encryptionFormats: ["openpgp"],
     recipientKeyIds: undefined,

@@ -135,7 +135,7 @@ export declare const GetCollectionHealthRequestSchema: GenMessage<GetCollectionH
  */
 export declare type HealthCheck = Message<"strongroom.v1.HealthCheck"> & {
   /**
-   * What was checked: `window`, `age`, `size`, `sum`, `integrity`, `shrunk`, `store`, `clock`, `frozen`. Names are
+   * What was checked: `window`, `age`, `size`, `sum`, `integrity`, `shrunk`, `store`, `clock`, `policy`, `frozen`. Names are
    * stable, and the set is open: servers to come have more checks, and a check that does not apply to the collection is
    * left out. Go by `status` for those you do not know.
    *
@@ -269,6 +269,60 @@ export declare type GetCollectionHealthResponse = Message<"strongroom.v1.GetColl
 export declare const GetCollectionHealthResponseSchema: GenMessage<GetCollectionHealthResponse>;
 
 /**
+ * Asks to confirm the rules of a collection's rotation.
+ *
+ * @generated from message strongroom.v1.ConfirmPolicyRequest
+ */
+export declare type ConfirmPolicyRequest = Message<"strongroom.v1.ConfirmPolicyRequest"> & {
+  /**
+   * Its name.
+   *
+   * @generated from field: string collection = 1;
+   */
+  collection: string;
+
+  /**
+   * How many versions the next backup removes by them, as the check `policy` says it.
+   *
+   * @generated from field: int64 removes = 2;
+   */
+  removes: bigint;
+};
+
+/**
+ * Describes the message strongroom.v1.ConfirmPolicyRequest.
+ * Use `create(ConfirmPolicyRequestSchema)` to create a new message.
+ */
+export declare const ConfirmPolicyRequestSchema: GenMessage<ConfirmPolicyRequest>;
+
+/**
+ * The rules are confirmed.
+ *
+ * @generated from message strongroom.v1.ConfirmPolicyResponse
+ */
+export declare type ConfirmPolicyResponse = Message<"strongroom.v1.ConfirmPolicyResponse"> & {
+  /**
+   * How many versions the next backup removes, as far as that is known now.
+   *
+   * @generated from field: int64 removes = 1;
+   */
+  removes: bigint;
+
+  /**
+   * How many there are, the next one not counted.
+   *
+   * @generated from field: int64 live = 2;
+   */
+  live: bigint;
+};
+
+/**
+ * Describes the message strongroom.v1.ConfirmPolicyResponse.
+ * Use `create(ConfirmPolicyResponseSchema)` to create a new message.
+ */
+export declare const ConfirmPolicyResponseSchema: GenMessage<ConfirmPolicyResponse>;
+
+/**
  * How a check ended.
  *
  * @generated from enum strongroom.v1.HealthStatus
@@ -345,6 +399,18 @@ export declare const CollectionService: GenService<{
     methodKind: "unary";
     input: typeof GetCollectionHealthRequestSchema;
     output: typeof GetCollectionHealthResponseSchema;
+  },
+  /**
+   * Lets rotation go by changed rules though the next backup removes many versions at once; needs systemAdmin. Until
+   * then rotation removes nothing and the check `policy` warns. The number must be the right one at this moment
+   * (ROTATION_BLOCKED, with the right one in metadata). Nothing is removed before the next backup. Idempotent.
+   *
+   * @generated from rpc strongroom.v1.CollectionService.ConfirmPolicy
+   */
+  confirmPolicy: {
+    methodKind: "unary";
+    input: typeof ConfirmPolicyRequestSchema;
+    output: typeof ConfirmPolicyResponseSchema;
   },
 }>;
 

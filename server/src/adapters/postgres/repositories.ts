@@ -124,6 +124,16 @@ export function collectionRepository(db: Executor, now: Date, newId: () => strin
     async noteFrozen(id, frozenSince) {
       await db.update(collections).set({ frozenSince }).where(eq(collections.id, id));
     },
+    async confirmPolicy(id, confirmedPolicy) {
+      await db.update(collections).set({ confirmedPolicy, policyHeldSince: null }).where(eq(collections.id, id));
+    },
+    async notePolicyHeld(id, since) {
+      const unset = since === null ? undefined : isNull(collections.policyHeldSince);
+      await db
+        .update(collections)
+        .set({ policyHeldSince: since })
+        .where(and(eq(collections.id, id), unset));
+    },
     async nextNumber(id) {
       const rows = await db
         .update(collections)

@@ -3,7 +3,15 @@ import { hasSystemRole, maySee, type Principal } from "../../domain/access.ts";
 import { clockState } from "../../domain/clock.ts";
 import type { CollectionSpec } from "../../domain/configuration.ts";
 import { collectionNotFound } from "../../domain/errors.ts";
-import { checkHealth, frozenCheck, type HealthCheck, type HealthStatus, newestOf, worst } from "../../domain/health.ts";
+import {
+  checkHealth,
+  frozenCheck,
+  type HealthCheck,
+  type HealthStatus,
+  newestOf,
+  policyCheck,
+  worst,
+} from "../../domain/health.ts";
 import { cutPage } from "../../domain/page.ts";
 import { storeCheck } from "../../domain/store-health.ts";
 import { nextWindowStart, openWindow } from "../../domain/window.ts";
@@ -12,6 +20,7 @@ import { type ConfigSource, pinned } from "../ports/config-source.ts";
 import type { CollectionRow, Database, FailedUpload, LiveVersion, Transaction, UploadRow } from "../ports/database.ts";
 import { lockCollection } from "../uploads/reservations.ts";
 import { roomFor } from "../uploads/room.ts";
+import { nextRemovals } from "../versions/confirm-policy.ts";
 
 /** The ports for reading collections and their health. */
 export interface CollectionDeps {
@@ -157,10 +166,12 @@ export async function getCollectionHealth(
     const unsettled = collection === undefined ? [] : await tx.uploads.unsettled(collection.id);
     const store = storeCheck(collection, committing(unsettled), versions, tx.now);
     const clock = clockState(await tx.clock.read(), tx.now);
+    const next = spec === undefined ? undefined : nextRemovals(spec, collection, versions, tx.now);
+    const policy = policyCheck(name, next?.waits === true ? next : undefined, collection?.policyHeldSince ?? null);
     const checks = [
       ...(spec === undefined
         ? [frozenCheck(collection?.frozenSince ?? null)]
-        : checkHealth(spec, versions, clock, tx.now)),
+        : [...checkHealth(spec, versions, clock, tx.now), policy]),
       store,
     ];
     const newest = newestOf(versions);

@@ -237,6 +237,10 @@ export interface CollectionRepository {
   lastFailed(id: string): Promise<FailedUpload | undefined>;
   /** Notes since when its configuration object is gone; null for that it is there. */
   noteFrozen(id: string, since: Date | null): Promise<void>;
+  /** These are the rules of removal in force from now on. */
+  confirmPolicy(id: string, rules: string): Promise<void>;
+  /** Notes since when rotation waits for a confirmation, unless that is noted; null for that it does not. */
+  notePolicyHeld(id: string, since: Date | null): Promise<void>;
   /** Gives out the next version number. The collection must be locked. */
   nextNumber(id: string): Promise<bigint>;
   /** Gives out none up to this number any more. */

@@ -1,5 +1,6 @@
 import { splitDigests } from "@strongroom/protocol/digests";
 import { manifestKey } from "../../domain/object-keys.ts";
+import { removalRules } from "../../domain/policy-guard.ts";
 import { isFrozen } from "../guards.ts";
 import { isSameInstallation } from "../installation.ts";
 import type { PendingBlob } from "../ports/blob-store.ts";
@@ -183,7 +184,7 @@ export async function sweep(deps: SweepDeps, timesHold: boolean, options: SweepO
   const isKept = (row: CollectionRow) => row.rolledBackAt !== null || !deps.config.current().collections.has(row.name);
   const rows = await deps.database.transaction(async (tx) => await tx.collections.all());
   const frozen = rows.filter(isKept).map(({ id }) => id);
-  if (options.dryRun !== true) await noteFrozen(deps, rows);
+  if (options.dryRun !== true) await noteConfiguration(deps, rows);
   const purgeable = timesHold ? pages((tx, page) => tx.versions.purgeable(tx.now, frozen, page)) : [];
   for await (const version of purgeable)
     await act("purged", "deleted a removed version", ofVersion(version), async () => await purge(deps, version));
@@ -205,13 +206,24 @@ export async function sweep(deps: SweepDeps, timesHold: boolean, options: SweepO
   return { ...counts, unknown: found.unknown, deletions: timesHold, compared };
 }
 
-/** Notes since when collections are frozen, for their health. */
-async function noteFrozen({ database, config }: SweepDeps, rows: readonly CollectionRow[]): Promise<void> {
-  for (const row of rows)
-    if (isFrozen(config, row) !== (row.frozenSince !== null))
-      await database.transaction(
-        async (tx) => await tx.collections.noteFrozen(row.id, row.frozenSince === null ? tx.now : null),
-      );
+/**
+ * Notes since when collections are frozen, and since when their rules of removal are others than those that were in
+ * force, for their health.
+ */
+async function noteConfiguration({ database, config }: SweepDeps, rows: readonly CollectionRow[]): Promise<void> {
+  const { collections } = config.current();
+  for (const row of rows) {
+    const spec = collections.get(row.name);
+    const isOther = spec !== undefined && removalRules(spec) !== row.confirmedPolicy;
+    // Of rules that were never kept nobody knows whether they have changed; a commit notes when it has to wait.
+    const isHeld = isOther && (row.confirmedPolicy !== null || row.policyHeldSince !== null);
+    const froze = isFrozen(config, row) !== (row.frozenSince !== null);
+    if (!froze && isHeld === (row.policyHeldSince !== null)) continue;
+    await database.transaction(async (tx) => {
+      if (froze) await tx.collections.noteFrozen(row.id, row.frozenSince === null ? tx.now : null);
+      await tx.collections.notePolicyHeld(row.id, isHeld ? tx.now : null);
+    });
+  }
 }
 
 function ofUpload(upload: UploadRow): Record<string, string> {

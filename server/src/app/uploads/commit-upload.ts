@@ -6,6 +6,7 @@ import type { CollectionSpec } from "../../domain/configuration.ts";
 import { DomainError, type Reason } from "../../domain/errors.ts";
 import { versionFilename } from "../../domain/filename.ts";
 import { manifestKey } from "../../domain/object-keys.ts";
+import { removalRules } from "../../domain/policy-guard.ts";
 import { quotaLimits, victimsOf } from "../../domain/quota.ts";
 import { bytesEqual } from "../../domain/segments.ts";
 import { usualSize } from "../../domain/shrunk.ts";
@@ -318,7 +319,7 @@ async function completeObject(
   }
 }
 
-/** What rotation removes for a new version. */
+/** What rotation removes for a new version; notes by which rules, or that those in force wait for a confirmation. */
 async function rotatedOut(
   tx: Transaction,
   live: readonly LiveVersion[],
@@ -326,11 +327,15 @@ async function rotatedOut(
   upload: UploadRow,
   version: VersionRow,
 ): Promise<LiveVersion[]> {
+  const row = await tx.collections.lockById(upload.collectionId);
   const doubt = await clockDoubt(tx);
   const holding = await tx.uploads.holding(upload.collectionId);
   const others = holding.filter((other) => other.id !== upload.id && !givesWay(other, doubt));
   const reserved = others.reduce((sum, { reservedBytes }) => sum + reservedBytes, 0n);
-  const plan = rotationOf(live, spec, upload.begunAt, tx.now, comingVersions(holding));
+  const plan = rotationOf(live, spec, upload.begunAt, tx.now, comingVersions(holding), row);
+  const rules = removalRules(spec);
+  if (plan.waits !== undefined) await tx.collections.notePolicyHeld(row.id, tx.now);
+  else if (plan.guard === undefined && rules !== row.confirmedPolicy) await tx.collections.confirmPolicy(row.id, rules);
   return victimsOf(givingWay(plan, spec, doubt), quotaLimits(spec), version.size, reserved);
 }
 

@@ -2,6 +2,7 @@ import { formatSize } from "@strongroom/protocol/sizes";
 import type { ClockState } from "../../domain/clock.ts";
 import type { CollectionSpec } from "../../domain/configuration.ts";
 import { DomainError } from "../../domain/errors.ts";
+import type { PolicyChange } from "../../domain/policy-guard.ts";
 import { allowance, countedSize, quotaLimits } from "../../domain/quota.ts";
 import { copiesOf, goesByTime, isRemovalBlocked, keptBeside } from "../../domain/rotation.ts";
 import { describeShrunk, type SizedVersion } from "../../domain/shrunk.ts";
@@ -38,6 +39,8 @@ export interface Room {
   readonly blocked: boolean;
   /** The shrunk version because of which rotation removes nothing; undefined where rotation is free. */
   readonly guard?: Guard | undefined;
+  /** The change of rules that rotation waits with, and the name of its collection; undefined where it does not. */
+  readonly waits?: (PolicyChange & { readonly collection: string }) | undefined;
   /** Why the room is less than it would be if the clock were right; undefined while it is. */
   readonly doubt?: RoomInDoubt | undefined;
 }
@@ -79,7 +82,7 @@ export async function roomFor(
   const others = collection.uploads.filter((u) => u.id !== exceptUploadId);
   const itself = collection.uploads.find((u) => u.id === exceptUploadId);
   const coming = [...comingVersions(others), ...(becomes === undefined ? [] : [becomes])];
-  const plan = rotationOf(live, spec, itself?.begunAt ?? tx.now, tx.now, coming);
+  const plan = rotationOf(live, spec, itself?.begunAt ?? tx.now, tx.now, coming, collection.row);
   // Bytes are counted where the upload was created, which may have been another tenant.
   const tenantName = itself?.organization ?? spec.organization;
   const organization = config.current().organizations.get(tenantName);
@@ -89,7 +92,7 @@ export async function roomFor(
       : { limit: organization.maxTotalSize, usage: await tx.organizations.lock(tenantName) };
   const roomWith = (rotation: ClockState | undefined, lapsing: ClockState | undefined): Room => {
     const staying = others.filter((u) => !givesWay(u, lapsing));
-    const { guard, ...counted } = withoutTime(plan, spec, rotation);
+    const { guard, waits, ...counted } = withoutTime(plan, spec, rotation);
     const keep = keptBeside(
       counted,
       spec,
@@ -109,6 +112,7 @@ export async function roomFor(
         guard !== undefined && keep.length >= copiesOf(spec)
           ? { version: guard, collection: spec.name, isOwn: guard === becomes }
           : undefined,
+      waits: waits && { ...waits, collection: spec.name },
     };
     if (tenant === undefined) return room;
     const reservedBy = (uploads: readonly UploadRow[]) =>
@@ -195,6 +199,7 @@ export function quotaExceeded(room: Room, received: bigint, requested: bigint): 
     `limit of the ${room.limit} ${formatSize(room.limitBytes)}, received ${formatSize(received)}, asked for ` +
     `${formatSize(requested)} more, left ${formatSize(remaining)}`;
   if (room.guard !== undefined) return rotationGuarded(room.guard, facts, metadata);
+  if (room.waits !== undefined) return rotationWaits(room.waits, facts, metadata);
   if (room.doubt !== undefined && received + requested <= room.doubt.ifRight)
     return rotationPaused(room.doubt.clock, facts, metadata);
   if (room.blocked) {
@@ -230,6 +235,21 @@ function rotationGuarded(
       "maxCollectionSize, or remove versions";
   const guard = { guard: "shrunk", ...(isOwn ? {} : { number: String(version.number) }) };
   return new DomainError("ROTATION_BLOCKED", message, { metadata: { ...metadata, ...guard } });
+}
+
+/** The refusal while rotation waits for a confirmation of changed rules, with the way out. */
+function rotationWaits(
+  { removes, live, collection }: PolicyChange & { readonly collection: string },
+  facts: string,
+  metadata: Readonly<Record<string, string>>,
+): DomainError {
+  return new DomainError(
+    "ROTATION_BLOCKED",
+    `the changed configuration of "${collection}" would remove ${removes} of ${live} versions at once, so rotation ` +
+      `removes nothing until a systemAdmin has confirmed that, and no room is left (${facts}): ` +
+      `\`strongroom confirm-policy ${collection} ${removes}\`, or undo the change`,
+    { metadata: { ...metadata, guard: "policy", removes: String(removes) } },
+  );
 }
 
 /** The refusal while rotation by time is paused, with the way out. */

@@ -1,15 +1,41 @@
 import type { ClockState } from "../../domain/clock.ts";
 import type { CollectionSpec } from "../../domain/configuration.ts";
 import { DomainError } from "../../domain/errors.ts";
+import { mustWait, type PolicyChange } from "../../domain/policy-guard.ts";
+import { quotaLimits, victimsOf } from "../../domain/quota.ts";
 import { goesByTime, isRemovalBlocked, newestFirst, planRotation, type RotationPlan } from "../../domain/rotation.ts";
 import { guardingVersion, isShrunk, type SizedVersion } from "../../domain/shrunk.ts";
 import { withProtection } from "../../domain/version.ts";
-import type { LiveVersion, Transaction, UploadRow, UsageChange, VersionRow } from "../ports/database.ts";
+import type { CollectionRow, LiveVersion, Transaction, UploadRow, UsageChange, VersionRow } from "../ports/database.ts";
 import type { UploadSettings } from "../settings.ts";
 
-/** A plan, and the shrunk version because of which it removes nothing; undefined where rotation is free. */
+/** A plan, and why it removes nothing, where that is so. */
 export interface GuardedPlan extends RotationPlan<LiveVersion> {
+  /** The shrunk version that keeps rotation from removing; undefined for none. */
   readonly guard: SizedVersion | undefined;
+  /** The change of rules that waits for a confirmation; undefined for none. */
+  readonly waits?: PolicyChange | undefined;
+}
+
+/**
+ * The plan of {@link unguardedRotation}; where the rules have changed, and it would remove many versions at once, one
+ * that removes nothing until somebody has confirmed that.
+ * @param row of the collection.
+ */
+export function rotationOf(
+  live: readonly LiveVersion[],
+  spec: CollectionSpec,
+  begunAt: Date,
+  now: Date,
+  coming: readonly SizedVersion[],
+  row: Pick<CollectionRow, "confirmedPolicy">,
+): GuardedPlan {
+  const plan = unguardedRotation(live, spec, begunAt, now, coming);
+  // Without the upload's own bytes: what gives way to them goes under any rules.
+  const change = { removes: victimsOf(plan, quotaLimits(spec), 0n, 0n).length, live: live.length };
+  if (plan.guard !== undefined || !mustWait(change, spec, row.confirmedPolicy)) return plan;
+  const keep = live.map((version) => withProtection(version, spec));
+  return { keep, older: [], remove: [], guard: undefined, waits: change };
 }
 
 /**
@@ -20,7 +46,7 @@ export interface GuardedPlan extends RotationPlan<LiveVersion> {
  * @param begunAt when the upload of the new one was created.
  * @param coming versions that are being committed: a shrunk one is the newest in a moment.
  */
-export function rotationOf(
+export function unguardedRotation(
   live: readonly LiveVersion[],
   spec: CollectionSpec,
   begunAt: Date,
@@ -97,11 +123,12 @@ export async function requireRoomForCommits(
   if (committing.length === 0) return;
   const total = (sizes: readonly bigint[]) => sizes.reduce((sum, size) => sum + size, 0n);
   const reserved = total(committing.map((u) => u.reservedBytes));
+  const row = await tx.collections.lockById(version.collectionId);
   const live = await tx.versions.allLive(version.collectionId);
   const coming = comingVersions(committing);
   const fits = committing.every(({ begunAt }) => {
     const kept = (versions: readonly LiveVersion[]) =>
-      total(rotationOf(versions, spec, begunAt, tx.now, coming).keep.map((v) => v.size));
+      total(rotationOf(versions, spec, begunAt, tx.now, coming, row).keep.map((v) => v.size));
     const then = kept(after);
     return then <= kept(live) || then + reserved <= spec.maxCollectionSize;
   });

@@ -8,7 +8,14 @@ import { protectionUntil, withProtection } from "../../domain/version.ts";
 import { clockDoubt } from "../clock-doubt.ts";
 import { requireAction, requireWritable } from "../guards.ts";
 import type { Transaction, VersionRow } from "../ports/database.ts";
-import { comingVersions, keptAfterRemovalMs, moveUsage, rotationOf, withoutTime } from "./removal.ts";
+import {
+  comingVersions,
+  keptAfterRemovalMs,
+  moveUsage,
+  rotationOf,
+  unguardedRotation,
+  withoutTime,
+} from "./removal.ts";
 import { requireVersion, type VersionDeps, versionNotFound } from "./versions.ts";
 
 /**
@@ -63,7 +70,7 @@ async function protectionFor(
   // A guard that holds now, and a doubt in the clock, end before the protection would.
   const unguarded = { ...spec, rotationGuard: undefined };
   const isKept = (version: VersionRow) =>
-    rotationOf([...live, version], unguarded, tx.now, tx.now, []).keep.some(({ id }) => id === version.id);
+    unguardedRotation([...live, version], unguarded, tx.now, tx.now, []).keep.some(({ id }) => id === version.id);
   if (isKept({ ...back, protectedUntil: null })) return back.protectedUntil;
   const until = new Date(tx.now.getTime() + keptMs);
   return back.protectedUntil !== null && back.protectedUntil > until ? back.protectedUntil : until;
@@ -76,9 +83,10 @@ async function protectionFor(
  */
 async function requireRoom(tx: Transaction, spec: CollectionSpec, back: VersionRow): Promise<void> {
   const live = await tx.versions.allLive(back.collectionId);
+  const row = await tx.collections.lockById(back.collectionId);
   const uploads = await tx.uploads.holding(back.collectionId);
   const reserved = total(uploads.map((u) => u.reservedBytes));
-  const policy = rotationOf([...live, back], spec, tx.now, tx.now, comingVersions(uploads));
+  const policy = rotationOf([...live, back], spec, tx.now, tx.now, comingVersions(uploads), row);
   const plan = withoutTime(policy, spec, await clockDoubt(tx));
   const isCommitting = uploads.some((u) => u.state === "committing");
   const kept = keptBeside(plan, spec, isCommitting).filter(({ id }) => id !== back.id);

@@ -1,0 +1,36 @@
+import { UsageError } from "@strongroom/command-line/errors";
+import { EXIT, type ExitCode } from "@strongroom/command-line/exit-codes";
+import type { CommandSpec, Invocation } from "../command.ts";
+import { CONNECTION_OPTIONS, OUTPUT_OPTIONS, SESSION_SECRETS } from "../options.ts";
+import { CALL, withClient } from "../session/session.ts";
+
+/** `strongroom confirm-policy`. */
+export const confirmPolicy: CommandSpec = {
+  name: "confirm-policy",
+  summary: "let a changed configuration remove many versions",
+  details:
+    "Where the next backup would remove more than half of a collection's versions (confirmRemovalsAbove) since its " +
+    "configuration was changed, rotation removes nothing, and health warns (`policy`) and names the number. This says " +
+    "that it is meant. Needs systemAdmin.",
+  args: [
+    ["<collection>", "name of the collection"],
+    ["<removes>", "how many versions the next backup removes, as health says it"],
+  ],
+  options: [...CONNECTION_OPTIONS, ...OUTPUT_OPTIONS],
+  secrets: SESSION_SECRETS,
+  examples: [["strongroom confirm-policy pg-main 23", "the next backup removes 23 versions"]],
+  async run({ args, values, output, context }: Invocation): Promise<ExitCode> {
+    const [collection = "", given = ""] = args;
+    if (!/^\d{1,9}$/.test(given))
+      throw new UsageError(`Expected how many versions are removed, got "${given}".`, {
+        hint: `\`strongroom health ${collection}\` says it`,
+      });
+    return await withClient(context, values, {}, async ({ client }) => {
+      const { removes, live } = await client.collections.confirmPolicy({ collection, removes: BigInt(given) }, CALL);
+      context.achieved?.();
+      if (output.isJson) output.json({ collection, removes, live });
+      else output.note(`The next backup to ${collection} removes ${removes} of ${live} versions.`);
+      return EXIT.ok;
+    });
+  },
+};

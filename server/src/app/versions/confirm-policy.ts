@@ -1,0 +1,77 @@
+import { hasSystemRole, type Principal } from "../../domain/access.ts";
+import type { CollectionSpec } from "../../domain/configuration.ts";
+import { DomainError } from "../../domain/errors.ts";
+import { mustWait, type PolicyChange, removalRules } from "../../domain/policy-guard.ts";
+import { quotaLimits, victimsOf } from "../../domain/quota.ts";
+import { requireAction, requireWritable } from "../guards.ts";
+import type { CollectionRow, LiveVersion, Transaction } from "../ports/database.ts";
+import { unguardedRotation } from "./removal.ts";
+import type { VersionDeps } from "./versions.ts";
+
+/** What the next backup removes under a collection's rules, and whether that waits for a confirmation. */
+export interface NextRemovals extends PolicyChange {
+  readonly waits: boolean;
+}
+
+/**
+ * What the next backup would remove if it came now and this were the collection's configuration: for health, for a
+ * confirmation, and for whoever is about to change the configuration.
+ * @param row of the collection; undefined where it was never used.
+ * @param live its live versions.
+ */
+export function nextRemovals(
+  spec: CollectionSpec,
+  row: Pick<CollectionRow, "confirmedPolicy"> | undefined,
+  live: readonly LiveVersion[],
+  now: Date,
+): NextRemovals {
+  const plan = unguardedRotation(live, spec, now, now, []);
+  const change = { removes: victimsOf(plan, quotaLimits(spec), 0n, 0n).length, live: live.length };
+  return { ...change, waits: mustWait(change, spec, row?.confirmedPolicy ?? null) };
+}
+
+/** {@link nextRemovals} of a collection by its name, with the versions that are there. */
+export async function removalsWith(tx: Transaction, spec: CollectionSpec): Promise<NextRemovals> {
+  const row = await tx.collections.findByName(spec.name);
+  return nextRemovals(spec, row, row === undefined ? [] : await tx.versions.allLive(row.id), tx.now);
+}
+
+/**
+ * Lets rotation go by the rules that are configured now, though the next backup removes many versions. Nothing is
+ * removed before that backup. Idempotent.
+ * @param input.removes how many versions the caller expects it to remove.
+ * @throws DomainError ACCESS_DENIED for all but systemAdmin; ROTATION_BLOCKED when it is another number.
+ */
+export async function confirmPolicy(
+  deps: VersionDeps,
+  principal: Principal,
+  input: { readonly collection: string; readonly removes: bigint },
+): Promise<PolicyChange> {
+  await requireWritable(deps, principal, input.collection, "manage");
+  return await deps.database.transaction(async (tx) => {
+    const spec = requireAction(deps.config, principal, input.collection, "manage");
+    if (!hasSystemRole(principal, "systemAdmin"))
+      throw new DomainError(
+        "ACCESS_DENIED",
+        `the rules of collection "${spec.name}" are confirmed by systemAdmin, as they are changed`,
+        { metadata: { action: "confirm-policy", collection: spec.name } },
+      );
+    const row = await tx.collections.lockByName(spec.name);
+    const { removes, live } = nextRemovals(spec, row, await tx.versions.allLive(row.id), tx.now);
+    if (BigInt(removes) !== input.removes)
+      throw new DomainError(
+        "ROTATION_BLOCKED",
+        `the next backup to "${spec.name}" removes ${removes} of ${live} versions, not ${input.removes}; look at ` +
+          `\`strongroom simulate\`, and confirm that number: \`strongroom confirm-policy ${spec.name} ${removes}\``,
+        { metadata: { guard: "policy", removes: String(removes), live: String(live) } },
+      );
+    await tx.collections.confirmPolicy(row.id, removalRules(spec));
+    await tx.audit({
+      kind: "collection.policy-confirmed",
+      actor: principal,
+      collectionName: spec.name,
+      details: { removes: String(removes), live: String(live), rules: removalRules(spec) },
+    });
+    return { removes, live };
+  });
+}

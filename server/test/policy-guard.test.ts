@@ -1,0 +1,138 @@
+/** A change of configuration that would remove many versions at once waits until somebody names their number. */
+import { openpgpMessage } from "@strongroom/testkit/ciphertext";
+import anyTest, { type TestFn } from "ava";
+import { getCollectionHealth } from "../src/app/collections/collections.ts";
+import { sweep } from "../src/app/upkeep/sweep.ts";
+import { confirmPolicy, removalsWith } from "../src/app/versions/confirm-policy.ts";
+import { listVersions } from "../src/app/versions/versions.ts";
+import type { CollectionSpec } from "../src/domain/configuration.ts";
+import { mustWait, removalRules } from "../src/domain/policy-guard.ts";
+import { collection, type Harness, harnessTest, MIB, principal, refused, user } from "./support/harness.ts";
+
+const test = harnessTest(anyTest as TestFn<{ h: Harness }>);
+
+const HOUR = 3_600_000;
+const MESSAGE = openpgpMessage(1000);
+const GUARDED = { removalShare: 0.5 };
+
+const numbers = async (h: Harness, name: string) => {
+  const input = { collection: name, beforeNumber: undefined, pageSize: 100 };
+  return (await listVersions(h.deps, h.admin, input)).versions.map((v) => Number(v.number));
+};
+const confirm = (h: Harness, name: string, removes: number, by = h.admin) =>
+  confirmPolicy(h.deps, by, { collection: name, removes: BigInt(removes) });
+const policyOf = async (h: Harness, name: string) => {
+  const caller = { principal: h.admin, secret: undefined };
+  const { checks } = await getCollectionHealth({ ...h.deps, sha256: String }, caller, name);
+  return checks.find((check) => check.name === "policy")!;
+};
+const filled = async (h: Harness, count: number, change: Partial<CollectionSpec> = {}) => {
+  const spec = h.add({ maxBackupsCount: 10, maxOneVersionSize: BigInt(MIB), ...GUARDED, ...change });
+  for (let i = 0; i < count; i++) {
+    await h.upload(spec.name, MESSAGE);
+    h.clock.advance(HOUR);
+  }
+  return spec;
+};
+const NO_PERIODS = { keepLast: 0, keepHourly: 0, keepDaily: 0, keepWeekly: 0, keepMonthly: 0, keepYearly: 0 };
+
+/** Changes after which one version or two are left of eight. */
+const CHANGES: readonly Partial<CollectionSpec>[] = [
+  { maxBackupsCount: 2 },
+  { rotation: { strategy: "gfs", counts: { ...NO_PERIODS, keepDaily: 1 } } },
+  { maxBackupsCount: 1, rotation: { strategy: "fifo-plus-older", older: { maxOlderCopies: 1, maxAgeMs: 48 * HOUR } } },
+];
+
+for (const change of CHANGES)
+  test(`${JSON.stringify(change)}: nothing goes until the number is confirmed`, async (t) => {
+    const { h } = t.context;
+    const spec = await filled(h, 8);
+    t.is((await policyOf(h, spec.name)).status, "ok");
+    const changed = { ...spec, ...change };
+    const { removes, live, waits } = await h.deps.database.read(async (tx) => await removalsWith(tx, changed));
+    t.deepEqual([live, waits], [8, true], "whoever changes the configuration can know before");
+    h.collections.set(spec.name, changed);
+    await sweep(h.deps, true);
+    const before = await policyOf(h, spec.name);
+    t.like(before, { status: "warning", since: h.clock.now });
+    t.true(before.advice.includes(`strongroom confirm-policy ${spec.name} ${removes}\``), before.advice);
+    h.clock.advance(HOUR);
+    t.deepEqual((await h.upload(spec.name, MESSAGE)).removedNumbers, []);
+    const now = (await h.deps.database.read(async (tx) => await removalsWith(tx, changed))).removes;
+    t.is(now, removes + 1);
+    const wrong = await refused(t, "ROTATION_BLOCKED", confirm(h, spec.name, removes));
+    t.like(wrong.metadata, { guard: "policy", removes: String(now), live: "9" });
+    t.deepEqual(await confirm(h, spec.name, now), { removes: now, live: 9 });
+    await confirm(h, spec.name, now);
+    t.is((await policyOf(h, spec.name)).status, "ok");
+    t.is((await numbers(h, spec.name)).length, 9, "nothing goes before the next backup");
+    t.is((await h.upload(spec.name, MESSAGE)).removedNumbers.length, now);
+  });
+
+test("few removals, and those of rules that were in force before, wait for nobody", async (t) => {
+  const { h } = t.context;
+  const spec = await filled(h, 8);
+  h.collections.set(spec.name, { ...spec, maxBackupsCount: 5 });
+  t.deepEqual((await h.upload(spec.name, MESSAGE)).removedNumbers, [1n, 2n, 3n, 4n], "half of eight is not more");
+  h.collections.set(spec.name, { ...spec, maxBackupsCount: 1 });
+  t.deepEqual((await h.upload(spec.name, MESSAGE)).removedNumbers, []);
+  h.collections.set(spec.name, { ...spec, maxBackupsCount: 5 });
+  await sweep(h.deps, true);
+  t.is((await policyOf(h, spec.name)).status, "ok", "the change was undone");
+  t.deepEqual((await h.upload(spec.name, MESSAGE)).removedNumbers, [5n, 6n]);
+  const three = await filled(h, 3);
+  h.collections.set(three.name, { ...three, maxBackupsCount: 2 });
+  t.deepEqual((await h.upload(three.name, MESSAGE)).removedNumbers, [1n, 2n], "two are not many");
+});
+
+test("where nothing may go and no room is left, the refusal names the number and the command", async (t) => {
+  const { h } = t.context;
+  const limits = { maxOneVersionSize: BigInt(MIB), maxCollectionSize: BigInt(4 * MIB), maxBackupsCount: 4 };
+  const spec = h.add({ ...limits, ...GUARDED });
+  for (let i = 0; i < 4; i++) await h.upload(spec.name, openpgpMessage(MIB));
+  h.collections.set(spec.name, { ...spec, maxBackupsCount: 1 });
+  const error = await refused(t, "ROTATION_BLOCKED", h.upload(spec.name, openpgpMessage(MIB)));
+  t.like(error.metadata, { guard: "policy", removes: "4" });
+  t.true(error.message.includes(`strongroom confirm-policy ${spec.name} 4\``), error.message);
+  await confirm(h, spec.name, 4);
+  t.deepEqual((await h.upload(spec.name, openpgpMessage(MIB))).removedNumbers, [1n, 2n, 3n, 4n]);
+});
+
+test("only systemAdmin confirms, as only systemAdmin changes the rules", async (t) => {
+  const { h } = t.context;
+  const spec = await filled(h, 4, { accessControl: [{ userName: "tenant", roles: ["collectionManager"] }] });
+  h.collections.set(spec.name, { ...spec, maxBackupsCount: 1 });
+  const error = await refused(t, "ACCESS_DENIED", confirm(h, spec.name, 4, principal(user("tenant"))));
+  t.like(error.metadata, { action: "confirm-policy" });
+});
+
+test("rules that were never kept wait too: of an older server, or of a rebuilt database", (t) => {
+  const rules = collection("c", GUARDED);
+  t.true(mustWait({ removes: 3, live: 5 }, rules, null));
+  t.false(mustWait({ removes: 2, live: 2 }, rules, null));
+  t.false(mustWait({ removes: 3, live: 6 }, rules, null));
+  t.false(mustWait({ removes: 5, live: 5 }, rules, removalRules(rules)));
+  t.false(mustWait({ removes: 5, live: 5 }, { ...rules, removalShare: 1 }, null), "100% is never");
+});
+
+test("a change that lets itself through is judged by the share before it, and every rule counts", (t) => {
+  const rules = collection("c", GUARDED);
+  const change = { removes: 5, live: 8 };
+  t.true(mustWait(change, { ...rules, maxBackupsCount: 1, removalShare: 1 }, removalRules(rules)));
+  const off = { ...rules, removalShare: 1 };
+  t.true(mustWait(change, { ...off, removalShare: 0.5 }, removalRules(off)), "and by its own where that is stricter");
+  const changes: Partial<CollectionSpec>[] = [
+    { maxBackupsCount: 7 },
+    { minRetentionMs: HOUR },
+    { rotationGuard: "shrunk" },
+    { removalShare: 0.4 },
+    { rotation: { strategy: "gfs", counts: NO_PERIODS } },
+    { rotation: { strategy: "gfs", counts: NO_PERIODS }, timezone: "Europe/Warsaw" },
+    { rotation: { strategy: "gfs", counts: { ...NO_PERIODS, keepYearly: 1 } } },
+    { rotation: { strategy: "fifo-plus-older", older: { maxOlderCopies: 1, maxAgeMs: HOUR } } },
+    { rotation: { strategy: "fifo-plus-older", older: { maxOlderCopies: 1, maxAgeMs: HOUR } }, maxCollectionSize: 1n },
+  ];
+  const texts = [rules, ...changes.map((other) => ({ ...rules, ...other }))].map(removalRules);
+  t.is(new Set(texts).size, texts.length);
+  t.is(removalRules({ ...rules, timezone: "Europe/Warsaw" }), removalRules(rules), "fifo counts no periods");
+});
