@@ -47,6 +47,9 @@ export const MAX_NAME_LENGTH = 253;
 /** Most characters of the name that a login gives: a user's name, `$`, and an access key's. */
 export const MAX_LOGIN_NAME_LENGTH = 512;
 
+/** Most bytes of the documents of one ApplyObjects. */
+export const MAX_DOCUMENTS_BYTES = 512 * 1024;
+
 /** Most characters of a request id. */
 export const MAX_REQUEST_ID_LENGTH = 128;
 

@@ -201,7 +201,7 @@ export async function openParts(
   options: ServerOptions,
   log: Logger,
 ): Promise<ServerParts & { readonly config: ConfigFilesSource }> {
-  const config = await ConfigFilesSource.open(options.configDir);
+  const config = await ConfigFilesSource.open(options.configDir, { readOnly: options.configReadOnly });
   for (const warning of config.warnings)
     log.warn({ file: warning.file, line: warning.line }, `configuration: ${formatProblem(warning)}`);
   const { store, database } = await openStorage(options, log);

@@ -7,6 +7,8 @@ export interface ServerOptions {
   readonly configDir: string;
   readonly database: DatabaseLocation;
   readonly configPollMs: number;
+  /** The configuration directory is written elsewhere. */
+  readonly configReadOnly: boolean;
   readonly storage: StorageLocation;
   readonly host: string;
   readonly port: number;

@@ -705,6 +705,20 @@ const cases: readonly Case[] = [
       expected: administers("CONFIGURATION_READ_ONLY"),
       call: ({ live }, _caller, options) => done(live.clients.admin.listObjects({ kind }, options)),
     },
+    {
+      rpc: "strongroom.v1.AdminService/DeleteObject",
+      title: `a ${kind}`,
+      expected: administers("CONFIGURATION_READ_ONLY", kind === "BackupUser"),
+      call: ({ live }, _caller, options) => done(live.clients.admin.deleteObject({ kind, name: "stranger" }, options)),
+    },
+    {
+      // Who may write objects of this kind is found out when they are read: change-objects.test.ts.
+      rpc: "strongroom.v1.AdminService/ApplyObjects",
+      title: `a ${kind}`,
+      expected: administers("CONFIGURATION_READ_ONLY"),
+      call: ({ live }, _caller, options) =>
+        done(live.clients.admin.applyObjects({ documents: `kind: ${kind}\n` }, options)),
+    },
   ]),
   ...(["check", "list"] as const).map(
     (name): Case => ({

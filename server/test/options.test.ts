@@ -55,6 +55,7 @@ test("the defaults", async (t) => {
   t.deepEqual(await parse([]), {
     configDir: `${data}/config`,
     configPollMs: 5000,
+    configReadOnly: false,
     monitoringSecretSha256: undefined,
     monitoringSecretFile: undefined,
     database: { kind: "pglite", directory: `${data}/database` },

@@ -74,6 +74,8 @@ export const ROUTES: Readonly<Record<string, Route>> = {
   "strongroom.v1.AdminService/GetObject": SESSION,
   "strongroom.v1.AdminService/ListObjects": SESSION,
   "strongroom.v1.SessionService/RotateSigningKey": SESSION,
+  "strongroom.v1.AdminService/ApplyObjects": { ...SESSION, message: 1024 * KIB },
+  "strongroom.v1.AdminService/DeleteObject": SESSION,
   "grpc.health.v1.Health/Check": HEALTH,
   "grpc.health.v1.Health/List": HEALTH,
   "grpc.health.v1.Health/Watch": { ...HEALTH, drawsPerMessage: true },

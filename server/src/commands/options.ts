@@ -80,6 +80,10 @@ export const SERVE = {
     help: "how often changes of that directory are looked for where the file system does not notify of them",
     read: durationBetween(1000, DAY_MS),
   }),
+  configReadOnly: flag({
+    name: "config-read-only",
+    help: "write nothing into that directory: it comes from elsewhere, from Git for example",
+  }),
   listen: option({
     name: "listen",
     value: "host:port",

@@ -67,6 +67,7 @@ export async function serverOptions(values: OptionValues, env: Environment): Pro
   return Object.freeze({
     ...(await dataOptions(values, env, "info")),
     configPollMs: values.get(SERVE.configPoll),
+    configReadOnly: values.get(SERVE.configReadOnly),
     host,
     port,
     tls,

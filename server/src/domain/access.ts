@@ -112,3 +112,36 @@ export function hasSystemRole(principal: Principal, role: Role): boolean {
   if (principal.accessKey !== "" || principal.scope.length > 0) return false;
   return principal.user.roles.includes(role) || principal.user.roles.includes("systemAdmin");
 }
+
+/**
+ * Whether these roles are as much as one role: they have it, or it allows nothing that they do not. What only the
+ * system can give is covered by itself and by systemAdmin.
+ */
+function covers(roles: readonly Role[], role: Role): boolean {
+  if (roles.includes("systemAdmin") || roles.includes(role)) return true;
+  return !SYSTEM_ONLY.has(role) && ACTIONS_OF_ROLE[role].every((action) => permits(roles, action));
+}
+
+/**
+ * The first role of a user that the caller does not have, system-wide or in the access list of a collection, with the
+ * collection then; undefined when the user has no more than the caller.
+ */
+export function roleBeyond(
+  caller: User,
+  user: User,
+  collections: Iterable<CollectionSpec>,
+): { readonly role: Role; readonly collection: string | undefined } | undefined {
+  const system = user.roles.find((role) => !covers(caller.roles, role));
+  if (system !== undefined) return { role: system, collection: undefined };
+  for (const { name, accessControl } of collections) {
+    const inList = (who: User) =>
+      accessControl
+        .filter(({ userName }) => userName === who.name)
+        .flatMap(({ roles }) => roles)
+        .filter((role) => !SYSTEM_ONLY.has(role));
+    const own = [...caller.roles, ...inList(caller)];
+    const role = inList(user).find((each) => !covers(own, each));
+    if (role !== undefined) return { role, collection: name };
+  }
+  return undefined;
+}

@@ -60,7 +60,29 @@ export interface DomainErrorOptions {
   readonly metadata?: Readonly<Record<string, string>>;
   /** When a retry makes sense, in milliseconds from now. */
   readonly retryAfterMs?: number;
+  /** What is wrong with documents, for programs; never with a secret in it. */
+  readonly findings?: readonly Finding[];
+  /** Documents that somebody else is to put in place. */
+  readonly toCommit?: readonly DocumentToCommit[];
   readonly cause?: unknown;
+}
+
+/** Something that is wrong with a document. */
+export interface Finding {
+  /** `-` for the documents of a request. */
+  readonly file: string;
+  /** From 1. */
+  readonly line: number;
+  /** Field within the object; empty for a whole document. */
+  readonly path: string;
+  readonly reason: string;
+}
+
+/** A document and the file that it belongs to. */
+export interface DocumentToCommit {
+  readonly file: string;
+  /** Empty for one that is to be taken out. */
+  readonly document: string;
 }
 
 /**
@@ -72,12 +94,16 @@ export class DomainError extends Error {
   readonly reason: Reason;
   readonly metadata: Readonly<Record<string, string>>;
   readonly retryAfterMs: number | undefined;
+  readonly findings: readonly Finding[];
+  readonly toCommit: readonly DocumentToCommit[];
 
   constructor(reason: Reason, message: string, options: DomainErrorOptions = {}) {
     super(message, options.cause === undefined ? undefined : { cause: options.cause });
     this.reason = reason;
     this.metadata = options.metadata ?? {};
     this.retryAfterMs = options.retryAfterMs;
+    this.findings = options.findings ?? [];
+    this.toCommit = options.toCommit ?? [];
   }
 }
 

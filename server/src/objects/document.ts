@@ -49,8 +49,10 @@ export interface ConfigObject {
 
 /** Which part of a file's text an object is. */
 export interface WrittenIn {
-  /** Of the document it is in, from its `---` on. */
+  /** Of the document it is in: its `---`, or else the comments before it. */
   readonly start: number;
+  /** Where what it says ends; comments may follow. */
+  readonly contentEnd: number;
   /** Where the next document begins, or the text ends. */
   readonly end: number;
   /** Its place among the items of a `List`; undefined for a document of its own. */
@@ -151,7 +153,12 @@ export function readDocuments({ file, text }: ConfigFile, findings: Findings): C
   }
   const documents = parse(text, lines);
   const objects: ConfigObject[] = [];
+  let before = 0;
   for (const document of documents) {
+    const [begin, contentEnd, end] = document.range ?? [before, text.length, text.length];
+    // Comments before a document are its own, unless a `---` stands between.
+    const start = text.startsWith("---", begin) ? begin : before;
+    before = end;
     // Further ones are mostly consequences of the first.
     for (const error of document.errors.slice(0, 1)) findings.error(at(error.pos[0]), syntaxReason(error));
     for (const warning of document.warnings) findings.warn(at(warning.pos[0]), syntaxReason(warning));
@@ -163,8 +170,7 @@ export function readDocuments({ file, text }: ConfigFile, findings: Findings): C
       findings.error(at(problem.offset), problem.reason);
     } else if (isMap(body)) {
       const context = { file, document, lines, findings };
-      const [start, , end] = document.range ?? [0, 0, text.length];
-      objects.push(...objectsOf(context, new ObjectNode(context, body, place), { start, end }));
+      objects.push(...objectsOf(context, new ObjectNode(context, body, place), { start, contentEnd, end }));
     } else if (!isScalar(body) || body.value !== null) {
       // A document of nothing but a comment is no mistake; this one holds something.
       findings.error(place, "expected a mapping with apiVersion, kind, metadata and spec, got something else");
@@ -174,7 +180,7 @@ export function readDocuments({ file, text }: ConfigFile, findings: Findings): C
 }
 
 /** The object of a document, or those of a `List`, which is what `kubectl get -o yaml` writes. */
-function objectsOf(context: NodeContext, root: ObjectNode, where: Pick<WrittenIn, "start" | "end">): ConfigObject[] {
+function objectsOf(context: NodeContext, root: ObjectNode, where: Omit<WrittenIn, "item">): ConfigObject[] {
   if (!root.get("kind")?.isText("List")) return [identify(context, root, { ...where, item: undefined }) ?? []].flat();
   const items = root.get("items")?.items() ?? [];
   return items.flatMap((value, item) => {

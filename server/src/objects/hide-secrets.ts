@@ -4,6 +4,9 @@ import type { ConfigKind } from "./document.ts";
 /** Stands in answers and differences for what is hidden. In a document that is applied it means "as it is". */
 export const HIDDEN = "<hidden>";
 
+/** As {@link HIDDEN}, where the value is another one than before. */
+export const HIDDEN_CHANGED = "<hidden, changed>";
+
 /** Fields of a Secret that are no secret; everything else in it is hidden. */
 const OPEN_IN_SECRET = new Set(["apiVersion", "kind", "type", "immutable"]);
 const OPEN_IN_METADATA = new Set(["name", "namespace", "labels"]);
@@ -29,6 +32,22 @@ interface Cut {
  * @param text a document that was read without an error.
  */
 export function hideSecrets(kind: ConfigKind, text: string): string {
+  return replaced(text, [...secretsIn(kind, text).flatMap(cutOf(text, () => HIDDEN)), ...commentCuts(kind, text)]);
+}
+
+/**
+ * Two texts of one document, both as {@link hideSecrets} gives them, for a difference: what is hidden in the second and
+ * does not stand in the first is {@link HIDDEN_CHANGED}.
+ */
+export function hideSecretsOfBoth(kind: ConfigKind, before: string, after: string): [before: string, after: string] {
+  const known = new Set(secretsIn(kind, before).map(({ value }) => value));
+  const label = ({ value }: Scalar) => (known.has(value) ? HIDDEN : HIDDEN_CHANGED);
+  const cuts = [...secretsIn(kind, after).flatMap(cutOf(after, label)), ...commentCuts(kind, after)];
+  return [hideSecrets(kind, before), replaced(after, cuts)];
+}
+
+/** The texts of a document that are hidden. */
+function secretsIn(kind: ConfigKind, text: string): Scalar[] {
   const document = parseDocument(text, { stringKeys: true, uniqueKeys: false, logLevel: "silent" });
   const hidden = new Set<Scalar>();
   const resolve = (node: unknown): Node | undefined => (isAlias(node) ? node.resolve(document) : (node as Node));
@@ -68,16 +87,16 @@ export function hideSecrets(kind: ConfigKind, text: string): string {
       } else if (!OPEN_IN_SECRET.has(name)) hideAll(value);
     }
   } else look(contents);
-  return replaced(text, [...[...hidden].flatMap(cutOf(text)), ...commentCuts(kind, text)]);
+  return [...hidden];
 }
 
-function cutOf(text: string) {
+function cutOf(text: string, label: (scalar: Scalar) => string) {
   return (scalar: Scalar): Cut[] => {
     const [start, end] = scalar.range ?? [0, 0];
     // Nothing that is there has nothing to hide.
     if (end <= start || scalar.value === null || scalar.value === "") return [];
     // A block ends with the line break after it.
-    const by = `"${HIDDEN}"${text.slice(start, end).endsWith("\n") ? "\n" : ""}`;
+    const by = `"${label(scalar)}"${text.slice(start, end).endsWith("\n") ? "\n" : ""}`;
     return [{ start, end, by }];
   };
 }

@@ -12,16 +12,22 @@ export interface ObjectEntry {
   readonly file: string;
   /** Line of its name, from 1. */
   readonly line: number;
-  /** Another one for every other text of its document. */
+  /** Another one for every other text of its document, but for comments after its end. */
   readonly revision: string;
+}
+
+/** Which object is meant. */
+export interface ObjectName {
+  readonly kind: ConfigKind;
+  readonly name: string;
 }
 
 /** Hexadecimal digits of a revision; 64 bits tell two texts of one object apart. */
 const REVISION_LENGTH = 16;
 
 /** The revision of an object in its file's text. */
-export function revisionOf(text: string, { start, end, item }: ConfigObject["written"]): string {
-  const hash = createHash("sha256").update(text.slice(start, end).trim());
+export function revisionOf(text: string, { start, contentEnd, item }: ConfigObject["written"]): string {
+  const hash = createHash("sha256").update(text.slice(start, contentEnd).trim());
   if (item !== undefined) hash.update(`\nitem ${item}`);
   return hash.digest("hex").slice(0, REVISION_LENGTH);
 }

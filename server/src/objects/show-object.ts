@@ -12,7 +12,8 @@ export interface ObjectText {
 /** How documents are written here: lines as long as they are, since they are compared line by line. */
 export const YAML_FORM = { lineWidth: 0, minContentWidth: 0 } as const;
 
-const PARSE = { stringKeys: true, uniqueKeys: false, logLevel: "silent" } as const;
+/** How a document is read again that was read without an error. */
+export const PARSE_FORM = { stringKeys: true, uniqueKeys: false, logLevel: "silent" } as const;
 
 /**
  * The text of an object alone: that of its document without the `---`, or the item of a `List` written out.
@@ -21,7 +22,7 @@ const PARSE = { stringKeys: true, uniqueKeys: false, logLevel: "silent" } as con
 export function objectText({ kind, name, written }: ConfigObject, text: string): ObjectText {
   const document = text.slice(written.start, written.end);
   if (written.item === undefined) return { kind, name, text: withoutMarkers(document) };
-  const { items } = parseDocument(document, PARSE).toJS() as { items: unknown[] };
+  const { items } = parseDocument(document, PARSE_FORM).toJS() as { items: unknown[] };
   return { kind, name, text: stringify(items[written.item], YAML_FORM) };
 }
 
@@ -36,7 +37,7 @@ export function withoutMarkers(document: string): string {
 /** An object as people may see it, as it is written. */
 export function shownObject({ kind, text }: ObjectText, format: "yaml" | "json"): string {
   const shown = hideSecrets(kind, text);
-  return format === "yaml" ? shown : `${JSON.stringify(parseDocument(shown, PARSE).toJS(), undefined, 2)}\n`;
+  return format === "yaml" ? shown : `${JSON.stringify(parseDocument(shown, PARSE_FORM).toJS(), undefined, 2)}\n`;
 }
 
 /**
@@ -45,9 +46,10 @@ export function shownObject({ kind, text }: ObjectText, format: "yaml" | "json")
  */
 export function effectiveObject(object: ObjectText, defaults: ObjectText | undefined, format: "yaml" | "json"): string {
   if (defaults === undefined) return shownObject(object, format);
-  const own = parseDocument(hideSecrets(object.kind, object.text), PARSE);
+  const own = parseDocument(hideSecrets(object.kind, object.text), PARSE_FORM);
   const spec = specOf(own);
-  const others = (parseDocument(hideSecrets(defaults.kind, defaults.text), PARSE).toJS() as { spec?: object }).spec;
+  const others = (parseDocument(hideSecrets(defaults.kind, defaults.text), PARSE_FORM).toJS() as { spec?: object })
+    .spec;
   for (const [field, value] of Object.entries(others ?? {})) {
     if (spec === undefined || value === null || !isMissing(spec, field)) continue;
     spec.delete(field);
@@ -61,7 +63,7 @@ export function effectiveObject(object: ObjectText, defaults: ObjectText | undef
 /** The name of the BackupCollectionDefaults that an object's text names. */
 export function defaultsNameOf({ kind, text }: ObjectText): string | undefined {
   if (kind !== "BackupCollection") return undefined;
-  const { spec } = parseDocument(text, PARSE).toJS() as { spec?: { defaultsRef?: unknown } };
+  const { spec } = parseDocument(text, PARSE_FORM).toJS() as { spec?: { defaultsRef?: unknown } };
   return typeof spec?.defaultsRef === "string" ? spec.defaultsRef : undefined;
 }
 

@@ -1,14 +1,30 @@
 import type { ServiceImpl } from "@connectrpc/connect";
-import { type AdminService, ObjectFormat, ObjectFormatSchema } from "@strongroom/gen/strongroom/v1/admin_service_pb";
-import { MAX_NAME_LENGTH, PAGE } from "@strongroom/protocol/limits";
+import {
+  type AdminService,
+  type DeleteObjectRequest,
+  ObjectAction,
+  ObjectFormat,
+  ObjectFormatSchema,
+} from "@strongroom/gen/strongroom/v1/admin_service_pb";
+import { MAX_DOCUMENTS_BYTES, MAX_NAME_LENGTH, PAGE } from "@strongroom/protocol/limits";
+import {
+  applyObjects,
+  type ChangeObjectsDeps,
+  type ChangeOptions,
+  deleteObject,
+  documentsToCommit,
+} from "../app/objects/change-objects.ts";
 import { getObject, listObjects, OBJECT_KINDS, type SeeObjectsDeps } from "../app/objects/see-objects.ts";
-import type { ObjectEntry, ObjectName } from "../app/ports/config-objects.ts";
+import type { ObjectEntry, ObjectName, PlannedObject } from "../app/ports/config-objects.ts";
 import { invalidField } from "../domain/errors.ts";
 import { callerOf } from "./connect-calls.ts";
 import { enumName, pagePosition, pageSizeOf, pageToken, textOf } from "./shapes.ts";
 
+/** The ports of all of administration. */
+export interface AdminDeps extends SeeObjectsDeps, ChangeObjectsDeps {}
+
 /** AdminService of the contract. */
-export function adminService(deps: SeeObjectsDeps): ServiceImpl<typeof AdminService> {
+export function adminService(deps: AdminDeps): ServiceImpl<typeof AdminService> {
   return {
     async getObject(req, context) {
       const { entry, document } = await getObject(deps, callerOf(context.values), {
@@ -28,12 +44,50 @@ export function adminService(deps: SeeObjectsDeps): ServiceImpl<typeof AdminServ
       });
       return { objects: objects.map(objectMessage), nextPageToken: pageToken("objects", nextAfter) };
     },
+
+    async applyObjects(req, context) {
+      const bytes = Buffer.byteLength(req.documents);
+      if (bytes > MAX_DOCUMENTS_BYTES)
+        throw invalidField("documents", `expected at most ${MAX_DOCUMENTS_BYTES} bytes, got ${bytes}; split them`);
+      const { documents } = req;
+      const { plan, readOnly } = await applyObjects(deps, callerOf(context.values), { documents, ...optionsOf(req) });
+      return {
+        changes: plan.objects.map(changeMessage),
+        diff: plan.diff,
+        warnings: plan.warnings.map(({ file, line, path, reason }) => ({ file, line, path, reason })),
+        readOnlyReason: readOnly ?? "",
+        toCommit: readOnly === undefined ? [] : documentsToCommit(plan.objects),
+      };
+    },
+
+    async deleteObject(req, context) {
+      const object = { ...objectNameOf(req), ...optionsOf(req) };
+      const { plan, readOnly } = await deleteObject(deps, callerOf(context.values), object);
+      return { change: changeMessage(plan.objects[0]!), diff: plan.diff, readOnlyReason: readOnly ?? "" };
+    },
   };
 }
 
 /** An object as a message. */
 export function objectMessage({ kind, name, namespace, file, line, revision }: ObjectEntry) {
   return { kind, name, namespace, file, line, revision };
+}
+
+const ACTIONS: Readonly<Record<PlannedObject["action"], ObjectAction>> = {
+  created: ObjectAction.CREATED,
+  changed: ObjectAction.CHANGED,
+  unchanged: ObjectAction.UNCHANGED,
+  deleted: ObjectAction.DELETED,
+};
+
+function changeMessage({ action, entry }: PlannedObject) {
+  return { action: ACTIONS[action], object: objectMessage(entry) };
+}
+
+function optionsOf(req: Pick<DeleteObjectRequest, "dryRun" | "expectedRevision" | "allowNoAdmin">): ChangeOptions {
+  const { dryRun, allowNoAdmin } = req;
+  const expectedRevision = textOf("expected_revision", req.expectedRevision, MAX_NAME_LENGTH);
+  return { dryRun, allowNoAdmin, expectedRevision };
 }
 
 function objectNameOf({ kind, name }: { kind: string; name: string }): ObjectName {

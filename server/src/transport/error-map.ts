@@ -7,6 +7,7 @@ import {
   RequestInfoSchema,
   RetryInfoSchema,
 } from "@strongroom/gen/google/rpc/error_details_pb";
+import { ObjectFindingsSchema, ObjectsToCommitSchema } from "@strongroom/gen/strongroom/v1/admin_service_pb";
 import { ERROR_DOMAIN, REQUEST_ID_HEADER } from "@strongroom/protocol/headers";
 import { CODES, type CodeName, codeOf } from "../calls/codes.ts";
 import { MAX_ERROR_LENGTH, plainText } from "../calls/plain-text.ts";
@@ -29,6 +30,18 @@ export function connectCode(name: CodeName): Code {
 /** What this server calls one of Connect's codes. */
 export function codeName(code: Code): CodeName {
   return Code[code].replace(/(?<=[a-z])[A-Z]/g, (letter) => `_${letter}`).toLowerCase() as CodeName;
+}
+
+/** Characters of findings in the details of an error, which travel in headers. */
+const MAX_FINDINGS_LENGTH = 3000;
+
+/** The first items that are no longer together than so many characters of JSON, and one at least. */
+function fitting<T>(items: readonly T[], most: number): T[] {
+  let length = 0;
+  return items.filter((item, index) => {
+    length += JSON.stringify(item).length;
+    return index === 0 || length <= most;
+  });
 }
 
 /** What a caller sent may be in a text, as long as it was. */
@@ -79,6 +92,16 @@ export function toConnectError(error: unknown, requestId: string): ConnectError 
       detail(QuotaFailureSchema, { violations: [{ subject: error.metadata.limit ?? "", description: message }] }),
     );
   }
+  if (error.findings.length > 0) {
+    const findings = error.findings.map(({ file, line, path, reason }) => ({
+      file: bounded(file),
+      line,
+      path: bounded(path),
+      reason: bounded(reason),
+    }));
+    details.push(detail(ObjectFindingsSchema, { findings: fitting(findings, MAX_FINDINGS_LENGTH) }));
+  }
+  if (error.toCommit.length > 0) details.push(detail(ObjectsToCommitSchema, { objects: [...error.toCommit] }));
   if (error.reason === "INVALID_REQUEST") {
     const violation = { field: bounded(error.metadata.field ?? ""), description: message };
     details.push(detail(BadRequestSchema, { fieldViolations: [violation] }));

@@ -33,3 +33,53 @@ export class GrpcurlCalls {
     return await run(requirePeer("grpcurl"), args, { input: JSON.stringify(message), env: { TOKEN: this.token } });
   }
 }
+
+/** grpcurl against one server. The token is in the environment, requests come on standard input. */
+export class Grpcurl {
+  readonly #flags: readonly string[];
+  readonly #host: string;
+  /** Of the session, once there is one. */
+  token = "";
+
+  constructor(flags: readonly string[], host: string) {
+    this.#flags = flags;
+    this.#host = host;
+  }
+
+  /** Runs grpcurl. */
+  async raw(flags: readonly string[], rest: readonly string[], input = "") {
+    const args = [...this.#flags, ...flags, this.#host, ...rest];
+    return await run(requirePeer("grpcurl"), args, { input, env: { TOKEN: this.token } });
+  }
+
+  // biome-ignore lint/suspicious/noExplicitAny: answers as JSON
+  async call(t: ExecutionContext, method: string, ...messages: unknown[]): Promise<any> {
+    const outcome = await this.#call(method, messages);
+    t.is(outcome.code, 0, outcome.stderr);
+    return JSON.parse(outcome.stdout.toString());
+  }
+
+  /** The status of a refused call, as JSON. */
+  // biome-ignore lint/suspicious/noExplicitAny: answers as JSON
+  async refused(t: ExecutionContext, method: string, message: unknown): Promise<any> {
+    const outcome = await this.#call(method, [message]);
+    t.not(outcome.code, 0);
+    const {
+      code,
+      message: text,
+      details,
+    } = JSON.parse(outcome.stderr) as {
+      code: number;
+      message: string;
+      details: { "@type": string }[];
+    };
+    const named = details.map((each) => [each["@type"].replace("type.googleapis.com/google.rpc.", ""), each]);
+    return { code, message: text, ...Object.fromEntries(named) };
+  }
+
+  async #call(method: string, messages: readonly unknown[]) {
+    const header = ["-expand-headers", "-H", `Authorization: Bearer \${TOKEN}`];
+    const input = messages.map((message) => JSON.stringify(message)).join("\n");
+    return await this.raw(["-format-error", ...header, "-d", "@"], [`strongroom.v1.${method}`], input);
+  }
+}

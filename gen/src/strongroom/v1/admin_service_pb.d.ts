@@ -55,7 +55,7 @@ export declare type ConfigurationObject = Message<"strongroom.v1.ConfigurationOb
   line: number;
 
   /**
-   * Changes whenever its text does. Given to ApplyObjects or DeleteObject, it refuses a change of another text.
+   * Changes whenever its text does, but for comments after its end. Given to ApplyObjects or DeleteObject, it refuses a change of another text.
    *
    * @generated from field: string revision = 6;
    */
@@ -205,6 +205,359 @@ export declare type ListObjectsResponse = Message<"strongroom.v1.ListObjectsResp
 export declare const ListObjectsResponseSchema: GenMessage<ListObjectsResponse>;
 
 /**
+ * Asks to put documents in force.
+ *
+ * @generated from message strongroom.v1.ApplyObjectsRequest
+ */
+export declare type ApplyObjectsRequest = Message<"strongroom.v1.ApplyObjectsRequest"> & {
+  /**
+   * YAML documents with `---` between them, or a JSON object; at most 512 KiB. A value `<hidden>` stays as it is.
+   *
+   * @generated from field: string documents = 1;
+   */
+  documents: string;
+
+  /**
+   * Only say what would change; nothing is written.
+   *
+   * @generated from field: bool dry_run = 2;
+   */
+  dryRun: boolean;
+
+  /**
+   * The revision that the object must have now; empty for any. Only for a request with one document.
+   *
+   * @generated from field: string expected_revision = 3;
+   */
+  expectedRevision: string;
+
+  /**
+   * Let it happen that no active user with the role systemAdmin and a password is left.
+   *
+   * @generated from field: bool allow_no_admin = 4;
+   */
+  allowNoAdmin: boolean;
+};
+
+/**
+ * Describes the message strongroom.v1.ApplyObjectsRequest.
+ * Use `create(ApplyObjectsRequestSchema)` to create a new message.
+ */
+export declare const ApplyObjectsRequestSchema: GenMessage<ApplyObjectsRequest>;
+
+/**
+ * The documents are in force, or would be.
+ *
+ * @generated from message strongroom.v1.ApplyObjectsResponse
+ */
+export declare type ApplyObjectsResponse = Message<"strongroom.v1.ApplyObjectsResponse"> & {
+  /**
+   * What became of each object, in the order of the request.
+   *
+   * @generated from field: repeated strongroom.v1.ObjectChange changes = 1;
+   */
+  changes: ObjectChange[];
+
+  /**
+   * What changed, in the unified format (`diff -u`), with secrets hidden.
+   *
+   * @generated from field: string diff = 2;
+   */
+  diff: string;
+
+  /**
+   * What is worth a word about the objects; it keeps nothing from being in force.
+   *
+   * @generated from field: repeated strongroom.v1.ObjectFinding warnings = 3;
+   */
+  warnings: ObjectFinding[];
+
+  /**
+   * Why this server would not write it; only in a dry run, empty where it would.
+   *
+   * @generated from field: string read_only_reason = 4;
+   */
+  readOnlyReason: string;
+
+  /**
+   * With read_only_reason: what is to be committed where the configuration comes from.
+   *
+   * @generated from field: repeated strongroom.v1.ObjectToCommit to_commit = 5;
+   */
+  toCommit: ObjectToCommit[];
+};
+
+/**
+ * Describes the message strongroom.v1.ApplyObjectsResponse.
+ * Use `create(ApplyObjectsResponseSchema)` to create a new message.
+ */
+export declare const ApplyObjectsResponseSchema: GenMessage<ApplyObjectsResponse>;
+
+/**
+ * Asks to take an object out of the configuration.
+ *
+ * @generated from message strongroom.v1.DeleteObjectRequest
+ */
+export declare type DeleteObjectRequest = Message<"strongroom.v1.DeleteObjectRequest"> & {
+  /**
+   * Its kind.
+   *
+   * @generated from field: string kind = 1;
+   */
+  kind: string;
+
+  /**
+   * Its name.
+   *
+   * @generated from field: string name = 2;
+   */
+  name: string;
+
+  /**
+   * Only say what would change; nothing is written.
+   *
+   * @generated from field: bool dry_run = 3;
+   */
+  dryRun: boolean;
+
+  /**
+   * The revision that the object must have now; empty for any.
+   *
+   * @generated from field: string expected_revision = 4;
+   */
+  expectedRevision: string;
+
+  /**
+   * Let it happen that no active user with the role systemAdmin and a password is left.
+   *
+   * @generated from field: bool allow_no_admin = 5;
+   */
+  allowNoAdmin: boolean;
+};
+
+/**
+ * Describes the message strongroom.v1.DeleteObjectRequest.
+ * Use `create(DeleteObjectRequestSchema)` to create a new message.
+ */
+export declare const DeleteObjectRequestSchema: GenMessage<DeleteObjectRequest>;
+
+/**
+ * The object is gone, or would be.
+ *
+ * @generated from message strongroom.v1.DeleteObjectResponse
+ */
+export declare type DeleteObjectResponse = Message<"strongroom.v1.DeleteObjectResponse"> & {
+  /**
+   * What became of it.
+   *
+   * @generated from field: strongroom.v1.ObjectChange change = 1;
+   */
+  change?: ObjectChange | undefined;
+
+  /**
+   * What changed, in the unified format (`diff -u`), with secrets hidden.
+   *
+   * @generated from field: string diff = 2;
+   */
+  diff: string;
+
+  /**
+   * Why this server would not write it; only in a dry run, empty where it would.
+   *
+   * @generated from field: string read_only_reason = 3;
+   */
+  readOnlyReason: string;
+};
+
+/**
+ * Describes the message strongroom.v1.DeleteObjectResponse.
+ * Use `create(DeleteObjectResponseSchema)` to create a new message.
+ */
+export declare const DeleteObjectResponseSchema: GenMessage<DeleteObjectResponse>;
+
+/**
+ * What became of one object.
+ *
+ * @generated from message strongroom.v1.ObjectChange
+ */
+export declare type ObjectChange = Message<"strongroom.v1.ObjectChange"> & {
+  /**
+   * What was done.
+   *
+   * @generated from field: strongroom.v1.ObjectAction action = 1;
+   */
+  action: ObjectAction;
+
+  /**
+   * The object as it is afterwards; as it was, for one that is deleted.
+   *
+   * @generated from field: strongroom.v1.ConfigurationObject object = 2;
+   */
+  object?: ConfigurationObject | undefined;
+};
+
+/**
+ * Describes the message strongroom.v1.ObjectChange.
+ * Use `create(ObjectChangeSchema)` to create a new message.
+ */
+export declare const ObjectChangeSchema: GenMessage<ObjectChange>;
+
+/**
+ * Something to be said about a configuration object.
+ *
+ * @generated from message strongroom.v1.ObjectFinding
+ */
+export declare type ObjectFinding = Message<"strongroom.v1.ObjectFinding"> & {
+  /**
+   * The file, relative to the configuration directory; `-` for the documents of the request.
+   *
+   * @generated from field: string file = 1;
+   */
+  file: string;
+
+  /**
+   * The line, from 1.
+   *
+   * @generated from field: int32 line = 2;
+   */
+  line: number;
+
+  /**
+   * The field, such as `spec.windows[0].duration`; empty for a whole document.
+   *
+   * @generated from field: string path = 3;
+   */
+  path: string;
+
+  /**
+   * What was expected, what it got, what to do. Never with a value of a Secret or a password.
+   *
+   * @generated from field: string reason = 4;
+   */
+  reason: string;
+};
+
+/**
+ * Describes the message strongroom.v1.ObjectFinding.
+ * Use `create(ObjectFindingSchema)` to create a new message.
+ */
+export declare const ObjectFindingSchema: GenMessage<ObjectFinding>;
+
+/**
+ * A detail of errors with the reason OBJECTS_INVALID: the first problems.
+ *
+ * @generated from message strongroom.v1.ObjectFindings
+ */
+export declare type ObjectFindings = Message<"strongroom.v1.ObjectFindings"> & {
+  /**
+   * By file and line.
+   *
+   * @generated from field: repeated strongroom.v1.ObjectFinding findings = 1;
+   */
+  findings: ObjectFinding[];
+};
+
+/**
+ * Describes the message strongroom.v1.ObjectFindings.
+ * Use `create(ObjectFindingsSchema)` to create a new message.
+ */
+export declare const ObjectFindingsSchema: GenMessage<ObjectFindings>;
+
+/**
+ * A document that somebody is to commit where the configuration comes from.
+ *
+ * @generated from message strongroom.v1.ObjectToCommit
+ */
+export declare type ObjectToCommit = Message<"strongroom.v1.ObjectToCommit"> & {
+  /**
+   * The file it belongs to.
+   *
+   * @generated from field: string file = 1;
+   */
+  file: string;
+
+  /**
+   * The document, as it was given; empty for an object that is to be taken out.
+   *
+   * @generated from field: string document = 2;
+   */
+  document: string;
+};
+
+/**
+ * Describes the message strongroom.v1.ObjectToCommit.
+ * Use `create(ObjectToCommitSchema)` to create a new message.
+ */
+export declare const ObjectToCommitSchema: GenMessage<ObjectToCommit>;
+
+/**
+ * A detail of errors with the reason CONFIGURATION_READ_ONLY.
+ *
+ * @generated from message strongroom.v1.ObjectsToCommit
+ */
+export declare type ObjectsToCommit = Message<"strongroom.v1.ObjectsToCommit"> & {
+  /**
+   * What is to be committed; empty where it is too long for an error.
+   *
+   * @generated from field: repeated strongroom.v1.ObjectToCommit objects = 1;
+   */
+  objects: ObjectToCommit[];
+};
+
+/**
+ * Describes the message strongroom.v1.ObjectsToCommit.
+ * Use `create(ObjectsToCommitSchema)` to create a new message.
+ */
+export declare const ObjectsToCommitSchema: GenMessage<ObjectsToCommit>;
+
+/**
+ * What became of an object, or would become of it.
+ *
+ * @generated from enum strongroom.v1.ObjectAction
+ */
+export enum ObjectAction {
+  /**
+   * Never sent by the server.
+   *
+   * @generated from enum value: OBJECT_ACTION_UNSPECIFIED = 0;
+   */
+  UNSPECIFIED = 0,
+
+  /**
+   * There was none of its name.
+   *
+   * @generated from enum value: OBJECT_ACTION_CREATED = 1;
+   */
+  CREATED = 1,
+
+  /**
+   * It has another text now.
+   *
+   * @generated from enum value: OBJECT_ACTION_CHANGED = 2;
+   */
+  CHANGED = 2,
+
+  /**
+   * It had this text before.
+   *
+   * @generated from enum value: OBJECT_ACTION_UNCHANGED = 3;
+   */
+  UNCHANGED = 3,
+
+  /**
+   * It is gone.
+   *
+   * @generated from enum value: OBJECT_ACTION_DELETED = 4;
+   */
+  DELETED = 4,
+}
+
+/**
+ * Describes the enum strongroom.v1.ObjectAction.
+ */
+export declare const ObjectActionSchema: GenEnum<ObjectAction>;
+
+/**
  * How a configuration object is written in an answer.
  *
  * @generated from enum strongroom.v1.ObjectFormat
@@ -265,6 +618,30 @@ export declare const AdminService: GenService<{
     methodKind: "unary";
     input: typeof ListObjectsRequestSchema;
     output: typeof ListObjectsResponseSchema;
+  },
+  /**
+   * Puts documents in force: each object is created, or written in place of the one of its name, with all fields that
+   * the document has and no others. Judged as the server judges its files, and refused as a whole with OBJECTS_INVALID
+   * when anything is wrong; written back to where the configuration comes from, other objects of the same files to the
+   * letter as they were; in force when the answer comes. Under retry: the second call changes nothing.
+   *
+   * @generated from rpc strongroom.v1.AdminService.ApplyObjects
+   */
+  applyObjects: {
+    methodKind: "unary";
+    input: typeof ApplyObjectsRequestSchema;
+    output: typeof ApplyObjectsResponseSchema;
+  },
+  /**
+   * Takes an object out of the configuration. The versions of a collection stay, and it is frozen. Under retry: the
+   * second call is refused with OBJECT_NOT_FOUND.
+   *
+   * @generated from rpc strongroom.v1.AdminService.DeleteObject
+   */
+  deleteObject: {
+    methodKind: "unary";
+    input: typeof DeleteObjectRequestSchema;
+    output: typeof DeleteObjectResponseSchema;
   },
 }>;
 

@@ -10,7 +10,7 @@ import { enumDesc, fileDesc, messageDesc, serviceDesc, tsEnum } from "@bufbuild/
  * Describes the file strongroom/v1/admin_service.proto.
  */
 export const file_strongroom_v1_admin_service = /*@__PURE__*/
-  fileDesc("CiFzdHJvbmdyb29tL3YxL2FkbWluX3NlcnZpY2UucHJvdG8SDXN0cm9uZ3Jvb20udjEicgoTQ29uZmlndXJhdGlvbk9iamVjdBIMCgRraW5kGAEgASgJEgwKBG5hbWUYAiABKAkSEQoJbmFtZXNwYWNlGAMgASgJEgwKBGZpbGUYBCABKAkSDAoEbGluZRgFIAEoBRIQCghyZXZpc2lvbhgGIAEoCSJuChBHZXRPYmplY3RSZXF1ZXN0EgwKBGtpbmQYASABKAkSDAoEbmFtZRgCIAEoCRIRCgllZmZlY3RpdmUYAyABKAgSKwoGZm9ybWF0GAQgASgOMhsuc3Ryb25ncm9vbS52MS5PYmplY3RGb3JtYXQiWQoRR2V0T2JqZWN0UmVzcG9uc2USMgoGb2JqZWN0GAEgASgLMiIuc3Ryb25ncm9vbS52MS5Db25maWd1cmF0aW9uT2JqZWN0EhAKCGRvY3VtZW50GAIgASgJIlwKEkxpc3RPYmplY3RzUmVxdWVzdBIMCgRraW5kGAEgASgJEhEKCW5hbWVzcGFjZRgCIAEoCRIRCglwYWdlX3NpemUYAyABKAUSEgoKcGFnZV90b2tlbhgEIAEoCSJjChNMaXN0T2JqZWN0c1Jlc3BvbnNlEjMKB29iamVjdHMYASADKAsyIi5zdHJvbmdyb29tLnYxLkNvbmZpZ3VyYXRpb25PYmplY3QSFwoPbmV4dF9wYWdlX3Rva2VuGAIgASgJKl0KDE9iamVjdEZvcm1hdBIdChlPQkpFQ1RfRk9STUFUX1VOU1BFQ0lGSUVEEAASFgoST0JKRUNUX0ZPUk1BVF9ZQU1MEAESFgoST0JKRUNUX0ZPUk1BVF9KU09OEAIytAEKDEFkbWluU2VydmljZRJOCglHZXRPYmplY3QSHy5zdHJvbmdyb29tLnYxLkdldE9iamVjdFJlcXVlc3QaIC5zdHJvbmdyb29tLnYxLkdldE9iamVjdFJlc3BvbnNlElQKC0xpc3RPYmplY3RzEiEuc3Ryb25ncm9vbS52MS5MaXN0T2JqZWN0c1JlcXVlc3QaIi5zdHJvbmdyb29tLnYxLkxpc3RPYmplY3RzUmVzcG9uc2ViBnByb3RvMw");
+  fileDesc("CiFzdHJvbmdyb29tL3YxL2FkbWluX3NlcnZpY2UucHJvdG8SDXN0cm9uZ3Jvb20udjEicgoTQ29uZmlndXJhdGlvbk9iamVjdBIMCgRraW5kGAEgASgJEgwKBG5hbWUYAiABKAkSEQoJbmFtZXNwYWNlGAMgASgJEgwKBGZpbGUYBCABKAkSDAoEbGluZRgFIAEoBRIQCghyZXZpc2lvbhgGIAEoCSJuChBHZXRPYmplY3RSZXF1ZXN0EgwKBGtpbmQYASABKAkSDAoEbmFtZRgCIAEoCRIRCgllZmZlY3RpdmUYAyABKAgSKwoGZm9ybWF0GAQgASgOMhsuc3Ryb25ncm9vbS52MS5PYmplY3RGb3JtYXQiWQoRR2V0T2JqZWN0UmVzcG9uc2USMgoGb2JqZWN0GAEgASgLMiIuc3Ryb25ncm9vbS52MS5Db25maWd1cmF0aW9uT2JqZWN0EhAKCGRvY3VtZW50GAIgASgJIlwKEkxpc3RPYmplY3RzUmVxdWVzdBIMCgRraW5kGAEgASgJEhEKCW5hbWVzcGFjZRgCIAEoCRIRCglwYWdlX3NpemUYAyABKAUSEgoKcGFnZV90b2tlbhgEIAEoCSJjChNMaXN0T2JqZWN0c1Jlc3BvbnNlEjMKB29iamVjdHMYASADKAsyIi5zdHJvbmdyb29tLnYxLkNvbmZpZ3VyYXRpb25PYmplY3QSFwoPbmV4dF9wYWdlX3Rva2VuGAIgASgJInEKE0FwcGx5T2JqZWN0c1JlcXVlc3QSFgoJZG9jdW1lbnRzGAEgASgJQgOAAQESDwoHZHJ5X3J1bhgCIAEoCBIZChFleHBlY3RlZF9yZXZpc2lvbhgDIAEoCRIWCg5hbGxvd19ub19hZG1pbhgEIAEoCCLOAQoUQXBwbHlPYmplY3RzUmVzcG9uc2USLAoHY2hhbmdlcxgBIAMoCzIbLnN0cm9uZ3Jvb20udjEuT2JqZWN0Q2hhbmdlEgwKBGRpZmYYAiABKAkSLgoId2FybmluZ3MYAyADKAsyHC5zdHJvbmdyb29tLnYxLk9iamVjdEZpbmRpbmcSGAoQcmVhZF9vbmx5X3JlYXNvbhgEIAEoCRIwCgl0b19jb21taXQYBSADKAsyHS5zdHJvbmdyb29tLnYxLk9iamVjdFRvQ29tbWl0InUKE0RlbGV0ZU9iamVjdFJlcXVlc3QSDAoEa2luZBgBIAEoCRIMCgRuYW1lGAIgASgJEg8KB2RyeV9ydW4YAyABKAgSGQoRZXhwZWN0ZWRfcmV2aXNpb24YBCABKAkSFgoOYWxsb3dfbm9fYWRtaW4YBSABKAgiawoURGVsZXRlT2JqZWN0UmVzcG9uc2USKwoGY2hhbmdlGAEgASgLMhsuc3Ryb25ncm9vbS52MS5PYmplY3RDaGFuZ2USDAoEZGlmZhgCIAEoCRIYChByZWFkX29ubHlfcmVhc29uGAMgASgJIm8KDE9iamVjdENoYW5nZRIrCgZhY3Rpb24YASABKA4yGy5zdHJvbmdyb29tLnYxLk9iamVjdEFjdGlvbhIyCgZvYmplY3QYAiABKAsyIi5zdHJvbmdyb29tLnYxLkNvbmZpZ3VyYXRpb25PYmplY3QiSQoNT2JqZWN0RmluZGluZxIMCgRmaWxlGAEgASgJEgwKBGxpbmUYAiABKAUSDAoEcGF0aBgDIAEoCRIOCgZyZWFzb24YBCABKAkiQAoOT2JqZWN0RmluZGluZ3MSLgoIZmluZGluZ3MYASADKAsyHC5zdHJvbmdyb29tLnYxLk9iamVjdEZpbmRpbmciNQoOT2JqZWN0VG9Db21taXQSDAoEZmlsZRgBIAEoCRIVCghkb2N1bWVudBgCIAEoCUIDgAEBIkEKD09iamVjdHNUb0NvbW1pdBIuCgdvYmplY3RzGAEgAygLMh0uc3Ryb25ncm9vbS52MS5PYmplY3RUb0NvbW1pdCqbAQoMT2JqZWN0QWN0aW9uEh0KGU9CSkVDVF9BQ1RJT05fVU5TUEVDSUZJRUQQABIZChVPQkpFQ1RfQUNUSU9OX0NSRUFURUQQARIZChVPQkpFQ1RfQUNUSU9OX0NIQU5HRUQQAhIbChdPQkpFQ1RfQUNUSU9OX1VOQ0hBTkdFRBADEhkKFU9CSkVDVF9BQ1RJT05fREVMRVRFRBAEKl0KDE9iamVjdEZvcm1hdBIdChlPQkpFQ1RfRk9STUFUX1VOU1BFQ0lGSUVEEAASFgoST0JKRUNUX0ZPUk1BVF9ZQU1MEAESFgoST0JKRUNUX0ZPUk1BVF9KU09OEAIy5gIKDEFkbWluU2VydmljZRJOCglHZXRPYmplY3QSHy5zdHJvbmdyb29tLnYxLkdldE9iamVjdFJlcXVlc3QaIC5zdHJvbmdyb29tLnYxLkdldE9iamVjdFJlc3BvbnNlElQKC0xpc3RPYmplY3RzEiEuc3Ryb25ncm9vbS52MS5MaXN0T2JqZWN0c1JlcXVlc3QaIi5zdHJvbmdyb29tLnYxLkxpc3RPYmplY3RzUmVzcG9uc2USVwoMQXBwbHlPYmplY3RzEiIuc3Ryb25ncm9vbS52MS5BcHBseU9iamVjdHNSZXF1ZXN0GiMuc3Ryb25ncm9vbS52MS5BcHBseU9iamVjdHNSZXNwb25zZRJXCgxEZWxldGVPYmplY3QSIi5zdHJvbmdyb29tLnYxLkRlbGV0ZU9iamVjdFJlcXVlc3QaIy5zdHJvbmdyb29tLnYxLkRlbGV0ZU9iamVjdFJlc3BvbnNlYgZwcm90bzM");
 
 /**
  * Describes the message strongroom.v1.ConfigurationObject.
@@ -48,10 +48,87 @@ export const ListObjectsResponseSchema = /*@__PURE__*/
   messageDesc(file_strongroom_v1_admin_service, 4);
 
 /**
+ * Describes the message strongroom.v1.ApplyObjectsRequest.
+ * Use `create(ApplyObjectsRequestSchema)` to create a new message.
+ */
+export const ApplyObjectsRequestSchema = /*@__PURE__*/
+  messageDesc(file_strongroom_v1_admin_service, 5);
+
+/**
+ * Describes the message strongroom.v1.ApplyObjectsResponse.
+ * Use `create(ApplyObjectsResponseSchema)` to create a new message.
+ */
+export const ApplyObjectsResponseSchema = /*@__PURE__*/
+  messageDesc(file_strongroom_v1_admin_service, 6);
+
+/**
+ * Describes the message strongroom.v1.DeleteObjectRequest.
+ * Use `create(DeleteObjectRequestSchema)` to create a new message.
+ */
+export const DeleteObjectRequestSchema = /*@__PURE__*/
+  messageDesc(file_strongroom_v1_admin_service, 7);
+
+/**
+ * Describes the message strongroom.v1.DeleteObjectResponse.
+ * Use `create(DeleteObjectResponseSchema)` to create a new message.
+ */
+export const DeleteObjectResponseSchema = /*@__PURE__*/
+  messageDesc(file_strongroom_v1_admin_service, 8);
+
+/**
+ * Describes the message strongroom.v1.ObjectChange.
+ * Use `create(ObjectChangeSchema)` to create a new message.
+ */
+export const ObjectChangeSchema = /*@__PURE__*/
+  messageDesc(file_strongroom_v1_admin_service, 9);
+
+/**
+ * Describes the message strongroom.v1.ObjectFinding.
+ * Use `create(ObjectFindingSchema)` to create a new message.
+ */
+export const ObjectFindingSchema = /*@__PURE__*/
+  messageDesc(file_strongroom_v1_admin_service, 10);
+
+/**
+ * Describes the message strongroom.v1.ObjectFindings.
+ * Use `create(ObjectFindingsSchema)` to create a new message.
+ */
+export const ObjectFindingsSchema = /*@__PURE__*/
+  messageDesc(file_strongroom_v1_admin_service, 11);
+
+/**
+ * Describes the message strongroom.v1.ObjectToCommit.
+ * Use `create(ObjectToCommitSchema)` to create a new message.
+ */
+export const ObjectToCommitSchema = /*@__PURE__*/
+  messageDesc(file_strongroom_v1_admin_service, 12);
+
+/**
+ * Describes the message strongroom.v1.ObjectsToCommit.
+ * Use `create(ObjectsToCommitSchema)` to create a new message.
+ */
+export const ObjectsToCommitSchema = /*@__PURE__*/
+  messageDesc(file_strongroom_v1_admin_service, 13);
+
+/**
+ * Describes the enum strongroom.v1.ObjectAction.
+ */
+export const ObjectActionSchema = /*@__PURE__*/
+  enumDesc(file_strongroom_v1_admin_service, 0);
+
+/**
+ * What became of an object, or would become of it.
+ *
+ * @generated from enum strongroom.v1.ObjectAction
+ */
+export const ObjectAction = /*@__PURE__*/
+  tsEnum(ObjectActionSchema);
+
+/**
  * Describes the enum strongroom.v1.ObjectFormat.
  */
 export const ObjectFormatSchema = /*@__PURE__*/
-  enumDesc(file_strongroom_v1_admin_service, 0);
+  enumDesc(file_strongroom_v1_admin_service, 1);
 
 /**
  * How a configuration object is written in an answer.

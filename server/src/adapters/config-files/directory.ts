@@ -1,8 +1,9 @@
 import { createHash } from "node:crypto";
 import { setTimeout as sleep } from "node:timers/promises";
-import { Findings, formatProblem } from "../../objects/problem.ts";
+import { type ChangePlan, planChange, type WantedChange } from "../../objects/plan-change.ts";
+import { type ConfigProblem, Findings, formatProblem } from "../../objects/problem.ts";
 import { interpret, type LoadResult, type ObjectFiles } from "../../objects/read-objects.ts";
-import { type ConfigDirectory, readConfigFiles } from "./files.ts";
+import { type ConfigDirectory, MAX_FILE_SIZE, MAX_FILES, MAX_TOTAL_SIZE, readConfigFiles } from "./files.ts";
 
 /**
  * A change is taken up when two readings this far apart are equal, in milliseconds: files are written, and mounts
@@ -33,6 +34,40 @@ export async function readDirectory(dir: string): Promise<DirectoryContent> {
   for (const { file, text } of files) hash.update(`${file.length} ${text.length} ${file}${text}`);
   for (const problem of findings.problems()) hash.update(formatProblem(problem));
   return { files, directories, findings, digest: hash.digest("hex") };
+}
+
+/** Plans a change of a directory as it is now. */
+export async function planDirectoryChange(dir: string, change: WantedChange): Promise<ChangePlan> {
+  const content = await readDirectory(dir);
+  const plan = await planChange(content, change);
+  const problems = boundProblems(content.files, plan.files);
+  return problems.length === 0 ? plan : { ...plan, problems: [...plan.problems, ...problems], files: [] };
+}
+
+/** What the next reading would refuse as too much. */
+function boundProblems(files: ObjectFiles["files"], changed: ChangePlan["files"]): ConfigProblem[] {
+  const texts = new Map<string, string | undefined>(files.map(({ file, text }) => [file, text]));
+  for (const { file, text } of changed) texts.set(file, text);
+  const sizes = [...texts].flatMap(([file, text]) =>
+    text === undefined ? [] : [[file, Buffer.byteLength(text)] as const],
+  );
+  const problem = (file: string, reason: string): ConfigProblem => ({
+    file,
+    line: 1,
+    path: "",
+    reason,
+    severity: "error",
+  });
+  const large = sizes.filter(([file, size]) => size > MAX_FILE_SIZE && changed.some((each) => each.file === file));
+  const problems = large.map(([file, size]) =>
+    problem(file, `expected at most 1 MiB, got ${size} bytes; split the file`),
+  );
+  const total = sizes.reduce((sum, [, size]) => sum + size, 0);
+  if (changed.length > 0 && (total > MAX_TOTAL_SIZE || sizes.length > MAX_FILES))
+    problems.push(
+      problem(".", `expected at most ${MAX_FILES} files with 16 MiB, got ${sizes.length} with ${total} bytes`),
+    );
+  return problems;
 }
 
 /**

@@ -14,9 +14,9 @@ export interface ConfigDirectory {
 /** Greatest size of a file in bytes; a Kubernetes object has the same bound. */
 export const MAX_FILE_SIZE = 1024 * 1024;
 /** Most files of one directory; a bound against a wrong directory such as `/`, not against use. */
-const MAX_FILES = 10_000;
+export const MAX_FILES = 10_000;
 /** Greatest size of all files together; what the parser makes of them is about 30 times as large. */
-const MAX_TOTAL_SIZE = 16 * 1024 * 1024;
+export const MAX_TOTAL_SIZE = 16 * 1024 * 1024;
 const MAX_DEPTH = 16;
 const CONFIG_FILE = /\.(?:ya?ml|json)$/i;
 

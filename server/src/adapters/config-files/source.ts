@@ -1,3 +1,4 @@
+import { NotInForceError } from "../../app/ports/config-objects.ts";
 import type { ConfigSource, ConfigStatus } from "../../app/ports/config-source.ts";
 import type { Log } from "../../app/settings.ts";
 import type { Configuration } from "../../domain/configuration.ts";
@@ -8,6 +9,8 @@ import { ConfigThread } from "./config-thread.ts";
 import { type DirectoryContent, DirectoryJudge, type Judgement, readDirectory } from "./directory.ts";
 import { DirectoryObjects } from "./directory-objects.ts";
 
+/** Looks at a directory that others go on changing, for a change that is to be in force. */
+const MAX_LOOKS = 5;
 /** Problems and names that one change logs at most. */
 const LOGGED = 50;
 
@@ -32,6 +35,8 @@ export type ReloadOutcome = "unchanged" | "changed" | "refused" | "unsettled";
 export interface ConfigFilesOptions {
   /** Waits between two readings of something that changed; for tests. */
   readonly settle?: () => Promise<void>;
+  /** The directory is written elsewhere: in Git, for example. */
+  readonly readOnly?: boolean;
 }
 
 /**
@@ -58,7 +63,12 @@ export class ConfigFilesSource implements ConfigSource {
     this.#configuration = loaded.configuration;
     this.#warnings = loaded.warnings;
     this.#entries = loaded.objects;
-    this.objects = new DirectoryObjects(dir, () => this.#entries);
+    this.objects = new DirectoryObjects({
+      dir,
+      readOnly: options.readOnly === true ? "the server was started with --config-read-only" : undefined,
+      list: () => this.#entries,
+      takeUp: async () => await this.#takeUp(),
+    });
     this.#status = { problem: undefined, loadedAt: new Date(), reloads: 0, refusals: 0 };
   }
 
@@ -113,6 +123,17 @@ export class ConfigFilesSource implements ConfigSource {
     const look = this.#running.then(async () => this.#take(await (this.#thread ?? this.#judge).look(force), force));
     this.#running = look;
     return await look;
+  }
+
+  /** Looks until what the directory holds is in force. @throws NotInForceError */
+  async #takeUp(): Promise<void> {
+    for (let look = 1; ; look++) {
+      const outcome = await this.reload();
+      const { problem } = this.#status;
+      if (outcome !== "unsettled" && problem === undefined) return;
+      if (problem !== undefined || look === MAX_LOOKS)
+        throw new NotInForceError(problem ?? "the directory goes on being changed by others");
+    }
   }
 
   #take(judgement: Judgement, force: boolean): ReloadOutcome {
