@@ -245,7 +245,42 @@ export const OPTIONS = {
   }),
   force: flag({ name: "force", help: "overwrite the output file", argumentsOnly: true }),
   removed: flag({ name: "removed", help: "list the removed versions that can be brought back, and until when" }),
-  reason: option({ name: "reason", value: "text", help: "why the version is held" }),
+  close: option({
+    name: "close",
+    value: "organization",
+    help: "make this organization read-only; needs --reason",
+    argumentsOnly: true,
+  }),
+  open: option({
+    name: "open",
+    value: "organization",
+    help: "let this organization take uploads again",
+    argumentsOnly: true,
+  }),
+  confirmPurge: option({
+    name: "confirm",
+    value: "versions/bytes",
+    help: "how many versions there are and their bytes, such as 31/8808038400",
+    argumentsOnly: true,
+  }),
+  organization: option({
+    name: "organization",
+    value: "name",
+    help: "collections of this organization only",
+  }),
+  fromDay: option({
+    name: "from",
+    value: "day",
+    variable: "STRONGROOM_USAGE_FROM",
+    help: "the first day, such as 2026-01-31",
+  }),
+  toDay: option({
+    name: "to",
+    value: "day",
+    variable: "STRONGROOM_USAGE_TO",
+    help: "the last day, such as 2026-01-31",
+  }),
+  reason: option({ name: "reason", value: "text", help: "why the version is held, or the organization closed" }),
   yes: flag({ name: "yes", help: "do not ask", argumentsOnly: true }),
 
   abort: option({

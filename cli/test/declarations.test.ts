@@ -13,6 +13,9 @@ const OPTIONS: ReadonlySet<Option<unknown>> = new Set(COMMANDS.flatMap(({ option
 
 /** Options that delete, overwrite, confirm, or give something up; and the one that says where variables are. */
 const ARGUMENTS_ONLY = [
+  "--close",
+  "--confirm",
+  "--open",
   "--env-file",
   "--abort",
   "--clock-is-right",

@@ -5,6 +5,7 @@ import { durationFromMs } from "@bufbuild/protobuf/wkt";
 import { type Client, createClient } from "@connectrpc/connect";
 import { AdminService } from "@strongroom/gen/strongroom/v1/admin_service_pb";
 import { CollectionService } from "@strongroom/gen/strongroom/v1/collection_service_pb";
+import { OrganizationService } from "@strongroom/gen/strongroom/v1/organization_service_pb";
 import {
   type ScopeElementSchema,
   type Session,
@@ -103,6 +104,8 @@ export class StrongroomClient {
   readonly sessions: Client<typeof SessionService>;
   /** Administration: configuration objects, and what concerns a whole server. */
   readonly admin: Client<typeof AdminService>;
+  /** OrganizationService. */
+  readonly organizations: Client<typeof OrganizationService>;
 
   readonly #urls: readonly string[];
   readonly #options: ClientOptions;
@@ -134,6 +137,7 @@ export class StrongroomClient {
     this.collections = createClient(CollectionService, transport);
     this.sessions = createClient(SessionService, transport);
     this.admin = createClient(AdminService, transport);
+    this.organizations = createClient(OrganizationService, transport);
   }
 
   /**

@@ -19,6 +19,7 @@ export {
   HealthStatus,
 } from "@strongroom/gen/strongroom/v1/collection_service_pb";
 export { ErrorReason } from "@strongroom/gen/strongroom/v1/error_reason_pb";
+export type { Organization, PurgeRecord, UsageDay } from "@strongroom/gen/strongroom/v1/organization_service_pb";
 export {
   type Collection,
   type CollectionLimits,

@@ -677,6 +677,25 @@ const cases: readonly Case[] = [
       call: ({ live }, _caller, options) => done(live.clients.sessions.revokeSessions({ user: name }, options)),
     }),
   ),
+  ...(["listOrganizations", "listUsage"] as const).map(
+    (name): Case => ({
+      rpc: `strongroom.v1.OrganizationService/${name === "listUsage" ? "ListUsage" : "ListOrganizations"}`,
+      title: "whoever calls",
+      sparse: true,
+      expected: ({ who }) => (isSystemAdmin(who) ? "ok" : "ACCESS_DENIED"),
+      call: ({ live }, _caller, options) => done(live.clients.organizations[name]({}, options)),
+    }),
+  ),
+  ...(["closeOrganization", "openOrganization", "purgeOrganization"] as const).map(
+    (name): Case => ({
+      rpc: `strongroom.v1.OrganizationService/${name[0]!.toUpperCase()}${name.slice(1)}`,
+      title: "of nobody",
+      sparse: true,
+      expected: ({ who }) => (isSystemAdmin(who) ? "ORGANIZATION_NOT_FOUND" : "ACCESS_DENIED"),
+      call: ({ live }, _caller, options) =>
+        done(live.clients.organizations[name]({ organization: "nobody", reason: "x" } as never, options)),
+    }),
+  ),
   {
     rpc: "strongroom.v1.SessionService/RotateSigningKey",
     title: "whoever calls",

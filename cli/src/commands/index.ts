@@ -10,6 +10,8 @@ import { keygen } from "./keygen.ts";
 import { login } from "./login.ts";
 import { logout } from "./logout.ts";
 import { ls } from "./ls.ts";
+import { organizations } from "./organizations.ts";
+import { purge } from "./purge.ts";
 import { restore } from "./restore.ts";
 import { rm } from "./rm.ts";
 import { rotateKey } from "./rotate-key.ts";
@@ -17,6 +19,7 @@ import { sessions } from "./sessions.ts";
 import { show } from "./show.ts";
 import { undelete } from "./undelete.ts";
 import { uploads } from "./uploads.ts";
+import { usage } from "./usage.ts";
 import { whoami } from "./whoami.ts";
 
 /** Every command of the client, in the order of `--help`. */
@@ -27,6 +30,9 @@ export const COMMANDS: readonly CommandSpec[] = [
   sessions,
   hashToken,
   rotateKey,
+  organizations,
+  usage,
+  purge,
   backup,
   restore,
   download,

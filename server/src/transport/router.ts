@@ -5,6 +5,7 @@ import { ServerReflection } from "@strongroom/gen/grpc/reflection/v1/reflection_
 import { ServerReflection as ServerReflectionV1Alpha } from "@strongroom/gen/grpc/reflection/v1alpha/reflection_pb";
 import { AdminService } from "@strongroom/gen/strongroom/v1/admin_service_pb";
 import { CollectionService } from "@strongroom/gen/strongroom/v1/collection_service_pb";
+import { OrganizationService } from "@strongroom/gen/strongroom/v1/organization_service_pb";
 import { SessionService } from "@strongroom/gen/strongroom/v1/session_service_pb";
 import { UploadService } from "@strongroom/gen/strongroom/v1/upload_service_pb";
 import { VersionService } from "@strongroom/gen/strongroom/v1/version_service_pb";
@@ -33,6 +34,7 @@ import { isApiPath } from "./http-api/paths.ts";
 import type { UploadRouteDeps } from "./http-api/upload-route.ts";
 import { httpDoor, isHttpPath, type Monitoring, preflightDoor } from "./http-endpoints.ts";
 import type { RequestHandler } from "./listener.ts";
+import { organizationService } from "./organization-service.ts";
 import { ReflectionIndex } from "./reflection-index.ts";
 import { reflectionServices } from "./reflection-service.ts";
 import type { ServingState } from "./serving-state.ts";
@@ -47,6 +49,7 @@ export const SERVICES = [
   CollectionService,
   SessionService,
   AdminService,
+  OrganizationService,
   Health,
   ServerReflection,
   ServerReflectionV1Alpha,
@@ -134,6 +137,7 @@ function addServices(deps: RouterDeps, router: ConnectRouter, optionsOf: (method
   add(CollectionService, collectionService(deps));
   add(SessionService, sessionService(deps));
   add(AdminService, adminService(deps));
+  add(OrganizationService, organizationService(deps));
   add(Health, healthService(deps.state, names));
   add(ServerReflection, reflection.v1);
   add(ServerReflectionV1Alpha, reflection.v1alpha);

@@ -282,6 +282,6 @@ export function harnessTest(
 /** Deletes every row. */
 export async function emptyTables(database: SqlDatabase): Promise<void> {
   await database.query(
-    sql`truncate installation, collections, organizations, uploads, segments, versions, unknown_objects, audit_events, audit_chain, audit_configuration, sessions, signing_keys, login_budgets`,
+    sql`truncate installation, usage_days, collections, organizations, uploads, segments, versions, unknown_objects, audit_events, audit_chain, audit_configuration, sessions, signing_keys, login_budgets`,
   );
 }

@@ -8,6 +8,7 @@ import { ServerReflection } from "@strongroom/gen/grpc/reflection/v1/reflection_
 import { ServerReflection as ServerReflectionV1Alpha } from "@strongroom/gen/grpc/reflection/v1alpha/reflection_pb";
 import { AdminService } from "@strongroom/gen/strongroom/v1/admin_service_pb";
 import { CollectionService } from "@strongroom/gen/strongroom/v1/collection_service_pb";
+import { OrganizationService } from "@strongroom/gen/strongroom/v1/organization_service_pb";
 import { SessionService } from "@strongroom/gen/strongroom/v1/session_service_pb";
 import { UploadService } from "@strongroom/gen/strongroom/v1/upload_service_pb";
 import { VersionService } from "@strongroom/gen/strongroom/v1/version_service_pb";
@@ -68,6 +69,7 @@ export interface Clients {
   readonly collections: Client<typeof CollectionService>;
   readonly sessions: Client<typeof SessionService>;
   readonly admin: Client<typeof AdminService>;
+  readonly organizations: Client<typeof OrganizationService>;
   readonly health: Client<typeof Health>;
   readonly reflectionV1: Client<typeof ServerReflection>;
   readonly reflectionV1Alpha: Client<typeof ServerReflectionV1Alpha>;
@@ -83,6 +85,7 @@ export function clientsOf(baseUrl: string): Clients {
     collections: createClient(CollectionService, transport),
     sessions: createClient(SessionService, transport),
     admin: createClient(AdminService, transport),
+    organizations: createClient(OrganizationService, transport),
     health: createClient(Health, transport),
     reflectionV1: createClient(ServerReflection, transport),
     reflectionV1Alpha: createClient(ServerReflectionV1Alpha, transport),

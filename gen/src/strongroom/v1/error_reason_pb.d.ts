@@ -459,6 +459,31 @@ export enum ErrorReason {
    * @generated from enum value: ERROR_REASON_KEY_ROTATION_REFUSED = 51;
    */
   KEY_ROTATION_REFUSED = 51,
+
+  /**
+   * [NOT_FOUND] No organization of this name is configured, nor has or had anything stored.
+   * Example: {"reason":"ORGANIZATION_NOT_FOUND","metadata":{"organization":"acme"}}
+   *
+   * @generated from enum value: ERROR_REASON_ORGANIZATION_NOT_FOUND = 52;
+   */
+  ORGANIZATION_NOT_FOUND = 52,
+
+  /**
+   * [FAILED_PRECONDITION] The collection's organization is read-only: nothing is uploaded until it is opened again.
+   * Example: {"reason":"ORGANIZATION_CLOSED","metadata":{"organization":"acme","closed_reason":"contract has ended"}}
+   *
+   * @generated from enum value: ERROR_REASON_ORGANIZATION_CLOSED = 53;
+   */
+  ORGANIZATION_CLOSED = 53,
+
+  /**
+   * [FAILED_PRECONDITION] Nothing was purged. Metadata: cause (`open`, `unconfirmed`, `protected`, `committing`), and
+   * with `unconfirmed` what has to be confirmed. Example: {"reason":"PURGE_REFUSED","metadata":{"organization":"acme",
+   * "cause":"unconfirmed","version_count":"31","size_bytes":"8808038400","collections":"4"}}
+   *
+   * @generated from enum value: ERROR_REASON_PURGE_REFUSED = 54;
+   */
+  PURGE_REFUSED = 54,
 }
 
 /**

@@ -28,6 +28,7 @@ import {
 import * as schema from "./schema.ts";
 import { sessionRepository } from "./session-repository.ts";
 import { unknownObjectRepository } from "./unknown-object-repository.ts";
+import { usageRepository } from "./usage-repository.ts";
 import { versionRepository } from "./version-repository.ts";
 
 /** How often work is tried when it had no effect: the database asks to, or the connection was lost before COMMIT. */
@@ -143,6 +144,7 @@ export class SqlDatabase implements Database {
       now,
       collections: collectionRepository(db, now, randomUUID),
       organizations: organizationRepository(db),
+      usage: usageRepository(db),
       uploads: uploadRepository(db),
       segments: segmentRepository(db),
       versions: versionRepository(db),

@@ -168,15 +168,69 @@ export function collectionRepository(db: Executor, now: Date, newId: () => strin
   };
 }
 
-/** Counters of tenants over SQL. */
+/** Tenants and their counters over SQL. */
 export function organizationRepository(db: Executor): OrganizationRepository {
-  const { organizations } = schema;
+  const { organizations, collections, uploads, versions } = schema;
+  const make = async (name: string) =>
+    await db
+      .insert(organizations)
+      .values({ name, storedBytes: 0n, reservedBytes: 0n, trashBytes: 0n })
+      .onConflictDoNothing();
   return {
-    async lock(name) {
+    find: async (name) => (await db.select().from(organizations).where(eq(organizations.name, name)))[0],
+    list: async ({ after, limit }) =>
       await db
-        .insert(organizations)
-        .values({ name, storedBytes: 0n, reservedBytes: 0n, trashBytes: 0n })
-        .onConflictDoNothing();
+        .select()
+        .from(organizations)
+        .where(after === undefined ? undefined : gt(organizations.name, after))
+        .orderBy(organizations.name)
+        .limit(limit),
+    async close(name, closing) {
+      await make(name);
+      await db.update(organizations).set(closing).where(eq(organizations.name, name));
+    },
+    async notePurge(name, record) {
+      const purge = { ...record, collections: [...record.collections] };
+      await db.update(organizations).set({ purge }).where(eq(organizations.name, name));
+    },
+    collectionsOf: async (name) =>
+      await db
+        .select({ id: collections.id, name: collections.name })
+        .from(collections)
+        .where(
+          or(
+            inArray(
+              collections.id,
+              db
+                .select({ id: versions.collectionId })
+                .from(versions)
+                .where(and(eq(versions.organization, name), ne(versions.state, "purged"))),
+            ),
+            inArray(
+              collections.id,
+              db
+                .select({ id: uploads.collectionId })
+                .from(uploads)
+                .where(and(eq(uploads.organization, name), isNull(uploads.cleanedAt))),
+            ),
+          ),
+        )
+        .orderBy(collections.name),
+    async hastenTrash(name, collectionId, purgeAfter) {
+      await db
+        .update(versions)
+        .set({ purgeAfter, revision: sql`${versions.revision} + 1` })
+        .where(
+          and(
+            eq(versions.collectionId, collectionId),
+            eq(versions.organization, name),
+            eq(versions.state, "removed"),
+            gt(versions.purgeAfter, purgeAfter),
+          ),
+        );
+    },
+    async lock(name) {
+      await make(name);
       return (await db.select().from(organizations).where(eq(organizations.name, name)).for("update"))[0]!;
     },
     async addUsage(name, change) {

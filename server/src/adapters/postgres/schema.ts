@@ -69,10 +69,28 @@ export const organizations = pgTable(
     storedBytes: byteCount("stored_bytes").notNull(),
     reservedBytes: byteCount("reserved_bytes").notNull(),
     trashBytes: byteCount("trash_bytes").notNull(),
+    closedAt: instant("closed_at"),
+    closedBy: text("closed_by").notNull().default(""),
+    closedReason: text("closed_reason").notNull().default(""),
+    purge: jsonb().$type<{ at: string; by: string; versions: string; bytes: string; collections: string[] }>(),
   },
   (t) => [
     check("organizations_counters", sql`${t.storedBytes} >= 0 and ${t.reservedBytes} >= 0 and ${t.trashBytes} >= 0`),
   ],
+);
+
+/** What was uploaded to each collection on each day, in UTC. */
+export const usageDays = pgTable(
+  "usage_days",
+  {
+    day: text().notNull(),
+    organization: text().notNull(),
+    collectionName: text("collection_name").notNull(),
+    receivedBytes: byteCount("received_bytes").notNull(),
+    storedBytes: byteCount("stored_bytes").notNull(),
+    versions: byteCount("versions").notNull(),
+  },
+  (t) => [primaryKey({ columns: [t.day, t.organization, t.collectionName] })],
 );
 
 /** Versions being received, and how they ended. */

@@ -251,8 +251,91 @@ export interface CollectionRepository {
   confirmRollback(id: string): Promise<boolean>;
 }
 
-/** Access to the counters of tenants. */
+/** What stays of an organization that was purged; counts as decimal texts, since JSON has no such numbers. */
+export interface PurgeRecord {
+  /** RFC 3339. */
+  readonly at: string;
+  readonly by: string;
+  /** Live versions that there were. */
+  readonly versions: string;
+  readonly bytes: string;
+  /** Names of the collections they were in. */
+  readonly collections: readonly string[];
+}
+
+/** How an organization was made read-only; null and empty while it is not. */
+export interface OrganizationClosing {
+  readonly closedAt: Date | null;
+  readonly closedBy: string;
+  readonly closedReason: string;
+}
+
+/** A tenant: its counters, and how it was ended. */
+export interface OrganizationRow extends UsageCounters, OrganizationClosing {
+  readonly name: string;
+  readonly purge: PurgeRecord | null;
+}
+
+/** A collection that has anything of an organization. */
+export type OrganizationCollection = Pick<CollectionRow, "id" | "name">;
+
+/** Which day of which collection. */
+export interface UsageKey {
+  /** In UTC, such as `2026-01-31`. */
+  readonly day: string;
+  /** Empty for none. */
+  readonly organization: string;
+  readonly collectionName: string;
+}
+
+/** What was uploaded to a collection on a day. */
+export interface UsageCounts {
+  /** Bytes of acknowledged segments of uploads that ended. */
+  readonly receivedBytes: bigint;
+  /** Bytes of versions that were published. */
+  readonly storedBytes: bigint;
+  readonly versions: bigint;
+}
+
+/** A day of a collection. */
+export interface UsageDay extends UsageCounts {
+  readonly key: UsageKey;
+}
+
+/** Which days: all that fit everything given. */
+export interface UsageFilter {
+  readonly organization?: string | undefined;
+  readonly collectionName?: string | undefined;
+  readonly fromDay?: string | undefined;
+  readonly toDay?: string | undefined;
+}
+
+/** Access to what was uploaded each day. */
+export interface UsageRepository {
+  /** Adds to a day. The collection must be locked. */
+  add(key: UsageKey, counts: UsageCounts): Promise<void>;
+  /** Newest day first, then by organization and collection, after the given one; at most `limit`. */
+  list(
+    filter: UsageFilter,
+    page: { readonly after: UsageKey | undefined; readonly limit: number },
+  ): Promise<UsageDay[]>;
+  /** Forgets the days before this one. */
+  deleteBefore(day: string): Promise<void>;
+}
+
+/** Access to tenants and their counters. */
 export interface OrganizationRepository {
+  find(name: string): Promise<OrganizationRow | undefined>;
+  /** By name, after the given one; at most `limit`. */
+  list(page: Page): Promise<OrganizationRow[]>;
+  /** Closes or opens it; makes the row when there is none. Locks nothing else. */
+  close(name: string, closing: OrganizationClosing): Promise<void>;
+  /** Notes what is purged of it. */
+  notePurge(name: string, record: PurgeRecord): Promise<void>;
+  /** Collections with versions that have bytes, or uploads that have ended not or not wholly, by name. */
+  collectionsOf(name: string): Promise<OrganizationCollection[]>;
+  /** Lets the bytes of its removed versions in a collection be deleted from then on. The collection must be locked. */
+  hastenTrash(name: string, collectionId: string, purgeAfter: Date): Promise<void>;
   /** Makes the row when there is none, and locks it. Only while a collection is locked. */
   lock(name: string): Promise<UsageCounters>;
   addUsage(name: string, change: UsageChange): Promise<void>;
@@ -530,6 +613,7 @@ export interface Transaction {
   readonly now: Date;
   readonly collections: CollectionRepository;
   readonly organizations: OrganizationRepository;
+  readonly usage: UsageRepository;
   readonly uploads: UploadRepository;
   readonly segments: SegmentRepository;
   readonly versions: VersionRepository;

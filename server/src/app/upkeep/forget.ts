@@ -12,19 +12,22 @@ export const KEPT = {
   endedUploadsMs: 7 * DAY_MS,
   /** Versions, after their bytes were deleted. */
   purgedVersionsMs: 30 * DAY_MS,
+  /** What was uploaded on each day. */
+  usageMs: 400 * DAY_MS,
 } as const;
 
 /** Rows deleted by one statement. */
 const BATCH = 500;
 
 /**
- * Forgets what lapses by its time alone: budgets that are whole again, and ended sessions.
+ * Forgets what lapses by its time alone: budgets that are whole again, ended sessions, and days of usage.
  * @param timesHold false while the clock is in doubt: a session that it calls ended may be valid again.
  */
 export async function forgetByTime(database: Database, timesHold: boolean): Promise<void> {
   if (timesHold)
     await database.transaction(async (tx) => {
       await tx.sessions.deleteEnded(new Date(tx.now.getTime() - KEPT.endedSessionsMs));
+      await tx.usage.deleteBefore(new Date(tx.now.getTime() - KEPT.usageMs).toISOString().slice(0, 10));
     });
   await database.transaction(async (tx) => {
     await tx.budgets.deleteFull(tx.now);

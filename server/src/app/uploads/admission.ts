@@ -89,3 +89,22 @@ export async function requirePace(
   const count = begun.length + (await tx.versions.countBegun(collection.row.id, window.start, window.end));
   requirePlaceInWindow(spec, window, count, tx.now);
 }
+
+/**
+ * Refuses when the collection's organization is read-only.
+ * @throws DomainError ORGANIZATION_CLOSED
+ */
+export async function requireOpenOrganization(
+  tx: Transaction,
+  { name, organization }: Pick<CollectionSpec, "name" | "organization">,
+): Promise<void> {
+  if (organization === "") return;
+  const row = await tx.organizations.find(organization);
+  if (row?.closedAt == null) return;
+  throw new DomainError(
+    "ORGANIZATION_CLOSED",
+    `collection "${name}" takes no uploads: its organization "${organization}" is closed (${row.closedReason}); what ` +
+      "is stored can be read",
+    { metadata: { organization, closed_reason: row.closedReason } },
+  );
+}

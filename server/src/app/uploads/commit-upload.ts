@@ -22,7 +22,7 @@ import { requirePace, requireSize } from "./admission.ts";
 import { withRoom } from "./clean-upload.ts";
 import { noteLoss, whileCompleting } from "./lost-upload.ts";
 import { refuseUpload } from "./manage-uploads.ts";
-import { lockCollection, renewLease, uploadIn } from "./reservations.ts";
+import { lockCollection, noteUsage, renewLease, uploadIn } from "./reservations.ts";
 import { givesWay, requireRoom, roomFor } from "./room.ts";
 import { storeFailure } from "./store-failure.ts";
 import type { UploadDeps } from "./upload-deps.ts";
@@ -351,6 +351,7 @@ async function publish(
   const live = await tx.versions.allLive(upload.collectionId);
   await tx.versions.insert(version, Buffer.concat(segments.map((s) => s.sha256)));
   await moveUsage(tx, upload, { reservedBytes: -upload.reservedBytes, storedBytes: version.size });
+  await noteUsage(tx, upload, { receivedBytes: version.size, storedBytes: version.size, versions: 1n });
 
   const spec = deps.config.current().collections.get(upload.collectionName);
   // Without a configuration nothing is rotated: limits that are gone must not remove anything.

@@ -11,7 +11,7 @@ import { nextWindowStart, openWindow } from "../../domain/window.ts";
 import { requireAction, requireWritable } from "../guards.ts";
 import { pinned } from "../ports/config-source.ts";
 import type { Transaction, UploadRow } from "../ports/database.ts";
-import { requireFewUploads, requirePace, requireStoreBegins } from "./admission.ts";
+import { requireFewUploads, requireOpenOrganization, requirePace, requireStoreBegins } from "./admission.ts";
 import { withRoom } from "./clean-upload.ts";
 import { endUpload, leaseFrom, lockCollection, requirePlace, storedBytesOf } from "./reservations.ts";
 import { requireRoom, roomFor } from "./room.ts";
@@ -82,6 +82,7 @@ async function register(
       return { upload: known, remaining: atLeastZero(room.total - known.reservedBytes), storedBytes };
     }
   }
+  await requireOpenOrganization(tx, spec);
   requireOpenWindow(spec, principal, tx.now);
   await requireStoreBegins(tx, collection);
   await requireFewUploads(tx, spec, deps.settings, collection);

@@ -2,9 +2,10 @@ import type { AuditActor } from "../../domain/audit.ts";
 import type { CollectionSpec } from "../../domain/configuration.ts";
 import { DomainError } from "../../domain/errors.ts";
 import type { ConfigSource } from "../ports/config-source.ts";
-import type { Transaction, UploadRow } from "../ports/database.ts";
+import type { Transaction, UploadRow, UsageCounts } from "../ports/database.ts";
 import type { UploadSettings } from "../settings.ts";
 import { moveUsage } from "../versions/removal.ts";
+import { requireOpenOrganization } from "./admission.ts";
 import { type LockedCollection, type Room, requireRoom, roomFor } from "./room.ts";
 import { lastMoment, requireYoung } from "./upload-age.ts";
 
@@ -104,6 +105,7 @@ export async function renewLease(
   upload: UploadRow,
   more = 0n,
 ): Promise<{ upload: UploadRow; room: Room | undefined }> {
+  await requireOpenOrganization(tx, spec);
   await requireYoung(tx, upload, spec, deps.settings);
   if (upload.lapsed) requirePlace(tx, spec, collection, upload.id);
   let room: Room | undefined;
@@ -141,6 +143,8 @@ export async function endUpload(
     labels: {},
     clientMetadata: {},
   } as const;
+  const receivedBytes = await storedBytesOf(tx, upload);
+  if (receivedBytes > 0n) await noteUsage(tx, upload, { receivedBytes, storedBytes: 0n, versions: 0n });
   await tx.uploads.update(upload.id, upload.state, change);
   await noteFailed(tx, upload, reason);
   await tx.audit({
@@ -152,6 +156,15 @@ export async function endUpload(
     details: { upload_id: upload.id, reason },
   });
   return { ...upload, ...change };
+}
+
+/** Counts what an upload brought on the day of its end, in UTC. The collection must be locked. */
+export async function noteUsage(
+  tx: Transaction,
+  { organization, collectionName }: Pick<UploadRow, "organization" | "collectionName">,
+  counts: UsageCounts,
+): Promise<void> {
+  await tx.usage.add({ day: tx.now.toISOString().slice(0, 10), organization, collectionName }, counts);
 }
 
 /** Keeps in the collection how its last upload without a version ended, for as long as the collection is there. */

@@ -1,0 +1,128 @@
+import type { Principal } from "../../domain/access.ts";
+import { DomainError } from "../../domain/errors.ts";
+import { isRemovalBlocked } from "../../domain/rotation.ts";
+import { withProtection } from "../../domain/version.ts";
+import type { OrganizationCollection, PurgeRecord, Transaction, VersionRow } from "../ports/database.ts";
+import type { UploadSettings } from "../settings.ts";
+import { endUpload, lockCollection } from "../uploads/reservations.ts";
+import { removeVersion } from "../versions/removal.ts";
+import { type OrganizationDeps, requireAdmin, requireOrganization } from "./organizations.ts";
+
+/** What {@link purgeOrganization} needs. */
+export interface PurgeDeps extends OrganizationDeps {
+  readonly settings: Pick<UploadSettings, "purgeDelayMs">;
+}
+
+/** Live versions read and removed in one transaction. */
+const BATCH = 200;
+/** Collections that a record names. */
+const MAX_NAMED = 1000;
+
+/**
+ * Removes every version of a closed organization and ends its uploads; the sweeper deletes the bytes. The record is
+ * written first, so that it stays whatever ends this in the middle; a repeated call removes what is left.
+ * @param confirmed how many live versions the caller expects, and their bytes.
+ * @throws DomainError ACCESS_DENIED, ORGANIZATION_NOT_FOUND, PURGE_REFUSED
+ */
+export async function purgeOrganization(
+  deps: PurgeDeps,
+  principal: Principal,
+  name: string,
+  confirmed: { readonly versions: bigint; readonly bytes: bigint },
+): Promise<PurgeRecord> {
+  requireAdmin(principal, "purge-organization");
+  const { collections, record } = await deps.database.transaction(async (tx) => {
+    const row = await requireOrganization(tx, deps, name);
+    if (row?.closedAt == null) throw refused(name, "open", "it takes uploads; close it first");
+    const collections = await tx.organizations.collectionsOf(name);
+    const found = await survey(tx, deps, name, collections);
+    if (found.versions !== confirmed.versions || found.bytes !== confirmed.bytes)
+      throw refused(
+        name,
+        "unconfirmed",
+        `it has ${found.versions} versions with ${found.bytes} bytes in ${collections.length} collections; to remove ` +
+          "all of them for ever, give these numbers as version_count and size_bytes",
+        { version_count: `${found.versions}`, size_bytes: `${found.bytes}`, collections: `${collections.length}` },
+      );
+    const record: PurgeRecord = {
+      at: tx.now.toISOString(),
+      by: principal.user.name,
+      versions: `${found.versions}`,
+      bytes: `${found.bytes}`,
+      collections: collections.slice(0, MAX_NAMED).map((collection) => collection.name),
+    };
+    await tx.organizations.notePurge(name, record);
+    await tx.audit({
+      kind: "organization.purged",
+      actor: principal,
+      collectionName: "",
+      object: name,
+      details: { organization: name, version_count: record.versions, size_bytes: record.bytes },
+    });
+    return { collections, record };
+  });
+  for (const { id } of collections) await purgeCollection(deps, principal, name, id);
+  return record;
+}
+
+/** Counts the live versions. @throws DomainError PURGE_REFUSED for one that is held or protected, or being committed */
+async function survey(tx: Transaction, deps: PurgeDeps, name: string, collections: readonly OrganizationCollection[]) {
+  let [versions, bytes] = [0n, 0n];
+  for (const collection of collections) {
+    const unsettled = await tx.uploads.unsettled(collection.id);
+    if (unsettled.some((upload) => upload.organization === name && upload.state === "committing"))
+      throw refused(name, "committing", `a backup to "${collection.name}" is being committed; repeat it in a moment`);
+    for await (const version of liveOf(tx, name, collection.id)) {
+      versions += 1n;
+      bytes += version.size;
+      requireRemovable(tx, deps, name, version);
+    }
+  }
+  return { versions, bytes };
+}
+
+async function* liveOf(tx: Transaction, organization: string, collectionId: string): AsyncGenerator<VersionRow> {
+  for (let before: bigint | undefined; ; ) {
+    const page = await tx.versions.listLive(collectionId, before, BATCH);
+    yield* page.filter((version) => version.organization === organization);
+    if (page.length < BATCH) return;
+    before = page.at(-1)!.number;
+  }
+}
+
+function requireRemovable(tx: Transaction, { config }: PurgeDeps, name: string, row: VersionRow): void {
+  const spec = config.current().collections.get(row.collectionName);
+  const version = spec === undefined ? row : withProtection(row, spec);
+  if (!isRemovalBlocked(version, tx.now)) return;
+  const why = version.held ? "held; release it first" : `protected until ${version.protectedUntil!.toISOString()}`;
+  throw refused(name, "protected", `version ${version.number} of "${version.collectionName}" is ${why}`, {
+    collection: version.collectionName,
+    number: `${version.number}`,
+  });
+}
+
+async function purgeCollection(deps: PurgeDeps, principal: Principal, name: string, id: string): Promise<void> {
+  const removedBy = `user:${principal.user.name}`;
+  for (let isDone = false; !isDone; )
+    isDone = await deps.database.transaction(async (tx) => {
+      const { uploads } = await lockCollection(tx, { id });
+      for (const upload of uploads)
+        if (upload.organization === name && upload.state === "open")
+          await endUpload(tx, upload, "aborted", "its organization was purged", principal);
+      const batch: VersionRow[] = [];
+      for await (const version of liveOf(tx, name, id)) if (batch.push(version) === BATCH) break;
+      for (const version of batch) {
+        requireRemovable(tx, deps, name, version);
+        await removeVersion(tx, deps.settings, { trashRetentionMs: undefined }, version, removedBy);
+      }
+      const soon = new Date(tx.now.getTime() + deps.settings.purgeDelayMs);
+      await tx.organizations.hastenTrash(name, id, soon);
+      return batch.length < BATCH;
+    });
+}
+
+function refused(organization: string, cause: string, why: string, more: Record<string, string> = {}): DomainError {
+  return new DomainError("PURGE_REFUSED", `organization "${organization}" is not purged: ${why}`, {
+    metadata: { organization, cause, ...more },
+  });
+}
