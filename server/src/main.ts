@@ -91,6 +91,8 @@ export interface NetworkOptions {
   readonly connectionLimits?: ConnectionLimits | undefined;
   /** Origins whose pages may call from a browser; default none. */
   readonly corsOrigins?: readonly string[];
+  /** Lets chunks go through the generic layers of the Connect library, to compare; default false. */
+  readonly genericStreams?: boolean;
 }
 
 /** Puts the parts together and listens. The server owns store and database and closes them when it stops. */
@@ -98,7 +100,7 @@ export async function startServer(
   parts: ServerParts,
   host: string,
   port: number,
-  { tls, trustedProxies = [], corsOrigins = [], connectionLimits }: NetworkOptions = {},
+  { tls, trustedProxies = [], corsOrigins = [], connectionLimits, genericStreams = false }: NetworkOptions = {},
 ): Promise<RunningServer> {
   const monitoring = monitored(parts, randomUUID);
   const state = new ServingState(async () => await monitoring.database.ping());
@@ -122,6 +124,7 @@ export async function startServer(
     httpCommitGraceMs: commitGraceMs,
     trustedProxies: proxies,
     corsOrigins,
+    genericStreams,
   });
   await compareAtStart({ ...parts, ...monitoring });
   const listener = await listen(handler, host, port, {

@@ -18,6 +18,8 @@ export interface ServerOptions {
   readonly trustedProxies: readonly string[];
   /** Origins whose pages may call from a browser. */
   readonly corsOrigins: readonly string[];
+  /** Whether chunks go through the generic layers of the Connect library. */
+  readonly genericStreams: boolean;
   /** Undefined for the default, which depends on how many files the process may have open. */
   readonly maxConnections: number | undefined;
   /** Undefined for the default, which depends on the other. */

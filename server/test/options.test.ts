@@ -65,6 +65,7 @@ test("the defaults", async (t) => {
     tls: undefined,
     trustedProxies: [],
     corsOrigins: [],
+    genericStreams: false,
     maxConnections: undefined,
     maxConnectionsPerAddress: undefined,
     sessionMs: 6 * 3_600_000,

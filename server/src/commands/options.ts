@@ -127,6 +127,12 @@ export const SERVE = {
       "when not given",
     read: parseOrigins,
   }),
+  genericStreams: flag({
+    name: "generic-streams",
+    help:
+      "send chunks of uploads and downloads through the generic layers of the Connect library: slower, and the same " +
+      "otherwise; to compare, and where a client has trouble",
+  }),
   maxConnections: option({
     name: "max-connections",
     value: "count",

@@ -60,8 +60,14 @@ async function run({ values, context }: OperatorInvocation): Promise<ExitCode> {
     parts.config.watch({ pollMs: options.configPollMs, log });
     reload = () => void parts.config.reload(true);
     try {
-      const { host, port, trustedProxies, corsOrigins } = options;
-      server = await startServer(parts, host, port, { tls, trustedProxies, corsOrigins, connectionLimits: limits });
+      const { host, port, trustedProxies, corsOrigins, genericStreams } = options;
+      server = await startServer(parts, host, port, {
+        tls,
+        trustedProxies,
+        corsOrigins,
+        genericStreams,
+        connectionLimits: limits,
+      });
     } catch (error) {
       await parts.config.close();
       await parts.store.close();

@@ -73,6 +73,7 @@ export async function serverOptions(values: OptionValues, env: Environment): Pro
     tls,
     trustedProxies: values.get(SERVE.trustedProxies) ?? [],
     corsOrigins: values.get(SERVE.corsOrigins) ?? [],
+    genericStreams: values.get(SERVE.genericStreams),
     maxConnections: values.get(SERVE.maxConnections),
     maxConnectionsPerAddress: values.get(SERVE.maxConnectionsPerAddress),
     sessionMs: values.get(SERVE.sessionDuration),

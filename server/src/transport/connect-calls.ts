@@ -1,6 +1,7 @@
 import { type ConnectRouterOptions, type ContextValues, createContextKey, type Interceptor } from "@connectrpc/connect";
 import { UploadService } from "@strongroom/gen/strongroom/v1/upload_service_pb";
 import { VersionService } from "@strongroom/gen/strongroom/v1/version_service_pb";
+import type { ChunkDetour, ChunkOutlet } from "@strongroom/protocol/chunk-detour";
 import { type Call, callerOf as callerOfCall } from "../calls/call.ts";
 import type { Calls } from "../calls/calls.ts";
 import { countChunks } from "../calls/count-calls.ts";
@@ -15,6 +16,10 @@ export interface ConnectCall {
   readonly call: Call;
   /** Size of its body as announced; undefined when it was not, 0 when there is none. */
   readonly bodyBytes: number | undefined;
+  /** Takes the chunks of its body past the library; undefined for calls that have none, or in another form. */
+  detour?: ChunkDetour | undefined;
+  /** Takes the chunks of its answer past the library. */
+  outlet?: ChunkOutlet | undefined;
   /** Called when it was let in. */
   readonly admitted: () => void;
   /** Whether its route was asked; not for requests that are no call at all. */
@@ -40,6 +45,16 @@ export function callOf(values: ContextValues): Call {
 /** The caller of a method that needs one. @throws DomainError AUTHENTICATION_REQUIRED */
 export function callerOf(values: ContextValues): Principal {
   return callerOfCall(callOf(values));
+}
+
+/** The way of its body's chunks past the library, if they take it. */
+export function detourOf(values: ContextValues): ChunkDetour | undefined {
+  return connectCallOf(values).detour;
+}
+
+/** The way of its answer's chunks past the library, if they take it. */
+export function outletOf(values: ContextValues): ChunkOutlet | undefined {
+  return connectCallOf(values).outlet;
 }
 
 /** Network address of the caller. */

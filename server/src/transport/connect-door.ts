@@ -1,7 +1,11 @@
 import type http from "node:http";
+import type { DescMethod } from "@bufbuild/protobuf";
 import { type ConnectRouter, createConnectRouter, createContextValues } from "@connectrpc/connect";
 import type { UniversalHandler, UniversalServerResponse } from "@connectrpc/connect/protocol";
 import { universalRequestFromNodeRequest } from "@connectrpc/connect-node";
+import { UploadService } from "@strongroom/gen/strongroom/v1/upload_service_pb";
+import { VersionService } from "@strongroom/gen/strongroom/v1/version_service_pb";
+import { ChunkDetour, ChunkOutlet, mayDetour } from "@strongroom/protocol/chunk-detour";
 import { REQUEST_ID_HEADER } from "@strongroom/protocol/headers";
 import { MESSAGE_OVERHEAD_BYTES } from "@strongroom/protocol/limits";
 import type { Call } from "../calls/call.ts";
@@ -29,6 +33,8 @@ export interface ConnectDoorDeps {
   readonly metrics: Metrics | undefined;
   readonly maxChunkSize: number;
   readonly shutdownSignal: AbortSignal;
+  /** Lets chunks go through the library too, to compare. */
+  readonly genericStreams: boolean;
   /** Adds the services to the router. */
   readonly routes: (router: ConnectRouter, optionsOf: (method: string) => MethodOptions) => void;
   /** Called when a call on a request's connection was authenticated. */
@@ -39,6 +45,13 @@ export interface ConnectDoorDeps {
 export interface MethodOptions {
   readonly readMaxBytes: number;
   readonly acceptCompression: (typeof GZIP_REQUESTS)[];
+}
+
+const WRITE_SEGMENT = methodName(UploadService.method.writeSegment);
+const READ_VERSION = methodName(VersionService.method.readVersion);
+
+function methodName(method: DescMethod): string {
+  return `${method.parent.typeName}/${method.name}`;
 }
 
 /** The header of an envelope, of which a message that is read as a whole has one. */
@@ -70,7 +83,7 @@ export function connectDoor(deps: ConnectDoorDeps): CallHandler {
   const bodyOf = (req: Request, connectCall: ConnectCall): AsyncIterable<Uint8Array> => {
     const { call } = connectCall;
     const route = routeOf(call.method);
-    if (route !== undefined && route.bodyMs === undefined) return streamedBody(req);
+    if (route !== undefined && route.bodyMs === undefined) return connectCall.detour?.envelopes() ?? streamedBody(req);
     const isBare = call.door === "connect" && !/\+/.test(req.headers["content-type"] ?? "");
     const bounds = { most: largest(route) + (isBare ? 0 : ENVELOPE_BYTES), withinMs: route?.bodyMs ?? 0 };
     return refusing(
@@ -99,11 +112,28 @@ export function connectDoor(deps: ConnectDoorDeps): CallHandler {
     return await handler({ ...request, body: bodyOf(req, connectCall) });
   };
 
+  /** The ways past the library, for calls of chunks in binary. */
+  const waysOf = (call: Call, req: Request): Pick<ConnectCall, "detour" | "outlet"> => {
+    const { metrics } = deps;
+    if (deps.genericStreams || !mayDetour(req.headers["content-type"])) return {};
+    if (call.method === WRITE_SEGMENT) {
+      const bounds = { mostMessageBytes: largest(routeOf(call.method)), mostChunkBytes: deps.maxChunkSize };
+      return { detour: new ChunkDetour(req, { ...bounds, onBytes: (count) => metrics?.received(count) }) };
+    }
+    return call.method === READ_VERSION ? { outlet: new ChunkOutlet((count) => metrics?.sent(count)) } : {};
+  };
+
   const serve = async (call: Call, req: Request, res: Response): Promise<void> => {
     const admitted = () => {
       if (call.principal !== undefined) deps.authenticated(req);
     };
-    const connectCall: ConnectCall = { call, bodyBytes: announcedBytes(req), admitted, wasAsked: false };
+    const connectCall: ConnectCall = {
+      call,
+      bodyBytes: announcedBytes(req),
+      admitted,
+      wasAsked: false,
+      ...waysOf(call, req),
+    };
     const isGone = watchEnd(res);
     let end: AnswerEnd | undefined;
     let fault: unknown;
@@ -116,7 +146,7 @@ export function connectDoor(deps: ConnectDoorDeps): CallHandler {
       });
       mended.header?.delete(REQUEST_ID_HEADER);
       res.setHeader(REQUEST_ID_HEADER, call.requestId);
-      if (!(await write(mended, res, isGone))) end = undefined;
+      if (!(await write(mended, res, isGone, connectCall.outlet))) end = undefined;
     } catch (error) {
       if (!isGone()) fault = error;
       if (!res.headersSent) res.statusCode = 500;
@@ -171,7 +201,12 @@ function watchEnd(res: Response): () => boolean {
  * Writes an answer as fast as the client takes it. @returns whether all of it was handed over before the client went
  * away.
  */
-async function write(answer: UniversalServerResponse, res: Response, isGone: () => boolean): Promise<boolean> {
+async function write(
+  answer: UniversalServerResponse,
+  res: Response,
+  isGone: () => boolean,
+  outlet: ChunkOutlet | undefined,
+): Promise<boolean> {
   const pieces = answer.body?.[Symbol.asyncIterator]();
   try {
     // Headers are sent after the first piece: until then, the use case can still refuse.
@@ -179,7 +214,7 @@ async function write(answer: UniversalServerResponse, res: Response, isGone: () 
     if (isGone()) return false;
     (res as http.ServerResponse).writeHead(answer.status, Object.fromEntries(answer.header ?? []));
     for (; next !== undefined && next.done !== true; next = await pieces?.next()) {
-      if (!(res as http.ServerResponse).write(next.value)) await drained(res, isGone);
+      if (!writePieces(res, outlet?.written(next.value) ?? [next.value])) await drained(res, isGone);
       if (isGone()) return false;
     }
     if (isGone()) return false;
@@ -192,6 +227,18 @@ async function write(answer: UniversalServerResponse, res: Response, isGone: () 
   } finally {
     void pieces?.return?.().catch(() => {});
   }
+}
+
+/** @returns whether more may be written at once. */
+function writePieces(res: Response, pieces: readonly Uint8Array[]): boolean {
+  // So that all of them go in one write. Not over HTTP/1.1, where Node.js makes one chunk of its own of them, a copy,
+  // and says nothing when that is drained.
+  const corked = pieces.length > 1 && "stream" in res ? res.stream : undefined;
+  corked?.cork();
+  let more = true;
+  for (const piece of pieces) more = (res as http.ServerResponse).write(piece);
+  corked?.uncork();
+  return more;
 }
 
 async function drained(res: Response, isGone: () => boolean): Promise<void> {

@@ -71,6 +71,8 @@ export interface RouterDeps extends UploadServiceDeps, VersionDeps, CollectionDe
   readonly trustedProxies: AddressSet;
   /** Origins whose pages may call from a browser. */
   readonly corsOrigins: readonly string[];
+  /** Lets chunks go through the generic layers of the library, to compare with the way past them. */
+  readonly genericStreams: boolean;
   /** Ends running calls when the server must not wait any longer. */
   readonly shutdownSignal: AbortSignal;
 }
@@ -93,6 +95,7 @@ export function requestHandler(deps: RouterDeps): RequestHandler {
     metrics: deps.metrics,
     maxChunkSize: deps.settings.maxChunkSize,
     shutdownSignal: deps.shutdownSignal,
+    genericStreams: deps.genericStreams,
     routes: (router, optionsOf) => addServices(deps, router, optionsOf),
     authenticated: (req) => connectionOf(req).authenticated(),
   });

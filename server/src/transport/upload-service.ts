@@ -1,6 +1,7 @@
 import { Code, ConnectError, type ServiceImpl } from "@connectrpc/connect";
 import { ContentEncoding } from "@strongroom/gen/strongroom/v1/resources_pb";
 import type { UploadService, WriteSegmentRequest } from "@strongroom/gen/strongroom/v1/upload_service_pb";
+import type { ChunkDetour } from "@strongroom/protocol/chunk-detour";
 import {
   MAX_DESCRIPTION_LENGTH,
   MAX_LABEL_VALUE_LENGTH,
@@ -18,7 +19,7 @@ import { abortUpload, getUpload, listUploads, renewUpload } from "../app/uploads
 import { BodyBrokenError } from "../app/uploads/segment-body.ts";
 import { writeSegment } from "../app/uploads/write-segment.ts";
 import { DomainError, invalidField } from "../domain/errors.ts";
-import { addressOf, callerOf } from "./connect-calls.ts";
+import { addressOf, callerOf, detourOf } from "./connect-calls.ts";
 import { segmentMessage, time, uploadMessage, versionMessage } from "./messages.ts";
 import {
   byteCountOf,
@@ -78,7 +79,7 @@ export function uploadService(deps: UploadServiceDeps): ServiceImpl<typeof Uploa
             sha256: sha256Of("sha256", header.sha256),
             framingIn: header.framingIn,
           },
-          chunksOf(frames, () => {
+          chunksOf(frames, detourOf(context.values), () => {
             stillStanding(deps.config, callerOf(context.values), addressOf(context.values));
           }),
           context.signal,
@@ -192,15 +193,32 @@ async function headerOf(frames: AsyncIterator<WriteSegmentRequest>, idleMs: numb
 }
 
 /** The chunks after the header; before each, and at the end, `check` may refuse to go on. */
-async function* chunksOf(frames: AsyncIterator<WriteSegmentRequest>, check: () => void): AsyncGenerator<Uint8Array> {
+async function* chunksOf(
+  frames: AsyncIterator<WriteSegmentRequest>,
+  detour: ChunkDetour | undefined,
+  check: () => void,
+): AsyncGenerator<Uint8Array> {
   for (let next = await frames.next(); next.done !== true; next = await frames.next()) {
     const { frame } = next.value;
     if (frame.case !== "chunk") throw framesInvalid("after the header only chunks may follow");
     check();
-    yield frame.value;
+    const pieces = detour?.chunk();
+    if (pieces === undefined) yield frame.value;
+    else yield* unlessBroken(pieces);
   }
   check();
 }
+
+async function* unlessBroken(pieces: AsyncIterable<Uint8Array>): AsyncGenerator<Uint8Array> {
+  try {
+    yield* pieces;
+  } catch (error) {
+    throw bodyBroken(error);
+  }
+}
+
+const bodyBroken = (cause: unknown) =>
+  new BodyBrokenError("the connection broke off in the middle of a segment", { cause });
 
 /**
  * What the library says of frames that it cannot read; "internal" is of a compressed one and of binary that is no
@@ -218,6 +236,6 @@ async function* classifyBrokenStream<T>(messages: AsyncIterable<T>): AsyncGenera
         throw framesInvalid("expected a frame without compression, got a compressed one; send this call uncompressed");
       throw framesInvalid(`a frame is malformed or too large: ${error.rawMessage}`);
     }
-    throw new BodyBrokenError("the connection broke off in the middle of a segment", { cause: error });
+    throw bodyBroken(error);
   }
 }

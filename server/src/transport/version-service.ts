@@ -15,7 +15,7 @@ import {
   type VersionDeps,
 } from "../app/versions/versions.ts";
 import { invalidField } from "../domain/errors.ts";
-import { addressOf, callerOf } from "./connect-calls.ts";
+import { addressOf, callerOf, outletOf } from "./connect-calls.ts";
 import { versionMessage } from "./messages.ts";
 import { byteCountOf, collectionNameOf, pagePosition, pageSizeOf, pageToken, textOf } from "./shapes.ts";
 
@@ -61,10 +61,11 @@ export function versionService(deps: VersionDeps): ServiceImpl<typeof VersionSer
       const read = await readVersion(deps, callerOf(context.values), input, context.signal);
       const header = { version: versionMessage(read.version), offsetBytes: read.offset, lengthBytes: read.length };
       yield { frame: { case: "header" as const, value: header } };
-      for await (const chunk of read.body) {
+      const outlet = outletOf(context.values);
+      for await (const pieces of outlet === undefined ? single(read.body) : gathered(read.body)) {
         const caller = stillStanding(deps.config, callerOf(context.values), addressOf(context.values));
         requireDownload(deps.config, caller, input.collection);
-        if (chunk.length > 0) yield { frame: { case: "chunk" as const, value: chunk } };
+        yield { frame: { case: "chunk" as const, value: outlet?.hold(pieces) ?? pieces[0]! } };
       }
     },
 
@@ -96,6 +97,29 @@ export function versionService(deps: VersionDeps): ServiceImpl<typeof VersionSer
       return { version: versionMessage(await releaseVersion(deps, callerOf(context.values), name)) };
     },
   };
+}
+
+/** Bytes that go into one message, where they come in smaller pieces. */
+const GATHERED_BYTES = 256 * 1024;
+
+async function* single(body: AsyncIterable<Uint8Array>): AsyncGenerator<readonly Uint8Array[]> {
+  for await (const piece of body) if (piece.length > 0) yield [piece];
+}
+
+/** Pieces that are small, as a socket of a store gives them, several at once. */
+async function* gathered(body: AsyncIterable<Uint8Array>): AsyncGenerator<readonly Uint8Array[]> {
+  let pieces: Uint8Array[] = [];
+  let size = 0;
+  for await (const piece of body) {
+    if (piece.length === 0) continue;
+    pieces.push(piece);
+    size += piece.length;
+    if (size < GATHERED_BYTES) continue;
+    yield pieces;
+    pieces = [];
+    size = 0;
+  }
+  if (size > 0) yield pieces;
 }
 
 /** Which version is meant: a number, or the newest. */

@@ -56,6 +56,8 @@ export interface LiveOptions {
   /** Uploads over the HTTP API; they become versions at once when left out, without waiting for their client. */
   readonly httpUploads?: HttpUploads;
   readonly httpBuffers?: BufferPool;
+  /** Whether chunks go through the generic layers of the library. */
+  readonly genericStreams?: boolean;
   /** SHA-256 of the monitoring secret in hexadecimal. */
   readonly monitoringSecretSha256?: string;
   /** Where log lines go; nowhere when left out. */
@@ -159,7 +161,7 @@ export class LiveServer {
       },
       options.host ?? "127.0.0.1",
       0,
-      { corsOrigins: options.corsOrigins ?? [] },
+      { corsOrigins: options.corsOrigins ?? [], genericStreams: options.genericStreams ?? false },
     );
     const deps = { database, store, config, settings, newId: randomUUID, attempts: new SegmentAttempts() };
     return new LiveServer({ clock, database, deps, server, tokens, state });
