@@ -6,7 +6,7 @@ import anyTest, { type TestFn } from "ava";
 import { sql } from "drizzle-orm";
 import type { SqlDatabase } from "../src/adapters/postgres/database.ts";
 import { getCollection, getCollectionHealth } from "../src/app/collections/collections.ts";
-import { LIVE_VERSION_FIELDS } from "../src/app/ports/database.ts";
+import { LIVE_VERSION_FIELDS } from "../src/app/ports/live-versions.ts";
 import { createUpload } from "../src/app/uploads/create-upload.ts";
 import { listUploads } from "../src/app/uploads/manage-uploads.ts";
 import { listVersions } from "../src/app/versions/versions.ts";

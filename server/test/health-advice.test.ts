@@ -8,9 +8,10 @@ import {
   type HealthCheck,
   type HealthStatus,
   type HealthVersion,
+  healthFacts,
   policyCheck,
 } from "../src/domain/health.ts";
-import { type StoredVersion, storeCheck } from "../src/domain/store-health.ts";
+import { type StoredVersion, storeCheck, storedFacts } from "../src/domain/store-health.ts";
 import { collection, MIB } from "./support/harness.ts";
 
 const NOW = new Date("2026-03-10T12:00:00Z");
@@ -27,11 +28,12 @@ function version(number: number, begunAt: Date, more: Partial<HealthVersion> = {
 const health =
   (change: Partial<CollectionSpec>, versions: readonly HealthVersion[], clock: ClockState = RIGHT) =>
   (name: string) =>
-    checkHealth(collection("pg", change), versions, clock, NOW).find((check) => check.name === name);
+    checkHealth(collection("pg", change), healthFacts(collection("pg", change), versions, NOW), clock, NOW).find(
+      (check) => check.name === name,
+    );
 const store =
-  (...args: [Parameters<typeof storeCheck>[0], Parameters<typeof storeCheck>[1], StoredVersion[]]) =>
-  () =>
-    storeCheck(...args, NOW);
+  (row: Parameters<typeof storeCheck>[0], lost: Parameters<typeof storeCheck>[1], versions: StoredVersion[]) => () =>
+    storeCheck(row, lost, storedFacts(versions), NOW);
 
 const nightly = { windows: [{ from: "0 1 * * *", durationMs: 3_600_000 }] };
 const daily = { maxAgeMs: 86_400_000 };

@@ -61,6 +61,8 @@ async function checkSessions(t: ExecutionContext, database: SqlDatabase): Promis
 }
 
 async function checkRevisions(t: ExecutionContext, database: SqlDatabase): Promise<void> {
+  const counted = await database.query(sql`select live_versions, counted_bytes::int from collections`);
+  t.deepEqual(counted, [{ live_versions: 2, counted_bytes: 2 * 16_384 }], "what was there is counted");
   const rows = await database.query(sql`select number::int, revision, manifest_revision from versions order by number`);
   t.deepEqual(
     rows.map(Object.values),

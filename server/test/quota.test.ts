@@ -1,12 +1,13 @@
 import test from "ava";
 import fc from "fast-check";
 import {
-  allowance,
+  allowance as allowanceBeside,
   extraSpace,
   maxUploadSize,
   type QuotaLimits,
-  type QuotaSituation,
   quotaLimits,
+  sumSizes,
+  sumVersions,
   victimsOf,
 } from "../src/domain/quota.ts";
 import {
@@ -31,6 +32,15 @@ const EXAMPLE: QuotaLimits = { copies: 5, maxOneVersionSize: MIB, maxCollectionS
 const sum = (sizes: readonly bigint[]): bigint => sizes.reduce((total, size) => total + size, 0n);
 const above = (sizes: readonly bigint[], soft: bigint): bigint =>
   sum(sizes.map((size) => (size > soft ? size - soft : 0n)));
+
+/** Kept versions by their sizes; the server sums them up. */
+interface Situation {
+  readonly kept: readonly bigint[];
+  readonly reservedByOthers: readonly bigint[];
+}
+
+const allowance = (limits: QuotaLimits, { kept, reservedByOthers }: Situation): bigint =>
+  allowanceBeside(limits, { kept: sumSizes(limits, kept), reservedByOthers });
 
 test("example of the protocol: extra space", (t) => {
   t.is(extraSpace(EXAMPLE), 5n * MIB);
@@ -59,7 +69,7 @@ test("example of the protocol: five of 1 MiB, of which fifo keeps four, min(6, 6
   t.is(allowance(EXAMPLE, { kept: keep.map((v) => v.size), reservedByOthers: [] }), 6n * MIB);
 });
 
-const cases: [string, QuotaLimits, QuotaSituation, bigint][] = [
+const cases: [string, QuotaLimits, Situation, bigint][] = [
   ["a reservation counts like a kept version", EXAMPLE, { kept: [], reservedByOthers: [4n * MIB] }, 3n * MIB],
   ["nothing is left", EXAMPLE, { kept: [10n * MIB], reservedByOthers: [] }, 0n],
   ["more than everything is used", EXAMPLE, { kept: [11n * MIB], reservedByOthers: [3n * MIB] }, 0n],
@@ -126,7 +136,7 @@ const anyLimits: fc.Arbitrary<QuotaLimits> = fc.record({
   maxCollectionSize: fc.bigInt({ min: 0n, max: 300n }),
 });
 
-const situations: fc.Arbitrary<QuotaSituation> = fc.record({
+const situations: fc.Arbitrary<Situation> = fc.record({
   kept: fc.array(size, { maxLength: 6 }),
   reservedByOthers: fc.array(size, { maxLength: 4 }),
 });
@@ -263,7 +273,13 @@ class Model {
   publish(upload: ModelUpload): void {
     const reservedByOthers = sum(this.uploads.filter((u) => u !== upload).map((u) => u.reserved));
     const plan = planRotation(this.live, this.rules, upload, this.now);
-    const victims = victimsOf(plan, this.limits, upload.reserved, reservedByOthers);
+    const victims = victimsOf(
+      plan,
+      sumVersions(this.limits, plan.keep).bytes,
+      this.limits,
+      upload.reserved,
+      reservedByOthers,
+    );
     if (victims.some((v) => isRemovalBlocked(v, this.now))) throw new Error("rotation removes what it must not");
     const keep = this.live.filter((v) => !victims.includes(v));
     this.#lastNumber += 1n;

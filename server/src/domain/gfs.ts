@@ -46,11 +46,17 @@ export function keptByGfs(
   timezone: string,
 ): Map<bigint, GfsReason> {
   const local = localTimes(timezone);
-  const dated = newestFirst.map(({ number, at }) => ({ number, at: local(at) }));
+  const dated = newestFirst.map(({ number, at }) => {
+    let known: LocalTime | undefined;
+    // Asked for only where a rule by time looks at it: a time zone's arithmetic is slow.
+    const localTime = () => (known ??= local(at));
+    return { number, localTime };
+  });
   const kept = new Map<bigint, GfsReason>();
   const lost = new Set<bigint>();
   for (const rule of GFS_RULES) {
-    const periodOf = ({ number, at }: (typeof dated)[number]) => PERIODS[rule](at, number);
+    if (counts[rule] === 0) continue;
+    const periodOf = ({ number, localTime }: (typeof dated)[number]) => PERIODS[rule](localTime, number);
     const before = new Set(dated.filter((version) => kept.has(version.number)).map(periodOf));
     const mine = new Set<string>();
     for (const version of dated) {
@@ -79,14 +85,16 @@ interface LocalTime {
 }
 
 /** The period that a version falls into under each rule. Under `keepLast` every version is one of its own. */
-const PERIODS: Readonly<Record<GfsRule, (at: LocalTime, number: bigint) => string>> = {
+const PERIODS: Readonly<Record<GfsRule, (at: () => LocalTime, number: bigint) => string>> = {
   keepLast: (_, number) => String(number),
-  keepHourly: ({ year, month, day, hour }) => `${year}-${month}-${day}T${hour}`,
-  keepDaily: ({ year, month, day }) => `${year}-${month}-${day}`,
-  keepWeekly: (at) => isoWeek(at),
-  keepMonthly: ({ year, month }) => `${year}-${month}`,
-  keepYearly: ({ year }) => String(year),
+  keepHourly: (at) => `${day(at())}T${at().hour}`,
+  keepDaily: (at) => day(at()),
+  keepWeekly: (at) => isoWeek(at()),
+  keepMonthly: (at) => `${at().year}-${at().month}`,
+  keepYearly: (at) => String(at().year),
 };
+
+const day = ({ year, month, day }: LocalTime) => `${year}-${month}-${day}`;
 
 function localTimes(timezone: string): (instant: Date) => LocalTime {
   const format = new Intl.DateTimeFormat("en-US", {

@@ -53,81 +53,116 @@ export function earliest(times: readonly (Date | null | undefined)[]): Date | un
   return known.length === 0 ? undefined : new Date(Math.min(...known));
 }
 
-/** Runs every check that applies to the collection over its live versions. */
-export function checkHealth(
-  spec: CollectionSpec,
+/** A message names at most so many versions. */
+export const FEW = 5;
+
+/** Versions of which something is wrong. */
+export interface SomeVersions<V = HealthVersion> {
+  readonly count: number;
+  /** Those with the highest numbers, the highest first. */
+  readonly few: readonly V[];
+  /** Since when the first of them is so; undefined where nobody knows. */
+  readonly since: Date | undefined;
+}
+
+/** What health is computed from, of the live versions of a collection. */
+export interface HealthFacts {
+  /** The one with the highest number. */
+  readonly newest: HealthVersion | undefined;
+  /** Their sizes together, in bytes. */
+  readonly storedBytes: bigint;
+  /** Those above maxOneVersionSize. */
+  readonly above: SomeVersions;
+  /** Those that failed their last verification. */
+  readonly damaged: SomeVersions;
+  /** Those that are dated beyond now. */
+  readonly beyond: SomeVersions;
+  /** When the one was published with which they came above maxCollectionSize; undefined while they are not. */
+  readonly overfullSince: Date | undefined;
+  /** When the first of the shrunk ones was published that came one after another up to the newest. */
+  readonly shrunkSince: Date | undefined;
+}
+
+/** None. */
+export const NO_VERSIONS: SomeVersions<never> = { count: 0, few: [], since: undefined };
+
+/** The facts of a collection that was never uploaded to. */
+export const NO_FACTS: HealthFacts = {
+  newest: undefined,
+  storedBytes: 0n,
+  above: NO_VERSIONS,
+  damaged: NO_VERSIONS,
+  beyond: NO_VERSIONS,
+  overfullSince: undefined,
+  shrunkSince: undefined,
+};
+
+/** Some of the versions, with what they are some of. */
+export function someOf<V extends { readonly number: bigint }>(
+  versions: readonly V[],
+  is: (version: V) => boolean,
+  sinceOf: (version: V) => Date | null | undefined,
+): SomeVersions<V> {
+  const all = newestFirst(versions.filter(is));
+  return { count: all.length, few: all.slice(0, FEW), since: earliest(all.map(sinceOf)) };
+}
+
+/** The facts of versions that were read; where there can be many, the database is asked for the same. */
+export function healthFacts(
+  spec: Pick<CollectionSpec, "maxOneVersionSize" | "maxCollectionSize" | "shrunkFactor">,
   versions: readonly HealthVersion[],
-  clock: ClockState,
   now: Date,
-): HealthCheck[] {
-  const newest = newestOf(versions);
+): HealthFacts {
+  let sum = 0n;
+  let overfullSince: Date | undefined;
+  for (const { size, committedAt } of newestFirst(versions).reverse()) {
+    sum += size;
+    if (sum > spec.maxCollectionSize) overfullSince ??= committedAt;
+  }
+  let shrunkSince: Date | undefined;
+  for (const version of newestFirst(versions)) {
+    if (!isShrunk(version, spec)) break;
+    shrunkSince = version.committedAt;
+  }
+  return {
+    newest: newestOf(versions),
+    storedBytes: sum,
+    above: someOf(
+      versions,
+      ({ size }) => size > spec.maxOneVersionSize,
+      ({ committedAt }) => committedAt,
+    ),
+    damaged: someOf(
+      versions,
+      ({ damage }) => damage !== "",
+      ({ damagedAt }) => damagedAt,
+    ),
+    beyond: someOf(
+      versions,
+      ({ begunAt }) => isBeyond(begunAt, now),
+      () => undefined,
+    ),
+    overfullSince: sum > spec.maxCollectionSize ? overfullSince : undefined,
+    shrunkSince,
+  };
+}
+
+/** Runs every check that applies to the collection. */
+export function checkHealth(spec: CollectionSpec, facts: HealthFacts, clock: ClockState, now: Date): HealthCheck[] {
+  const { newest } = facts;
   const checks: HealthCheck[] = [];
   if (spec.windows.length > 0) checks.push(checkWindow(spec, newest, now));
   if (spec.maxAgeMs !== undefined) checks.push(checkAge({ ...spec, maxAgeMs: spec.maxAgeMs }, newest, now));
-  checks.push(checkSize(spec, versions), checkSum(spec, versions), checkIntegrity(versions));
-  checks.push(...checkShrunk(spec, versions));
-  checks.push(checkClock(versions, clock, now));
+  checks.push(checkSize(spec, facts.above), checkSum(spec, facts), checkIntegrity(facts.damaged));
+  checks.push(...checkShrunk(spec, facts));
+  checks.push(checkClock(facts.beyond, clock, now));
   return checks;
 }
 
-/** The live versions of a collection, summed up. */
-export interface VersionSummary {
-  readonly count: number;
-  /** The highest number. */
-  readonly newestNumber: bigint;
-  /** When that one was begun. */
-  readonly newestAt: Date;
-  /** Its size, in bytes. */
-  readonly newestSize: bigint;
-  /** What its size is judged by, in bytes; null for nothing. */
-  readonly newestUsualSize: bigint | null;
-  /** When its size was confirmed; null for never. */
-  readonly newestConfirmedAt: Date | null;
-  /** The latest time that any was begun at. */
-  readonly latestAt: Date;
-  /** Bytes of the largest. */
-  readonly largest: bigint;
-  /** How many failed their last verification. */
-  readonly damaged: number;
-  /** How many have a manifest that is missing, or says something else. */
-  readonly withoutManifest: number;
-}
-
-/** The status that {@link checkHealth} would give, from sums: for many collections at once. */
-export function healthOfSummary(
-  spec: CollectionSpec,
-  summary: VersionSummary | undefined,
-  storedBytes: bigint,
-  clock: ClockState,
-  now: Date,
-): HealthStatus {
-  const one = (size: bigint): HealthVersion[] =>
-    summary === undefined
-      ? []
-      : [
-          {
-            number: summary.newestNumber,
-            begunAt: summary.newestAt,
-            size,
-            usualSize: summary.newestUsualSize,
-            confirmedAt: summary.newestConfirmedAt,
-            damage: summary.damaged > 0 ? "damaged" : "",
-            committedAt: summary.newestAt,
-            damagedAt: null,
-          },
-        ];
-  const [newest] = one(0n);
-  const latest = newest === undefined || summary === undefined ? [] : [{ ...newest, begunAt: summary.latestAt }];
-  const checks = [
-    checkSize(spec, one(summary?.largest ?? 0n)),
-    checkSum(spec, one(storedBytes)),
-    checkIntegrity(one(0n)),
-    checkClock(latest, clock, now),
-  ];
-  if (spec.windows.length > 0) checks.push(checkWindow(spec, newest, now));
-  if (spec.maxAgeMs !== undefined) checks.push(checkAge({ ...spec, maxAgeMs: spec.maxAgeMs }, newest, now));
-  checks.push(...checkShrunk(spec, one(summary?.newestSize ?? 0n)));
-  return worst(checks.map((check) => check.status));
+/** `a; b; and 3 more`: the few, and how many there are beside them. */
+export function listed<V>({ count, few }: SomeVersions<V>, separator: string, text: (version: V) => string): string {
+  const more = count > few.length ? `${separator === "; " ? separator : " "}and ${count - few.length} more` : "";
+  return few.map(text).join(separator) + more;
 }
 
 /**
@@ -216,13 +251,11 @@ function failedBeyond(name: "window" | "age", expected: string, { number, begunA
 const CORRECT_CLOCK =
   "The database's clock was ahead then, or is behind now: correct it. If it is right, make a new backup.";
 
-function checkClock(versions: readonly HealthVersion[], clock: ClockState, now: Date): HealthCheck {
+function checkClock(beyond: SomeVersions, clock: ClockState, now: Date): HealthCheck {
   const name = "clock";
-  const beyond = versions.filter(({ begunAt }) => isBeyond(begunAt, now));
-  if (beyond.length > 0) {
-    const list = beyond.slice(0, 5).map((v) => `version ${v.number} (${v.begunAt.toISOString()})`);
-    const more = beyond.length > list.length ? ` and ${beyond.length - list.length} more` : "";
-    const message = `expected no version to be dated beyond now, ${now.toISOString()}; got ${list.join(", ")}${more}`;
+  if (beyond.count > 0) {
+    const list = listed(beyond, ", ", (v) => `version ${v.number} (${v.begunAt.toISOString()})`);
+    const message = `expected no version to be dated beyond now, ${now.toISOString()}; got ${list}`;
     const advice = `${CORRECT_CLOCK} Remove these versions when you can do without them.`;
     return { name, status: "failed", message, since: undefined, advice };
   }
@@ -234,47 +267,38 @@ function checkClock(versions: readonly HealthVersion[], clock: ClockState, now: 
   return { name, status: status === "behind" ? "failed" : "warning", message, since, advice };
 }
 
-function checkSize(spec: CollectionSpec, versions: readonly HealthVersion[]): HealthCheck {
+function checkSize(spec: CollectionSpec, above: SomeVersions): HealthCheck {
   const name = "size";
-  const above = versions.filter((v) => v.size > spec.maxOneVersionSize);
-  if (above.length === 0) return okCheck(name, "no version is above the soft limit");
-  const list = above.map((v) => `${v.number} (${formatSize(v.size)})`).join(", ");
+  if (above.count === 0) return okCheck(name, "no version is above the soft limit");
+  const list = listed(above, ", ", (v) => `${v.number} (${formatSize(v.size)})`);
   return {
     name,
     status: "warning",
     message: `above maxOneVersionSize, ${formatSize(spec.maxOneVersionSize)}: version ${list}`,
-    since: earliest(above.map(({ committedAt }) => committedAt)),
+    since: above.since,
     advice:
       "Raise maxOneVersionSize and maxCollectionSize before the extra space is used up, or make the dump smaller.",
   };
 }
 
-function checkSum(spec: CollectionSpec, versions: readonly HealthVersion[]): HealthCheck {
+function checkSum(spec: CollectionSpec, { storedBytes: sum, overfullSince: since }: HealthFacts): HealthCheck {
   const name = "sum";
   const limit = spec.maxCollectionSize;
-  let sum = 0n;
-  let since: Date | undefined;
-  for (const { size, committedAt } of versions.toSorted((a, b) => (a.number < b.number ? -1 : 1))) {
-    sum += size;
-    if (sum > limit) since ??= committedAt;
-  }
   if (sum <= limit) return okCheck(name, `${formatSize(sum)} of ${formatSize(limit)} used`);
   const message = `the versions have ${sum} bytes together, above maxCollectionSize, ${limit} bytes`;
   const advice = "Raise maxCollectionSize, or remove versions with `strongroom rm`: no backup has room meanwhile.";
   return { name, status: "failed", message, since, advice };
 }
 
-function checkIntegrity(versions: readonly HealthVersion[]): HealthCheck {
+function checkIntegrity(damaged: SomeVersions): HealthCheck {
   const name = "integrity";
-  const damaged = versions.filter((v) => v.damage !== "");
-  if (damaged.length === 0) return okCheck(name, "no version failed its last verification");
-  const list = damaged.slice(0, 5).map((v) => `version ${v.number}: ${v.damage}`);
-  const more = damaged.length > list.length ? `; and ${damaged.length - list.length} more` : "";
+  if (damaged.count === 0) return okCheck(name, "no version failed its last verification");
+  const list = listed(damaged, "; ", (v) => `version ${v.number}: ${v.damage}`);
   return {
     name,
     status: "failed",
-    message: `${damaged.length} version(s) failed the last verification: ${list.join("; ")}${more}`,
-    since: earliest(damaged.map(({ damagedAt }) => damagedAt)),
+    message: `${damaged.count} version(s) failed the last verification: ${list}`,
+    since: damaged.since,
     advice:
       "Make a new backup, and look at the store. When that is mended: `strongroom verify`. " +
       "Versions that stay damaged: `strongroom rm`.",
@@ -282,9 +306,8 @@ function checkIntegrity(versions: readonly HealthVersion[]): HealthCheck {
 }
 
 /** None where there is nothing to compare the newest version with. */
-function checkShrunk(spec: CollectionSpec, versions: readonly HealthVersion[]): HealthCheck[] {
+function checkShrunk(spec: CollectionSpec, { newest, shrunkSince: since }: HealthFacts): HealthCheck[] {
   const name = "shrunk";
-  const newest = newestOf(versions);
   if (spec.shrunkFactor === undefined || newest === undefined || newest.usualSize === null) return [];
   if (!isShrunk(newest, spec)) {
     const found = `version ${newest.number} has ${formatSize(newest.size)}`;
@@ -295,10 +318,5 @@ function checkShrunk(spec: CollectionSpec, versions: readonly HealthVersion[]): 
   const message = `version ${newest.number} has ${describeShrunk(newest)} (shrunkFactor ${spec.shrunkFactor})`;
   const advice =
     `Look at what made it; if it is right: \`strongroom confirm ${spec.name} ${newest.number}\`.` + guarded;
-  let since = newest.committedAt;
-  for (const version of newestFirst(versions)) {
-    if (!isShrunk(version, spec)) break;
-    since = version.committedAt;
-  }
   return [{ name, status: "warning", message, since, advice }];
 }

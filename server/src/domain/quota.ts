@@ -1,4 +1,4 @@
-import { copiesOf, type RotatableVersion, type RotationPlan, type RotationRules } from "./rotation.ts";
+import { copiesOf, type RotatableVersion, type RotationRules } from "./rotation.ts";
 
 /** Limits of a collection, in bytes; see `CollectionSpec`. */
 export interface QuotaLimits {
@@ -10,10 +10,38 @@ export interface QuotaLimits {
   readonly maxCollectionSize: bigint;
 }
 
+/** Some versions, summed up as the quota's arithmetic counts them. */
+export interface SizeSums {
+  readonly count: number;
+  /** Their counted sizes together; see {@link countedSize}. */
+  readonly bytes: bigint;
+  /** What they have above maxOneVersionSize, together, in bytes. */
+  readonly above: bigint;
+}
+
+/** Sums up sizes that count as they are given. */
+export function sumSizes(
+  { maxOneVersionSize }: Pick<QuotaLimits, "maxOneVersionSize">,
+  sizes: readonly bigint[],
+): SizeSums {
+  let bytes = 0n;
+  let above = 0n;
+  for (const size of sizes) {
+    bytes += size;
+    if (size > maxOneVersionSize) above += size - maxOneVersionSize;
+  }
+  return { count: sizes.length, bytes, above };
+}
+
+/** Sums without some of those that they contain. */
+export function withoutSizes(sums: SizeSums, less: SizeSums): SizeSums {
+  return { count: sums.count - less.count, bytes: sums.bytes - less.bytes, above: sums.above - less.above };
+}
+
 /** What takes room beside an upload, in bytes. */
 export interface QuotaSituation {
-  /** Sizes of the versions that rotation would keep if this upload alone were published. */
-  readonly kept: readonly bigint[];
+  /** The versions that rotation would keep if this upload alone were published. */
+  readonly kept: SizeSums;
   /** Reservations of the other open uploads. */
   readonly reservedByOthers: readonly bigint[];
 }
@@ -50,20 +78,17 @@ export function maxUploadSize(limits: QuotaLimits): bigint {
  * versions and R the other reservations. Never negative.
  */
 export function allowance(limits: QuotaLimits, situation: QuotaSituation): bigint {
-  const soft = limits.maxOneVersionSize;
-  let ofHardLimit = limits.maxCollectionSize;
-  let ofExtraSpace = maxUploadSize(limits);
-  for (const size of [...situation.kept, ...situation.reservedByOthers]) {
-    ofHardLimit -= size;
-    if (size > soft) ofExtraSpace -= size - soft;
-  }
+  const { kept } = situation;
+  const reserved = sumSizes(limits, situation.reservedByOthers);
+  const ofHardLimit = limits.maxCollectionSize - kept.bytes - reserved.bytes;
+  const ofExtraSpace = maxUploadSize(limits) - kept.above - reserved.above;
   const least = ofHardLimit < ofExtraSpace ? ofHardLimit : ofExtraSpace;
   return least > 0n ? least : 0n;
 }
 
 /**
  * Every kept version counts at least this many bytes, since its rows and its manifest take that beside it; where
- * maxOneVersionSize is less, that.
+ * maxOneVersionSize is less, that. The trigger that keeps `collections.counted_bytes` has the same number.
  */
 export const LEAST_COUNTED_SIZE = 16n * 1024n;
 
@@ -73,20 +98,32 @@ export function countedSize(limits: Pick<QuotaLimits, "maxOneVersionSize">, size
   return size > least ? size : least;
 }
 
+/** Sums up versions by their counted sizes. */
+export function sumVersions(
+  limits: Pick<QuotaLimits, "maxOneVersionSize">,
+  versions: readonly { readonly size: bigint }[],
+): SizeSums {
+  return sumSizes(
+    limits,
+    versions.map(({ size }) => countedSize(limits, size)),
+  );
+}
+
 /**
  * What goes when a version of `size` bytes is published: what the policy does not keep, and of the older copies the
  * oldest, as many as it takes. What the policy keeps otherwise stays also where there is no room: the allowance of
  * uploads has seen to that, and limits that were lowered since must not remove anything.
+ * @param keptBytes counted bytes of what the policy keeps in any case.
  * @param reservedByOthers bytes of the other open uploads.
  */
 export function victimsOf<V extends RotatableVersion>(
-  plan: RotationPlan<V>,
+  plan: { readonly [K in "older" | "remove"]: readonly V[] },
+  keptBytes: bigint,
   limits: QuotaLimits,
   size: bigint,
   reservedByOthers: bigint,
 ): V[] {
-  let left = limits.maxCollectionSize - countedSize(limits, size) - reservedByOthers;
-  for (const version of plan.keep) left -= countedSize(limits, version.size);
+  let left = limits.maxCollectionSize - countedSize(limits, size) - reservedByOthers - keptBytes;
   const victims = [...plan.remove];
   for (const version of plan.older) {
     left -= countedSize(limits, version.size);

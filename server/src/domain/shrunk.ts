@@ -19,7 +19,7 @@ export type ShrunkLimits = Pick<CollectionSpec, "shrunkFactor" | "rotationGuard"
 export const DEFAULT_SHRUNK_FACTOR = 4;
 
 /** So many versions make the usual size. */
-const BASELINE = 10;
+export const BASELINE = 10;
 
 /** Whether a version is far below what was usual when it was committed, and nobody confirmed it. */
 export function isShrunk(version: SizedVersion, { shrunkFactor }: Pick<ShrunkLimits, "shrunkFactor">): boolean {

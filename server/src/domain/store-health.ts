@@ -1,5 +1,5 @@
 import { formatSize } from "@strongroom/protocol/sizes";
-import { earliest, type HealthCheck, okCheck } from "./health.ts";
+import { earliest, type HealthCheck, listed, NO_VERSIONS, okCheck, type SomeVersions, someOf } from "./health.ts";
 import type { DamageReason } from "./version.ts";
 
 /**
@@ -39,17 +39,41 @@ export interface StoredVersion {
 }
 
 /** Damage of an object as a whole, by which the store does not have what the database says. */
-const GONE: ReadonlySet<DamageReason> = new Set(["object-missing", "unreadable"]);
+export const GONE = ["object-missing", "unreadable"] as const satisfies readonly DamageReason[];
+
+/** Live versions that the store does not have as the database says. */
+export interface StoredFacts {
+  /** Those whose objects are missing or cannot be read. */
+  readonly gone: SomeVersions<Pick<StoredVersion, "number">>;
+  /** Those whose manifests are missing, or say something else. */
+  readonly withoutManifest: SomeVersions<Pick<StoredVersion, "number">>;
+}
+
+/** As a collection without versions has them. */
+export const NOTHING_STORED: StoredFacts = { gone: NO_VERSIONS, withoutManifest: NO_VERSIONS };
+
+/** The facts of versions that were read; where there can be many, the database is asked for the same. */
+export function storedFacts(versions: readonly StoredVersion[]): StoredFacts {
+  const isGone = ({ damageReason }: StoredVersion) => GONE.some((reason) => reason === damageReason);
+  return {
+    gone: someOf(versions, isGone, ({ damagedAt }) => damagedAt),
+    withoutManifest: someOf(
+      versions,
+      ({ manifestRevision }) => manifestRevision === 0,
+      () => undefined,
+    ),
+  };
+}
 
 /**
  * The health check `store`: whether store and database agree on the collection.
  * @param committing its uploads that are being committed.
- * @param versions its live versions.
+ * @param stored what is known of its live versions in the store.
  */
 export function storeCheck(
   facts: StoreFacts | undefined,
   committing: readonly LostCommit[],
-  versions: readonly StoredVersion[],
+  { gone, withoutManifest }: StoredFacts,
   now: Date,
 ): HealthCheck {
   const name = "store";
@@ -71,11 +95,10 @@ export function storeCheck(
       since: facts.rolledBackAt,
       advice: "Look at the versions, then: `strongroom sweep --confirm-rollback COLLECTION --yes`.",
     });
-  const gone = versions.filter(({ damageReason }) => GONE.has(damageReason));
-  if (gone.length > 0)
+  if (gone.count > 0)
     found.push({
       message: `the object of version ${listOf(gone)} is missing in the store or cannot be read`,
-      since: earliest(gone.map(({ damagedAt }) => damagedAt)) ?? null,
+      since: gone.since ?? null,
       advice: "Look at the store: is it the right one, was something deleted? The check `integrity` says what to do.",
     });
   if (found.length > 0) {
@@ -84,12 +107,11 @@ export function storeCheck(
     const advice = [...new Set(found.map((each) => each.advice))].join(" ");
     return { name, status: "failed", message, since: earliest(found.map(({ since }) => since)), advice };
   }
-  const without = versions.filter(({ manifestRevision }) => manifestRevision === 0);
-  if (without.length === 0) return okCheck(name, "store and database agree");
+  if (withoutManifest.count === 0) return okCheck(name, "store and database agree");
   return {
     name,
     status: "warning",
-    message: `the manifest of version ${listOf(without)} is missing in the store, or is another one`,
+    message: `the manifest of version ${listOf(withoutManifest)} is missing in the store, or is another one`,
     since: undefined,
     advice:
       "The next sweep writes it again, within a minute. If this stays, the log of the server says what the store " +
@@ -97,9 +119,7 @@ export function storeCheck(
   };
 }
 
-/** `3, 4 and 7 more`. */
-function listOf(versions: readonly { readonly number: bigint }[]): string {
-  const first = versions.slice(0, 5).map(({ number }) => String(number));
-  const more = versions.length > first.length ? ` and ${versions.length - first.length} more` : "";
-  return `${first.join(", ")}${more}`;
+/** `4, 3 and 7 more`. */
+function listOf(versions: SomeVersions<Pick<StoredVersion, "number">>): string {
+  return listed(versions, ", ", ({ number }) => String(number));
 }

@@ -206,6 +206,8 @@ export class Harness {
       from collections c
       where c.stored_bytes <> coalesce((select sum(size) from versions v where v.collection_id = c.id and v.state = 'live'), 0)
          or c.trash_bytes <> coalesce((select sum(size) from versions v where v.collection_id = c.id and v.state = 'removed'), 0)
+         or c.live_versions <> (select count(*) from versions v where v.collection_id = c.id and v.state = 'live')
+         or c.counted_bytes <> coalesce((select sum(greatest(size, 16384)) from versions v where v.collection_id = c.id and v.state = 'live'), 0)
          or c.reserved_bytes <> coalesce((select sum(reserved_bytes) from uploads u where u.collection_id = c.id), 0)
       union all
       select 'organization ' || o.name, o.stored_bytes, o.reserved_bytes, o.trash_bytes
@@ -282,6 +284,6 @@ export function harnessTest(
 /** Deletes every row. */
 export async function emptyTables(database: SqlDatabase): Promise<void> {
   await database.query(
-    sql`truncate installation, usage_days, collections, organizations, uploads, segments, versions, unknown_objects, audit_events, audit_chain, audit_configuration, sessions, signing_keys, login_budgets`,
+    sql`truncate installation, usage_days, collections, organizations, uploads, segments, versions, unknown_objects, audit_events, audit_chain, audit_configuration, sessions, signing_keys, login_budgets, replicas, upkeep_runs`,
   );
 }

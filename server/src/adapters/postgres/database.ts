@@ -18,6 +18,7 @@ import {
   isTemporary,
   withoutValues,
 } from "./errors.ts";
+import { liveVersionRepository } from "./live-versions.ts";
 import {
   collectionRepository,
   type Executor,
@@ -25,6 +26,7 @@ import {
   segmentRepository,
   uploadRepository,
 } from "./repositories.ts";
+import { rowsOf } from "./rows.ts";
 import * as schema from "./schema.ts";
 import { sessionRepository } from "./session-repository.ts";
 import { unknownObjectRepository } from "./unknown-object-repository.ts";
@@ -148,6 +150,7 @@ export class SqlDatabase implements Database {
       uploads: uploadRepository(db),
       segments: segmentRepository(db),
       versions: versionRepository(db),
+      live: liveVersionRepository(db),
       sessions: sessionRepository(db),
       budgets: budgetRepository(db),
       unknownObjects: unknownObjectRepository(db),
@@ -190,11 +193,6 @@ async function claimForRecovery(db: Executor, id: string): Promise<boolean> {
   const now = await databaseTime(db);
   await db.insert(schema.installation).values({ id, createdAt: now, recoveringSince: now });
   return true;
-}
-
-/** Rows of a raw query: the two drivers answer in different forms. */
-export function rowsOf(result: unknown): Record<string, unknown>[] {
-  return [...(Array.isArray(result) ? result : (result as { rows: unknown[] }).rows)] as Record<string, unknown>[];
 }
 
 /** Trying again by itself would be useless, or could do the work twice. */

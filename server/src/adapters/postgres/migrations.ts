@@ -1,8 +1,8 @@
 import { fileURLToPath } from "node:url";
 import { sql } from "drizzle-orm";
 import { readMigrationFiles } from "drizzle-orm/migrator";
-import { rowsOf } from "./database.ts";
 import type { Executor } from "./repositories.ts";
+import { rowsOf } from "./rows.ts";
 
 /** Folder with the SQL migrations made by drizzle-kit. */
 export const MIGRATIONS_FOLDER = fileURLToPath(new URL("../../../../migrations", import.meta.url));

@@ -79,6 +79,15 @@ export function collectionRepository(db: Executor, now: Date, newId: () => strin
         .where(gt(collections.name, afterName))
         .orderBy(asc(collections.name))
         .limit(limit),
+    async countStoredExcept(names) {
+      // One parameter, however many there are.
+      const known = sql`(select jsonb_array_elements_text(${JSON.stringify(names)}::text::jsonb))`;
+      const rows = await db
+        .select({ count: count() })
+        .from(collections)
+        .where(and(gt(collections.storedBytes, 0n), sql`${collections.name} not in ${known}`));
+      return rows[0]!.count;
+    },
     async insert(row) {
       await db.insert(collections).values({ ...row, createdAt: now });
     },
@@ -359,11 +368,6 @@ export function uploadRepository(db: Executor): UploadRepository {
     },
     uncleaned: async (of) =>
       await page(and(isNull(uploads.cleanedAt), inArray(uploads.state, ["aborted", "expired"])), of),
-    lost: async () =>
-      await db
-        .select()
-        .from(uploads)
-        .where(and(eq(uploads.state, "committing"), isNotNull(uploads.lostSince))),
     committing: async (of) => await page(eq(uploads.state, "committing"), of),
     forgettable: async (before, { after, limit }) =>
       await db
@@ -401,14 +405,6 @@ export function uploadRepository(db: Executor): UploadRepository {
             .select()
             .from(uploads)
             .where(inArray(uploads.key, [...keys])),
-    async openCounts() {
-      const rows = await db
-        .select({ id: uploads.collectionId, count: count() })
-        .from(uploads)
-        .where(and(eq(uploads.state, "open"), eq(uploads.lapsed, false)))
-        .groupBy(uploads.collectionId);
-      return new Map(rows.map((row) => [row.id, row.count]));
-    },
   };
 }
 

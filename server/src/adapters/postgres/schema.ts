@@ -42,6 +42,9 @@ export const collections = pgTable(
     storedBytes: byteCount("stored_bytes").notNull(),
     reservedBytes: byteCount("reserved_bytes").notNull(),
     trashBytes: byteCount("trash_bytes").notNull(),
+    /** Kept by triggers on `versions`, in a migration. */
+    liveVersions: integer("live_versions").notNull().default(0),
+    countedBytes: byteCount("counted_bytes").notNull().default(sql`0`),
     createdAt: instant("created_at").notNull(),
     rolledBackAt: instant("rolled_back_at"),
     addedVersions: integer("added_versions").notNull().default(0),
@@ -58,6 +61,7 @@ export const collections = pgTable(
   },
   (t) => [
     check("collections_counters", sql`${t.storedBytes} >= 0 and ${t.reservedBytes} >= 0 and ${t.trashBytes} >= 0`),
+    check("collections_live", sql`${t.liveVersions} >= 0 and ${t.countedBytes} >= 0`),
   ],
 );
 
@@ -226,6 +230,14 @@ export const versions = pgTable(
     unique("versions_number").on(t.collectionId, t.number),
     index("versions_begun").on(t.collectionId, t.begunAt),
     index("versions_live").on(t.collectionId, t.number).where(sql`${t.state} = 'live'`),
+    index("versions_size").on(t.collectionId, t.size).where(sql`${t.state} = 'live'`),
+    index("versions_without_manifest")
+      .on(t.collectionId, t.number)
+      .where(sql`${t.state} = 'live' and ${t.manifestRevision} = 0`),
+    index("versions_damaged").on(t.collectionId, t.number).where(sql`${t.state} = 'live' and ${t.damage} <> ''`),
+    index("versions_shrinking")
+      .on(t.collectionId, sql`(${t.size}::float8 / ${t.usualSize})`)
+      .where(sql`${t.state} = 'live' and ${t.confirmedAt} is null and ${t.usualSize} > 0`),
     index("versions_trash").on(t.purgeAfter).where(sql`${t.state} = 'removed'`),
     index("versions_verification")
       .on(sql`coalesce(${t.verifiedAt}, ${t.committedAt})`, t.id)
@@ -342,4 +354,33 @@ export const auditChain = pgTable("audit_chain", {
 export const auditConfiguration = pgTable("audit_configuration", {
   object: text().primaryKey(),
   fields: jsonb().$type<Record<string, string>>().notNull(),
+});
+
+/** Servers over this database, each renewed by its own process now and then. */
+export const replicas = pgTable(
+  "replicas",
+  {
+    id: uuid().primaryKey(),
+    /** Name of its machine. */
+    host: text().notNull(),
+    version: text().notNull(),
+    startedAt: instant("started_at").notNull(),
+    seenAt: instant("seen_at").notNull(),
+  },
+  (t) => [index("replicas_seen").on(t.seenAt)],
+);
+
+/** The last sweep and the last verification that was asked for: one row each. */
+export const upkeepRuns = pgTable("upkeep_runs", {
+  kind: text({ enum: ["sweep", "verification"] }).primaryKey(),
+  startedAt: instant("started_at").notNull(),
+  /** Null while it is under way, or its server died. */
+  finishedAt: instant("finished_at"),
+  /** When its server said last that it goes on. */
+  seenAt: instant("seen_at").notNull(),
+  /** Who asked for it; `server` for what comes by itself. */
+  actor: text().notNull(),
+  counts: jsonb().$type<Record<string, number>>().notNull(),
+  /** Why it failed as a whole; empty for nothing. */
+  error: text().notNull().default(""),
 });

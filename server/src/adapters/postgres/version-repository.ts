@@ -12,16 +12,15 @@ import {
   isNull,
   lt,
   lte,
-  max,
   ne,
   or,
   type SQL,
   sql,
 } from "drizzle-orm";
-import type { PgColumn } from "drizzle-orm/pg-core";
-import { LIVE_VERSION_FIELDS, type Page, type VersionRepository } from "../../app/ports/database.ts";
+import type { Page, VersionRepository } from "../../app/ports/database.ts";
 import { CLOCK_SLACK_MS } from "../../domain/clock.ts";
 import type { StatedField, Version } from "../../domain/version.ts";
+import { liveColumns } from "./live-versions.ts";
 import type { Executor } from "./repositories.ts";
 import * as schema from "./schema.ts";
 
@@ -35,10 +34,6 @@ export function versionRepository(db: Executor): VersionRepository {
     verifyingUntil: _verifyingUntil,
     ...columns
   } = getTableColumns(versions);
-  const liveColumns = Object.fromEntries(LIVE_VERSION_FIELDS.map((field) => [field, columns[field]])) as Pick<
-    typeof columns,
-    (typeof LIVE_VERSION_FIELDS)[number]
-  >;
   const live = (collectionId: string) => and(eq(versions.collectionId, collectionId), eq(versions.state, "live"));
   const page = async (where: SQL | undefined, { after, limit }: Page) =>
     await db
@@ -50,8 +45,6 @@ export function versionRepository(db: Executor): VersionRepository {
   // `purged_at` is set before the first byte of the object goes.
   const restorable = (now: Date) =>
     and(eq(versions.state, "removed"), gt(versions.purgeAfter, now), isNull(versions.purgedAt));
-  const ofNewest = <T>(column: PgColumn) =>
-    sql`(array_agg(${column} order by ${versions.number} desc))[1]`.mapWith(column) as SQL<T>;
   const lastVerified = sql`coalesce(${versions.verifiedAt}, ${versions.committedAt})`;
   const asInstant = (date: Date) => sql`${date.toISOString()}::timestamptz`;
   /**
@@ -116,34 +109,7 @@ export function versionRepository(db: Executor): VersionRepository {
         )
         .orderBy(desc(versions.number))
         .limit(limit),
-    async summaries() {
-      const rows = await db
-        .select({
-          id: versions.collectionId,
-          count: count(),
-          newestNumber: max(versions.number),
-          newestAt: ofNewest<Date>(versions.begunAt),
-          newestSize: ofNewest<bigint>(versions.size),
-          newestUsualSize: ofNewest<bigint | null>(versions.usualSize),
-          newestConfirmedAt: ofNewest<Date | null>(versions.confirmedAt),
-          latestAt: max(versions.begunAt),
-          largest: max(versions.size),
-          damaged: sql<number>`(count(*) filter (where ${versions.damage} <> ''))::int`,
-          withoutManifest: sql<number>`(count(*) filter (where ${versions.manifestRevision} = 0))::int`,
-        })
-        .from(versions)
-        .where(eq(versions.state, "live"))
-        .groupBy(versions.collectionId);
-      return new Map(
-        rows.map(({ id, newestNumber, latestAt, largest, ...row }) => [
-          id,
-          { ...row, newestNumber: newestNumber!, latestAt: latestAt!, largest: largest! },
-        ]),
-      );
-    },
-    allLive: async (collectionId) => await db.select(liveColumns).from(versions).where(live(collectionId)),
-    countLive: async (collectionId) =>
-      (await db.select({ count: count() }).from(versions).where(live(collectionId)))[0]!.count,
+    allLive: async (collectionId) => await db.select(liveColumns(versions)).from(versions).where(live(collectionId)),
     async segmentDigests(id, first, count) {
       const rows = await db
         .select({
@@ -216,11 +182,9 @@ export function versionRepository(db: Executor): VersionRepository {
         .orderBy(sql`random()`)
         .limit(limit),
     async liveBytes() {
-      const rows = await db
-        .select({ bytes: sql<string>`coalesce(sum(${versions.size}), 0)::text` })
-        .from(versions)
-        .where(eq(versions.state, "live"));
-      return BigInt(rows[0]!.bytes);
+      const { collections } = schema;
+      const bytes = sql<string>`coalesce(sum(${collections.storedBytes}), 0)::text`;
+      return BigInt((await db.select({ bytes }).from(collections))[0]!.bytes);
     },
     async claimForVerification(now, { before, damagedBefore, until }) {
       const beyond = new Date(now.getTime() + CLOCK_SLACK_MS);

@@ -1,6 +1,6 @@
 import { timingSafeEqual } from "node:crypto";
 import { hasSystemRole, maySee, type Principal } from "../../domain/access.ts";
-import { clockState } from "../../domain/clock.ts";
+import { type ClockState, clockState } from "../../domain/clock.ts";
 import type { CollectionSpec } from "../../domain/configuration.ts";
 import { collectionNotFound } from "../../domain/errors.ts";
 import {
@@ -8,19 +8,21 @@ import {
   frozenCheck,
   type HealthCheck,
   type HealthStatus,
-  newestOf,
+  type HealthVersion,
+  NO_FACTS,
   policyCheck,
   worst,
 } from "../../domain/health.ts";
 import { cutPage } from "../../domain/page.ts";
-import { storeCheck } from "../../domain/store-health.ts";
+import { NOTHING_STORED, storeCheck } from "../../domain/store-health.ts";
 import { nextWindowStart, openWindow } from "../../domain/window.ts";
 import { findFrozen, isFrozen, requireVisible } from "../guards.ts";
 import { type ConfigSource, pinned } from "../ports/config-source.ts";
-import type { CollectionRow, Database, FailedUpload, LiveVersion, Transaction, UploadRow } from "../ports/database.ts";
+import type { CollectionRow, Database, FailedUpload, Transaction } from "../ports/database.ts";
+import type { CollectionFacts } from "../ports/live-versions.ts";
 import { lockCollection } from "../uploads/reservations.ts";
 import { roomFor } from "../uploads/room.ts";
-import { nextRemovals } from "../versions/confirm-policy.ts";
+import { mayWait, nextRemovals } from "../versions/confirm-policy.ts";
 
 /** The ports for reading collections and their health. */
 export interface CollectionDeps {
@@ -120,7 +122,7 @@ export async function getCollection(
         storedBytes: fresh.storedBytes,
         reservedBytes: fresh.reservedBytes,
         trashBytes: fresh.trashBytes,
-        versionCount: await tx.versions.countLive(collection.row.id),
+        versionCount: fresh.liveVersions,
         openUploads: open.length,
         nextUploadAllowance: room.total,
       },
@@ -129,9 +131,8 @@ export async function getCollection(
 }
 
 async function frozenDetails(tx: Transaction, row: CollectionRow): Promise<CollectionDetails> {
-  const { storedBytes, reservedBytes, trashBytes } = row;
+  const { storedBytes, reservedBytes, trashBytes, liveVersions: versionCount } = row;
   const open = (await tx.uploads.unsettled(row.id)).filter((u) => !u.lapsed && u.leaseExpiresAt > tx.now);
-  const versionCount = await tx.versions.countLive(row.id);
   const usage = { storedBytes, reservedBytes, trashBytes, versionCount, openUploads: open.length };
   return { ...frozenView(row), usage: { ...usage, nextUploadAllowance: 0n } };
 }
@@ -140,9 +141,29 @@ async function frozenDetails(tx: Transaction, row: CollectionRow): Promise<Colle
 export interface CollectionHealth {
   readonly status: HealthStatus;
   readonly checks: readonly HealthCheck[];
-  readonly newest: LiveVersion | undefined;
+  readonly newest: HealthVersion | undefined;
   /** The last upload that failed, when no version was begun after it. */
   readonly lastFailed: FailedUpload | undefined;
+}
+
+/** Every check of a collection; one without a configuration is frozen. */
+export async function healthChecks(
+  tx: Transaction,
+  spec: CollectionSpec | undefined,
+  facts: CollectionFacts | undefined,
+  clock: ClockState,
+): Promise<HealthCheck[]> {
+  const { now } = tx;
+  const own =
+    spec === undefined
+      ? [frozenCheck(facts?.frozenSince ?? null)]
+      : [...checkHealth(spec, facts ?? NO_FACTS, clock, now), await policyOf(tx, spec, facts)];
+  return [...own, storeCheck(facts, facts?.lost ?? [], facts ?? NOTHING_STORED, now)];
+}
+
+async function policyOf(tx: Transaction, spec: CollectionSpec, facts: CollectionFacts | undefined) {
+  const next = facts !== undefined && mayWait(spec, facts) ? await nextRemovals(tx, spec, facts) : undefined;
+  return policyCheck(spec.name, next?.waits === true ? next : undefined, facts?.policyHeldSince ?? null);
 }
 
 /**
@@ -162,25 +183,14 @@ export async function getCollectionHealth(
     const frozen = caller.principal === undefined ? undefined : await findFrozen(tx, config, caller.principal, name);
     if (frozen === undefined && !(bySecret || bySession)) throw collectionNotFound(name);
     const collection = frozen ?? (await tx.collections.findByName(name));
-    const versions = collection === undefined ? [] : await tx.versions.allLive(collection.id);
-    const unsettled = collection === undefined ? [] : await tx.uploads.unsettled(collection.id);
-    const store = storeCheck(collection, committing(unsettled), versions, tx.now);
+    const facts = (await tx.live.facts([{ ...spec, name }], tx.now)).get(name);
     const clock = clockState(await tx.clock.read(), tx.now);
-    const next = spec === undefined ? undefined : nextRemovals(spec, collection, versions, tx.now);
-    const policy = policyCheck(name, next?.waits === true ? next : undefined, collection?.policyHeldSince ?? null);
-    const checks = [
-      ...(spec === undefined
-        ? [frozenCheck(collection?.frozenSince ?? null)]
-        : [...checkHealth(spec, versions, clock, tx.now), policy]),
-      store,
-    ];
-    const newest = newestOf(versions);
+    const checks = await healthChecks(tx, spec, facts, clock);
+    const newest = facts?.newest;
     const lastFailed = collection === undefined ? undefined : await tx.collections.lastFailed(collection.id);
     return { status: worst(checks.map((c) => c.status)), checks, newest, lastFailed };
   });
 }
-
-const committing = (uploads: readonly UploadRow[]) => uploads.filter(({ state }) => state === "committing");
 
 function isHealthSecret(deps: CollectionDeps, spec: CollectionSpec | undefined, secret: string | undefined): boolean {
   if (secret === undefined) return false;

@@ -1,10 +1,10 @@
 import type { AuditEvent } from "../../domain/audit.ts";
 import type { ClockRecord } from "../../domain/clock.ts";
 import type { ObjectGrant } from "../../domain/configuration.ts";
-import type { VersionSummary } from "../../domain/health.ts";
 import type { RateLimit, Taken } from "../../domain/rate-limit.ts";
 import type { ContentEncoding, Version } from "../../domain/version.ts";
 import type { AuditRepository } from "./audit-log.ts";
+import type { LiveVersion, LiveVersionRepository } from "./live-versions.ts";
 
 /** The counters of a collection or an organization, in bytes; always equal to the sums over the rows. */
 export interface UsageCounters {
@@ -16,11 +16,21 @@ export interface UsageCounters {
   readonly trashBytes: bigint;
 }
 
+/**
+ * What is known of a collection's live versions without reading them; always equal to what the rows come to. The
+ * database keeps it by triggers, so that a replica of an earlier release, which knows nothing of it, keeps it too.
+ */
+export interface LiveCounters {
+  readonly liveVersions: number;
+  /** Their sizes, each at least `LEAST_COUNTED_SIZE`, together, in bytes. */
+  readonly countedBytes: bigint;
+}
+
 /** A change of {@link UsageCounters}, in bytes; absent means 0. */
 export type UsageChange = Partial<UsageCounters>;
 
 /** A collection that was uploaded to. The row outlives its configuration. */
-export interface CollectionRow extends UsageCounters {
+export interface CollectionRow extends UsageCounters, LiveCounters {
   /** Permanent. */
   readonly id: string;
   readonly name: string;
@@ -134,32 +144,6 @@ export interface SegmentRow {
 /** The row of a version. */
 export type VersionRow = Version;
 
-/**
- * What rotation, quota and health need of a live version. No texts of clients and no digests: a collection can have
- * thousands.
- */
-export type LiveVersion = Pick<VersionRow, (typeof LIVE_VERSION_FIELDS)[number]>;
-
-/** The fields of {@link LiveVersion}. */
-export const LIVE_VERSION_FIELDS = [
-  "id",
-  "collectionId",
-  "organization",
-  "number",
-  "size",
-  "begunAt",
-  "committedAt",
-  "held",
-  "protectedUntil",
-  "protectedForMs",
-  "damage",
-  "damageReason",
-  "damagedAt",
-  "manifestRevision",
-  "usualSize",
-  "confirmedAt",
-] as const satisfies readonly (keyof VersionRow)[];
-
 /** How the verification of a version ended. */
 export type Verification = Pick<VersionRow, "damage" | "damageReason" | "damagedSegment">;
 
@@ -220,8 +204,10 @@ export interface CollectionRepository {
   all(): Promise<CollectionRow[]>;
   /** By name, after `afterName`; at most `limit`. */
   list(afterName: string, limit: number): Promise<CollectionRow[]>;
+  /** How many collections have live versions and none of these names. */
+  countStoredExcept(names: readonly string[]): Promise<number>;
   /** Makes a row that was lost. */
-  insert(row: CollectionRow): Promise<void>;
+  insert(row: Omit<CollectionRow, keyof LiveCounters>): Promise<void>;
   addUsage(id: string, change: UsageChange): Promise<void>;
   /**
    * Notes how an upload without a version ended, unless one that was created later is noted.
@@ -390,8 +376,6 @@ export interface UploadRepository {
   uncleaned(page: Page): Promise<UploadRow[]>;
   /** Committing uploads. */
   committing(page: Page): Promise<UploadRow[]>;
-  /** Committing uploads of which the store has neither the object nor the parts. */
-  lost(): Promise<UploadRow[]>;
   /** Uploads that ended before this time, committed ones too, of which the store was freed. */
   forgettable(before: Date, page: Page): Promise<Forgettable[]>;
   /** Deletes these rows. */
@@ -401,8 +385,6 @@ export interface UploadRepository {
   countBegun(collectionId: string, after: Date, inStore: boolean): Promise<number>;
   /** The uploads of these keys. */
   byKeys(keys: readonly string[]): Promise<UploadRow[]>;
-  /** How many open uploads hold a place, by the collection's id; none for collections without. */
-  openCounts(): Promise<Map<string, number>>;
 }
 
 /** Access to segments. */
@@ -447,12 +429,11 @@ export interface VersionRepository {
    * Removed versions that can be brought back at `now`, highest number first, below `beforeNumber`; at most `limit`.
    */
   listRemoved(collectionId: string, now: Date, beforeNumber: bigint | undefined, limit: number): Promise<VersionRow[]>;
-  /** The live versions of every collection that has any, by the collection's id. */
-  summaries(): Promise<Map<string, VersionSummary>>;
-  /** Every live version of the collection. */
+  /**
+   * Every live version of the collection. For what looks at each of them; {@link LiveVersionRepository} answers the
+   * questions of every upload.
+   */
   allLive(collectionId: string): Promise<LiveVersion[]>;
-  /** How many of them there are. */
-  countLive(collectionId: string): Promise<number>;
   /** SHA-256 digests of segments, 32 bytes each, `count` of them from `first`. */
   segmentDigests(id: string, first: number, count: number): Promise<Uint8Array>;
   /** `live -> removed`. Returns whether it was live. */
@@ -617,6 +598,7 @@ export interface Transaction {
   readonly uploads: UploadRepository;
   readonly segments: SegmentRepository;
   readonly versions: VersionRepository;
+  readonly live: LiveVersionRepository;
   readonly sessions: SessionRepository;
   readonly budgets: BudgetRepository;
   readonly unknownObjects: UnknownObjectRepository;

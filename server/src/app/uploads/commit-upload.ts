@@ -9,15 +9,16 @@ import { manifestKey } from "../../domain/object-keys.ts";
 import { removalRules } from "../../domain/policy-guard.ts";
 import { quotaLimits, victimsOf } from "../../domain/quota.ts";
 import { bytesEqual } from "../../domain/segments.ts";
-import { usualSize } from "../../domain/shrunk.ts";
 import { PUBLISHED } from "../../domain/version.ts";
 import { clockDoubt } from "../clock-doubt.ts";
 import { requireOwnUpload, requireUploadAccess, requireUploadAccessIfConfigured, uploadNotOpen } from "../guards.ts";
 import { pinned } from "../ports/config-source.ts";
-import type { LiveVersion, SegmentRow, Transaction, UploadRow, VersionRow } from "../ports/database.ts";
+import type { CollectionRow, SegmentRow, Transaction, UploadRow, VersionRow } from "../ports/database.ts";
+import type { LiveVersion } from "../ports/live-versions.ts";
 import type { Log } from "../settings.ts";
+import { keptSums, livePlan, usualSizeIn } from "../versions/live-plan.ts";
 import { encodeManifest } from "../versions/manifest.ts";
-import { comingVersions, givingWay, moveUsage, removeVersion, rotationOf } from "../versions/removal.ts";
+import { comingVersions, givingWay, moveUsage, removeVersion } from "../versions/removal.ts";
 import { requirePace, requireSize } from "./admission.ts";
 import { withRoom } from "./clean-upload.ts";
 import { noteLoss, whileCompleting } from "./lost-upload.ts";
@@ -98,7 +99,7 @@ async function prepare(tx: Transaction, deps: CommitDeps, principal: Principal, 
   });
   if (refusal !== undefined) return { refusal };
   // What its size is judged by is fixed here, so that rotation does at its publication what room was looked for here.
-  const usual = usualSize(await tx.versions.allLive(collection.row.id), spec);
+  const usual = await usualSizeIn(tx, collection.row.id, spec);
   const own = { number: collection.row.lastNumber + 1n, size: input.size, usualSize: usual, confirmedAt: null };
   const room = await roomFor(tx, deps.config, spec, collection, upload.id, own);
   requireRoom(tx, collection, upload.id, room, 0n, input.size);
@@ -225,7 +226,7 @@ export async function finishCommit(
   // No segments: another server has published meanwhile.
   if (draft !== undefined) await completeObject(deps, upload, segments, draft);
   return await deps.database.transaction(async (tx) => {
-    await tx.collections.lockById(upload.collectionId);
+    const row = await tx.collections.lockById(upload.collectionId);
     const current = (await tx.uploads.find(upload.id))!;
     if (current.state !== "committing" || draft === undefined) {
       const version = await tx.versions.findById(upload.id);
@@ -235,7 +236,7 @@ export async function finishCommit(
       if (draft !== undefined) await tx.versions.manifestWritten(version.id, { revision: 0, before: 0 });
       return { version, removedNumbers: await removedNumbers(tx, version.id) };
     }
-    return await publish(tx, deps, current, draft, segments, actor);
+    return await publish(tx, deps, row, current, draft, segments, actor);
   });
 }
 
@@ -319,10 +320,13 @@ async function completeObject(
   }
 }
 
-/** What rotation removes for a new version; notes by which rules, or that those in force wait for a confirmation. */
+/**
+ * What rotation removes for a new version, before that one is there; notes by which rules, or that those in force wait
+ * for a confirmation.
+ */
 async function rotatedOut(
   tx: Transaction,
-  live: readonly LiveVersion[],
+  row: CollectionRow,
   spec: CollectionSpec,
   upload: UploadRow,
   version: VersionRow,
@@ -332,30 +336,30 @@ async function rotatedOut(
   const holding = await tx.uploads.holding(upload.collectionId);
   const others = holding.filter((other) => other.id !== upload.id && !givesWay(other, doubt));
   const reserved = others.reduce((sum, { reservedBytes }) => sum + reservedBytes, 0n);
-  const plan = rotationOf(live, spec, upload.begunAt, tx.now, comingVersions(holding), row);
+  const plan = await livePlan(tx, row, spec, { begunAt: upload.begunAt, coming: comingVersions(holding) });
   const rules = removalRules(spec);
   if (plan.waits !== undefined) await tx.collections.notePolicyHeld(row.id, tx.now);
   else if (plan.guard === undefined && rules !== row.confirmedPolicy) await tx.collections.confirmPolicy(row.id, rules);
-  return victimsOf(givingWay(plan, spec, doubt), quotaLimits(spec), version.size, reserved);
+  const kept = keptSums(plan, spec).bytes;
+  return victimsOf(givingWay(plan, spec, doubt), kept, quotaLimits(spec), version.size, reserved);
 }
 
 /** One transaction: the version appears, what rotation removes disappears, the reservation becomes storage. */
 async function publish(
   tx: Transaction,
   deps: CommitDeps,
+  row: CollectionRow,
   upload: UploadRow,
   version: VersionRow,
   segments: readonly SegmentRow[],
   actor: AuditActor,
 ): Promise<CommitOutcome> {
-  const live = await tx.versions.allLive(upload.collectionId);
+  const spec = deps.config.current().collections.get(upload.collectionName);
+  // Without a configuration nothing is rotated: limits that are gone must not remove anything.
+  const victims = spec === undefined ? [] : await rotatedOut(tx, row, spec, upload, version);
   await tx.versions.insert(version, Buffer.concat(segments.map((s) => s.sha256)));
   await moveUsage(tx, upload, { reservedBytes: -upload.reservedBytes, storedBytes: version.size });
   await noteUsage(tx, upload, { receivedBytes: version.size, storedBytes: version.size, versions: 1n });
-
-  const spec = deps.config.current().collections.get(upload.collectionName);
-  // Without a configuration nothing is rotated: limits that are gone must not remove anything.
-  const victims = spec === undefined ? [] : await rotatedOut(tx, live, spec, upload, version);
   for (const victim of victims) await removeVersion(tx, deps.settings, spec!, victim, version.id);
 
   await tx.uploads.update(upload.id, "committing", {

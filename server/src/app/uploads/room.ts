@@ -3,13 +3,14 @@ import type { ClockState } from "../../domain/clock.ts";
 import type { CollectionSpec } from "../../domain/configuration.ts";
 import { DomainError } from "../../domain/errors.ts";
 import type { PolicyChange } from "../../domain/policy-guard.ts";
-import { allowance, countedSize, quotaLimits } from "../../domain/quota.ts";
-import { copiesOf, goesByTime, isRemovalBlocked, keptBeside } from "../../domain/rotation.ts";
+import { allowance, quotaLimits } from "../../domain/quota.ts";
+import { copiesOf, goesByTime } from "../../domain/rotation.ts";
 import { describeShrunk, type SizedVersion } from "../../domain/shrunk.ts";
 import { clockDoubt } from "../clock-doubt.ts";
 import type { ConfigSource } from "../ports/config-source.ts";
 import type { CollectionRow, Transaction, UploadRow } from "../ports/database.ts";
-import { comingVersions, rotationOf, withoutTime } from "../versions/removal.ts";
+import { keptSums, livePlan, staying } from "../versions/live-plan.ts";
+import { comingVersions } from "../versions/removal.ts";
 
 /*
  * How much an upload may have beside everything else. Everything here runs inside a transaction that has locked the
@@ -78,11 +79,17 @@ export async function roomFor(
   exceptUploadId: string | undefined,
   becomes?: SizedVersion,
 ): Promise<Room> {
-  const live = await tx.versions.allLive(collection.row.id);
   const others = collection.uploads.filter((u) => u.id !== exceptUploadId);
   const itself = collection.uploads.find((u) => u.id === exceptUploadId);
   const coming = [...comingVersions(others), ...(becomes === undefined ? [] : [becomes])];
-  const plan = rotationOf(live, spec, itself?.begunAt ?? tx.now, tx.now, coming, collection.row);
+  const plan = await livePlan(tx, collection.row, spec, { begunAt: itself?.begunAt ?? tx.now, coming });
+  const besideCommit = spec.rotation.strategy === "gfs" && others.some((u) => u.state === "committing");
+  const copies = copiesOf(spec);
+  const depends = goesByTime(spec.rotation) || others.some((u) => u.state === "open" && givesWay(u, undefined));
+  const clock = depends ? await clockDoubt(tx) : undefined;
+  const keptIn = (doubt: ClockState | undefined) => keptSums(staying(plan, spec, doubt), spec, besideCommit);
+  const blocked =
+    keptIn(clock).count >= copies && (await tx.live.anyBlocked(collection.row.id, tx.now, spec.minRetentionMs));
   // Bytes are counted where the upload was created, which may have been another tenant.
   const tenantName = itself?.organization ?? spec.organization;
   const organization = config.current().organizations.get(tenantName);
@@ -92,14 +99,9 @@ export async function roomFor(
       : { limit: organization.maxTotalSize, usage: await tx.organizations.lock(tenantName) };
   const roomWith = (rotation: ClockState | undefined, lapsing: ClockState | undefined): Room => {
     const staying = others.filter((u) => !givesWay(u, lapsing));
-    const { guard, waits, ...counted } = withoutTime(plan, spec, rotation);
-    const keep = keptBeside(
-      counted,
-      spec,
-      others.some((u) => u.state === "committing"),
-    );
+    const { guard, waits } = plan;
+    const kept = keptIn(rotation);
     const limits = quotaLimits(spec);
-    const kept = keep.map((v) => countedSize(limits, v.size));
     const beside = (uploads: readonly UploadRow[]) =>
       allowance(limits, { kept, reservedByOthers: uploads.map((u) => u.reservedBytes) });
     const room: Room = {
@@ -107,9 +109,9 @@ export async function roomFor(
       free: beside(others),
       limit: "collection",
       limitBytes: spec.maxCollectionSize,
-      blocked: keep.length >= copiesOf(spec) && keep.some((v) => isRemovalBlocked(v, tx.now)),
+      blocked: blocked && kept.count >= copies,
       guard:
-        guard !== undefined && keep.length >= copiesOf(spec)
+        guard !== undefined && kept.count >= copies
           ? { version: guard, collection: spec.name, isOwn: guard === becomes }
           : undefined,
       waits: waits && { ...waits, collection: spec.name },
@@ -127,8 +129,6 @@ export async function roomFor(
       ? { total: ofTenant.total, free, limit: "organization", limitBytes: tenant.limit, blocked: false }
       : { ...room, free };
   };
-  const depends = goesByTime(spec.rotation) || others.some((u) => u.state === "open" && givesWay(u, undefined));
-  const clock = depends ? await clockDoubt(tx) : undefined;
   const room = roomWith(clock, clock);
   if (clock === undefined) return room;
   const ifLapsedEnded = roomWith(clock, undefined).total;

@@ -2,10 +2,10 @@ import { hasSystemRole, type Principal } from "../../domain/access.ts";
 import type { CollectionSpec } from "../../domain/configuration.ts";
 import { DomainError } from "../../domain/errors.ts";
 import { mustWait, type PolicyChange, removalRules } from "../../domain/policy-guard.ts";
-import { quotaLimits, victimsOf } from "../../domain/quota.ts";
+import { goesByTime } from "../../domain/rotation.ts";
 import { requireAction, requireWritable } from "../guards.ts";
-import type { CollectionRow, LiveVersion, Transaction } from "../ports/database.ts";
-import { unguardedRotation } from "./removal.ts";
+import type { CollectionRow, Transaction } from "../ports/database.ts";
+import { type PlannedCollection, removalsOf, unguardedLivePlan } from "./live-plan.ts";
 import type { VersionDeps } from "./versions.ts";
 
 /** What the next backup removes under a collection's rules, and whether that waits for a confirmation. */
@@ -17,23 +17,29 @@ export interface NextRemovals extends PolicyChange {
  * What the next backup would remove if it came now and this were the collection's configuration: for health, for a
  * confirmation, and for whoever is about to change the configuration.
  * @param row of the collection; undefined where it was never used.
- * @param live its live versions.
  */
-export function nextRemovals(
+export async function nextRemovals(
+  tx: Transaction,
   spec: CollectionSpec,
-  row: Pick<CollectionRow, "confirmedPolicy"> | undefined,
-  live: readonly LiveVersion[],
-  now: Date,
-): NextRemovals {
-  const plan = unguardedRotation(live, spec, now, now, []);
-  const change = { removes: victimsOf(plan, quotaLimits(spec), 0n, 0n).length, live: live.length };
-  return { ...change, waits: mustWait(change, spec, row?.confirmedPolicy ?? null) };
+  row: PlannedCollection | undefined,
+): Promise<NextRemovals> {
+  if (row === undefined) return { removes: 0, live: 0, waits: false };
+  const change = removalsOf(spec, await unguardedLivePlan(tx, row, spec, { begunAt: tx.now, coming: [] }));
+  return { ...change, waits: mustWait(change, spec, row.confirmedPolicy) };
 }
 
 /** {@link nextRemovals} of a collection by its name, with the versions that are there. */
 export async function removalsWith(tx: Transaction, spec: CollectionSpec): Promise<NextRemovals> {
-  const row = await tx.collections.findByName(spec.name);
-  return nextRemovals(spec, row, row === undefined ? [] : await tx.versions.allLive(row.id), tx.now);
+  return await nextRemovals(tx, spec, await tx.collections.findByName(spec.name));
+}
+
+/**
+ * Whether {@link nextRemovals} has to be asked: not where the rules are those that were confirmed, and not where they
+ * can not remove as many versions as need a confirmation, whatever is in them.
+ */
+export function mayWait(spec: CollectionSpec, row: Pick<CollectionRow, "confirmedPolicy" | "liveVersions">): boolean {
+  const most = goesByTime(spec.rotation) ? row.liveVersions : row.liveVersions - (spec.maxBackupsCount - 1);
+  return mustWait({ removes: most, live: 0 }, spec, row.confirmedPolicy);
 }
 
 /**
@@ -57,7 +63,7 @@ export async function confirmPolicy(
         { metadata: { action: "confirm-policy", collection: spec.name } },
       );
     const row = await tx.collections.lockByName(spec.name);
-    const { removes, live } = nextRemovals(spec, row, await tx.versions.allLive(row.id), tx.now);
+    const { removes, live } = await nextRemovals(tx, spec, row);
     if (BigInt(removes) !== input.removes)
       throw new DomainError(
         "ROTATION_BLOCKED",

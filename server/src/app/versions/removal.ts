@@ -2,11 +2,12 @@ import type { ClockState } from "../../domain/clock.ts";
 import type { CollectionSpec } from "../../domain/configuration.ts";
 import { DomainError } from "../../domain/errors.ts";
 import { mustWait, type PolicyChange } from "../../domain/policy-guard.ts";
-import { quotaLimits, victimsOf } from "../../domain/quota.ts";
+import { quotaLimits, sumVersions, victimsOf } from "../../domain/quota.ts";
 import { goesByTime, isRemovalBlocked, newestFirst, planRotation, type RotationPlan } from "../../domain/rotation.ts";
 import { guardingVersion, isShrunk, type SizedVersion } from "../../domain/shrunk.ts";
 import { withProtection } from "../../domain/version.ts";
-import type { CollectionRow, LiveVersion, Transaction, UploadRow, UsageChange, VersionRow } from "../ports/database.ts";
+import type { CollectionRow, Transaction, UploadRow, UsageChange, VersionRow } from "../ports/database.ts";
+import type { LiveVersion } from "../ports/live-versions.ts";
 import type { UploadSettings } from "../settings.ts";
 
 /** A plan, and why it removes nothing, where that is so. */
@@ -32,7 +33,10 @@ export function rotationOf(
 ): GuardedPlan {
   const plan = unguardedRotation(live, spec, begunAt, now, coming);
   // Without the upload's own bytes: what gives way to them goes under any rules.
-  const change = { removes: victimsOf(plan, quotaLimits(spec), 0n, 0n).length, live: live.length };
+  const change = {
+    removes: victimsOf(plan, sumVersions(spec, plan.keep).bytes, quotaLimits(spec), 0n, 0n).length,
+    live: live.length,
+  };
   if (plan.guard !== undefined || !mustWait(change, spec, row.confirmedPolicy)) return plan;
   const keep = live.map((version) => withProtection(version, spec));
   return { keep, older: [], remove: [], guard: undefined, waits: change };
@@ -82,11 +86,13 @@ export function withoutTime(plan: GuardedPlan, spec: CollectionSpec, doubt: Cloc
 }
 
 /**
- * The plan of {@link rotationOf} for a version that is published while the clock is in doubt. Its room was promised
- * when its commit was prepared, and that may have been before the doubt: what would go because of its time gives way to
- * the hard limit, the oldest first, and stays otherwise.
+ * What does not stay in any case, of a plan for a version that is published while the clock is in doubt. Its room was
+ * promised when its commit was prepared, and that may have been before the doubt: what would go because of its time
+ * gives way to the hard limit, the oldest first, and stays otherwise.
  */
-export function givingWay(plan: GuardedPlan, spec: CollectionSpec, doubt: ClockState | undefined): GuardedPlan {
+export function givingWay<
+  P extends { readonly older: readonly LiveVersion[]; readonly remove: readonly LiveVersion[] },
+>(plan: P, spec: CollectionSpec, doubt: ClockState | undefined): P {
   if (doubt === undefined || !goesByTime(spec.rotation)) return plan;
   return { ...plan, older: newestFirst([...plan.older, ...plan.remove]), remove: [] };
 }

@@ -1,0 +1,282 @@
+import {
+  and,
+  asc,
+  desc,
+  eq,
+  getTableColumns,
+  gt,
+  inArray,
+  isNull,
+  lt,
+  notInArray,
+  or,
+  type SQL,
+  sql,
+} from "drizzle-orm";
+import type { AnyPgColumn } from "drizzle-orm/pg-core";
+import {
+  LIVE_VERSION_FIELDS,
+  type LiveVersionRepository,
+  type LostUpload,
+  type WantedFacts,
+} from "../../app/ports/live-versions.ts";
+import { CLOCK_SLACK_MS } from "../../domain/clock.ts";
+import { FEW, NO_VERSIONS, type SomeVersions } from "../../domain/health.ts";
+import { GONE } from "../../domain/store-health.ts";
+import type { Executor } from "./repositories.ts";
+import { rowsOf } from "./rows.ts";
+import * as schema from "./schema.ts";
+
+const { collections, uploads, versions } = schema;
+
+/** The columns of what rotation and quota need of a version. */
+export function liveColumns(table: typeof versions) {
+  const columns = getTableColumns(table);
+  return Object.fromEntries(LIVE_VERSION_FIELDS.map((field) => [field, columns[field]])) as Pick<
+    typeof columns,
+    (typeof LIVE_VERSION_FIELDS)[number]
+  >;
+}
+
+const live = (collectionId: string | AnyPgColumn) =>
+  and(eq(versions.collectionId, collectionId), eq(versions.state, "live"));
+const asInstant = (date: Date) => sql`${date.toISOString()}::timestamptz`;
+
+/** As `isShrunk` says it, in the same arithmetic; the quotient is what the index `versions_shrinking` knows. */
+function isShrunk(factor: number): SQL {
+  // A little more than the bound, so that rounding leaves none out: the exact condition is beside it.
+  const bound = (1 / factor) * (1 + 1e-9);
+  return sql`(${versions.confirmedAt} is null and ${versions.usualSize} > 0
+    and (${versions.size}::float8 / ${versions.usualSize}) < ${bound}::float8
+    and ${versions.size}::float8 * ${factor}::float8 < ${versions.usualSize}::float8)`;
+}
+
+/** Questions about live versions over SQL; `server/test/growth.test.ts` looks at their plans. */
+export function liveVersionRepository(db: Executor): LiveVersionRepository {
+  const columns = liveColumns(versions);
+  const select = (where: SQL | undefined) => db.select(columns).from(versions).where(where);
+  const except = (ids: readonly string[]) => (ids.length === 0 ? undefined : notInArray(versions.id, [...ids]));
+  return {
+    newest: async (collectionId, limit) => await select(live(collectionId)).orderBy(desc(versions.number)).limit(limit),
+    newestNotShrunk: async (collectionId, shrunkFactor, limit) =>
+      await select(and(live(collectionId), sql`${isShrunk(shrunkFactor)} is not true`))
+        .orderBy(desc(versions.number))
+        .limit(limit),
+    async beyondSizes(collectionId, { maxOneVersionSize }, least) {
+      const sum = (of: SQL, where: SQL | undefined) =>
+        sql<string>`(select coalesce(sum(${of}), 0)::text from ${versions} where ${and(live(collectionId), where)})`;
+      const rows = await db.execute(
+        sql`select ${sum(sql`${versions.size} - ${maxOneVersionSize}::bigint`, gt(versions.size, maxOneVersionSize))} as above,
+          ${least > 0n ? sum(sql`${least}::bigint - ${versions.size}`, lt(versions.size, least)) : sql`'0'`} as below`,
+      );
+      const [row] = rowsOf(rows);
+      return { above: BigInt(String(row!.above)), below: BigInt(String(row!.below)) };
+    },
+    async odd(collectionId, shrunkFactor) {
+      const damaged = await select(and(live(collectionId), sql`${versions.damage} <> ''`));
+      if (shrunkFactor === undefined) return damaged;
+      const known = new Set(damaged.map(({ id }) => id));
+      const shrunk = await select(and(live(collectionId), isShrunk(shrunkFactor)));
+      return [...damaged, ...shrunk.filter(({ id }) => !known.has(id))];
+    },
+    async numberAt(collectionId, place, from, exceptIds) {
+      const rows = await db
+        .select({ number: versions.number })
+        .from(versions)
+        .where(and(live(collectionId), except(exceptIds)))
+        .orderBy(from === "lowest" ? asc(versions.number) : desc(versions.number))
+        .offset(place)
+        .limit(1);
+      return rows[0]?.number;
+    },
+    free: async (collectionId, below, now, exceptIds) =>
+      await select(
+        and(
+          live(collectionId),
+          below === undefined ? undefined : lt(versions.number, below),
+          eq(versions.held, false),
+          or(isNull(versions.protectedUntil), sql`${versions.protectedUntil} <= ${asInstant(now)}`),
+          except(exceptIds),
+        ),
+      ),
+    async anyBlocked(collectionId, now, minRetentionMs) {
+      const forMs = sql`coalesce(${versions.protectedForMs}, 0)`;
+      const since = sql`coalesce(${versions.protectedUntil} - ${forMs} * interval '1 millisecond', ${versions.committedAt})`;
+      const until =
+        minRetentionMs === undefined
+          ? sql`${versions.protectedUntil}`
+          : sql`${since} + greatest(${forMs}, ${minRetentionMs}::bigint) * interval '1 millisecond'`;
+      const rows = await db
+        .select({ id: versions.id })
+        .from(versions)
+        .where(and(live(collectionId), or(eq(versions.held, true), sql`${until} > ${asInstant(now)}`)))
+        .limit(1);
+      return rows.length > 0;
+    },
+    async facts(wanted, now) {
+      if (wanted.length === 0) return new Map();
+      const rows = await factsQuery(db, wanted, now);
+      return new Map(
+        rows.map(({ newest, places, overfullSince, shrunkSince, ...row }) => [
+          row.name,
+          {
+            ...row,
+            ...places,
+            newest: newest?.number == null ? undefined : newest,
+            overfullSince: overfullSince ?? undefined,
+            shrunkSince: shrunkSince ?? undefined,
+          },
+        ]),
+      );
+    },
+  };
+}
+
+/**
+ * One row for each collection, whatever it has: every lateral part looks at one collection through an index. The limits
+ * come as a list, since they are those of the configuration.
+ */
+function factsQuery(db: Executor, wanted: readonly WantedFacts[], now: Date) {
+  // Arrays, of which PostgreSQL expects few elements, so that it looks each collection up by its name.
+  const names = `{${wanted.map(({ name }) => `"${name.replace(/["\\]/g, "\\$&")}"`).join()}}`;
+  const list = (of: (collection: WantedFacts) => bigint | number | undefined) =>
+    `{${wanted.map((each) => String(of(each) ?? "null")).join()}}`;
+  const asked = sql`unnest(${names}::text[], ${list((each) => each.maxOneVersionSize)}::bigint[],
+    ${list((each) => each.maxCollectionSize)}::bigint[], ${list((each) => each.shrunkFactor)}::float8[]) as asked(name, soft, hard, factor)`;
+  const newest = db
+    .select({
+      number: versions.number,
+      size: versions.size,
+      begunAt: versions.begunAt,
+      committedAt: versions.committedAt,
+      userName: versions.userName,
+      accessKey: versions.accessKey,
+      damage: versions.damage,
+      damagedAt: versions.damagedAt,
+      usualSize: versions.usualSize,
+      confirmedAt: versions.confirmedAt,
+    })
+    .from(versions)
+    .where(live(collections.id))
+    .orderBy(desc(versions.number))
+    .limit(1)
+    .as("newest");
+  const some = (where: SQL, since: SQL) => {
+    const fit = sql`from ${versions} where ${and(live(collections.id), where)}`;
+    return sql`case when exists (select 1 ${fit}) then (select json_build_object('count', count(*), 'since', min(${since}), 'few', (
+        select json_agg(few) from (select ${versions.number}::text as number, ${versions.size}::text as size, ${versions.begunAt} as begun_at,
+          ${versions.committedAt} as committed_at, ${versions.damagedAt} as damaged_at, ${versions.damage} as damage
+          ${fit} order by ${versions.number} desc limit ${sql.raw(String(FEW))}) few)) ${fit})::text else '' end`.mapWith(
+      someVersions,
+    ) as SQL<SomeVersions>;
+  };
+  const never = sql`null::timestamptz`;
+  // Looked for only where there is something to find.
+  const overfullSince = sql`case when ${collections.storedBytes} > asked.hard then (
+      select committed_at from (select ${versions.committedAt} as committed_at, ${versions.number} as number,
+          sum(${versions.size}) over (order by ${versions.number}) as so_far from ${versions} where ${live(collections.id)}) summed
+      where so_far > asked.hard order by number limit 1) end`.mapWith(versions.committedAt) as SQL<Date | null>;
+  const shrunk = sql`(${versions.confirmedAt} is null and ${versions.usualSize} > 0
+      and ${versions.size}::float8 * asked.factor < ${versions.usualSize}::float8)`;
+  const shrunkSince =
+    sql`case when asked.factor is not null and (select ${shrunk} from ${versions} where ${live(collections.id)}
+      order by ${versions.number} desc limit 1) then (select ${versions.committedAt} from ${versions} where ${live(collections.id)}
+        and ${versions.number} > coalesce((select ${versions.number} from ${versions} where ${live(collections.id)} and ${shrunk} is not true
+          order by ${versions.number} desc limit 1), 0)
+        order by ${versions.number} limit 1) end`.mapWith(versions.committedAt) as SQL<Date | null>;
+  const beyond = asInstant(new Date(now.getTime() + CLOCK_SLACK_MS));
+  const holding = sql`from ${uploads} where ${uploads.collectionId} = ${collections.id}
+    and (${uploads.state} in ('open', 'committing') or ${uploads.reservedBytes} > 0)`;
+  const places = sql`(select json_build_object(
+      'open', count(*) filter (where ${uploads.state} = 'open' and not ${uploads.lapsed}),
+      'lost', json_agg(json_build_object('id', ${uploads.id}, 'number', ${uploads.versionNumber}::text, 'bytes', ${uploads.reservedBytes}::text,
+        'since', ${uploads.lostSince})) filter (where ${uploads.state} = 'committing' and ${uploads.lostSince} is not null))
+      ${holding})::text`.mapWith(placesOf) as SQL<ReturnType<typeof placesOf>>;
+  const { id, name, storedBytes, reservedBytes, trashBytes, liveVersions, rolledBackAt, addedVersions, frozenSince } =
+    collections;
+  const { countedBytes, confirmedPolicy, policyHeldSince } = collections;
+  return db
+    .select({
+      id,
+      name,
+      storedBytes,
+      reservedBytes,
+      trashBytes,
+      liveVersions,
+      rolledBackAt,
+      addedVersions,
+      frozenSince,
+      countedBytes,
+      confirmedPolicy,
+      policyHeldSince,
+      newest: {
+        number: newest.number,
+        size: newest.size,
+        begunAt: newest.begunAt,
+        committedAt: newest.committedAt,
+        userName: newest.userName,
+        accessKey: newest.accessKey,
+        damage: newest.damage,
+        damagedAt: newest.damagedAt,
+        usualSize: newest.usualSize,
+        confirmedAt: newest.confirmedAt,
+      },
+      above: some(sql`${versions.size} > asked.soft`, sql`${versions.committedAt}`),
+      damaged: some(sql`${versions.damage} <> ''`, sql`${versions.damagedAt}`),
+      beyond: some(sql`${versions.begunAt} > ${beyond}`, never),
+      // The first condition says it for the index.
+      gone: some(
+        sql`${versions.damage} <> '' and ${inArray(versions.damageReason, [...GONE])}`,
+        sql`${versions.damagedAt}`,
+      ),
+      withoutManifest: some(sql`${versions.manifestRevision} = 0`, never),
+      overfullSince,
+      shrunkSince,
+      places,
+    })
+    .from(collections)
+    .innerJoin(asked, sql`asked.name = ${collections.name}`)
+    .leftJoinLateral(newest, sql`true`);
+}
+
+/** Of text, since a mapping is not asked about null. */
+function someVersions(text: string): SomeVersions {
+  if (text === "") return NO_VERSIONS;
+  const { count, since, few } = JSON.parse(text) as {
+    count: number;
+    since: string | null;
+    few: readonly (Record<"number" | "size" | "begun_at" | "committed_at" | "damage", string> & {
+      damaged_at: string | null;
+    })[];
+  };
+  return {
+    count,
+    since: since === null ? undefined : new Date(since),
+    few: few.map(({ number, size, begun_at, committed_at, damaged_at, damage }) => ({
+      number: BigInt(number),
+      size: BigInt(size),
+      begunAt: new Date(begun_at),
+      committedAt: new Date(committed_at),
+      damagedAt: damaged_at === null ? null : new Date(damaged_at),
+      damage,
+      usualSize: null,
+      confirmedAt: null,
+    })),
+  };
+}
+
+function placesOf(text: string): { readonly openUploads: number; readonly lost: readonly LostUpload[] } {
+  const { open, lost } = JSON.parse(text) as {
+    open: number;
+    lost: readonly { id: string; number: string | null; bytes: string; since: string }[] | null;
+  };
+  return {
+    openUploads: open,
+    lost: (lost ?? []).map(({ id, number, bytes, since }) => ({
+      id,
+      versionNumber: number === null ? null : BigInt(number),
+      reservedBytes: BigInt(bytes),
+      lostSince: new Date(since),
+    })),
+  };
+}

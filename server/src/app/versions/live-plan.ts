@@ -1,0 +1,156 @@
+/*
+ * What rotation does for one more version, without reading every live one where the policy does not ask for that.
+ */
+import type { ClockState } from "../../domain/clock.ts";
+import type { CollectionSpec } from "../../domain/configuration.ts";
+import { mustWait, type PolicyChange } from "../../domain/policy-guard.ts";
+import {
+  LEAST_COUNTED_SIZE,
+  quotaLimits,
+  type SizeSums,
+  sumVersions,
+  victimsOf,
+  withoutSizes,
+} from "../../domain/quota.ts";
+import { goesByTime, isRemovalBlocked, newestFirst } from "../../domain/rotation.ts";
+import { BASELINE, guardingVersion, isShrunk, type SizedVersion, usualSize } from "../../domain/shrunk.ts";
+import { withProtection } from "../../domain/version.ts";
+import type { CollectionRow, Transaction } from "../ports/database.ts";
+import type { LiveVersion } from "../ports/live-versions.ts";
+import { unguardedRotation } from "./removal.ts";
+
+/** A plan of `rotationOf` whose kept versions are only summed up: all live ones but `older` and `remove`. */
+export interface LivePlan {
+  /** Every live version. */
+  readonly all: SizeSums;
+  readonly older: readonly LiveVersion[];
+  readonly remove: readonly LiveVersion[];
+  readonly guard: SizedVersion | undefined;
+  /** The change of rules that waits for a confirmation; undefined for none. */
+  readonly waits?: PolicyChange | undefined;
+}
+
+/** What a plan needs of a collection's row. */
+export type PlannedCollection = Pick<
+  CollectionRow,
+  "id" | "liveVersions" | "countedBytes" | "storedBytes" | "confirmedPolicy"
+>;
+
+/** What the plan is made for. */
+export interface PlannedFor {
+  /** When the upload of the new version was created. */
+  readonly begunAt: Date;
+  /** Versions that are being committed, and the new one where its size is known. */
+  readonly coming: readonly SizedVersion[];
+}
+
+/** Plans rotation for one more version, as `rotationOf` does over all live ones. The collection's row is locked. */
+export async function livePlan(
+  tx: Transaction,
+  row: PlannedCollection,
+  spec: CollectionSpec,
+  of: PlannedFor,
+): Promise<LivePlan> {
+  const plan = await unguardedLivePlan(tx, row, spec, of);
+  const change = removalsOf(spec, plan);
+  if (plan.guard !== undefined || !mustWait(change, spec, row.confirmedPolicy)) return plan;
+  return { all: plan.all, older: [], remove: [], guard: undefined, waits: change };
+}
+
+/** What a plan removes, without the bytes of an upload: what gives way to them goes under any rules. */
+export function removalsOf(spec: CollectionSpec, plan: LivePlan): PolicyChange {
+  const victims = victimsOf(plan, keptSums(plan, spec).bytes, quotaLimits(spec), 0n, 0n);
+  return { removes: victims.length, live: plan.all.count };
+}
+
+/** As {@link livePlan}, whether or not a change of rules has to wait. */
+export async function unguardedLivePlan(
+  tx: Transaction,
+  row: PlannedCollection,
+  spec: CollectionSpec,
+  { begunAt, coming }: PlannedFor,
+): Promise<LivePlan> {
+  if (goesByTime(spec.rotation)) {
+    // Which of them stay depends on the times of all.
+    const live = await tx.versions.allLive(row.id);
+    const { older, remove, guard } = unguardedRotation(live, spec, begunAt, tx.now, coming);
+    return { all: sumVersions(spec, live), older, remove, guard };
+  }
+  const all = await liveSums(tx, row, spec);
+  const newest = spec.rotationGuard === undefined ? [] : await tx.live.newest(row.id, 1);
+  const guard = guardingVersion(spec, newest, coming);
+  if (guard !== undefined) return { all, older: [], remove: [], guard };
+  return { all, ...(await byNumber(tx, row, spec)), guard };
+}
+
+/** The counters say what the live versions come to, but for the few whose size another limit counts. */
+async function liveSums(tx: Transaction, row: PlannedCollection, spec: CollectionSpec): Promise<SizeSums> {
+  const { maxOneVersionSize } = spec;
+  const isSmall = maxOneVersionSize < LEAST_COUNTED_SIZE;
+  const { above, below } = await tx.live.beyondSizes(row.id, spec, isSmall ? maxOneVersionSize : 0n);
+  return { count: row.liveVersions, bytes: isSmall ? row.storedBytes + below : row.countedBytes, above };
+}
+
+/**
+ * What `fifo` does not keep. It goes by number, so that one number parts what stays from what goes; it is looked for
+ * from the nearer end. Damaged and guarded shrunk versions are told by their rows, and take no place.
+ */
+async function byNumber(
+  tx: Transaction,
+  row: PlannedCollection,
+  spec: CollectionSpec,
+): Promise<Pick<LivePlan, "older" | "remove">> {
+  const isBlocked = (version: LiveVersion) => isRemovalBlocked(version, tx.now);
+  const odd = await tx.live.odd(row.id, spec.rotationGuard === undefined ? undefined : spec.shrunkFactor);
+  const aside = odd
+    .map((version) => withProtection(version, spec))
+    .filter(
+      (version) =>
+        (version.damage !== "" && !isBlocked(version)) || (spec.rotationGuard !== undefined && isShrunk(version, spec)),
+    );
+  // A damaged version gives way to the hard limit: it must not take the room of the next backup.
+  const damagedOf = (versions: readonly LiveVersion[]) =>
+    newestFirst(versions.filter((version) => version.damage !== "" && !isBlocked(version)));
+  const ids = aside.map(({ id }) => id);
+  const places = spec.maxBackupsCount - 1;
+  const excess = row.liveVersions - aside.length - places;
+  if (excess < 0 || (excess === 0 && aside.length === 0)) return { older: damagedOf(aside), remove: [] };
+  // The lowest number that has a place; without places, none has.
+  const least =
+    places === 0
+      ? undefined
+      : excess < places
+        ? await tx.live.numberAt(row.id, excess, "lowest", ids)
+        : await tx.live.numberAt(row.id, places - 1, "highest", ids);
+  // Where nobody has locked the row, a version can have gone since it was read.
+  if (places > 0 && least === undefined) return { older: damagedOf(aside), remove: [] };
+  const free = excess > 0 ? await tx.live.free(row.id, least, tx.now, ids) : [];
+  const remove = free.map((version) => withProtection(version, spec)).filter((version) => !isBlocked(version));
+  const hasPlace = ({ number }: LiveVersion) => least !== undefined && number > least;
+  return {
+    older: damagedOf(aside.filter(hasPlace)),
+    remove: newestFirst([...remove, ...aside.filter((version) => !hasPlace(version) && !isBlocked(version))]),
+  };
+}
+
+/**
+ * The plan as it is while the clock is in doubt: what would go because of its time stays.
+ * @param doubt what speaks against the clock; undefined while nothing does.
+ */
+export function staying(plan: LivePlan, spec: CollectionSpec, doubt: ClockState | undefined): LivePlan {
+  return doubt === undefined || !goesByTime(spec.rotation) ? plan : { ...plan, older: [], remove: [] };
+}
+
+/** What the plan keeps in any case. @param others whether what would go counts among it. */
+export function keptSums(plan: LivePlan, spec: CollectionSpec, others = false): SizeSums {
+  return others ? plan.all : withoutSizes(plan.all, sumVersions(spec, [...plan.older, ...plan.remove]));
+}
+
+/** The usual size of the next version, as `usualSize` says it of all live ones. */
+export async function usualSizeIn(tx: Transaction, collectionId: string, spec: CollectionSpec): Promise<bigint | null> {
+  const { shrunkFactor } = spec;
+  const newest = await tx.live.newest(collectionId, BASELINE);
+  if (shrunkFactor === undefined || !newest.some((version) => isShrunk(version, spec))) return usualSize(newest, spec);
+  const whole = await tx.live.newestNotShrunk(collectionId, shrunkFactor, BASELINE);
+  return usualSize(whole.length > 0 ? whole : newest, spec);
+}
