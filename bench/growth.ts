@@ -15,6 +15,7 @@ import type { SqlDatabase } from "../server/src/adapters/postgres/database.ts";
 import { openPostgres } from "../server/src/adapters/postgres/postgres.ts";
 import * as collectionUseCases from "../server/src/app/collections/collections.ts";
 import { collectionFigures } from "../server/src/app/collections/figures.ts";
+import { EVERY_COLLECTION, listCollections } from "../server/src/app/collections/list-collections.ts";
 import { DEFAULT_UPLOAD_SETTINGS, type Log } from "../server/src/app/settings.ts";
 import { commitUpload } from "../server/src/app/uploads/commit-upload.ts";
 import { createUpload } from "../server/src/app/uploads/create-upload.ts";
@@ -223,7 +224,7 @@ async function ofVersions(versions: number): Promise<Row> {
   );
   row.describe = await median(async () => await collectionUseCases.getCollection(deps, admin, "one"));
   row.listCollections = await median(
-    async () => await collectionUseCases.listCollections(deps, admin, { afterName: undefined, pageSize: 100 }),
+    async () => await listCollections(deps, admin, { ...EVERY_COLLECTION, afterName: undefined, pageSize: 100 }),
   );
   row.metrics = await median(async () => await collectionFigures(deps));
   await remove();
@@ -241,10 +242,19 @@ async function ofCollections(count: number): Promise<Row> {
   const row: Row = { of: count };
   const middle = names[Math.floor(count / 2)]!;
   row["listCollections, 10"] = await median(
-    async () => await collectionUseCases.listCollections(deps, admin, { afterName: undefined, pageSize: 10 }),
+    async () => await listCollections(deps, admin, { ...EVERY_COLLECTION, afterName: undefined, pageSize: 10 }),
   );
   row["listCollections, 10 from the middle"] = await median(
-    async () => await collectionUseCases.listCollections(deps, admin, { afterName: middle, pageSize: 10 }),
+    async () => await listCollections(deps, admin, { ...EVERY_COLLECTION, afterName: middle, pageSize: 10 }),
+  );
+  row["listCollections, the failed ones"] = await median(
+    async () =>
+      await listCollections(deps, admin, {
+        ...EVERY_COLLECTION,
+        health: ["failed"],
+        afterName: undefined,
+        pageSize: 10,
+      }),
   );
   row.health = await median(
     async () => await collectionUseCases.getCollectionHealth(deps, { principal: admin, secret: undefined }, middle),

@@ -302,6 +302,16 @@ export const OPTIONS = {
     words: ["failed", "warning"],
   }),
 
+  healthIs: choice({
+    name: "health",
+    value: "status",
+    help: "only collections whose health is this; not-ok means failed and warning",
+    words: ["any", "failed", "warning", "ok", "not-ok"],
+  }),
+  organization: option({ name: "organization", value: "name", help: "only collections of this organization" }),
+  prefix: option({ name: "prefix", value: "text", help: "only collections whose names begin with this" }),
+  everyCollection: flag({ name: "all", variable: "STRONGROOM_HEALTH_ALL", help: "every collection that you may see" }),
+
   type: choice({ name: "type", value: "type", help: "kind of key", words: ["openpgp", "age"] }),
   name: option({ name: "name", value: "name", help: "name in the key, and of the files" }),
   email: option({ name: "email", value: "address", help: "e-mail address in the key" }),

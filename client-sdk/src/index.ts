@@ -13,10 +13,12 @@
  */
 
 export {
+  type CollectionOverview,
   type FailedUpload,
   type GetCollectionHealthResponse,
   type HealthCheck,
   HealthStatus,
+  type NewestVersion,
 } from "@strongroom/gen/strongroom/v1/collection_service_pb";
 export { ErrorReason } from "@strongroom/gen/strongroom/v1/error_reason_pb";
 export type { Organization, PurgeRecord, UsageDay } from "@strongroom/gen/strongroom/v1/organization_service_pb";

@@ -19,6 +19,20 @@ export function table(columns: readonly Column[], rows: ReadonlyArray<readonly s
   return lines.join("\n");
 }
 
+/** As {@link table}, with lines of at most so many characters; undefined for any length. */
+export function fitted(
+  columns: readonly Column[],
+  rows: ReadonlyArray<readonly string[]>,
+  columnsOfTerminal: number | undefined,
+): string {
+  const whole = table(columns, rows);
+  if (columnsOfTerminal === undefined) return whole;
+  return whole
+    .split("\n")
+    .map((line) => (width(line) <= columnsOfTerminal ? line : `${[...line].slice(0, columnsOfTerminal - 1).join("")}…`))
+    .join("\n");
+}
+
 /**
  * Lays out names and values under each other; entries without a value are left out. An empty name goes on with the one
  * above.

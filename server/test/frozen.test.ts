@@ -1,7 +1,8 @@
 import { createHash } from "node:crypto";
 import { compositeOf, cutSegments, openpgpMessage } from "@strongroom/testkit/ciphertext";
 import anyTest, { type TestFn } from "ava";
-import { getCollection, getCollectionHealth, listCollections } from "../src/app/collections/collections.ts";
+import { getCollection, getCollectionHealth } from "../src/app/collections/collections.ts";
+import { EVERY_COLLECTION, listCollections } from "../src/app/collections/list-collections.ts";
 import { sweep } from "../src/app/upkeep/sweep.ts";
 import { commitUpload, finishCommit } from "../src/app/uploads/commit-upload.ts";
 import {
@@ -62,12 +63,16 @@ test("a frozen collection can be read by systemAdmin, keeps everything, and come
     await refused(t, "COLLECTION_NOT_FOUND", call());
   }
   t.false(
-    (await listCollections(withDigest(h), ann, { afterName: undefined, pageSize: 100 })).collections.some(
-      (c) => c.name === spec.name,
-    ),
+    (
+      await listCollections(withDigest(h), ann, { ...EVERY_COLLECTION, afterName: undefined, pageSize: 100 })
+    ).collections.some((c) => c.name === spec.name),
   );
 
-  const listed = await listCollections(withDigest(h), h.admin, { afterName: undefined, pageSize: 100 });
+  const listed = await listCollections(withDigest(h), h.admin, {
+    ...EVERY_COLLECTION,
+    afterName: undefined,
+    pageSize: 100,
+  });
   t.like(
     listed.collections.find((c) => c.name === spec.name),
     { spec: undefined, acceptsUploadsNow: false },
@@ -128,7 +133,7 @@ test("pages of collections hold configured and frozen ones in one order", async 
   h.collections.delete("page-d");
   const seen: string[] = [];
   for (let after: string | undefined = "page"; after !== undefined; ) {
-    const page = await listCollections(withDigest(h), h.admin, { afterName: after, pageSize: 1 });
+    const page = await listCollections(withDigest(h), h.admin, { ...EVERY_COLLECTION, afterName: after, pageSize: 1 });
     seen.push(...page.collections.map((c) => `${c.name}${c.spec === undefined ? " frozen" : ""}`));
     after = page.nextAfter;
   }

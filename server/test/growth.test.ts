@@ -12,6 +12,7 @@ import { MemoryBlobStore } from "../src/adapters/memory/memory-blob-store.ts";
 import type { SqlDatabase } from "../src/adapters/postgres/database.ts";
 import { getCollection, getCollectionHealth } from "../src/app/collections/collections.ts";
 import { collectionFigures } from "../src/app/collections/figures.ts";
+import { EVERY_COLLECTION, listCollections } from "../src/app/collections/list-collections.ts";
 import type { LiveVersion } from "../src/app/ports/live-versions.ts";
 import { abortUpload } from "../src/app/uploads/manage-uploads.ts";
 import { keptSums, livePlan, usualSizeIn } from "../src/app/versions/live-plan.ts";
@@ -20,9 +21,10 @@ import { getVersion, listVersions } from "../src/app/versions/versions.ts";
 import { healthFacts } from "../src/domain/health.ts";
 import { sumVersions } from "../src/domain/quota.ts";
 import { usualSize } from "../src/domain/shrunk.ts";
+import { storedFacts } from "../src/domain/store-health.ts";
 import { openServer, POSTGRES_PROGRAMS, sharedCluster } from "./support/databases.ts";
 import { insertMany, insertVersions, type SomeVersion } from "./support/growth.ts";
-import { collection, Harness, harnessTest, TestClock } from "./support/harness.ts";
+import { collection, Harness, harnessTest, principal, TestClock, user } from "./support/harness.ts";
 
 const test = anyTest as TestFn<{ h: Harness }>;
 const harness = harnessTest(test);
@@ -38,6 +40,8 @@ const someVersions: fc.Arbitrary<SomeVersion[]> = fc.array(
     damage: fc.constantFrom("", "", "", "segment 1 differs"),
     usualSize: fc.constantFrom(null, 0n, 100n, 5000n, 90_000n),
     isConfirmed: fc.constantFrom(false, false, true),
+    damageReason: fc.constantFrom("", "object-missing", "bytes-differ"),
+    manifestRevision: fc.constantFrom(0, 1, 1, 2),
     state: fc.constantFrom("live", "live", "live", "removed", "purged"),
   }),
   { maxLength: 14 },
@@ -53,6 +57,7 @@ const rotations = fc.constantFrom<Parameters<typeof collection>[1]>(
 const limits = fc.record({
   maxBackupsCount: fc.constantFrom(1, 2, 3, 7, 30),
   maxOneVersionSize: fc.constantFrom(1000n, 20_000n, 60_000n),
+  maxCollectionSize: fc.constantFrom(30_000n, 10_000_000n),
   shrunkFactor: fc.constantFrom(undefined, 1.5, 4, 10),
 });
 
@@ -71,7 +76,7 @@ harness("what is asked of live versions is what all of them say", async (t) => {
         sql`update collections set live_versions = 0, counted_bytes = 0, stored_bytes = 0, trash_bytes = 0`,
       );
       await insertVersions(database, spec.name, versions, h.clock.now);
-      const checked = collection(spec.name, { ...sizes, ...rotation, maxCollectionSize: 10_000_000n });
+      const checked = collection(spec.name, { ...sizes, ...rotation });
       const coming = isComing ? [{ number: 99n, size: 3n, usualSize: 90_000n, confirmedAt: null }] : [];
       await database.transaction(async (tx) => {
         const row = await tx.collections.lockByName(spec.name);
@@ -93,12 +98,20 @@ harness("what is asked of live versions is what all of them say", async (t) => {
         const facts = (await tx.live.facts([checked], tx.now)).get(spec.name)!;
         const whole = healthFacts(checked, live, tx.now);
         for (const kind of ["above", "damaged", "beyond"] as const) {
+          t.deepEqual(facts[kind].since, whole[kind].since, `${kind} since`);
           t.is(facts[kind].count, whole[kind].count, kind);
           t.deepEqual(
             facts[kind].few.map(({ number, size, begunAt, damage }) => ({ number, size, begunAt, damage })),
             whole[kind].few.map(({ number, size, begunAt, damage }) => ({ number, size, begunAt, damage })),
           );
         }
+        const stored = storedFacts(live);
+        for (const kind of ["gone", "withoutManifest"] as const) {
+          t.is(facts[kind].count, stored[kind].count, kind);
+          t.deepEqual(facts[kind].since, stored[kind].since, `${kind} since`);
+        }
+        t.deepEqual(facts.overfullSince, whole.overfullSince, "overfull since");
+        t.deepEqual(facts.shrunkSince, whole.shrunkSince, "shrunk since");
         t.is(facts.storedBytes, whole.storedBytes);
         t.is(facts.newest?.number, whole.newest?.number);
         t.deepEqual(facts.newest?.begunAt, whole.newest?.begunAt);
@@ -169,6 +182,7 @@ test("PostgreSQL: no call reads a growing table from end to end", async (t) => {
     ]),
   );
   const store = new MemoryBlobStore();
+  const ann = principal(user("ann", { roles: ["backupDownloader"] }));
   const clock = new TestClock();
   const on = (database: SqlDatabase) => {
     const h = Harness.on(database, clock, store);
@@ -196,6 +210,12 @@ test("PostgreSQL: no call reads a growing table from end to end", async (t) => {
       }),
     "a version": async (h) => await getVersion(h.deps, h.admin, { collection: "many", number: 9000n }),
     "a collection": async (h) => await getCollection({ ...h.deps, sha256: String }, h.admin, "many"),
+    "an overview": async (h) =>
+      await listCollections({ ...h.deps, sha256: String }, ann, {
+        ...EVERY_COLLECTION,
+        afterName: "c-00100",
+        pageSize: 10,
+      }),
     health: async (h) => {
       for (const name of ["many", "c-00009"])
         await getCollectionHealth({ ...h.deps, sha256: String }, { principal: h.admin, secret: undefined }, name);

@@ -9,23 +9,33 @@ import type { CommandSpec, Invocation } from "../command.ts";
 import { type Context, type Sdk, secretFromEnv } from "../context.ts";
 import { readSecretFile } from "../files/input-files.ts";
 import { CONNECTION_OPTIONS, OPTIONS, OUTPUT_OPTIONS, SECRETS, SESSION_SECRETS } from "../options.ts";
+import { readOverview } from "../session/overview.ts";
 import { CALL, withClient } from "../session/session.ts";
 import { formatAge, formatTime, toIso } from "../terminal/format.ts";
 import { enumWord } from "../terminal/reports.ts";
+import { statusReport, statusTable, worstFirst } from "./status.ts";
 
 /** `strongroom health`. */
 export const health: CommandSpec = {
   name: "health",
-  summary: "report whether a collection has the backups it should have",
+  summary: "report whether a collection, or all of them, have the backups they should have",
   details:
     "Exit code 0: well. 8: a check failed, or with --fail-on warning, is not ok. Anything else: it could not " +
     "be found out.",
   args: [["[collection]", "name of the collection"]],
-  options: [OPTIONS.failOn, OPTIONS.secretFile, OPTIONS.collection, ...CONNECTION_OPTIONS, ...OUTPUT_OPTIONS],
+  options: [
+    OPTIONS.failOn,
+    OPTIONS.everyCollection,
+    OPTIONS.secretFile,
+    OPTIONS.collection,
+    ...CONNECTION_OPTIONS,
+    ...OUTPUT_OPTIONS,
+  ],
   secrets: [...SESSION_SECRETS, SECRETS.healthSecret],
   examples: [
     ["strongroom health pg-main", "the checks, for people"],
     ["strongroom health pg-main --fail-on warning --quiet || alert", "for monitoring"],
+    ["strongroom health --all --quiet || alert", "whether every collection that you may see is well"],
     [
       "strongroom health pg-main --url https://backup.example.org --secret-file /etc/strongroom/health",
       "without a session",
@@ -34,7 +44,9 @@ export const health: CommandSpec = {
   run,
 };
 
-async function run({ args, values, output, context }: Invocation): Promise<ExitCode> {
+async function run(invocation: Invocation): Promise<ExitCode> {
+  const { args, values, output, context } = invocation;
+  if (values.get(OPTIONS.everyCollection)) return await ofAll(invocation);
   const collection = requiredCollection(args[0], values, "strongroom health pg-main");
   const secret = await healthSecret(values, context);
   return await withClient(context, values, { anonymous: secret !== undefined }, async ({ client, sdk }) => {
@@ -45,6 +57,23 @@ async function run({ args, values, output, context }: Invocation): Promise<ExitC
     if (output.isJson) output.json(healthReport(collection, answer, sdk));
     else if (!output.isQuiet) output.line(healthText(collection, answer, sdk, context.now()));
     return healthExitCode(answer, values.get(OPTIONS.failOn), sdk);
+  });
+}
+
+/** Who sees nothing is not told that all is well. */
+async function ofAll({ args, values, output, context }: Invocation): Promise<ExitCode> {
+  if (args[0] !== undefined || values.source(OPTIONS.collection) === "flag")
+    throw new UsageError("--all is about every collection; name none.");
+  return await withClient(context, values, {}, async (connection) => {
+    const { sdk } = connection;
+    const items = worstFirst(await readOverview(connection), sdk);
+    const [worst] = items;
+    if (worst === undefined) throw new CommandError("there is no collection that you may see", EXIT.refused);
+    const unwell = items.filter(({ overview }) => overview.status !== sdk.HealthStatus.OK);
+    if (output.isJson) output.json(statusReport(items, sdk));
+    else if (!output.isQuiet && unwell.length === 0) output.line(`${items.length} collections: all ok`);
+    else if (!output.isQuiet) output.line(statusTable(unwell, sdk, context.now(), context.stdout));
+    return healthExitCode(worst.overview, values.get(OPTIONS.failOn), sdk);
   });
 }
 

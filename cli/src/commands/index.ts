@@ -17,6 +17,7 @@ import { rm } from "./rm.ts";
 import { rotateKey } from "./rotate-key.ts";
 import { sessions } from "./sessions.ts";
 import { show } from "./show.ts";
+import { status } from "./status.ts";
 import { undelete } from "./undelete.ts";
 import { uploads } from "./uploads.ts";
 import { usage } from "./usage.ts";
@@ -45,6 +46,7 @@ export const COMMANDS: readonly CommandSpec[] = [
   confirm,
   confirmPolicy,
   uploads,
+  status,
   health,
   keygen,
 ];

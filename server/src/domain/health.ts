@@ -159,10 +159,10 @@ export function checkHealth(spec: CollectionSpec, facts: HealthFacts, clock: Clo
   return checks;
 }
 
-/** `a; b; and 3 more`: the few, and how many there are beside them. */
+/** `a; b; and 3 more`: the few by their numbers, and how many there are beside them. */
 export function listed<V>({ count, few }: SomeVersions<V>, separator: string, text: (version: V) => string): string {
   const more = count > few.length ? `${separator === "; " ? separator : " "}and ${count - few.length} more` : "";
-  return few.map(text).join(separator) + more;
+  return [...few].reverse().map(text).join(separator) + more;
 }
 
 /**

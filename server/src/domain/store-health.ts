@@ -119,7 +119,7 @@ export function storeCheck(
   };
 }
 
-/** `4, 3 and 7 more`. */
+/** `3, 4 and 7 more`. */
 function listOf(versions: SomeVersions<Pick<StoredVersion, "number">>): string {
   return listed(versions, ", ", ({ number }) => String(number));
 }

@@ -10,6 +10,8 @@ export interface SomeVersion {
   /** Hours until its protection ends; null for none. */
   readonly protectedHours: number | null;
   readonly damage: string;
+  readonly damageReason: string;
+  readonly manifestRevision: number;
   readonly usualSize: bigint | null;
   readonly isConfirmed: boolean;
   readonly state: "live" | "removed" | "purged";
@@ -34,13 +36,14 @@ export async function insertVersions(
       filename, size, segment_size, segment_count, composite_sha256, segment_digests, content_encoding, encryption_format,
       armored, begun_at, committed_at, user_name, access_key, session_id, labels, client_metadata, above_soft_limit, state,
       held, hold_reason, protected_until, protected_for_ms, removed_by, purge_after, damage, usual_size, confirmed_at,
-      revision, manifest_revision)
+      damage_reason, damaged_at, revision, manifest_revision)
     select gen_random_uuid(), c.id, c.name, '', 'default', gen_random_uuid()::text, v.number, 'a', v.size, 1048576, 1, '\\x00', '\\x00', 'none', 'openpgp',
       false, ${at} - v."ageHours" * interval '1 hour', ${at} - v."ageHours" * interval '1 hour', 'ann', '', '', '{}', '{}', false, v.state,
       v.held, '', ${at} + v."protectedHours" * interval '1 hour', 0, '', null, v.damage, v."usualSize",
-      case when v."isConfirmed" then ${at} end, 2, 1
+      case when v."isConfirmed" then ${at} end,
+      case when v.damage = '' then '' else v."damageReason" end, case when v.damage <> '' then ${at} - v."ageHours" * interval '30 minutes' end, 2, v."manifestRevision"
     from collections c, jsonb_to_recordset(${JSON.stringify(rows)}::text::jsonb) as v(number bigint, size bigint, "ageHours" int, held boolean,
-      "protectedHours" int, damage text, "usualSize" bigint, "isConfirmed" boolean, state text)
+      "protectedHours" int, damage text, "damageReason" text, "manifestRevision" int, "usualSize" bigint, "isConfirmed" boolean, state text)
     where c.name = ${name}`);
   await countUsage(database);
 }

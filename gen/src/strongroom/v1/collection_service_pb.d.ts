@@ -28,11 +28,32 @@ export declare type ListCollectionsRequest = Message<"strongroom.v1.ListCollecti
   pageSize: number;
 
   /**
-   * next_page_token of the answer before; empty for the first page.
+   * next_page_token of the answer before; empty for the first page. The filters stay as they were then.
    *
    * @generated from field: string page_token = 2;
    */
   pageToken: string;
+
+  /**
+   * Only collections whose names begin with it; empty for all.
+   *
+   * @generated from field: string name_prefix = 3;
+   */
+  namePrefix: string;
+
+  /**
+   * Only collections of this organization; empty for all.
+   *
+   * @generated from field: string organization = 4;
+   */
+  organization: string;
+
+  /**
+   * Only collections of one of these statuses; empty for all.
+   *
+   * @generated from field: repeated strongroom.v1.HealthStatus health = 5;
+   */
+  health: HealthStatus[];
 };
 
 /**
@@ -48,7 +69,7 @@ export declare const ListCollectionsRequestSchema: GenMessage<ListCollectionsReq
  */
 export declare type ListCollectionsResponse = Message<"strongroom.v1.ListCollectionsResponse"> & {
   /**
-   * The collections, without usage.
+   * The collections, with usage; next_upload_allowance_bytes is in the answer of GetCollection only.
    *
    * @generated from field: repeated strongroom.v1.Collection collections = 1;
    */
@@ -60,6 +81,20 @@ export declare type ListCollectionsResponse = Message<"strongroom.v1.ListCollect
    * @generated from field: string next_page_token = 2;
    */
   nextPageToken: string;
+
+  /**
+   * How the collections are, one for each, in the same order.
+   *
+   * @generated from field: repeated strongroom.v1.CollectionOverview overviews = 3;
+   */
+  overviews: CollectionOverview[];
+
+  /**
+   * How many collections fit the filters on all pages together; set on the first page.
+   *
+   * @generated from field: int32 total_count = 4;
+   */
+  totalCount: number;
 };
 
 /**
@@ -67,6 +102,102 @@ export declare type ListCollectionsResponse = Message<"strongroom.v1.ListCollect
  * Use `create(ListCollectionsResponseSchema)` to create a new message.
  */
 export declare const ListCollectionsResponseSchema: GenMessage<ListCollectionsResponse>;
+
+/**
+ * How a collection is.
+ *
+ * @generated from message strongroom.v1.CollectionOverview
+ */
+export declare type CollectionOverview = Message<"strongroom.v1.CollectionOverview"> & {
+  /**
+   * Its name.
+   *
+   * @generated from field: string collection = 1;
+   */
+  collection: string;
+
+  /**
+   * The worst status of all checks.
+   *
+   * @generated from field: strongroom.v1.HealthStatus status = 2;
+   */
+  status: HealthStatus;
+
+  /**
+   * The checks that are not ok.
+   *
+   * @generated from field: repeated strongroom.v1.HealthCheck problems = 3;
+   */
+  problems: HealthCheck[];
+
+  /**
+   * The newest live version; unset when there is none.
+   *
+   * @generated from field: strongroom.v1.NewestVersion newest_version = 4;
+   */
+  newestVersion?: NewestVersion | undefined;
+};
+
+/**
+ * Describes the message strongroom.v1.CollectionOverview.
+ * Use `create(CollectionOverviewSchema)` to create a new message.
+ */
+export declare const CollectionOverviewSchema: GenMessage<CollectionOverview>;
+
+/**
+ * What an overview shows of the newest version of a collection.
+ *
+ * @generated from message strongroom.v1.NewestVersion
+ */
+export declare type NewestVersion = Message<"strongroom.v1.NewestVersion"> & {
+  /**
+   * Its number.
+   *
+   * @generated from field: int64 number = 1;
+   */
+  number: bigint;
+
+  /**
+   * When its upload was created.
+   *
+   * @generated from field: google.protobuf.Timestamp begun_at = 2;
+   */
+  begunAt?: Timestamp | undefined;
+
+  /**
+   * When it was published.
+   *
+   * @generated from field: google.protobuf.Timestamp committed_at = 3;
+   */
+  committedAt?: Timestamp | undefined;
+
+  /**
+   * Its size.
+   *
+   * @generated from field: int64 size_bytes = 4;
+   */
+  sizeBytes: bigint;
+
+  /**
+   * The user who uploaded it.
+   *
+   * @generated from field: string uploaded_by = 5;
+   */
+  uploadedBy: string;
+
+  /**
+   * The user's access key; empty for none.
+   *
+   * @generated from field: string access_key = 6;
+   */
+  accessKey: string;
+};
+
+/**
+ * Describes the message strongroom.v1.NewestVersion.
+ * Use `create(NewestVersionSchema)` to create a new message.
+ */
+export declare const NewestVersionSchema: GenMessage<NewestVersion>;
 
 /**
  * Asks for one collection.
@@ -369,7 +500,8 @@ export declare const HealthStatusSchema: GenEnum<HealthStatus>;
  */
 export declare const CollectionService: GenService<{
   /**
-   * Lists the collections that the caller may upload to or download from, by name. systemAdmin sees frozen ones too.
+   * Lists the collections that the caller may upload to or download from, by name, each with its usage, newest version
+   * and health. systemAdmin sees frozen ones too.
    *
    * @generated from rpc strongroom.v1.CollectionService.ListCollections
    */

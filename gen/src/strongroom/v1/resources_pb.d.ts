@@ -602,7 +602,7 @@ export declare type CollectionUsage = Message<"strongroom.v1.CollectionUsage"> &
   openUploads: number;
 
   /**
-   * The largest upload that would be accepted at this moment.
+   * The largest upload that would be accepted at this moment; set in the answer of GetCollection only.
    *
    * @generated from field: int64 next_upload_allowance_bytes = 6;
    */
@@ -767,7 +767,7 @@ export declare type Collection = Message<"strongroom.v1.Collection"> & {
   limits?: CollectionLimits | undefined;
 
   /**
-   * What it uses; set in the answer of GetCollection only.
+   * What it uses; set in the answers of GetCollection and ListCollections.
    *
    * @generated from field: strongroom.v1.CollectionUsage usage = 6;
    */

@@ -45,6 +45,12 @@ const usageChange = (
 /** Collections over SQL. */
 export function collectionRepository(db: Executor, now: Date, newId: () => string): CollectionRepository {
   const { collections } = schema;
+  // One parameter, however many there are.
+  const storedExcept = (names: readonly string[]) =>
+    and(
+      gt(collections.storedBytes, 0n),
+      sql`${collections.name} not in (select jsonb_array_elements_text(${JSON.stringify(names)}::text::jsonb))`,
+    );
   const lockWhere = async (where: ReturnType<typeof eq>): Promise<CollectionRow | undefined> =>
     (await db.select().from(collections).where(where).for("update"))[0];
   return {
@@ -79,15 +85,25 @@ export function collectionRepository(db: Executor, now: Date, newId: () => strin
         .where(gt(collections.name, afterName))
         .orderBy(asc(collections.name))
         .limit(limit),
-    async countStoredExcept(names) {
-      // One parameter, however many there are.
-      const known = sql`(select jsonb_array_elements_text(${JSON.stringify(names)}::text::jsonb))`;
-      const rows = await db
-        .select({ count: count() })
-        .from(collections)
-        .where(and(gt(collections.storedBytes, 0n), sql`${collections.name} not in ${known}`));
-      return rows[0]!.count;
+    async ensure(names) {
+      const empty = { lastNumber: 0n, storedBytes: 0n, reservedBytes: 0n, trashBytes: 0n, createdAt: now };
+      // In one order, so that two callers do not wait for each other; a thousand rows have few enough parameters.
+      const sorted = [...names].sort();
+      for (let at = 0; at < sorted.length; at += 1000) {
+        const rows = sorted.slice(at, at + 1000).map((name) => ({ id: newId(), name, ...empty }));
+        await db.insert(collections).values(rows).onConflictDoNothing();
+      }
     },
+    async storedExcept(names, prefix) {
+      const rows = await db
+        .select({ name: collections.name })
+        .from(collections)
+        .where(and(storedExcept(names), sql`starts_with(${collections.name}, ${prefix})`))
+        .orderBy(sql`${collections.name} collate "C"`);
+      return rows.map(({ name }) => name);
+    },
+    countStoredExcept: async (names) =>
+      (await db.select({ count: count() }).from(collections).where(storedExcept(names)))[0]!.count,
     async insert(row) {
       await db.insert(collections).values({ ...row, createdAt: now });
     },

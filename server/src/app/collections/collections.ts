@@ -1,5 +1,5 @@
 import { timingSafeEqual } from "node:crypto";
-import { hasSystemRole, maySee, type Principal } from "../../domain/access.ts";
+import { maySee, type Principal } from "../../domain/access.ts";
 import { type ClockState, clockState } from "../../domain/clock.ts";
 import type { CollectionSpec } from "../../domain/configuration.ts";
 import { collectionNotFound } from "../../domain/errors.ts";
@@ -13,10 +13,9 @@ import {
   policyCheck,
   worst,
 } from "../../domain/health.ts";
-import { cutPage } from "../../domain/page.ts";
 import { NOTHING_STORED, storeCheck } from "../../domain/store-health.ts";
 import { nextWindowStart, openWindow } from "../../domain/window.ts";
-import { findFrozen, isFrozen, requireVisible } from "../guards.ts";
+import { findFrozen, requireVisible } from "../guards.ts";
 import { type ConfigSource, pinned } from "../ports/config-source.ts";
 import type { CollectionRow, Database, FailedUpload, Transaction } from "../ports/database.ts";
 import type { CollectionFacts } from "../ports/live-versions.ts";
@@ -52,7 +51,8 @@ export interface CollectionDetails extends CollectionView {
   };
 }
 
-function viewOf(spec: CollectionSpec, id: string, now: Date): CollectionView {
+/** A configured collection at this moment. */
+export function viewOf(spec: CollectionSpec, id: string, now: Date): CollectionView {
   const open = spec.windows.length === 0 || openWindow(spec.windows, spec.timezone, now) !== undefined;
   return {
     name: spec.name,
@@ -63,41 +63,9 @@ function viewOf(spec: CollectionSpec, id: string, now: Date): CollectionView {
   };
 }
 
-function frozenView(row: CollectionRow): CollectionView {
+/** A collection whose configuration object is gone. */
+export function frozenView(row: Pick<CollectionRow, "name" | "id">): CollectionView {
   return { name: row.name, spec: undefined, id: row.id, acceptsUploadsNow: false, nextWindowAt: undefined };
-}
-
-/** Lists the collections the caller may see, by name, after `afterName`. systemAdmin sees frozen ones too. */
-export async function listCollections(
-  deps: CollectionDeps,
-  principal: Principal,
-  input: { afterName: string | undefined; pageSize: number },
-): Promise<{ collections: CollectionView[]; nextAfter: string | undefined }> {
-  const at = pinned(deps);
-  return await deps.database.transaction(async (tx) => {
-    const rows = await tx.collections.all();
-    const ids = new Map(rows.map((row) => [row.name, row.id]));
-    // A collection that was never used has no row yet; whoever is told of it is told the id it keeps.
-    const idOf = async (name: string) => ids.get(name) ?? (await tx.collections.lockByName(name)).id;
-    const frozen = hasSystemRole(principal, "systemAdmin") ? rows.filter((row) => isFrozen(at.config, row)) : [];
-    const views = [
-      ...[...at.config.current().collections.values()]
-        .filter((spec) => maySee(principal, spec))
-        .map((spec) => ({
-          name: spec.name,
-          // Windows and the description are texts of the configuration.
-          bytes: spec.description.length * 3 + spec.windows.length * 100,
-          view: async () => viewOf(spec, await idOf(spec.name), tx.now),
-        })),
-      ...frozen.map((row) => ({ name: row.name, bytes: 0, view: async () => frozenView(row) })),
-    ]
-      .filter(({ name }) => input.afterName === undefined || name > input.afterName)
-      .sort((a, b) => (a.name < b.name ? -1 : 1));
-    const { page, more } = cutPage(views, input.pageSize, ({ bytes }) => bytes);
-    const collections: CollectionView[] = [];
-    for (const { view } of page) collections.push(await view());
-    return { collections, nextAfter: more ? page.at(-1)!.name : undefined };
-  });
 }
 
 /** Describes a collection with what it uses. */

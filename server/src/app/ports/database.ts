@@ -204,6 +204,10 @@ export interface CollectionRepository {
   all(): Promise<CollectionRow[]>;
   /** By name, after `afterName`; at most `limit`. */
   list(afterName: string, limit: number): Promise<CollectionRow[]>;
+  /** Makes the rows of these names where there are none. */
+  ensure(names: readonly string[]): Promise<void>;
+  /** Names of collections that have live versions and none of these names, by name. */
+  storedExcept(names: readonly string[], prefix: string): Promise<string[]>;
   /** How many collections have live versions and none of these names. */
   countStoredExcept(names: readonly string[]): Promise<number>;
   /** Makes a row that was lost. */

@@ -1,4 +1,4 @@
-import type { HealthFacts } from "../../domain/health.ts";
+import type { HealthFacts, HealthVersion } from "../../domain/health.ts";
 import type { QuotaLimits } from "../../domain/quota.ts";
 import type { StoredFacts } from "../../domain/store-health.ts";
 import type { Version } from "../../domain/version.ts";
@@ -82,6 +82,7 @@ export interface LiveVersionRepository {
 export interface CollectionFacts extends HealthFacts, StoredFacts {
   readonly id: string;
   readonly name: string;
+  readonly newest: NewestVersion | undefined;
   /** Bytes. */
   readonly storedBytes: bigint;
   readonly reservedBytes: bigint;
@@ -98,6 +99,13 @@ export interface CollectionFacts extends HealthFacts, StoredFacts {
   readonly frozenSince: Date | null;
   /** Commits of which the store has neither the object nor the parts. */
   readonly lost: readonly LostUpload[];
+}
+
+/** The live version with the highest number. */
+export interface NewestVersion extends HealthVersion {
+  readonly committedAt: Date;
+  readonly userName: string;
+  readonly accessKey: string;
 }
 
 /** A commit that the store lost. */

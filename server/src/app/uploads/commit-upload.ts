@@ -331,7 +331,6 @@ async function rotatedOut(
   upload: UploadRow,
   version: VersionRow,
 ): Promise<LiveVersion[]> {
-  const row = await tx.collections.lockById(upload.collectionId);
   const doubt = await clockDoubt(tx);
   const holding = await tx.uploads.holding(upload.collectionId);
   const others = holding.filter((other) => other.id !== upload.id && !givesWay(other, doubt));
