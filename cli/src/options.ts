@@ -308,7 +308,6 @@ export const OPTIONS = {
     help: "only collections whose health is this; not-ok means failed and warning",
     words: ["any", "failed", "warning", "ok", "not-ok"],
   }),
-  organization: option({ name: "organization", value: "name", help: "only collections of this organization" }),
   prefix: option({ name: "prefix", value: "text", help: "only collections whose names begin with this" }),
   everyCollection: flag({ name: "all", variable: "STRONGROOM_HEALTH_ALL", help: "every collection that you may see" }),
 
