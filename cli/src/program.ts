@@ -34,7 +34,8 @@ const PROGRAM_EXAMPLES: CommandSpec["examples"] = [
  * Runs one command line (without the name of the program) and returns its exit code. Writes every error it meets; never
  * throws.
  */
-export async function run(argv: readonly string[], context: Context): Promise<ExitCode> {
+export async function run(given: readonly string[], context: Context): Promise<ExitCode> {
+  const argv = oneName(given);
   let line: CommandLine<Surroundings>;
   try {
     const program = await programFor(argv);
@@ -52,6 +53,13 @@ export async function run(argv: readonly string[], context: Context): Promise<Ex
   } catch (error) {
     return await tell(error, undefined, outputBeforeOptions(argv, context), context);
   }
+}
+
+/** Commands about the audit log have two words: `audit verify` is `audit-verify`. */
+function oneName(argv: readonly string[]): readonly string[] {
+  const [first, second, ...rest] = argv;
+  const isOperators = first === "audit" && second !== undefined && /^(keygen|verify|accept-loss)$/.test(second);
+  return isOperators ? [`audit-${second}`, ...rest] : argv;
 }
 
 /** The surroundings with the variables of `--env-file`. @throws {UsageError} for a name that nothing here reads. */

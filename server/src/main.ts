@@ -5,6 +5,7 @@ import { createHash, randomUUID } from "node:crypto";
 import { readFile } from "node:fs/promises";
 import type { Logger } from "pino";
 import { Argon2Hasher } from "./adapters/argon2/argon2-hasher.ts";
+import { openAuditKey } from "./adapters/audit-key/audit-key.ts";
 import { ConfigFilesSource } from "./adapters/config-files/source.ts";
 import { freeSpace } from "./adapters/filesystem/free-space.ts";
 import { JoseSigner } from "./adapters/jose/jose-signer.ts";
@@ -14,9 +15,12 @@ import { openPglite } from "./adapters/pglite/pglite.ts";
 import { openPostgres } from "./adapters/postgres/postgres.ts";
 import { openStore } from "./adapters/stores.ts";
 import type { CertificateFacts, TlsFiles } from "./adapters/tls-files/tls-files.ts";
+import { Auditor } from "./app/audit/auditor.ts";
+import { DEFAULT_AUDIT_RETENTION_MS } from "./app/audit/prune.ts";
 import { AuditTrail } from "./app/audit/trail.ts";
 import { collectionFigures } from "./app/collections/figures.ts";
 import { checkInstallation } from "./app/installation.ts";
+import type { AuditSigner } from "./app/ports/audit-key.ts";
 import type { BlobStore } from "./app/ports/blob-store.ts";
 import type { ConfigSource } from "./app/ports/config-source.ts";
 import type { Database } from "./app/ports/database.ts";
@@ -58,6 +62,10 @@ export interface ServerParts {
   /** The longest life a login may ask for, in milliseconds; that of `sessionMs` when left out. */
   readonly sessionMaxMs?: number | undefined;
   readonly sweepMs: number;
+  /** Signs heads of the audit log; without one there are none. */
+  readonly auditSigner?: AuditSigner | undefined;
+  /** How long events of the audit log are kept, in milliseconds; as by default when left out. */
+  readonly auditRetentionMs?: number | undefined;
   /** Disks of this machine that must have room. */
   readonly disks?: readonly WatchedDisk[] | undefined;
   /** Limits of calls from one address; none when left out, for tests. */
@@ -113,6 +121,14 @@ export async function startServer(
   const shared = { ...parts, ...monitoring, attempts, logins, audit, newId: randomUUID, sha256, buffers };
   const sweeper = new Sweeper(shared, parts.sweepMs, monitoring.metrics?.swept);
   const credentials = new CredentialWatch({ ...shared, monotonic: () => performance.now() });
+  const auditor = new Auditor({
+    ...shared,
+    trail: audit,
+    signer: parts.auditSigner,
+    retentionMs: parts.auditRetentionMs ?? DEFAULT_AUDIT_RETENTION_MS,
+    timesHold: () => monitoring.clockWatch.state.status === "right",
+    monotonic: () => performance.now(),
+  });
   const verifier = parts.verification === undefined ? undefined : new Verifier(shared, parts.verification);
   const proxies = new AddressSet(trustedProxies);
   const handler = requestHandler({
@@ -137,6 +153,7 @@ export async function startServer(
   if (tls !== undefined) keepRenewed(tls, listener, parts.log);
   sweeper.start();
   credentials.start();
+  auditor.start();
   verifier?.start();
   const urlHost = listener.address.includes(":") ? `[${listener.address}]` : listener.address;
   return {
@@ -154,6 +171,7 @@ export async function startServer(
         async () => await verifier?.stop(),
         async () => await credentials.stop(),
         async () => await sweeper.stop(graceMs),
+        async () => await auditor.stop(),
         async () => await parts.config.close?.(),
         async () => await monitoring.readiness.idle(),
         async () => await parts.store.close(),
@@ -217,10 +235,15 @@ export async function openParts(
       secretFile === undefined ? options.monitoringSecretSha256 : secretDigest(await readFile(secretFile, "utf8"));
     if (monitoringSecretSha256 === undefined)
       log.info({}, "/metrics is not served, and /ready gives no details: there is no --monitoring-secret-sha256");
+    const auditSigner = options.auditKeyFile === undefined ? undefined : await openAuditKey(options.auditKeyFile);
+    if (auditSigner === undefined)
+      log.warn({}, "the audit log is not signed: there is no --audit-key-file (docs/audit.md)");
     return {
       database,
       store,
       config,
+      auditSigner,
+      auditRetentionMs: options.auditRetentionMs,
       disks: watchedDisks(options),
       monitoringSecretSha256,
       passwords: new Argon2Hasher(),

@@ -35,6 +35,10 @@ export interface ServerOptions {
   readonly tokenSecretUse: "only" | "sign" | "verify";
   /** File with the secret of Backup Repository, whose tokens are taken as well. */
   readonly oldTokenSecretFile: string | undefined;
+  /** File with the key that signs heads of the audit log; undefined for none. */
+  readonly auditKeyFile: string | undefined;
+  /** How long events of the audit log are kept. */
+  readonly auditRetentionMs: number;
   /** Bytes. */
   readonly segmentSize: bigint;
   readonly sweepMs: number;

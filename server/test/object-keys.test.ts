@@ -1,6 +1,7 @@
 import { glob, readFile } from "node:fs/promises";
 import test from "ava";
 import {
+  auditHeadKey,
   COPYING_KEY,
   INSTALLATION_KEY,
   manifestKey,
@@ -27,9 +28,13 @@ test("what is made is recognized", (t) => {
   t.deepEqual(meaningOf(probe), { kind: "probe" });
   t.is(readinessProbeTime(probe), 1_767_225_600_000);
   t.deepEqual(meaningOf(openingProbeKey(ID)), { kind: "probe" });
+  t.is(auditHeadKey(57n), "audit/heads/0000000000000057");
+  t.deepEqual(meaningOf(auditHeadKey(57n)), { kind: "audit" });
 });
 
 const foreign = [
+  "audit/heads/57",
+  "audit/heads/0000000000000057/a",
   "",
   "collections",
   "collections/a",

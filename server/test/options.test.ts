@@ -54,6 +54,8 @@ test("the defaults", async (t) => {
   const data = resolve("strongroom-data");
   t.deepEqual(await parse([]), {
     configDir: `${data}/config`,
+    auditKeyFile: undefined,
+    auditRetentionMs: 400 * 24 * 3_600_000,
     configPollMs: 5000,
     configReadOnly: false,
     monitoringSecretSha256: undefined,
@@ -257,6 +259,20 @@ const VALUES: Readonly<
     values: [
       ["/a", "/a"],
       ["/b", "/b"],
+    ],
+  },
+  "audit-key-file": {
+    read: (o) => o.auditKeyFile,
+    values: [
+      ["/a", "/a"],
+      ["/b", "/b"],
+    ],
+  },
+  "audit-retention": {
+    read: (o) => o.auditRetentionMs,
+    values: [
+      ["1d", 86_400_000],
+      ["30d", 30 * 86_400_000],
     ],
   },
   "token-secret-file": {

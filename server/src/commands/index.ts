@@ -1,3 +1,4 @@
+import { auditAcceptLoss, auditKeygen, auditVerify } from "./audit.ts";
 import { checkConfig, hashPassword, init } from "./configuration.ts";
 import type { OperatorCommand } from "./context.ts";
 import { copyStorage } from "./copy-storage.ts";
@@ -21,4 +22,7 @@ export const COMMANDS: readonly OperatorCommand[] = [
   simulate,
   hashPassword,
   copyStorage,
+  auditKeygen,
+  auditVerify,
+  auditAcceptLoss,
 ];

@@ -173,6 +173,7 @@ export const SERVE = {
     value: "file",
     help: "sign tokens with the secret in this file (HS256, at least 32 bytes) instead of keys kept in the database",
   }),
+
   tokenSecretUse: choice({
     name: "token-secret-use",
     value: "use",
@@ -187,6 +188,21 @@ export const SERVE = {
     help:
       "take tokens of Backup Repository whose sessions were imported: the file has the secret that signed them, its " +
       "BR_JWT_SECRET_KEY",
+  }),
+  auditKeyFile: option({
+    name: "audit-key-file",
+    value: "file",
+    help:
+      "sign the audit log with the key in this file (make one with `strongroom audit keygen`); without it changes of " +
+      "the log by somebody who owns the database cannot be found out",
+    read: (text) => resolve(text),
+  }),
+  auditRetention: option({
+    name: "audit-retention",
+    value: "time",
+    default: "400d",
+    help: "how long events of the audit log are kept",
+    read: durationBetween(DAY_MS, 36_600 * DAY_MS),
   }),
   segmentSize: option({
     name: "segment-size",

@@ -81,6 +81,8 @@ export async function serverOptions(values: OptionValues, env: Environment): Pro
       values.get(SERVE.sessionLifetime) ?? Math.max(7 * 24 * 3_600_000, values.get(SERVE.sessionDuration)),
     sessionMaxMs: longestSession(values),
     ...tokenSecrets(values, env),
+    auditKeyFile: values.get(SERVE.auditKeyFile),
+    auditRetentionMs: values.get(SERVE.auditRetention),
     segmentSize: values.get(SERVE.segmentSize),
     sweepMs: values.get(SERVE.sweepInterval),
     monitoringSecretSha256,

@@ -8,7 +8,8 @@ export interface ConfigurationChanges {
   readonly removed: readonly string[];
 }
 
-const KINDS = [
+/** Kinds of configuration objects, and the part of the configuration that holds them. */
+export const CONFIGURATION_KINDS = [
   ["BackupUser", "users"],
   ["BackupCollection", "collections"],
   ["BackupOrganization", "organizations"],
@@ -19,7 +20,7 @@ export function configurationChanges(before: Configuration, after: Configuration
   const added: string[] = [];
   const changed: string[] = [];
   const removed: string[] = [];
-  for (const [kind, part] of KINDS) {
+  for (const [kind, part] of CONFIGURATION_KINDS) {
     const old: ReadonlyMap<string, unknown> = before[part];
     const now: ReadonlyMap<string, unknown> = after[part];
     for (const name of [...new Set([...old.keys(), ...now.keys()])].sort()) {

@@ -3,6 +3,7 @@
  *
  *   collections/NAME/ID                 the object of a version; ID is its upload's
  *   collections/NAME/ID.manifest.json   the manifest beside it
+ *   audit/heads/NUMBER                  a signed head of the audit log
  *   strongroom-installation.json        whose store it is
  *   strongroom-copying.json             instead of that, while a store is copied to
  *   strongroom-probe-MS-ID              an object of a moment, made and removed by readiness
@@ -27,16 +28,20 @@ export const READINESS_PROBES = "strongroom-probe-";
  */
 export const OPENING_PROBES = "strongroom-probe/";
 
+/** Beginning of the keys of signed heads of the audit log. */
+export const AUDIT_HEADS = "audit/heads/";
+
 const MANIFEST_SUFFIX = ".manifest.json";
 const UUID = "[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}";
 const VERSION_KEY = new RegExp(`^${VERSIONS_PREFIX}([^/]+)/${UUID}(${MANIFEST_SUFFIX.replaceAll(".", "\\.")})?$`);
+const AUDIT_HEAD = new RegExp(`^${AUDIT_HEADS}\\d{16}$`);
 const READINESS_PROBE = new RegExp(`^${READINESS_PROBES}(\\d{13})-`);
 
 /** What a key is of. */
 export type KeyMeaning =
   /** `objectKey` is the key itself, or that of the object which the manifest describes. */
   | { readonly kind: "object" | "manifest"; readonly collection: string; readonly objectKey: string }
-  | { readonly kind: "marker" | "probe" | "foreign" };
+  | { readonly kind: "marker" | "probe" | "audit" | "foreign" };
 
 /** Key of the object that an upload becomes. It contains the upload's id, so it is never used again. */
 export function objectKey(collection: string, uploadId: string): string {
@@ -67,6 +72,11 @@ export function openingProbeKey(id: string): string {
   return `${OPENING_PROBES}${id}`;
 }
 
+/** Key of a signed head. @param sequence its number. */
+export function auditHeadKey(sequence: bigint): string {
+  return `${AUDIT_HEADS}${String(sequence).padStart(16, "0")}`;
+}
+
 /** What a key is of; `foreign` for everything that Strongroom does not make. */
 export function meaningOf(key: string): KeyMeaning {
   const [, collection, suffix] = VERSION_KEY.exec(key) ?? [];
@@ -75,6 +85,7 @@ export function meaningOf(key: string): KeyMeaning {
       ? { kind: "object", collection, objectKey: key }
       : { kind: "manifest", collection, objectKey: key.slice(0, -suffix.length) };
   }
+  if (AUDIT_HEAD.test(key)) return { kind: "audit" };
   if (key === INSTALLATION_KEY || key === COPYING_KEY) return { kind: "marker" };
   return { kind: key.startsWith(READINESS_PROBES) || key.startsWith(OPENING_PROBES) ? "probe" : "foreign" };
 }

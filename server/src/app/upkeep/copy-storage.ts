@@ -127,7 +127,7 @@ interface SourceTrouble {
 async function copyOrSay(deps: CopyDeps, { key, size }: ListedBlob): Promise<CopiedObject> {
   const trouble: SourceTrouble = { damaged: false, unreadable: false };
   try {
-    return meaningOf(key).kind === "manifest"
+    return ["manifest", "audit"].includes(meaningOf(key).kind)
       ? await copySmall(deps, key, size)
       : await copyObject(deps, { key, size }, trouble);
   } catch (error) {

@@ -136,7 +136,8 @@ function collectionOf(key: string): string {
 async function* batches<T extends { readonly key: string }>(items: AsyncIterable<T>): AsyncGenerator<T[]> {
   let batch: T[] = [];
   for await (const item of items) {
-    if (meaningOf(item.key).kind === "probe") continue;
+    const { kind } = meaningOf(item.key);
+    if (kind === "probe" || kind === "audit") continue;
     batch.push(item);
     if (batch.length < BATCH) continue;
     yield batch;

@@ -1,0 +1,142 @@
+import type { AuditSigner } from "../ports/audit-key.ts";
+import type { BlobStore } from "../ports/blob-store.ts";
+import type { ConfigSource } from "../ports/config-source.ts";
+import type { Database } from "../ports/database.ts";
+import type { Log } from "../settings.ts";
+import { chainEvents } from "./chain.ts";
+import { noteConfiguration } from "./configuration-events.ts";
+import { writeHead } from "./heads.ts";
+import { pruneLog } from "./prune.ts";
+import type { AuditTrail } from "./trail.ts";
+
+/** What {@link Auditor} needs. */
+export interface AuditorDeps {
+  readonly database: Database;
+  readonly store: BlobStore;
+  readonly config: ConfigSource;
+  readonly trail: AuditTrail;
+  /** Signs heads; undefined for none. */
+  readonly signer: AuditSigner | undefined;
+  readonly log: Log;
+  /** How long events are kept, in milliseconds. */
+  readonly retentionMs: number;
+  /** Whether times hold: the clock is not in doubt. */
+  readonly timesHold: () => boolean;
+  /** Milliseconds that only go forward. */
+  readonly monotonic: () => number;
+}
+
+/** How often the log is looked at, a head is written where anything changed, and it is pruned; in milliseconds. */
+const TICK_MS = 5000;
+const MINUTE_MS = 60_000;
+const PRUNE_MS = 3_600_000;
+
+/**
+ * Keeps the audit log of this server: chains what was written, signs heads, tells of changes of the configuration, and
+ * prunes. Of several servers one at a time does so.
+ */
+export class Auditor {
+  readonly #deps: AuditorDeps;
+  #timer: NodeJS.Timeout | undefined;
+  #running: Promise<void> = Promise.resolve();
+  #stopped = false;
+  #headAt: number;
+  #flushedAt: number;
+  #prunedAt: number | undefined;
+  #headWanted = false;
+  readonly #seen: { sequence: bigint | undefined } = { sequence: undefined };
+  #configuration: unknown;
+  #refusals = 0;
+  #trouble = "";
+
+  constructor(deps: AuditorDeps) {
+    this.#deps = deps;
+    this.#headAt = deps.monotonic();
+    this.#flushedAt = this.#headAt;
+  }
+
+  /** Looks now, and every few seconds from then on. */
+  start(): void {
+    const again = () => {
+      if (this.#stopped) return;
+      this.#running = this.tick().finally(() => {
+        if (this.#stopped) return;
+        this.#timer = setTimeout(again, TICK_MS);
+        this.#timer.unref();
+      });
+    };
+    again();
+  }
+
+  /** The last look: what is counted is written, chained and signed. */
+  async stop(): Promise<void> {
+    this.#stopped = true;
+    clearTimeout(this.#timer);
+    await this.#running;
+    await this.#deps.trail.flush();
+    this.#headWanted = true;
+    await this.tick();
+  }
+
+  /** Looks once. Never throws: what fails is tried again by the next look. */
+  async tick(): Promise<void> {
+    const { database, trail, log, monotonic } = this.#deps;
+    try {
+      await this.#noteConfiguration();
+      if (monotonic() - this.#flushedAt >= MINUTE_MS) {
+        this.#flushedAt = monotonic();
+        await trail.flush();
+      }
+      const { rows, state } = await database.read(async (tx) => ({
+        rows: await tx.auditLog.unchained(1),
+        state: await tx.auditLog.chain(),
+      }));
+      const isPruneDue = this.#prunedAt === undefined || monotonic() - this.#prunedAt >= PRUNE_MS;
+      const isSigned = this.#deps.signer === undefined || state.place === state.headPlace;
+      if (rows.length === 0 && isSigned && !isPruneDue) return;
+      await database.exclusively("audit", async () => await this.#work(isPruneDue));
+      if (this.#trouble !== "") log.info({}, "audit: the log is chained and signed again");
+      this.#trouble = "";
+    } catch (error) {
+      const { message } = error as Error;
+      // Every few seconds the same: said once.
+      if (message !== this.#trouble) log.error({ err: error }, `audit: ${message}`);
+      this.#trouble = message;
+    }
+  }
+
+  async #work(isPruneDue: boolean): Promise<void> {
+    const { database, store, signer, monotonic, retentionMs, timesHold } = this.#deps;
+    const { administrative } = await chainEvents(database);
+    this.#headWanted ||= administrative;
+    if (signer !== undefined && (this.#headWanted || monotonic() - this.#headAt >= MINUTE_MS)) {
+      await writeHead({ database, store, signer, seen: this.#seen });
+      this.#headAt = monotonic();
+      this.#headWanted = false;
+    }
+    if (!isPruneDue || !timesHold()) return;
+    const pruned = await pruneLog({ database, store, signer }, retentionMs);
+    if (pruned > 0) this.#deps.log.info({ rows: pruned }, "audit: pruned events beyond --audit-retention");
+    this.#prunedAt = monotonic();
+  }
+
+  async #noteConfiguration(): Promise<void> {
+    const { config, database, trail } = this.#deps;
+    const current = config.current();
+    if (current !== this.#configuration) {
+      await noteConfiguration(database, current);
+      this.#configuration = current;
+    }
+    const status = config.status?.();
+    if (status?.problem === undefined || status.refusals === this.#refusals) return;
+    this.#refusals = status.refusals;
+    trail.note({
+      kind: "configuration.changed",
+      actor: "server",
+      collectionName: "",
+      outcome: "refused",
+      reason: status.problem,
+      details: {},
+    });
+  }
+}

@@ -1,0 +1,188 @@
+import { entryHash, FIRST_HASH } from "../../domain/audit-chain.ts";
+import { type AcceptedLoss, type AuditHead, type ChainPoint, headText, parseHead } from "../../domain/audit-head.ts";
+import { AUDIT_HEADS, auditHeadKey } from "../../domain/object-keys.ts";
+import type { AuditSigner, AuditVerifier } from "../ports/audit-key.ts";
+import type { BlobLister, BlobReader, BlobStore } from "../ports/blob-store.ts";
+import type { Database } from "../ports/database.ts";
+
+/** What heads are written with. */
+export interface HeadDeps {
+  readonly database: Database;
+  readonly store: BlobStore;
+  readonly signer: AuditSigner;
+  /**
+   * The newest head that this process has seen in the store, where it writes many: the list of all is read once, and
+   * again when the database knows less.
+   */
+  readonly seen?: { sequence: bigint | undefined };
+}
+
+/**
+ * The audit log contradicts a head that was signed: rows were altered, removed or lost. Nothing is signed until an
+ * operator has looked.
+ */
+export class AuditContradictionError extends Error {
+  override name = "AuditContradictionError";
+}
+
+/** A head in the store; `problem` says why it counts for nothing. */
+export type StoredHead =
+  | { readonly key: string; readonly head: AuditHead; readonly problem?: undefined }
+  | { readonly key: string; readonly head?: undefined; readonly problem: string };
+
+/** Most bytes of the object of a head. */
+const MAX_HEAD_BYTES = 64 * 1024;
+
+/** Rows read at once. */
+const BATCH = 500;
+
+/** 32 zero bytes in hexadecimal: what is before the first row. */
+export const BEGINNING: ChainPoint = { place: 0n, hash: Buffer.from(FIRST_HASH).toString("hex") };
+
+/** Every head in the store, by sequence number. */
+export async function* storedHeads(
+  store: BlobReader & BlobLister,
+  keys: AuditVerifier,
+): AsyncGenerator<StoredHead, void, undefined> {
+  for await (const { key } of store.list(AUDIT_HEADS)) {
+    const head = await readHead(store, keys, key);
+    if (head !== undefined) yield head;
+  }
+}
+
+/** One head; undefined when there is none under this key. */
+export async function readHead(store: BlobReader, keys: AuditVerifier, key: string): Promise<StoredHead | undefined> {
+  const bytes = await store.get(key, MAX_HEAD_BYTES);
+  return bytes === undefined ? undefined : checkedHead(key, new TextDecoder().decode(bytes), keys);
+}
+
+/** The head that a text holds: a line of JSON and a line with its signature. */
+export function checkedHead(key: string, text: string, keys: AuditVerifier): StoredHead {
+  const [line = "", signature = ""] = text.split("\n");
+  try {
+    const head = parseHead(line);
+    if (!keys.verify(head.key, line, signature)) return { key, problem: "it is not signed by the audit key" };
+    if (key.startsWith(AUDIT_HEADS) && key !== auditHeadKey(head.sequence))
+      return { key, problem: `it is head ${head.sequence}, which somebody put there` };
+    return { key, head };
+  } catch (error) {
+    return { key, problem: `it cannot be read: ${(error as Error).message}` };
+  }
+}
+
+/** The newest head in the store that is signed. */
+export async function newestHead(store: BlobReader & BlobLister, keys: AuditVerifier): Promise<AuditHead | undefined> {
+  const names: string[] = [];
+  for await (const { key } of store.list(AUDIT_HEADS)) names.push(key);
+  for (const key of names.sort().reverse()) {
+    const found = await readHead(store, keys, key);
+    if (found?.head !== undefined) return found.head;
+  }
+  return undefined;
+}
+
+/** What a head says beside where the chain ends. */
+export interface HeadChange {
+  /** The last pruned row; as before when left out. */
+  readonly cut?: ChainPoint;
+  /** A loss that an operator accepts. */
+  readonly loss?: Omit<AcceptedLoss, "at">;
+  /** Sign although nothing was chained since the last head. */
+  readonly always?: boolean;
+}
+
+/**
+ * Signs where the chain ends, and writes it into the store. Before, the rows since the last head are compared with
+ * their hashes, and the chain with that head: what contradicts it is not signed. A sequence number is used once, so a
+ * server that is late replaces nothing.
+ * @returns undefined when there was nothing new to sign.
+ * @throws AuditContradictionError
+ */
+export async function writeHead(deps: HeadDeps, change: HeadChange = {}): Promise<AuditHead | undefined> {
+  const { database, store, signer } = deps;
+  const state = await database.read(async (tx) => await tx.auditLog.chain());
+  const last = await lastHead(deps, state.headSequence);
+  if (change.loss === undefined && last !== undefined && last.sequence < state.headSequence)
+    throw contradiction(`head ${state.headSequence} is missing in the store`);
+  const base = change.loss === undefined ? last : undefined;
+  const from = base ?? { ...BEGINNING, cut: change.cut ?? BEGINNING };
+  const start = from.place >= from.cut.place ? from : from.cut;
+  // What an operator accepts is signed as it is; `verify` goes on to say what is wrong with it.
+  const end =
+    change.loss === undefined
+      ? await checkedEnd(database, start.place === 0n ? BEGINNING : start, from.cut.place)
+      : { place: state.place, hash: hexOf(state.hash) };
+  const isNew = last === undefined ? end.place > 0n : end.place > last.place;
+  if (!isNew && change.always !== true && change.cut === undefined && change.loss === undefined) return undefined;
+  const { id: installation } = await database.installation();
+  const { sequence, at } = await database.transaction(async (tx) => {
+    const { reservedSequence } = await tx.auditLog.lockChain();
+    const highest = [reservedSequence, last?.sequence ?? 0n, change.loss?.throughSequence ?? 0n];
+    const next = highest.reduce((a, b) => (a > b ? a : b)) + 1n;
+    await tx.auditLog.setChain({ reservedSequence: next });
+    return { sequence: next, at: tx.now };
+  });
+  const cut = change.cut ?? base?.cut ?? BEGINNING;
+  const head: AuditHead = {
+    installation,
+    sequence,
+    ...end,
+    at,
+    cut,
+    lost: [...(last?.lost ?? []), ...(change.loss === undefined ? [] : [{ ...change.loss, at }])],
+    key: signer.key,
+  };
+  const text = headText(head);
+  await store.put(auditHeadKey(sequence), new TextEncoder().encode(`${text}\n${signer.sign(text)}\n`));
+  await database.transaction(async (tx) => {
+    const { headSequence } = await tx.auditLog.lockChain();
+    if (headSequence < sequence) await tx.auditLog.setChain({ headSequence: sequence, headPlace: end.place });
+  });
+  return head;
+}
+
+/** The newest head, without reading the whole list where the database says which it is. */
+async function lastHead({ store, signer, seen }: HeadDeps, sequence: bigint): Promise<AuditHead | undefined> {
+  const isKnown = seen?.sequence !== undefined && seen.sequence <= sequence && sequence > 0n;
+  const known = isKnown ? await readHead(store, signer, auditHeadKey(sequence)) : undefined;
+  const last = known?.head ?? (await newestHead(store, signer));
+  if (seen !== undefined) seen.sequence = last?.sequence ?? 0n;
+  return last;
+}
+
+/**
+ * Follows the chain from a row that was signed to its end.
+ * @throws AuditContradictionError when that row is not what was signed, or a later one does not have its hash.
+ */
+async function checkedEnd(database: Database, from: ChainPoint, cutPlace: bigint): Promise<ChainPoint> {
+  // The last pruned row is gone; those after it are hashed with its hash.
+  if (from.place > cutPlace) {
+    const row = await database.read(async (tx) => await tx.auditLog.at(from.place));
+    if (row?.hash == null || hexOf(row.hash) !== from.hash)
+      throw contradiction(`row ${from.place} is not what was signed`);
+  }
+  let { place, hash } = from;
+  for (;;) {
+    const rows = await database.read(async (tx) => await tx.auditLog.chained(place, BATCH));
+    for (const row of rows) {
+      const expected = hexOf(entryHash(place + 1n, Buffer.from(hash, "hex"), row));
+      if (row.place !== place + 1n || row.hash === null || hexOf(row.hash) !== expected)
+        throw contradiction(`row ${place + 1n} is not what was chained`);
+      place += 1n;
+      hash = expected;
+    }
+    if (rows.length < BATCH) return { place, hash };
+  }
+}
+
+function contradiction(why: string): AuditContradictionError {
+  return new AuditContradictionError(
+    `the audit log was changed or lost: ${why}. No further head is signed. Look with \`strongroom audit verify\`; ` +
+      "after a copy of the database was put back, or `recover`, `strongroom audit accept-loss` goes on",
+  );
+}
+
+/** Bytes in hexadecimal. */
+export function hexOf(bytes: Uint8Array): string {
+  return Buffer.from(bytes).toString("hex");
+}
