@@ -65,6 +65,8 @@ test("variables begin with STRONGROOM_ or BM_, and follow from the option's name
     "STRONGROOM_RESTORE_COMMAND",
     "STRONGROOM_TLS_CLIENT_CERT",
     "STRONGROOM_TLS_CLIENT_KEY",
+    "STRONGROOM_USAGE_FROM",
+    "STRONGROOM_USAGE_TO",
   ]);
 });
 

@@ -3,6 +3,7 @@
  */
 import { createHash, randomUUID } from "node:crypto";
 import { readFile } from "node:fs/promises";
+import { setTimeout as sleep } from "node:timers/promises";
 import type { Logger } from "pino";
 import { Argon2Hasher } from "./adapters/argon2/argon2-hasher.ts";
 import { openAuditKey } from "./adapters/audit-key/audit-key.ts";
@@ -37,6 +38,7 @@ import { Sweeper } from "./app/upkeep/sweeper.ts";
 import { type VerificationPlan, Verifier } from "./app/upkeep/verifier.ts";
 import { BufferPool } from "./app/uploads/buffer-pool.ts";
 import { SegmentAttempts } from "./app/uploads/segment-attempts.ts";
+import { TenantShares } from "./app/uploads/tenant-shares.ts";
 import { Metrics } from "./calls/metrics.ts";
 import { AddressSet } from "./domain/addresses.ts";
 import type { ConnectionLimits } from "./domain/connection-limits.ts";
@@ -113,12 +115,20 @@ export async function startServer(
   const monitoring = monitored(parts, randomUUID);
   const state = new ServingState(async () => await monitoring.database.ping());
   const attempts = new SegmentAttempts();
+  const shares = new TenantShares({
+    monotonic: () => performance.now(),
+    // Its own error would hide why the wait is over.
+    sleep: async (ms, signal) =>
+      await sleep(ms, undefined, { signal }).catch(() => {
+        throw signal.reason;
+      }),
+  });
   const shutdown = new AbortController();
   const logins = new LoginBudget(monitoring.database, parts.rateLimits?.login, () => performance.now());
   const audit = new AuditTrail({ database: monitoring.database, log: parts.log });
   const { bufferBytes, commitGraceMs } = parts.httpUploads ?? DEFAULT_HTTP_UPLOADS;
   const buffers = parts.httpBuffers ?? new BufferPool(bufferBytes);
-  const shared = { ...parts, ...monitoring, attempts, logins, audit, newId: randomUUID, sha256, buffers };
+  const shared = { ...parts, ...monitoring, attempts, shares, logins, audit, newId: randomUUID, sha256, buffers };
   const sweeper = new Sweeper(shared, parts.sweepMs, monitoring.metrics?.swept);
   const credentials = new CredentialWatch({ ...shared, monotonic: () => performance.now() });
   const auditor = new Auditor({

@@ -205,12 +205,17 @@ test("every field of a collection is read", async (t) => {
     ]),
     "o.yaml":
       "apiVersion: backups.riotkit.org/v1alpha1\nkind: BackupOrganization\nmetadata: {name: acme}\nspec: " +
-      "{maxTotalSize: 1T, description: x}\n",
+      "{maxTotalSize: 1T, description: x, maxUploadRate: 50M, maxParallelSegments: 8}\n",
     "u.yaml": user(),
     "s.yaml": secret([`data: {db: "${Buffer.from(`${"AB".repeat(32)}\n`).toString("base64")}"}`], "health"),
   });
   t.deepEqual(lines(result), { problems: [], warnings: [] });
-  t.deepEqual(result.configuration.organizations.get("acme"), { name: "acme", maxTotalSize: 2n ** 40n });
+  t.deepEqual(result.configuration.organizations.get("acme"), {
+    name: "acme",
+    maxTotalSize: 2n ** 40n,
+    maxUploadRate: 50n * 2n ** 20n,
+    maxParallelSegments: 8,
+  });
   t.deepEqual(result.configuration.collections.get("db"), {
     name: "db",
     description: "The database",

@@ -112,6 +112,10 @@ export interface OrganizationSpec {
   readonly name: string;
   /** Hard limit over all physical bytes of its collections: stored, reserved, removed and not yet purged. */
   readonly maxTotalSize: bigint | undefined;
+  /** Bytes a second that one server takes in from uploads of its collections; undefined for any. */
+  readonly maxUploadRate?: bigint | undefined;
+  /** Segments of its collections that one server takes in at once; undefined for any. */
+  readonly maxParallelSegments?: number | undefined;
 }
 
 /** One consistent state of the whole configuration. */

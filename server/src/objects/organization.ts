@@ -1,4 +1,4 @@
-import { parseSize } from "@strongroom/protocol/sizes";
+import { parseSize, quoted, ValueError } from "@strongroom/protocol/sizes";
 import type { OrganizationSpec } from "../domain/configuration.ts";
 import type { ConfigObject } from "./document.ts";
 
@@ -9,5 +9,16 @@ export function readOrganization({ name, root }: ConfigObject): OrganizationSpec
   const maxTotalSize = spec?.get("maxTotalSize")?.parsed(parseSize);
   spec?.get("description")?.text(); // For the people who read the file.
   spec?.warnUnknown();
-  return { name, maxTotalSize };
+  const maxUploadRate = spec?.get("maxUploadRate")?.parsed(parseRate);
+  const maxParallelSegments = spec?.get("maxParallelSegments")?.integer(1, 1000);
+  return { name, maxTotalSize, maxUploadRate, maxParallelSegments };
+}
+
+/** A chunk must not wait for longer than a store waits for its next bytes. */
+const LEAST_RATE = 1024n * 1024n;
+
+function parseRate(text: string): bigint {
+  const rate = parseSize(text);
+  if (rate < LEAST_RATE) throw new ValueError(`expected at least 1M (a second), got ${quoted(text)}`);
+  return rate;
 }

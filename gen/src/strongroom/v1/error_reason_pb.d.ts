@@ -340,7 +340,8 @@ export enum ErrorReason {
 
   /**
    * [RESOURCE_EXHAUSTED] Too many calls from this address; google.rpc.RetryInfo says when the next is taken. Metadata:
-   * budget (`login`, `health`, `requests`; or `unfinished`, for bodies that are under way at once), limit (`20/2m`: 20
+   * budget (`login`, `health`, `requests`; `unfinished`, for bodies that are under way at once; or `organization`, for
+   * segments of one organization that are), limit (`20/2m`: 20
    * at once, and 20 again over two minutes; none for `unfinished`). Example:
    * {"reason":"RATE_LIMITED","metadata":{"budget":"login","limit":"20/2m"}}
    *

@@ -17,6 +17,8 @@ export interface SegmentBodyOptions {
   /** Call `renew` when this long has passed since the last time, in milliseconds. */
   readonly renewMs: number;
   readonly renew: () => Promise<unknown>;
+  /** Waits until so many bytes more may go on; nothing waits when left out. */
+  readonly pace?: ((bytes: number) => Promise<void>) | undefined;
   readonly signal: AbortSignal;
   /** Called with what the iteration throws: a store may wrap or lose it. */
   readonly onFailure: (error: unknown) => void;
@@ -55,6 +57,7 @@ export async function* checkedSegmentBody(options: SegmentBodyOptions): AsyncGen
       hash?.update(chunk);
       if (held !== undefined) yield held;
       held = chunk;
+      if (options.pace !== undefined) await options.pace(chunk.length);
       if (performance.now() - renewedAt > options.renewMs) {
         await options.renew();
         renewedAt = performance.now();

@@ -3,6 +3,7 @@ import type { ConfigSource } from "../ports/config-source.ts";
 import type { Database, UploadRow } from "../ports/database.ts";
 import type { UploadSettings } from "../settings.ts";
 import type { SegmentAttempts } from "./segment-attempts.ts";
+import type { TenantShares } from "./tenant-shares.ts";
 
 /** The ports and settings of every step of an upload, from its creation to its end. */
 export interface UploadDeps {
@@ -12,6 +13,8 @@ export interface UploadDeps {
   readonly settings: UploadSettings;
   /** The segment writes under way in this process, of which the newest attempt wins. */
   readonly attempts: SegmentAttempts;
+  /** Shares of organizations in this process; none when left out, for tests. */
+  readonly shares?: TenantShares | undefined;
   /** Makes a unique id, a UUID. */
   readonly newId: () => string;
 }

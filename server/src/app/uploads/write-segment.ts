@@ -39,21 +39,30 @@ export async function writeSegment(
   body: AsyncIterable<Uint8Array>,
   signal: AbortSignal,
 ): Promise<AcceptedSegment> {
-  await deps.database.read(async (tx) => {
-    requireUploadAccess(deps.config, principal, await requireOwnUpload(tx, principal, input.uploadId));
+  const { organization } = await deps.database.read(async (tx) => {
+    const upload = await requireOwnUpload(tx, principal, input.uploadId);
+    requireUploadAccess(deps.config, principal, upload);
+    return upload;
   });
   // The owner is part of the name: nobody else's request can end an attempt.
   const name = `${input.uploadId}/${input.index}/${principal.user.name}$${principal.accessKey}`;
   return await deps.attempts.run(name, signal, async (attemptSignal) => {
-    const admitted = await withRoom(deps, async (tx) => await admitSegment(tx, pinned(deps), principal, input));
-    if (admitted.segment.state === "stored") return acknowledged(admitted, admitted.upload);
-    let framingOut: Uint8Array;
+    const limits = deps.config.current().organizations.get(organization);
+    // Before anything is reserved for it, and before its bytes are read.
+    const leave = limits === undefined ? undefined : await deps.shares?.enter(limits, attemptSignal);
     try {
-      framingOut = await store(deps, principal, admitted, body, attemptSignal);
-    } catch (error) {
-      throw await afterFailure(deps, admitted, error, attemptSignal);
+      const admitted = await withRoom(deps, async (tx) => await admitSegment(tx, pinned(deps), principal, input));
+      if (admitted.segment.state === "stored") return acknowledged(admitted, admitted.upload);
+      let framingOut: Uint8Array;
+      try {
+        framingOut = await store(deps, principal, admitted, body, attemptSignal);
+      } catch (error) {
+        throw await afterFailure(deps, admitted, error, attemptSignal);
+      }
+      return await settle(deps, principal, admitted, framingOut);
+    } finally {
+      leave?.();
     }
-    return await settle(deps, principal, admitted, framingOut);
   });
 }
 
@@ -80,6 +89,7 @@ async function store(
     idleMs: deps.settings.segmentIdleMs,
     renewMs: deps.settings.leaseMs / 3,
     renew: async () => await renewUpload(deps, principal, upload.id),
+    pace: paceOf(deps, upload.organization, signal),
     signal,
     onFailure: (error) => {
       bodyFailure = { error };
@@ -92,6 +102,17 @@ async function store(
     throw bodyFailure === undefined ? error : bodyFailure.error;
   }
   return framing.encodeState();
+}
+
+/** Keeps to the rate of an organization that has one; undefined for every other. */
+function paceOf(
+  { shares, config }: UploadDeps,
+  organization: string,
+  signal: AbortSignal,
+): ((bytes: number) => Promise<void>) | undefined {
+  const limits = config.current().organizations.get(organization);
+  if (shares === undefined || limits?.maxUploadRate === undefined) return undefined;
+  return async (bytes) => await shares.pace(limits, bytes, signal);
 }
 
 /**

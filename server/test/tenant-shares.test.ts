@@ -1,0 +1,149 @@
+/** Shares of organizations: places of segments and bytes a second, on a clock that the test moves. */
+
+import { chunked, cutSegments, openpgpMessage } from "@strongroom/testkit/ciphertext";
+import anyTest, { type TestFn } from "ava";
+import { PLACE_WAIT_MS, TenantShares } from "../src/app/uploads/tenant-shares.ts";
+import { writeSegment } from "../src/app/uploads/write-segment.ts";
+import { DomainError } from "../src/domain/errors.ts";
+import { type Harness, harnessTest, MIB, refused } from "./support/harness.ts";
+
+const test = harnessTest(anyTest as TestFn<{ h: Harness }>, { fresh: true });
+
+/** Time that only goes on when the test says so, or, with `runs`, as soon as somebody sleeps. */
+class ShareTime {
+  now = 0;
+  readonly slept: number[] = [];
+  runs = false;
+  #sleepers: { at: number; wake: () => void }[] = [];
+  readonly monotonic = () => this.now;
+  readonly sleep = async (ms: number, signal: AbortSignal): Promise<void> => {
+    signal.throwIfAborted();
+    this.slept.push(ms);
+    if (this.runs) {
+      this.now += ms;
+      return;
+    }
+    await new Promise<void>((resolve, reject) => {
+      this.#sleepers.push({ at: this.now + ms, wake: resolve });
+      signal.addEventListener("abort", () => reject(signal.reason as Error), { once: true });
+    });
+  };
+
+  advance(ms: number): void {
+    this.now += ms;
+    const due = this.#sleepers.filter(({ at }) => at <= this.now);
+    this.#sleepers = this.#sleepers.filter(({ at }) => at > this.now);
+    for (const { wake } of due) wake();
+  }
+}
+
+const never = new AbortController().signal;
+const turn = async () => await new Promise((resolve) => setImmediate(resolve));
+
+test("places go round in the order of asking, and one that was given up is nobody's", async (t) => {
+  const time = new ShareTime();
+  const shares = new TenantShares(time);
+  const limits = { name: "acme", maxParallelSegments: 2, maxUploadRate: undefined };
+  const [one, two] = [await shares.enter(limits, never), await shares.enter(limits, never)];
+  const order: string[] = [];
+  const gone = new AbortController();
+  const enter = async (who: string, signal: AbortSignal) => {
+    const leave = await shares.enter(limits, signal);
+    order.push(who);
+    return leave;
+  };
+  const third = enter("third", never);
+  const fourth = enter("fourth", gone.signal);
+  const fifth = enter("fifth", never);
+  await turn();
+  t.deepEqual(order, []);
+  (await shares.enter({ ...limits, name: "other" }, never))();
+  gone.abort(new Error("the client is gone"));
+  await t.throwsAsync(fourth, { message: "the client is gone" });
+  one();
+  (await third)();
+  const last = await fifth;
+  t.deepEqual(order, ["third", "fifth"]);
+  last();
+  two();
+  for (let n = 0; n < 5; n++) (await shares.enter(limits, never))();
+});
+
+test("who waits too long for a place is asked to come again", async (t) => {
+  const time = new ShareTime();
+  const shares = new TenantShares(time);
+  const limits = { name: "acme", maxParallelSegments: 1, maxUploadRate: undefined };
+  const leave = await shares.enter(limits, never);
+  const waiting = shares.enter(limits, never);
+  await turn();
+  time.advance(PLACE_WAIT_MS);
+  const error = await t.throwsAsync(waiting, { instanceOf: DomainError });
+  t.like(error, { reason: "RATE_LIMITED", retryAfterMs: 1000, metadata: { budget: "organization", limit: "1" } });
+  leave();
+  (await shares.enter(limits, never))();
+});
+
+test("bytes go on at the rate of the organization, whoever sends them, and others wait for nothing", async (t) => {
+  const time = new ShareTime();
+  time.runs = true;
+  const shares = new TenantShares(time);
+  const limits = { name: "acme", maxParallelSegments: undefined, maxUploadRate: BigInt(MIB) };
+  time.now = 60_000;
+  for (let n = 0; n < 61; n++) await shares.pace(limits, MIB, never);
+  t.is(time.now - 60_000, 60_000, "61 MiB at 1 MiB a second, the first of them saved up");
+  const before = time.slept.length;
+  await shares.pace({ ...limits, name: "other" }, MIB / 2, never);
+  await shares.pace({ ...limits, maxUploadRate: undefined }, 100 * MIB, never);
+  t.is(time.slept.length, before);
+});
+
+test("a tenant that has its places full, or is slow, leaves the line to the others", async (t) => {
+  const { h } = t.context;
+  const time = new ShareTime();
+  const deps = { ...h.deps, shares: new TenantShares(time) };
+  h.organizations.set("acme", { name: "acme", maxTotalSize: undefined, maxParallelSegments: 1 });
+  h.organizations.set("slow", { name: "slow", maxTotalSize: undefined, maxUploadRate: BigInt(MIB) });
+  for (const [name, organization] of [
+    ["a", "acme"],
+    ["b", "acme"],
+    ["c", ""],
+    ["d", "slow"],
+  ] as const)
+    h.add({ name, organization });
+  const message = openpgpMessage(2 * MIB);
+  const begun = async (name: string) => {
+    const { upload } = await h.begin(name);
+    return { id: upload.id, segments: cutSegments(message, Number(upload.segmentSize)) };
+  };
+  const write = async (of: Awaited<ReturnType<typeof begun>>, index: number, body?: AsyncIterable<Uint8Array>) => {
+    const segment = of.segments[index]!;
+    const bytes = body ?? chunked(segment.bytes);
+    return await writeSegment(deps, h.admin, { uploadId: of.id, ...segment }, bytes, never);
+  };
+  const [a, b, c, d] = [await begun("a"), await begun("b"), await begun("c"), await begun("d")];
+
+  const open = Promise.withResolvers<void>();
+  const reading = Promise.withResolvers<void>();
+  async function* held() {
+    reading.resolve();
+    await open.promise;
+    yield* chunked(a.segments[0]!.bytes);
+  }
+  const first = write(a, 0, held());
+  await reading.promise;
+  const second = write(b, 0);
+  await write(c, 0);
+  while (time.slept.length === 0) await turn();
+  time.advance(PLACE_WAIT_MS);
+  await refused(t, "RATE_LIMITED", second);
+  const third = write(b, 0);
+  open.resolve();
+  await first;
+  await third;
+
+  time.runs = true;
+  const began = time.now;
+  for (const index of d.segments.keys()) await write(d, index);
+  const waited = time.now - began;
+  t.true(waited >= 1000 && waited <= 2100, `${waited} ms for 2 MiB at 1 MiB a second, one saved up`);
+});
