@@ -10,21 +10,25 @@ import { openAuditKey } from "./adapters/audit-key/audit-key.ts";
 import { ConfigFilesSource } from "./adapters/config-files/source.ts";
 import { freeSpace } from "./adapters/filesystem/free-space.ts";
 import { JoseSigner } from "./adapters/jose/jose-signer.ts";
+import { sendMail } from "./adapters/mail/mail.ts";
 import { MeasuredBlobStore } from "./adapters/measured/measured-blob-store.ts";
 import { measuredDatabase } from "./adapters/measured/measured-database.ts";
 import { openPglite } from "./adapters/pglite/pglite.ts";
 import { openPostgres } from "./adapters/postgres/postgres.ts";
 import { openStore } from "./adapters/stores.ts";
 import type { CertificateFacts, TlsFiles } from "./adapters/tls-files/tls-files.ts";
+import { sendWebhook } from "./adapters/webhook/webhook.ts";
 import { Auditor } from "./app/audit/auditor.ts";
 import { DEFAULT_AUDIT_RETENTION_MS } from "./app/audit/prune.ts";
 import { AuditTrail } from "./app/audit/trail.ts";
 import { collectionFigures } from "./app/collections/figures.ts";
 import { checkInstallation } from "./app/installation.ts";
+import { Notifications, type WatchedSignal } from "./app/notifications/notifications.ts";
 import type { AuditSigner } from "./app/ports/audit-key.ts";
 import type { BlobStore } from "./app/ports/blob-store.ts";
 import type { ConfigSource } from "./app/ports/config-source.ts";
 import type { Database } from "./app/ports/database.ts";
+import type { NotificationSender } from "./app/ports/notifications.ts";
 import type { PasswordHasher } from "./app/ports/passwords.ts";
 import type { TokenSigner } from "./app/ports/tokens.ts";
 import { CredentialWatch } from "./app/sessions/credential-watch.ts";
@@ -80,6 +84,8 @@ export interface ServerParts {
   readonly httpBuffers?: BufferPool | undefined;
   /** How stored versions are verified in the background; undefined for not at all. */
   readonly verification?: VerificationPlan | undefined;
+  /** How notifications are sent; undefined for not at all, for tests. */
+  readonly sender?: NotificationSender | undefined;
 }
 
 /** A server that takes calls. */
@@ -139,6 +145,8 @@ export async function startServer(
     timesHold: () => monitoring.clockWatch.state.status === "right",
     monotonic: () => performance.now(),
   });
+  const keys = new Map<string, string>();
+  const notifications = startNotifications({ ...shared, logins, keys });
   const verifier = parts.verification === undefined ? undefined : new Verifier(shared, parts.verification);
   const proxies = new AddressSet(trustedProxies);
   const handler = requestHandler({
@@ -160,8 +168,11 @@ export async function startServer(
     onPressure: ({ open, closed, refused }) =>
       parts.log.warn({ open, closed, refused }, "connections are at their limit: idle ones without a login are closed"),
   });
-  if (tls !== undefined) keepRenewed(tls, listener, parts.log);
+  if (tls !== undefined) keepRenewed(tls, listener, parts.log, keys);
   sweeper.start();
+  // After a look at the clock: until a server has had one, nobody knows whether it may be believed.
+  await monitoring.clockWatch.look().catch(() => {});
+  notifications?.start();
   credentials.start();
   auditor.start();
   verifier?.start();
@@ -179,6 +190,7 @@ export async function startServer(
       for (const end of [
         async () => await listener.stop(graceMs, () => shutdown.abort(shuttingDown())),
         async () => await verifier?.stop(),
+        async () => await notifications?.stop(),
         async () => await credentials.stop(),
         async () => await sweeper.stop(graceMs),
         async () => await auditor.stop(),
@@ -206,8 +218,36 @@ async function compareAtStart(deps: CompareDeps): Promise<void> {
   );
 }
 
+/** What tells notifiers of what goes on; undefined where nothing can be sent. */
+function startNotifications(
+  deps: ServerParts & {
+    readonly metrics: Metrics | undefined;
+    readonly logins: LoginBudget;
+    readonly newId: () => string;
+    /** Keys that the server does not have as it should, by what they are for. */
+    readonly keys: ReadonlyMap<string, string>;
+  },
+): Notifications | undefined {
+  const { sender, config, logins, keys, metrics } = deps;
+  if (sender === undefined) return undefined;
+  const signals: WatchedSignal[] = [
+    { event: "configuration-refused", message: () => config.status?.().problem },
+    { event: "login-flood", message: () => logins.flood.message },
+    { event: "key-missing", message: () => [...keys.values()][0] },
+  ];
+  const notifications = new Notifications({
+    ...deps,
+    sender,
+    signals,
+    random: Math.random,
+    onOutcome: metrics?.notified,
+  });
+  metrics?.showNotifiers(async () => await notifications.figures());
+  return notifications;
+}
+
 /** Takes renewed certificates into use, and says when they are of no use. */
-function keepRenewed(tls: TlsFiles, listener: Listener, log: Logger): void {
+function keepRenewed(tls: TlsFiles, listener: Listener, log: Logger, missing: Map<string, string>): void {
   const tell = ({ subject, notAfter, warning }: CertificateFacts) => {
     const facts = { subject, not_after: notAfter.toISOString() };
     if (warning === undefined) log.info(facts, "the TLS certificate is in use");
@@ -217,9 +257,13 @@ function keepRenewed(tls: TlsFiles, listener: Listener, log: Logger): void {
   tls.watch({
     changed(material, facts) {
       listener.renewTls(material);
+      missing.delete("tls");
       tell(facts);
     },
-    rejected: ({ message }) => log.error({}, `the new TLS files are not used, the old certificate stays: ${message}`),
+    rejected: ({ message }) => {
+      missing.set("tls", `the new TLS files are not used, the old certificate stays: ${message}`);
+      log.error({}, missing.get("tls")!);
+    },
   });
 }
 
@@ -267,6 +311,7 @@ export async function openParts(
       rateLimits: options.rateLimits,
       httpUploads: options.httpUploads,
       verification: options.verification,
+      sender: notificationSender(options.notifyAllowAddresses),
     };
   } catch (error) {
     await database.close();
@@ -342,6 +387,17 @@ export interface ServerMonitoring {
   readonly readiness: Readiness;
   readonly clockWatch: ClockWatch;
   readonly monitoring: Omit<Monitoring, "stopping">;
+}
+
+/** Sends by what a notifier names. @param allowed ranges that webhooks may call although they are no public ones. */
+export function notificationSender(allowed: readonly string[]): NotificationSender {
+  const addresses = new AddressSet(allowed);
+  return {
+    send: async ({ target }, delivery, signal) =>
+      target.type === "mail"
+        ? await sendMail(target, delivery, signal)
+        : await sendWebhook(target, delivery, signal, { allowed: addresses, now: () => new Date() }),
+  };
 }
 
 function watchedDisks({ storage, database }: Pick<ServerOptions, "storage" | "database">): WatchedDisk[] {

@@ -51,6 +51,8 @@ export interface ServerOptions {
   readonly httpUploads: HttpUploads;
   readonly shutdownGraceMs: number;
   readonly rateLimits: RateLimits;
+  /** Addresses and ranges that webhooks may call although they are private or special. */
+  readonly notifyAllowAddresses: readonly string[];
   readonly logLevel: string;
   /** `auto` is text on a terminal. */
   readonly logFormat: "auto" | "json" | "text";

@@ -88,6 +88,7 @@ const VENDORS: Readonly<Record<string, readonly string[]>> = {
   "@kubernetes/": ["adapters/kubernetes"],
   croner: ["domain"],
   pino: ["main", "commands"],
+  nodemailer: ["adapters/mail"],
   "prom-client": ["calls"],
   "@bufbuild/protobuf": ["transport", "client-sdk"],
   "@connectrpc/connect": ["transport", "client-sdk"],

@@ -60,6 +60,7 @@ test("the defaults", async (t) => {
     configReadOnly: false,
     monitoringSecretSha256: undefined,
     monitoringSecretFile: undefined,
+    notifyAllowAddresses: [],
     database: { kind: "pglite", directory: `${data}/database` },
     storage: { kind: "directory", path: `${data}/storage` },
     host: "127.0.0.1",
@@ -202,6 +203,13 @@ const VALUES: Readonly<
     values: [
       ["10.0.0.1", ["10.0.0.1"]],
       [" 10.0.0.0/8, ::1 ,2001:db8::/32,", ["10.0.0.0/8", "::1", "2001:db8::/32"]],
+    ],
+  },
+  "notify-allow-addresses": {
+    read: (o) => o.notifyAllowAddresses,
+    values: [
+      ["10.1.0.0/16,::1", ["10.1.0.0/16", "::1"]],
+      ["127.0.0.1", ["127.0.0.1"]],
     ],
   },
   "cors-origins": {
@@ -455,6 +463,7 @@ const bad: [option: string, value: string][] = [
   ["trusted-proxies", "10.0.0.1 10.0.0.2"],
   ["trusted-proxies", "10.0.0.0/33"],
   ["trusted-proxies", "fe80::1%eth0"],
+  ["notify-allow-addresses", "example.org"],
   ["cors-origins", "*"],
   ["cors-origins", "console.example.org"],
   ["cors-origins", "https://console.example.org/"],

@@ -23,6 +23,16 @@ export interface MetricsSources {
   readonly clock: () => ClockState;
 }
 
+/** What monitoring shows of one notifier. */
+export interface NotifierFigures {
+  readonly notifier: string;
+  readonly queued: number;
+  /** How long the oldest of them waits, in milliseconds. */
+  readonly ageMs: number;
+  /** Whether the last attempt of this server failed. */
+  readonly isFailing: boolean;
+}
+
 /**
  * The metrics of one server, in Prometheus' text format. Names and meanings are in `docs/operations.md`; labels have
  * few values: methods, codes and reasons of the contract, operations of stores, and the configured collections.
@@ -95,6 +105,19 @@ export class Metrics {
   );
   readonly #collectionHealth = this.#gauge("collection_health", "0 ok, 1 warning, 2 failed.", ["collection"]);
 
+  readonly #notifications = this.#counter("notifications_total", "Attempts to tell a notifier, by outcome.", [
+    "notifier",
+    "outcome",
+  ]);
+  readonly #queued = this.#gauge("notifications_queued", "Notifications that wait for a notifier.", ["notifier"]);
+  readonly #oldest = this.#gauge("notification_oldest_seconds", "How long the oldest of them waits; 0 for none.", [
+    "notifier",
+  ]);
+  readonly #notifierUp = this.#gauge("notifier_up", "0 when the last attempt of this server failed, else 1.", [
+    "notifier",
+  ]);
+  #notifiers: (() => Promise<readonly NotifierFigures[]>) | undefined;
+
   constructor(sources: MetricsSources) {
     this.#sources = sources;
     collectDefaultMetrics({ register: this.#registry });
@@ -112,7 +135,7 @@ export class Metrics {
   async scrape(): Promise<string> {
     this.#showConfig();
     this.#clockRight.set(this.#sources.clock().status === "right" ? 1 : 0);
-    await this.#showCollections();
+    await Promise.all([this.#showCollections(), this.#showNotifiers()]);
     return await this.#registry.metrics();
   }
 
@@ -169,6 +192,27 @@ export class Metrics {
   readonly databaseFailed = (): void => {
     this.#databaseErrors.inc();
   };
+
+  /** An attempt to tell a notifier ended. */
+  readonly notified = (notifier: string, outcome: "delivered" | "failed" | "dropped"): void => {
+    this.#notifications.inc({ notifier, outcome });
+  };
+
+  /** Says where what waits for notifiers is asked for. */
+  showNotifiers(figures: () => Promise<readonly NotifierFigures[]>): void {
+    this.#notifiers = figures;
+  }
+
+  async #showNotifiers(): Promise<void> {
+    if (this.#notifiers === undefined) return;
+    const figures = await within(LIMIT_MS, this.#notifiers()).catch(() => []);
+    for (const gauge of [this.#queued, this.#oldest, this.#notifierUp]) gauge.reset();
+    for (const { notifier, queued, ageMs, isFailing } of figures) {
+      this.#queued.set({ notifier }, queued);
+      this.#oldest.set({ notifier }, ageMs / 1000);
+      this.#notifierUp.set({ notifier }, isFailing ? 0 : 1);
+    }
+  }
 
   #showConfig(): void {
     const status = this.#sources.config.status?.();

@@ -119,6 +119,14 @@ export const SERVE = {
     help: "addresses and ranges of proxies whose X-Forwarded-For says who calls, divided by commas",
     read: parseAddressList,
   }),
+  notifyAllowAddresses: option({
+    name: "notify-allow-addresses",
+    value: "list",
+    help:
+      "addresses and ranges that webhooks of notifiers may call although they are of this machine, a private " +
+      "network or another special range, divided by commas; none when not given",
+    read: parseAddressList,
+  }),
   corsOrigins: option({
     name: "cors-origins",
     value: "list",

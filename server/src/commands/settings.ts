@@ -90,6 +90,7 @@ export async function serverOptions(values: OptionValues, env: Environment): Pro
     verification: everyMs === undefined ? undefined : { everyMs, bytesPerSecond: values.get(SERVE.verifyRate) },
     httpUploads: { bufferBytes: values.get(SERVE.httpBuffer), commitGraceMs: values.get(SERVE.httpCommitGrace) },
     shutdownGraceMs: values.get(SERVE.shutdownGrace),
+    notifyAllowAddresses: values.get(SERVE.notifyAllowAddresses) ?? [],
     rateLimits: {
       login: values.get(SERVE.rateLimitLogin),
       health: values.get(SERVE.rateLimitHealth),

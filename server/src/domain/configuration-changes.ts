@@ -13,6 +13,7 @@ export const CONFIGURATION_KINDS = [
   ["BackupUser", "users"],
   ["BackupCollection", "collections"],
   ["BackupOrganization", "organizations"],
+  ["BackupNotifier", "notifiers"],
 ] as const;
 
 /** Compares two states. A changed Secret shows in what refers to it. */
@@ -21,8 +22,8 @@ export function configurationChanges(before: Configuration, after: Configuration
   const changed: string[] = [];
   const removed: string[] = [];
   for (const [kind, part] of CONFIGURATION_KINDS) {
-    const old: ReadonlyMap<string, unknown> = before[part];
-    const now: ReadonlyMap<string, unknown> = after[part];
+    const old: ReadonlyMap<string, unknown> = before[part] ?? new Map();
+    const now: ReadonlyMap<string, unknown> = after[part] ?? new Map();
     for (const name of [...new Set([...old.keys(), ...now.keys()])].sort()) {
       const changedName = `${kind}/${name}`;
       if (!old.has(name)) added.push(changedName);

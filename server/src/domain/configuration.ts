@@ -1,4 +1,5 @@
 import type { CiphertextFormat } from "@strongroom/framing";
+import type { NotifierSpec } from "./notifications.ts";
 import type { RotationPolicy } from "./rotation.ts";
 import type { UploadWindow } from "./window.ts";
 
@@ -123,4 +124,6 @@ export interface Configuration {
   readonly users: ReadonlyMap<string, User>;
   readonly collections: ReadonlyMap<string, CollectionSpec>;
   readonly organizations: ReadonlyMap<string, OrganizationSpec>;
+  /** Who is told of what is not as it should be; absent for nobody. */
+  readonly notifiers?: ReadonlyMap<string, NotifierSpec>;
 }

@@ -29,11 +29,12 @@ export const API_VERSION_OF: ReadonlyMap<string, string> = new Map([
   ["BackupUser", API_VERSION],
   ["BackupCollection", API_VERSION],
   ["BackupOrganization", API_VERSION],
+  ["BackupNotifier", API_VERSION],
   ["Secret", "v1"],
 ]);
 
 /** A kind that is read. */
-export type ConfigKind = "BackupUser" | "BackupCollection" | "BackupOrganization" | "Secret";
+export type ConfigKind = "BackupUser" | "BackupCollection" | "BackupOrganization" | "BackupNotifier" | "Secret";
 
 /** A document of a known kind; its fields beyond kind and name are not yet checked. */
 export interface ConfigObject {
@@ -200,7 +201,9 @@ function identify({ file, findings }: NodeContext, root: ObjectNode, written: Wr
     findings.warn(root.place, "no apiVersion and no kind, so not an object of this server; ignored");
     return undefined;
   }
-  const kind = (kindNode ?? root.require("kind", "BackupUser, BackupCollection, BackupOrganization or Secret"))?.text();
+  const kind = (
+    kindNode ?? root.require("kind", "BackupUser, BackupCollection, BackupOrganization, BackupNotifier or Secret")
+  )?.text();
   if (kind === undefined) return undefined;
   const wanted = API_VERSION_OF.get(kind);
   if (wanted === undefined) {

@@ -1,8 +1,10 @@
 import { quoted, ValueError } from "@strongroom/protocol/sizes";
 import type { CollectionSpec, Configuration, OrganizationSpec, User } from "../domain/configuration.ts";
+import type { NotifierSpec } from "../domain/notifications.ts";
 import { readCollection } from "./collection.ts";
 import { type ConfigFile, type ConfigKind, type ConfigObject, readDocuments } from "./document.ts";
 import { checkCollectionName, checkLoginName, suggestion } from "./names.ts";
+import { readNotifier } from "./notifier.ts";
 import { entriesOf, type ObjectEntry } from "./object-entry.ts";
 import { readOrganization } from "./organization.ts";
 import type { ConfigProblem, Findings } from "./problem.ts";
@@ -25,11 +27,15 @@ export interface LoadResult {
   readonly secretFiles: readonly string[];
 }
 
+/** Each has a connection of its own when it is told something. */
+const MOST_NOTIFIERS = 100;
+
 /** Rule for the names of each kind; a Secret's name is only ever compared. */
 const NAME_RULES: Readonly<Record<ConfigKind, (name: string) => string>> = {
   BackupUser: checkLoginName,
   BackupCollection: checkCollectionName,
   BackupOrganization: checkLoginName,
+  BackupNotifier: checkLoginName,
   Secret: (name) => name,
 };
 
@@ -123,6 +129,22 @@ export async function interpret({ files, findings }: ObjectFiles): Promise<LoadR
     if (read && findings.errorCount === before) collections.set(object.name, read.collection);
   }
 
+  const notifiers = new Map<string, NotifierSpec>();
+  for (const object of index.of("BackupNotifier")) {
+    const before = findings.errorCount;
+    const read = readNotifier(object, secrets);
+    for (const reference of read.collections)
+      index.check("BackupCollection", reference, "warn", ", so nothing is told of it");
+    for (const reference of read.organizations)
+      index.check("BackupOrganization", reference, "warn", ", so nothing is told of it");
+    if (read.notifier && findings.errorCount === before) notifiers.set(object.name, read.notifier);
+    if (notifiers.size > MOST_NOTIFIERS) {
+      const reason = `expected at most ${MOST_NOTIFIERS} objects of kind BackupNotifier, got another; put receivers together`;
+      findings.error(object.namePlace, reason);
+      break;
+    }
+  }
+
   if (index.of("BackupUser").length === 0 && findings.errorCount === 0) {
     findings.warn(
       { file: ".", line: 1, path: "" },
@@ -130,7 +152,7 @@ export async function interpret({ files, findings }: ObjectFiles): Promise<LoadR
     );
   }
   return {
-    configuration: { users, collections, organizations },
+    configuration: { users, collections, organizations, notifiers },
     problems: findings.problems(),
     files: files.length,
     objects: entriesOf(index.all(), files),

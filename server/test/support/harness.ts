@@ -284,6 +284,6 @@ export function harnessTest(
 /** Deletes every row. */
 export async function emptyTables(database: SqlDatabase): Promise<void> {
   await database.query(
-    sql`truncate installation, usage_days, collections, organizations, uploads, segments, versions, unknown_objects, audit_events, audit_chain, audit_configuration, sessions, signing_keys, login_budgets, replicas, upkeep_runs`,
+    sql`truncate installation, usage_days, collections, organizations, uploads, segments, versions, unknown_objects, audit_events, audit_chain, audit_configuration, sessions, signing_keys, login_budgets, notification_reviews, notification_signals, notification_told, notification_outbox, replicas, upkeep_runs`,
   );
 }

@@ -19,6 +19,7 @@ import {
   withoutValues,
 } from "./errors.ts";
 import { liveVersionRepository } from "./live-versions.ts";
+import { notificationRepository } from "./notification-repository.ts";
 import {
   collectionRepository,
   type Executor,
@@ -145,16 +146,17 @@ export class SqlDatabase implements Database {
     return {
       now,
       collections: collectionRepository(db, now, randomUUID),
-      organizations: organizationRepository(db),
+      organizations: organizationRepository(db, now),
       usage: usageRepository(db),
-      uploads: uploadRepository(db),
+      uploads: uploadRepository(db, now),
       segments: segmentRepository(db),
-      versions: versionRepository(db),
+      versions: versionRepository(db, now),
       live: liveVersionRepository(db),
       sessions: sessionRepository(db),
       budgets: budgetRepository(db),
       unknownObjects: unknownObjectRepository(db),
       clock: clockRepository(db),
+      notifications: notificationRepository(db, now),
       auditLog: auditRepository(db),
       async audit(...events) {
         if (events.length === 0) return;

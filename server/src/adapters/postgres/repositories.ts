@@ -28,6 +28,7 @@ import type {
   UsageChange,
 } from "../../app/ports/database.ts";
 import { CLOCK_SLACK_MS } from "../../domain/clock.ts";
+import { markCollection, markOrganization, markUpload, signalFailure } from "./review-marks.ts";
 import * as schema from "./schema.ts";
 
 /** A drizzle database or transaction of either driver. */
@@ -109,6 +110,8 @@ export function collectionRepository(db: Executor, now: Date, newId: () => strin
     },
     async addUsage(id, change) {
       await db.update(collections).set(usageChange(collections, change)).where(eq(collections.id, id));
+      // Reservations come with every segment, and change nothing that anybody is told of.
+      if (change.storedBytes !== undefined) await markCollection(db, id, now);
     },
     async noteFailed(id, { uploadId, begunAt, endedAt, reason }, ordinal) {
       await db
@@ -121,6 +124,7 @@ export function collectionRepository(db: Executor, now: Date, newId: () => strin
           failedOrdinal: ordinal,
         })
         .where(and(eq(collections.id, id), lte(collections.failedOrdinal, ordinal)));
+      await signalFailure(db, id, reason, now);
     },
     async notePublished(id, ordinal) {
       await db
@@ -151,6 +155,7 @@ export function collectionRepository(db: Executor, now: Date, newId: () => strin
     },
     async confirmPolicy(id, confirmedPolicy) {
       await db.update(collections).set({ confirmedPolicy, policyHeldSince: null }).where(eq(collections.id, id));
+      await markCollection(db, id, now);
     },
     async notePolicyHeld(id, since) {
       const unset = since === null ? undefined : isNull(collections.policyHeldSince);
@@ -181,6 +186,7 @@ export function collectionRepository(db: Executor, now: Date, newId: () => strin
           addedVersions: sql`${collections.addedVersions} + ${addedVersions}::int`,
         })
         .where(eq(collections.id, id));
+      await markCollection(db, id, now);
     },
     async confirmRollback(id) {
       const rows = await db
@@ -188,13 +194,14 @@ export function collectionRepository(db: Executor, now: Date, newId: () => strin
         .set({ rolledBackAt: null, addedVersions: 0 })
         .where(and(eq(collections.id, id), isNotNull(collections.rolledBackAt)))
         .returning({ id: collections.id });
+      await markCollection(db, id, now);
       return rows.length > 0;
     },
   };
 }
 
 /** Tenants and their counters over SQL. */
-export function organizationRepository(db: Executor): OrganizationRepository {
+export function organizationRepository(db: Executor, now: Date): OrganizationRepository {
   const { organizations, collections, uploads, versions } = schema;
   const make = async (name: string) =>
     await db
@@ -260,6 +267,7 @@ export function organizationRepository(db: Executor): OrganizationRepository {
     },
     async addUsage(name, change) {
       await db.update(organizations).set(usageChange(organizations, change)).where(eq(organizations.name, name));
+      if (change.storedBytes !== undefined || change.trashBytes !== undefined) await markOrganization(db, name, now);
     },
   };
 }
@@ -268,7 +276,7 @@ export function organizationRepository(db: Executor): OrganizationRepository {
 const beyond = (time: Date) => new Date(time.getTime() + CLOCK_SLACK_MS);
 
 /** Uploads over SQL. */
-export function uploadRepository(db: Executor): UploadRepository {
+export function uploadRepository(db: Executor, now: Date): UploadRepository {
   const { uploads } = schema;
   const page = async (where: SQL | undefined, { after, limit }: Page) =>
     await db
@@ -321,6 +329,7 @@ export function uploadRepository(db: Executor): UploadRepository {
         .set(change)
         .where(and(eq(uploads.id, id), eq(uploads.state, from)))
         .returning({ id: uploads.id });
+      if (change.lostSince !== undefined || change.state === "committing") await markUpload(db, id, now);
       return rows.length > 0;
     },
     async extendLease(id, lease) {

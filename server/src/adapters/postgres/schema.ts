@@ -18,6 +18,7 @@ import {
   unique,
   uuid,
 } from "drizzle-orm/pg-core";
+import type { Notification, NotificationEvent } from "../../domain/notifications.ts";
 import { DAMAGE_REASONS } from "../../domain/version.ts";
 import { bytea, byteCount, instant } from "./columns.ts";
 
@@ -384,3 +385,61 @@ export const upkeepRuns = pgTable("upkeep_runs", {
   /** Why it failed as a whole; empty for nothing. */
   error: text().notNull().default(""),
 });
+
+/** When the conditions of each collection, organization and of the installation are looked at next. */
+export const notificationReviews = pgTable(
+  "notification_reviews",
+  {
+    subject: text().primaryKey(),
+    reviewAt: instant("review_at").notNull(),
+    digest: text().notNull().default(""),
+    firstSeenAt: instant("first_seen_at").notNull(),
+    goneSince: instant("gone_since"),
+  },
+  (t) => [index("notification_reviews_due").on(t.reviewAt)],
+);
+
+/** What happened and was not reviewed, and what servers say goes on. */
+export const notificationSignals = pgTable(
+  "notification_signals",
+  {
+    subject: text().notNull(),
+    event: text().$type<NotificationEvent>().notNull(),
+    since: instant("since").notNull(),
+    until: instant("until"),
+    message: text().notNull(),
+  },
+  (t) => [primaryKey({ columns: [t.subject, t.event] })],
+);
+
+/** Which notifier was told of what that goes on. */
+export const notificationTold = pgTable(
+  "notification_told",
+  {
+    notifier: text().notNull(),
+    subject: text().notNull(),
+    event: text().notNull(),
+    since: instant("since").notNull(),
+    toldAt: instant("told_at").notNull(),
+  },
+  (t) => [primaryKey({ columns: [t.notifier, t.subject, t.event] }), index("notification_told_subject").on(t.subject)],
+);
+
+/** Notifications on their way; deleted when they arrived. */
+export const notificationOutbox = pgTable(
+  "notification_outbox",
+  {
+    id: bigint({ mode: "bigint" }).primaryKey().generatedByDefaultAsIdentity(),
+    deliveryId: uuid("delivery_id").notNull(),
+    notifier: text().notNull(),
+    subject: text().notNull(),
+    event: text().notNull(),
+    body: jsonb().$type<Notification>().notNull(),
+    createdAt: instant("created_at").notNull(),
+    attempts: integer().notNull().default(0),
+    nextAttemptAt: instant("next_attempt_at").notNull(),
+    holder: text().notNull().default(""),
+    leasedUntil: instant("leased_until"),
+  },
+  (t) => [index("notification_outbox_order").on(t.notifier, t.subject, t.id)],
+);

@@ -22,10 +22,11 @@ import { CLOCK_SLACK_MS } from "../../domain/clock.ts";
 import type { StatedField, Version } from "../../domain/version.ts";
 import { liveColumns } from "./live-versions.ts";
 import type { Executor } from "./repositories.ts";
+import { markVersion } from "./review-marks.ts";
 import * as schema from "./schema.ts";
 
 /** Versions over SQL. */
-export function versionRepository(db: Executor): VersionRepository {
+export function versionRepository(db: Executor, now: Date): VersionRepository {
   const { versions } = schema;
   // Digests can be some hundred KiB a row; they are read by part, never with the row.
   const {
@@ -135,6 +136,7 @@ export function versionRepository(db: Executor): VersionRepository {
       await change(eq(versions.id, id), hold);
     },
     async confirm(id, confirmedAt) {
+      await markVersion(db, id, now);
       await change(eq(versions.id, id), { confirmedAt });
     },
     removedBy: async (removedBy) =>
@@ -217,14 +219,15 @@ export function versionRepository(db: Executor): VersionRepository {
     async extendVerification(id, until) {
       await db.update(versions).set({ verifyingUntil: until }).where(eq(versions.id, id));
     },
-    async recordVerification(id, now, result) {
+    async recordVerification(id, at, result) {
+      await markVersion(db, id, now, result.damage);
       const [before] = await db
         .select({ damage: versions.damage, damagedAt: versions.damagedAt })
         .from(versions)
         .where(eq(versions.id, id));
-      const damagedAt = result.damage === "" ? null : before?.damage === "" ? now : (before?.damagedAt ?? null);
+      const damagedAt = result.damage === "" ? null : before?.damage === "" ? at : (before?.damagedAt ?? null);
       await change(eq(versions.id, id), { ...result, damagedAt });
-      await db.update(versions).set({ verifiedAt: now, verifyingUntil: null }).where(eq(versions.id, id));
+      await db.update(versions).set({ verifiedAt: at, verifyingUntil: null }).where(eq(versions.id, id));
     },
     async dropVerification(id) {
       await db.update(versions).set({ verifyingUntil: null }).where(eq(versions.id, id));

@@ -4,8 +4,8 @@ import type { Configuration } from "../../domain/configuration.ts";
 import { CONFIGURATION_KINDS } from "../../domain/configuration-changes.ts";
 import type { Database } from "../ports/database.ts";
 
-/** What is never written as it is, by the name of its field. */
-const SECRET = /pass|secret|hash|token|sha256|signing/i;
+/** What is never written as it is, by the name of its field. Who knows the URL of a webhook may call it. */
+const SECRET = /pass|secret|hash|token|sha256|signing|url/i;
 
 /** The same, of fields within a list. */
 const SECRET_WITHIN = /"[^"]*(pass|secret|hash|token|sha256|signing)[^"]*":/i;
@@ -21,7 +21,7 @@ const LONGEST = 200;
 export async function noteConfiguration(database: Database, configuration: Configuration): Promise<number> {
   const now = new Map<string, Readonly<Record<string, string>>>();
   for (const [kind, part] of CONFIGURATION_KINDS)
-    for (const [name, spec] of configuration[part] as ReadonlyMap<string, object>)
+    for (const [name, spec] of (configuration[part] ?? new Map()) as ReadonlyMap<string, object>)
       now.set(`${kind}/${name}`, fieldsOf(spec));
   return await database.transaction(async (tx) => {
     await tx.auditLog.lockChain();

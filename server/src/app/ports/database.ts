@@ -5,6 +5,7 @@ import type { RateLimit, Taken } from "../../domain/rate-limit.ts";
 import type { ContentEncoding, Version } from "../../domain/version.ts";
 import type { AuditRepository } from "./audit-log.ts";
 import type { LiveVersion, LiveVersionRepository } from "./live-versions.ts";
+import type { NotificationRepository } from "./notifications.ts";
 
 /** The counters of a collection or an organization, in bytes; always equal to the sums over the rows. */
 export interface UsageCounters {
@@ -607,6 +608,7 @@ export interface Transaction {
   readonly budgets: BudgetRepository;
   readonly unknownObjects: UnknownObjectRepository;
   readonly clock: ClockRepository;
+  readonly notifications: NotificationRepository;
   readonly auditLog: AuditRepository;
   /** Writes events into the audit log, within this transaction. */
   audit(...events: AuditEvent[]): Promise<void>;

@@ -7,6 +7,7 @@ import {
   TokenBuckets,
 } from "../../domain/rate-limit.ts";
 import type { Database } from "../ports/database.ts";
+import { LoginFlood } from "./login-flood.ts";
 
 /**
  * The budget of failed logins, which all servers over one database share. A login takes from it before its body is
@@ -20,6 +21,8 @@ export class LoginBudget {
   readonly #own: TokenBuckets;
   /** Until when the database need not be asked again: a flood from one address costs it one query for each token. */
   readonly #refused = new RecentTimes();
+  /** Whether many fail, over all addresses. */
+  readonly flood: LoginFlood;
 
   /** @param clock milliseconds that only go forward. */
   constructor(database: Database, limit: RateLimit | undefined, clock: () => number) {
@@ -27,11 +30,13 @@ export class LoginBudget {
     this.#limit = limit;
     this.#clock = clock;
     this.#own = new TokenBuckets(clock);
+    this.flood = new LoginFlood(clock);
   }
 
   /** Takes from the budget of the address. @throws DomainError RATE_LIMITED */
   async take(address: string): Promise<void> {
     if (this.#limit === undefined) return;
+    this.flood.count();
     const limit = this.#limit;
     const holder = budgetHolder(address);
     const waitMs = (this.#refused.get(holder) ?? 0) - this.#clock();
@@ -54,6 +59,7 @@ export class LoginBudget {
     if (this.#limit === undefined) return;
     const limit = this.#limit;
     const holder = budgetHolder(address);
+    this.flood.forgive();
     this.#own.giveBack(address, limit);
     await this.#database.transaction(async (tx) => await tx.budgets.giveBack(holder, limit));
     this.#refused.delete(holder);

@@ -1,0 +1,49 @@
+/** Notifications by mail: to a real SMTP server. */
+import { lookup } from "node:dns/promises";
+import { hostname } from "node:os";
+import test from "ava";
+import { sendMail } from "../src/adapters/mail/mail.ts";
+import type { MailTarget } from "../src/domain/notifications.ts";
+import { mailServer } from "./support/mail-server.ts";
+import { BODY } from "./support/notifications.ts";
+
+const mail = async (target: MailTarget, body = BODY, signal = new AbortController().signal) =>
+  await sendMail(target, { deliveryId: "2cb7ae16-0000-4000-8000-000000000001", body }, signal);
+
+test("mail arrives, with credentials, and a refusal shows none of them", async (t) => {
+  const { mails, logins, target } = await mailServer(t, { disabledCommands: ["STARTTLS"], authOptional: false });
+  const credentials = { user: "strongroom", password: "right" };
+  t.deepEqual(await mail({ ...target, credentials }), { ok: true, answer: "the server took it" });
+  t.is(mails.length, 1);
+  t.deepEqual(mails[0]!.to, target.to as string[]);
+  t.regex(mails[0]!.text, /^Subject: pg-main: backup missing\r$/m);
+  t.regex(mails[0]!.text, /^Message-ID: <2cb7ae16-0000-4000-8000-000000000001@strongroom\.invalid>\r$/m);
+  t.regex(mails[0]!.text, /^Auto-Submitted: auto-generated\r$/m);
+  const wrong = await mail({ ...target, credentials: { user: "strongroom", password: "wr0ng-secret" } });
+  t.deepEqual(wrong, { ok: false, answer: "the server answered 535 (EAUTH)" });
+  t.deepEqual(logins, ["strongroom:right", "strongroom:wr0ng-secret"]);
+});
+
+test("no password goes to another machine without TLS, though the server takes it", async (t) => {
+  const name = hostname();
+  const known = await lookup(name).catch(() => undefined);
+  if (known === undefined) return t.log("SKIPPED: the name of this machine has no address");
+  const { logins, target } = await mailServer(t);
+  const sent = await mail({ ...target, host: name, credentials: { user: "strongroom", password: "right" } });
+  t.false(sent.ok);
+  t.deepEqual(logins, []);
+});
+
+test("an SMTP server that refuses a mail, and one that never says a word", async (t) => {
+  const refusing = await mailServer(t, {
+    disabledCommands: ["STARTTLS"],
+    authOptional: true,
+    onRcptTo: (_address, _session, done) => done(new Error("go away, s3cret")),
+  });
+  t.regex((await mail(refusing.target)).answer, /^the server answered 5\d\d \(E[A-Z]+\)$/);
+  const silent = await mailServer(t, { authOptional: true, onConnect: () => {} });
+  const breakOff = new AbortController();
+  const waiting = mail(silent.target, BODY, breakOff.signal);
+  breakOff.abort();
+  t.false((await waiting).ok);
+});
