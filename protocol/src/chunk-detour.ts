@@ -45,6 +45,8 @@ export interface DetourBounds {
   readonly mostMessageBytes: number;
   /** Most bytes of a chunk; a longer one goes through the library. */
   readonly mostChunkBytes: number;
+  /** Whether a piece may be overwritten when the one after the next is asked for; else each stays as it is. */
+  readonly reuse: boolean;
   /** Called with the size of each piece, in bytes. */
   readonly onBytes: (count: number) => void;
 }
@@ -103,7 +105,7 @@ export class ChunkDetour {
 
   /**
    * The bytes of the chunk whose empty stand-in is the newest message, in pieces; undefined when that message went
-   * through the library whole. A piece is valid until the one after the next is asked for. Where the body ends within
+   * through the library whole. Where the body ends within
    * the chunk, the pieces end early, and the library refuses the next message.
    */
   chunk(): AsyncGenerator<Uint8Array> | undefined {
@@ -133,6 +135,7 @@ export class ChunkDetour {
 
   /** One of two buffers in turn: the reader may still hold the piece before. */
   #buffer(size: number): Uint8Array {
+    if (!this.#bounds.reuse) return Buffer.allocUnsafeSlow(size);
     this.#next = this.#next === 0 ? 1 : 0;
     let buffer = this.#buffers[this.#next];
     if (buffer.length < size) {

@@ -55,7 +55,12 @@ async function generic(pieces: readonly Uint8Array[], limit: number): Promise<Re
 async function detoured(body: Readable, limit: number): Promise<Read & { readonly counted: number }> {
   const envelopes: Read["envelopes"] = [];
   let counted = 0;
-  const bounds = { mostMessageBytes: limit, mostChunkBytes: MOST_CHUNK, onBytes: (n: number) => (counted += n) };
+  const bounds = {
+    mostMessageBytes: limit,
+    mostChunkBytes: MOST_CHUNK,
+    reuse: true,
+    onBytes: (n: number) => (counted += n),
+  };
   const detour = new ChunkDetour(body, bounds);
   try {
     for await (const { flags, data } of transformSplitEnvelope(limit)(detour.envelopes())) {
@@ -151,7 +156,12 @@ test("chunks above the bound of a chunk go through the library, and those at it 
 test("a body that fails fails the detour with its own error, between chunks and within one", async (t) => {
   for (const size of [5, 50_000]) {
     const body = new PassThrough();
-    const detour = new ChunkDetour(body, { mostMessageBytes: 1e6, mostChunkBytes: 1e6, onBytes: () => {} });
+    const detour = new ChunkDetour(body, {
+      mostMessageBytes: 1e6,
+      mostChunkBytes: 1e6,
+      reuse: true,
+      onBytes: () => {},
+    });
     body.write(chunk(100_000).subarray(0, size));
     const read = async () => {
       for await (const _ of detour.envelopes())
@@ -166,7 +176,7 @@ test("a body that fails fails the detour with its own error, between chunks and 
 
 test("a body that was closed before its end is no end", async (t) => {
   const body = new PassThrough();
-  const detour = new ChunkDetour(body, { mostMessageBytes: 1e6, mostChunkBytes: 1e6, onBytes: () => {} });
+  const detour = new ChunkDetour(body, { mostMessageBytes: 1e6, mostChunkBytes: 1e6, reuse: true, onBytes: () => {} });
   const reading = detour.envelopes().next();
   body.destroy();
   await t.throwsAsync(reading, { code: "ERR_STREAM_PREMATURE_CLOSE" });
@@ -174,7 +184,7 @@ test("a body that was closed before its end is no end", async (t) => {
 
 test("whoever leaves early leaves the rest in the stream, which is neither destroyed nor read on", async (t) => {
   const body = new PassThrough();
-  const detour = new ChunkDetour(body, { mostMessageBytes: 1e6, mostChunkBytes: 1e6, onBytes: () => {} });
+  const detour = new ChunkDetour(body, { mostMessageBytes: 1e6, mostChunkBytes: 1e6, reuse: true, onBytes: () => {} });
   body.write(message(0x0a, 0));
   const envelopes = detour.envelopes();
   t.is(Buffer.from((await envelopes.next()).value!).toString("hex"), "00000000020a00");
@@ -188,7 +198,7 @@ test("whoever leaves early leaves the rest in the stream, which is neither destr
 
 test("a stream that somebody else took over meanwhile flows on", async (t) => {
   const body = new PassThrough();
-  const detour = new ChunkDetour(body, { mostMessageBytes: 1e6, mostChunkBytes: 1e6, onBytes: () => {} });
+  const detour = new ChunkDetour(body, { mostMessageBytes: 1e6, mostChunkBytes: 1e6, reuse: true, onBytes: () => {} });
   body.write(message(0x0a, 0));
   const envelopes = detour.envelopes();
   await envelopes.next();
@@ -203,7 +213,7 @@ test("a stream that somebody else took over meanwhile flows on", async (t) => {
 
 test("a fast body is held back while nobody takes its bytes", async (t) => {
   const body = new PassThrough({ highWaterMark: 1024 });
-  const detour = new ChunkDetour(body, { mostMessageBytes: 2e6, mostChunkBytes: 2e6, onBytes: () => {} });
+  const detour = new ChunkDetour(body, { mostMessageBytes: 2e6, mostChunkBytes: 2e6, reuse: true, onBytes: () => {} });
   const pieces = cut(chunk(1_900_000), [16_384]);
   let written = 0;
   const write = async () => {

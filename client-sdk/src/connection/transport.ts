@@ -19,6 +19,7 @@ import { Endpoints } from "./endpoints.ts";
 import { eitherVersion } from "./http-versions.ts";
 import { Http1Agent } from "./http1-agent.ts";
 import { type ProxyEnvironment, proxyFor } from "./proxy.ts";
+import { withFastReads } from "./read-transport.ts";
 import { withFastSegments } from "./segment-transport.ts";
 import { type Patience, SessionManager } from "./session-manager.ts";
 import { DEFAULT_TIMINGS, type Timings } from "./timings.ts";
@@ -129,11 +130,9 @@ function createWay(baseUrl: string, destination: Destination, patience: () => Pa
   const common = { baseUrl, readMaxBytes, acceptCompression: [], interceptors };
   const manager = new SessionManager({ destination, windowBytes, patience });
   const agent = new Http1Agent(destination, () => patience().connectMs);
-  const http2 = withFastSegments(createConnectTransport({ ...common, httpVersion: "2", sessionManager: manager }), {
-    baseUrl,
-    manager,
-    interceptors,
-  });
+  const stock = createConnectTransport({ ...common, httpVersion: "2", sessionManager: manager });
+  const own = { baseUrl, manager, interceptors, readMaxBytes };
+  const http2 = withFastReads(withFastSegments(stock, own), own);
   const http1 = createConnectTransport({ ...common, httpVersion: "1.1", nodeOptions: { agent } });
   const transport: Transport = eitherVersion({
     http2,

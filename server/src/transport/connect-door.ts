@@ -117,7 +117,11 @@ export function connectDoor(deps: ConnectDoorDeps): CallHandler {
     const { metrics } = deps;
     if (deps.genericStreams || !mayDetour(req.headers["content-type"])) return {};
     if (call.method === WRITE_SEGMENT) {
-      const bounds = { mostMessageBytes: largest(routeOf(call.method)), mostChunkBytes: deps.maxChunkSize };
+      const bounds = {
+        mostMessageBytes: largest(routeOf(call.method)),
+        mostChunkBytes: deps.maxChunkSize,
+        reuse: true,
+      };
       return { detour: new ChunkDetour(req, { ...bounds, onBytes: (count) => metrics?.received(count) }) };
     }
     return call.method === READ_VERSION ? { outlet: new ChunkOutlet((count) => metrics?.sent(count)) } : {};
