@@ -7,10 +7,10 @@ export function readOrganization({ name, root }: ConfigObject): OrganizationSpec
   const spec = root.get("spec")?.object();
   root.warnUnknown();
   const maxTotalSize = spec?.get("maxTotalSize")?.parsed(parseSize);
-  spec?.get("description")?.text(); // For the people who read the file.
-  spec?.warnUnknown();
   const maxUploadRate = spec?.get("maxUploadRate")?.parsed(parseRate);
   const maxParallelSegments = spec?.get("maxParallelSegments")?.integer(1, 1000);
+  spec?.get("description")?.text(); // For the people who read the file.
+  spec?.warnUnknown();
   return { name, maxTotalSize, maxUploadRate, maxParallelSegments };
 }
 
