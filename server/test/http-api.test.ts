@@ -3,6 +3,7 @@ import { createHash } from "node:crypto";
 import http from "node:http";
 import { openpgpMessage } from "@strongroom/testkit/ciphertext";
 import test from "ava";
+import { HTTP_API_ROUTES } from "../src/calls/routes.ts";
 import { NO_LIMITS } from "../src/domain/rate-limit.ts";
 import { collection, MIB, user } from "./support/harness.ts";
 import { LiveServer } from "./support/live-server.ts";
@@ -398,6 +399,20 @@ for (const prefix of ["/api/stable", "/api/alpha"]) {
     t.is(typeof window.message, "string");
   });
 }
+
+test("what takes a session is answered 401 without one, before anything else", async (t) => {
+  const routes = Object.entries(HTTP_API_ROUTES).filter(([, { who }]) => who === "session");
+  t.is(routes.length, 8);
+  for (const [route] of routes) {
+    const [method, path] = route.replaceAll(/:\w+/g, "none").split(" ") as [string, string];
+    for (const authorization of ["", "Bearer none", "none", "Basic bm9uZTpub25l"]) {
+      const headers = authorization === "" ? {} : { authorization };
+      const { status, json } = await ask(method, path.replace("/api/", "/api/alpha/"), { headers });
+      t.is(status, 401, `${route}, ${authorization}`);
+      t.like(json, { status: false, code: 401, data: {} });
+    }
+  }
+});
 
 test("liveness and readiness answer as before", async (t) => {
   const health = await ask("GET", "/health", { headers: { authorization: "no token" } });
