@@ -20,9 +20,12 @@ const AT_ONCE = 5;
 const PASSPHRASE = "riotkit";
 const EMAIL = "backup@example.org";
 
-/** Directives as docs/security.md has them. */
-const PROXY = (url: string) => `client_max_body_size 0; location / {
-  proxy_pass ${url}; proxy_http_version 1.1; proxy_request_buffering off; proxy_buffering off; }`;
+/**
+ * Directives as docs/security.md has them. Without buffering, nginx does not see the end of a connection that comes with
+ * the last bytes of a body.
+ */
+const PROXY = (url: string) => `client_max_body_size 0; location /api/ {
+  proxy_pass ${url}; proxy_http_version 1.1; proxy_request_buffering on; proxy_buffering off; }`;
 
 /**
  * Whether a program of another project is there. One that is in no registry is skipped loudly also under CI, which may
@@ -164,10 +167,8 @@ for (const year of ["2022", "2023"]) {
         await Promise.all(Array.from({ length: AT_ONCE }, one));
         t.is(codes.filter((code) => code === 0).length, 0, `${way}: ${name}`);
         t.is(codes.length, runs);
+        t.is((await versions(name)).length, 0, `${way}: ${name}`);
       }
     }
-    t.deepEqual(await versions("failing"), []);
-    t.deepEqual(await versions("whole"), []);
-    t.deepEqual(await versions("part"), []);
   });
 }

@@ -211,7 +211,7 @@ for (const chunked of [true, false]) {
   });
 }
 
-test("a whole body whose client is gone is no version behind HAProxy, when that passes the end on", async (t) => {
+test("a whole body whose client is gone a while later is no version behind HAProxy", async (t) => {
   if (!hasPeers(t, "haproxy")) return;
   const { name, url, token, versions, ended, waits } = await open(t, { httpUploads: FOREVER });
   const haproxy = await startHaproxy(new URL(url).host, "http1", "option abortonclose");
