@@ -711,6 +711,12 @@ const cases: readonly Case[] = [
     call: ({ live }, _caller, options) => done(live.clients.sessions.revokeSession({ sessionId: NO_ID }, options)),
   },
   // The configuration of this server is none of files, so that what is allowed gets as far as that.
+  {
+    rpc: "strongroom.v1.AdminService/TestNotifier",
+    title: "one that is not there",
+    expected: administers("OBJECT_NOT_FOUND", false),
+    call: ({ live }, _caller, options) => done(live.clients.admin.testNotifier({ name: "nobody" }, options)),
+  },
   ...["BackupUser", "BackupCollection", "Secret"].flatMap((kind): Case[] => [
     {
       rpc: "strongroom.v1.AdminService/GetObject",

@@ -3,9 +3,12 @@ import { createHmac, randomUUID } from "node:crypto";
 import test from "ava";
 import { checkedAddress } from "../src/adapters/webhook/checked-address.ts";
 import { sendWebhook } from "../src/adapters/webhook/webhook.ts";
+import { testNotifier } from "../src/app/notifications/test-notifier.ts";
 import { AddressSet } from "../src/domain/addresses.ts";
 import type { WebhookTarget } from "../src/domain/notifications.ts";
-import { BODY, receiver, webhook } from "./support/notifications.ts";
+import { notificationSender } from "../src/main.ts";
+import { principal, refused, user } from "./support/harness.ts";
+import { BODY, notifier, receiver, webhook } from "./support/notifications.ts";
 
 const HERE = new AddressSet(["127.0.0.1", "::1"]);
 const NOW = new Date("2026-01-01T03:00:00Z");
@@ -115,4 +118,24 @@ test("the address that was checked is called, whatever the name server says next
   t.true(ok);
   t.is(asked, 1, "nobody asks again between the check and the call");
   t.is((await to.first(1))[0]!.headers.host, `hook.example.org:${to.port}`);
+});
+
+test("an administrator tests a notifier, and nobody else", async (t) => {
+  const to = await receiver(t, "ok");
+  const notifiers = new Map([["ops", notifier("ops", { target: webhook(to.url) })]]);
+  const current = () => ({ users: new Map(), collections: new Map(), organizations: new Map(), notifiers });
+  const deps = { config: { current }, newId: randomUUID, sender: notificationSender(["127.0.0.1"]) };
+  const { signal } = new AbortController();
+  const admin = user("admin", { roles: ["systemAdmin"] });
+  t.deepEqual(await testNotifier(deps, principal(admin), { name: "ops", signal }), {
+    ok: true,
+    answer: "the receiver answered 200",
+  });
+  t.like(JSON.parse((await to.first(1))[0]!.body), { event: "test", status: "test", severity: "ok" });
+  to.mode("fail");
+  t.false((await testNotifier(deps, principal(admin), { name: "ops", signal })).ok);
+  await refused(t, "OBJECT_NOT_FOUND", testNotifier(deps, principal(admin), { name: "nobody", signal }));
+  const manager = principal(user("ann", { roles: ["userManager", "collectionManager"] }));
+  await refused(t, "ACCESS_DENIED", testNotifier(deps, manager, { name: "ops", signal }));
+  await refused(t, "ACCESS_DENIED", testNotifier(deps, principal(admin, { accessKey: "k" }), { name: "ops", signal }));
 });

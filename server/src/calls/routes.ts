@@ -76,6 +76,7 @@ export const ROUTES: Readonly<Record<string, Route>> = {
   "strongroom.v1.SessionService/RotateSigningKey": SESSION,
   "strongroom.v1.AdminService/ApplyObjects": { ...SESSION, message: 1024 * KIB },
   "strongroom.v1.AdminService/DeleteObject": SESSION,
+  "strongroom.v1.AdminService/TestNotifier": SESSION,
   "strongroom.v1.OrganizationService/ListOrganizations": SESSION,
   "strongroom.v1.OrganizationService/CloseOrganization": SESSION,
   "strongroom.v1.OrganizationService/OpenOrganization": SESSION,

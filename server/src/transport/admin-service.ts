@@ -7,6 +7,7 @@ import {
   ObjectFormatSchema,
 } from "@strongroom/gen/strongroom/v1/admin_service_pb";
 import { MAX_DOCUMENTS_BYTES, MAX_NAME_LENGTH, PAGE } from "@strongroom/protocol/limits";
+import { type TestNotifierDeps, testNotifier } from "../app/notifications/test-notifier.ts";
 import {
   applyObjects,
   type ChangeObjectsDeps,
@@ -21,7 +22,7 @@ import { callerOf } from "./connect-calls.ts";
 import { enumName, pagePosition, pageSizeOf, pageToken, textOf } from "./shapes.ts";
 
 /** The ports of all of administration. */
-export interface AdminDeps extends SeeObjectsDeps, ChangeObjectsDeps {}
+export interface AdminDeps extends SeeObjectsDeps, ChangeObjectsDeps, TestNotifierDeps {}
 
 /** AdminService of the contract. */
 export function adminService(deps: AdminDeps): ServiceImpl<typeof AdminService> {
@@ -64,6 +65,13 @@ export function adminService(deps: AdminDeps): ServiceImpl<typeof AdminService> 
       const object = { ...objectNameOf(req), ...optionsOf(req) };
       const { plan, readOnly } = await deleteObject(deps, callerOf(context.values), object);
       return { change: changeMessage(plan.objects[0]!), diff: plan.diff, readOnlyReason: readOnly ?? "" };
+    },
+
+    async testNotifier(req, context) {
+      if (req.name === "") throw invalidField("name", "expected the name of a BackupNotifier");
+      const name = textOf("name", req.name, MAX_NAME_LENGTH);
+      const { ok, answer } = await testNotifier(deps, callerOf(context.values), { name, signal: context.signal });
+      return { delivered: ok, answer };
     },
   };
 }

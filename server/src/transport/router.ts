@@ -12,6 +12,7 @@ import { VersionService } from "@strongroom/gen/strongroom/v1/version_service_pb
 import { REQUEST_ID_HEADER } from "@strongroom/protocol/headers";
 import type { CollectionDeps } from "../app/collections/collections.ts";
 import type { BlobStore } from "../app/ports/blob-store.ts";
+import type { NotificationSender } from "../app/ports/notifications.ts";
 import type { LoginBudget } from "../app/sessions/login-budget.ts";
 import type { SessionDeps } from "../app/sessions/sessions.ts";
 import type { Log } from "../app/settings.ts";
@@ -65,6 +66,8 @@ export interface RouterDeps extends UploadServiceDeps, VersionDeps, CollectionDe
   readonly rateLimits?: RateLimits | undefined;
   readonly monitoring: Omit<Monitoring, "stopping">;
   readonly metrics: Metrics | undefined;
+  /** How notifications are sent; undefined for not at all. */
+  readonly sender?: NotificationSender | undefined;
   /** SHA-256 of the monitoring secret in hexadecimal; undefined when there is none. */
   readonly monitoringSecretSha256?: string | undefined;
   /** Proxies whose X-Forwarded-For is trusted. */

@@ -511,6 +511,53 @@ export declare type ObjectsToCommit = Message<"strongroom.v1.ObjectsToCommit"> &
 export declare const ObjectsToCommitSchema: GenMessage<ObjectsToCommit>;
 
 /**
+ * Asks for a test of a notifier.
+ *
+ * @generated from message strongroom.v1.TestNotifierRequest
+ */
+export declare type TestNotifierRequest = Message<"strongroom.v1.TestNotifierRequest"> & {
+  /**
+   * Name of the BackupNotifier.
+   *
+   * @generated from field: string name = 1;
+   */
+  name: string;
+};
+
+/**
+ * Describes the message strongroom.v1.TestNotifierRequest.
+ * Use `create(TestNotifierRequestSchema)` to create a new message.
+ */
+export declare const TestNotifierRequestSchema: GenMessage<TestNotifierRequest>;
+
+/**
+ * How the test ended.
+ *
+ * @generated from message strongroom.v1.TestNotifierResponse
+ */
+export declare type TestNotifierResponse = Message<"strongroom.v1.TestNotifierResponse"> & {
+  /**
+   * Whether the receiver took it.
+   *
+   * @generated from field: bool delivered = 1;
+   */
+  delivered: boolean;
+
+  /**
+   * What the receiver answered (its status, no more), or why it could not be reached. Never holds a secret.
+   *
+   * @generated from field: string answer = 2;
+   */
+  answer: string;
+};
+
+/**
+ * Describes the message strongroom.v1.TestNotifierResponse.
+ * Use `create(TestNotifierResponseSchema)` to create a new message.
+ */
+export declare const TestNotifierResponseSchema: GenMessage<TestNotifierResponse>;
+
+/**
  * What became of an object, or would become of it.
  *
  * @generated from enum strongroom.v1.ObjectAction
@@ -642,6 +689,17 @@ export declare const AdminService: GenService<{
     methodKind: "unary";
     input: typeof DeleteObjectRequestSchema;
     output: typeof DeleteObjectResponseSchema;
+  },
+  /**
+   * Sends a notification that says it is a test to one notifier, at once and beside what waits for it. Repeating it
+   * sends another one. For systemAdmin.
+   *
+   * @generated from rpc strongroom.v1.AdminService.TestNotifier
+   */
+  testNotifier: {
+    methodKind: "unary";
+    input: typeof TestNotifierRequestSchema;
+    output: typeof TestNotifierResponseSchema;
   },
 }>;
 
