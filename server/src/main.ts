@@ -1,7 +1,7 @@
 /**
  * The server, put together. This is the only place that knows which adapters there are.
  */
-import { createHash, randomUUID } from "node:crypto";
+import { createHash, randomBytes, randomUUID } from "node:crypto";
 import { readFile } from "node:fs/promises";
 import { setTimeout as sleep } from "node:timers/promises";
 import type { Logger } from "pino";
@@ -46,6 +46,7 @@ import { TenantShares } from "./app/uploads/tenant-shares.ts";
 import { Metrics } from "./calls/metrics.ts";
 import { AddressSet } from "./domain/addresses.ts";
 import type { ConnectionLimits } from "./domain/connection-limits.ts";
+import { newPassword } from "./domain/new-password.ts";
 import type { RateLimits } from "./domain/rate-limit.ts";
 import { formatProblem } from "./objects/problem.ts";
 import { type DatabaseLocation, DEFAULT_HTTP_UPLOADS, type HttpUploads, type ServerOptions } from "./server-options.ts";
@@ -134,7 +135,18 @@ export async function startServer(
   const audit = new AuditTrail({ database: monitoring.database, log: parts.log });
   const { bufferBytes, commitGraceMs } = parts.httpUploads ?? DEFAULT_HTTP_UPLOADS;
   const buffers = parts.httpBuffers ?? new BufferPool(bufferBytes);
-  const shared = { ...parts, ...monitoring, attempts, shares, logins, audit, newId: randomUUID, sha256, buffers };
+  const shared = {
+    ...parts,
+    ...monitoring,
+    attempts,
+    shares,
+    logins,
+    audit,
+    newId: randomUUID,
+    newPassword: () => newPassword(randomBytes),
+    sha256,
+    buffers,
+  };
   const sweeper = new Sweeper(shared, parts.sweepMs, monitoring.metrics?.swept);
   const credentials = new CredentialWatch({ ...shared, monotonic: () => performance.now() });
   const auditor = new Auditor({

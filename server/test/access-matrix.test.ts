@@ -717,6 +717,24 @@ const cases: readonly Case[] = [
     expected: administers("OBJECT_NOT_FOUND", false),
     call: ({ live }, _caller, options) => done(live.clients.admin.testNotifier({ name: "nobody" }, options)),
   },
+  {
+    rpc: "strongroom.v1.AdminService/CreateAccessKey",
+    title: "of another user",
+    expected: administers("CONFIGURATION_READ_ONLY"),
+    call: ({ live }, _caller, options) =>
+      done(
+        live.clients.admin.createAccessKey(
+          { user: "stranger", accessKey: "k", roles: [RoleMessage.BACKUP_UPLOADER] },
+          options,
+        ),
+      ),
+  },
+  {
+    rpc: "strongroom.v1.AdminService/SetPassword",
+    title: "of another user",
+    expected: administers("CONFIGURATION_READ_ONLY"),
+    call: ({ live }, _caller, options) => done(live.clients.admin.setPassword({ username: "stranger" }, options)),
+  },
   ...["BackupUser", "BackupCollection", "Secret"].flatMap((kind): Case[] => [
     {
       rpc: "strongroom.v1.AdminService/GetObject",

@@ -78,6 +78,40 @@ test.serial("grpcurl: objects are applied, shown, listed and deleted", async (t)
   await t.throwsAsync(readFile(join(config, file)), { code: "ENOENT" });
 });
 
+test.serial("grpcurl: an access key and a password are shown once, and log in", async (t) => {
+  if (!hasPeers(t, "grpcurl")) return;
+  const { grpcurl, config, server } = t.context;
+  const made = await grpcurl.call(t, "AdminService/CreateAccessKey", {
+    user: "admin",
+    access_key: "nightly",
+    collections: ["db"],
+    roles: ["ROLE_BACKUP_UPLOADER"],
+  });
+  t.is(made.username, "admin$nightly");
+  t.regex(made.password, /^[a-z2-9]{26}$/);
+  const key = await loggedIn(t, server, made.username, made.password);
+  const { rights } = await key.call(t, "SessionService/WhoAmI", {});
+  t.deepEqual(rights, [{ collection: "db", actions: ["COLLECTION_ACTION_UPLOAD"] }]);
+  t.is((await key.refused(t, "AdminService/ListObjects", {})).ErrorInfo.reason, "ACCESS_DENIED");
+  const twice = { user: "admin", access_key: "nightly", roles: ["ROLE_BACKUP_UPLOADER"] };
+  t.is((await grpcurl.refused(t, "AdminService/CreateAccessKey", twice)).ErrorInfo.reason, "OBJECT_EXISTS");
+
+  const again = await grpcurl.call(t, "AdminService/SetPassword", { username: "admin$nightly" });
+  t.not(again.password, made.password);
+  await loggedIn(t, server, "admin$nightly", again.password);
+  t.is((await key.refused(t, "SessionService/WhoAmI", {})).ErrorInfo.reason, "SESSION_INVALID");
+  const given = await grpcurl.call(t, "AdminService/SetPassword", {
+    username: "admin$nightly",
+    password: "a password of my own",
+  });
+  t.is(given.password, undefined);
+  await loggedIn(t, server, "admin$nightly", "a password of my own");
+  const kept = [...(await filesIn(config)).values()].join("\n");
+  for (const secret of [made.password, again.password, "a password of my own"])
+    t.false(kept.includes(secret) || server.log().includes(secret));
+  t.true(kept.includes("# Further passwords with fewer rights"), "comments stay");
+});
+
 test.serial("grpcurl: refusals have their details", async (t) => {
   if (!hasPeers(t, "grpcurl")) return;
   const { grpcurl } = t.context;

@@ -5,6 +5,7 @@ import anyTest, { type ExecutionContext, type TestFn } from "ava";
 import { ConfigFilesSource } from "../src/adapters/config-files/source.ts";
 import type { SqlDatabase } from "../src/adapters/postgres/database.ts";
 import { applyObjects, deleteObject } from "../src/app/objects/change-objects.ts";
+import { createAccessKey, setPassword } from "../src/app/objects/passwords.ts";
 import { getObject } from "../src/app/objects/see-objects.ts";
 import type { ConfigObjects } from "../src/app/ports/config-objects.ts";
 import type { Principal } from "../src/domain/access.ts";
@@ -358,3 +359,72 @@ test("items of a List and files in JSON are changed in their form", async (t) =>
   const { plan } = await w.apply(asJson);
   t.regex((await w.files())[plan.objects[0]!.entry.file]!, /^apiVersion: .*\nkind: BackupUser\n/);
 });
+
+test("a password goes where its hash is, an access key to a Secret, and neither changes anybody else's", async (t) => {
+  const encoded = Buffer.from(HASH).toString("base64");
+  const secret = `# Hashes.\napiVersion: v1\nkind: Secret\nmetadata: { name: pw }\ndata:\n  shared: ${encoded} # of two\n`;
+  const shared = "passwordFromRef: {name: pw, entry: shared}";
+  const people = [
+    person("ann", `roles: [systemAdmin], password: "${HASH}"`),
+    person("two", `roles: [], ${shared}`),
+    person("three", `roles: [], ${shared}`),
+    person("mia", "roles: [userManager]"),
+  ];
+  const w = await opened(t, { "u.yaml": people.join("---\n"), "pw.yaml": secret, "c.yaml": collection("db") });
+  let made = 0;
+  const deps = {
+    config: w.source,
+    database: t.context.database,
+    newPassword: () => `made${++made}`,
+    passwords: { verify: async () => false, hash: async (password: string) => hashOf(password) },
+  };
+  const hashes = () =>
+    [...w.source.current().users.values()].map(({ name, passwordHash, accessKeys }) => [
+      name,
+      passwordHash,
+      ...accessKeys.map((key) => `${key.name} ${key.passwordHash}`),
+    ]);
+  t.is((await setPassword(deps, admin, { username: "ann", password: "" })).password, "made1");
+  await setPassword(deps, admin, { username: "two", password: "given password" });
+  const rights = { collections: ["db"], roles: ["backupUploader" as const], restrictByIp: ["10.0.0.0/8"] };
+  const key = await createAccessKey(deps, mia, { userName: "three", accessKey: "k", ...rights });
+  t.deepEqual([key.username, key.password], ["three$k", "made2"]);
+  await setPassword(deps, mia, { username: "mia", password: "" });
+  t.deepEqual(hashes(), [
+    ["ann", hashOf("made1")],
+    ["two", hashOf("given password")],
+    ["three", HASH, `k ${hashOf("made2")}`],
+    ["mia", hashOf("made3")],
+  ]);
+  await setPassword(deps, mia, { username: "three$k", password: "" });
+  t.deepEqual(hashes()[2], ["three", HASH, `k ${hashOf("made4")}`]);
+  const files = await w.files();
+  t.true(files["pw.yaml"]!.startsWith(secret), files["pw.yaml"]);
+  t.deepEqual(Object.keys(files).sort(), [
+    "c.yaml",
+    "pw.yaml",
+    "strongroom/v1/secrets/strongroom-passwords.yaml",
+    "u.yaml",
+  ]);
+
+  const before = await w.files();
+  await refused(t, "ACCESS_DENIED", setPassword(deps, mia, { username: "ann", password: "" }));
+  await refused(t, "ACCESS_DENIED", createAccessKey(deps, mia, { userName: "ann", accessKey: "k", ...rights }));
+  await refused(t, "OBJECT_EXISTS", createAccessKey(deps, admin, { userName: "three", accessKey: "k", ...rights }));
+  await refused(t, "OBJECT_NOT_FOUND", setPassword(deps, admin, { username: "three$no", password: "" }));
+  await refused(t, "OBJECT_NOT_FOUND", setPassword(deps, admin, { username: "nobody", password: "" }));
+  await mkdir(join(w.dir, ".git"));
+  const error = await refused(
+    t,
+    "CONFIGURATION_READ_ONLY",
+    setPassword(deps, admin, { username: "two", password: "" }),
+  );
+  t.false(/argon2|JGFy/.test(JSON.stringify(error.toCommit)), "no hash is shown, whoever's");
+  t.deepEqual(await w.files(), before);
+});
+
+/** A hash that nothing was computed for. */
+function hashOf(password: string): string {
+  const bytes = Buffer.from(password.padEnd(32, "x")).toString("base64").replaceAll("=", "");
+  return `$argon2id$v=19$m=64,t=1,p=4$AAAAAAAAAAAAAAAAAAAAAA$${bytes}`;
+}

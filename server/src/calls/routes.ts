@@ -82,6 +82,8 @@ export const ROUTES: Readonly<Record<string, Route>> = {
   "strongroom.v1.OrganizationService/OpenOrganization": SESSION,
   "strongroom.v1.OrganizationService/PurgeOrganization": SESSION,
   "strongroom.v1.OrganizationService/ListUsage": SESSION,
+  "strongroom.v1.AdminService/CreateAccessKey": SESSION,
+  "strongroom.v1.AdminService/SetPassword": { ...SESSION, message: 16 * KIB },
   "grpc.health.v1.Health/Check": HEALTH,
   "grpc.health.v1.Health/List": HEALTH,
   "grpc.health.v1.Health/Watch": { ...HEALTH, drawsPerMessage: true },

@@ -2,6 +2,7 @@ import type { CiphertextFormat } from "@strongroom/framing";
 import { parseSize, quoted, ValueError } from "@strongroom/protocol/sizes";
 import type { AccessEntry, CollectionSpec } from "../domain/configuration.ts";
 import { isTimezone, parseWindowDuration, parseWindowStart, type UploadWindow } from "../domain/window.ts";
+import type { CollectionDefaults } from "./collection-defaults.ts";
 import { readGuards } from "./collection-guards.ts";
 import type { ConfigObject } from "./document.ts";
 import { suggestion } from "./names.ts";
@@ -147,10 +148,12 @@ function readAccessEntry(item: ValueNode, users: NameReference[]): AccessEntry |
 export async function readCollection(
   { name, root }: ConfigObject,
   secrets: SecretStore,
+  defaults: CollectionDefaults,
 ): Promise<ReadCollection | undefined> {
   const spec = root.require("spec", "a mapping with the collection's limits")?.object();
   root.warnUnknown();
   if (!spec) return undefined;
+  defaults.apply(spec, name);
   const { rotation, maxBackupsCount } = readRotation(spec);
   const soft = spec.require("maxOneVersionSize", "the soft limit of one version, such as 1G")?.parsed(positiveSize);
   const hardNode = spec.require("maxCollectionSize", "the hard limit of all versions together, such as 10G");

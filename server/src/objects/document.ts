@@ -28,13 +28,20 @@ export const API_VERSION = "backups.riotkit.org/v1alpha1";
 export const API_VERSION_OF: ReadonlyMap<string, string> = new Map([
   ["BackupUser", API_VERSION],
   ["BackupCollection", API_VERSION],
+  ["BackupCollectionDefaults", API_VERSION],
   ["BackupOrganization", API_VERSION],
   ["BackupNotifier", API_VERSION],
   ["Secret", "v1"],
 ]);
 
 /** A kind that is read. */
-export type ConfigKind = "BackupUser" | "BackupCollection" | "BackupOrganization" | "BackupNotifier" | "Secret";
+export type ConfigKind =
+  | "BackupUser"
+  | "BackupCollection"
+  | "BackupCollectionDefaults"
+  | "BackupOrganization"
+  | "BackupNotifier"
+  | "Secret";
 
 /** A document of a known kind; its fields beyond kind and name are not yet checked. */
 export interface ConfigObject {

@@ -8,7 +8,7 @@ export interface NodeContext {
   readonly file: string;
   readonly document: Document;
   readonly lines: LineCounter;
-  readonly findings: Findings;
+  readonly findings: Pick<Findings, "error" | "warn">;
 }
 
 type MaybeNode = Node | null | undefined;
@@ -166,9 +166,12 @@ export class ObjectNode {
   readonly #context: NodeContext;
   readonly #fields = new Map<string, Field>();
   readonly #known = new Set<string>();
+  readonly #map: YAMLMap;
+  #defaults: ObjectNode | undefined;
 
   constructor(context: NodeContext, map: YAMLMap, place: Place) {
     this.#context = context;
+    this.#map = map;
     this.place = place;
     this.#collect(map);
   }
@@ -209,13 +212,23 @@ export class ObjectNode {
     return isScalar(field?.value) ? placeOf(this.#context, field.value, path, keyPlace.line) : keyPlace;
   }
 
-  /** The value of a field; undefined when it is missing or null. */
+  /** The same mapping, whose findings go elsewhere. */
+  reportingTo(findings: NodeContext["findings"]): ObjectNode {
+    return new ObjectNode({ ...this.#context, findings }, this.#map, this.place);
+  }
+
+  /** From now on, fields that are missing or null here are those of another mapping, with their places there. */
+  fallBackTo(defaults: ObjectNode): void {
+    this.#defaults = defaults;
+  }
+
+  /** The value of a field; undefined when it is missing or null, also in the defaults. */
   get(name: string): ValueNode | undefined {
     this.#known.add(name);
+    if (this.#defaults !== undefined) this.#defaults.#known.add(name);
     const field = this.#fields.get(name);
-    if (!field) return undefined;
-    const value = new ValueNode(this.#context, resolved(this.#context, field.value), this.placeOf(name));
-    return value.isNull() ? undefined : value;
+    const value = field && new ValueNode(this.#context, resolved(this.#context, field.value), this.placeOf(name));
+    return value === undefined || value.isNull() ? this.#defaults?.get(name) : value;
   }
 
   /** The value of a field that must be there. */
@@ -242,6 +255,7 @@ export class ObjectNode {
 
   /** Warns about fields that were never asked for, with the nearest of those that were. */
   warnUnknown(): void {
+    this.#defaults?.warnUnknown();
     for (const name of this.#fields.keys()) {
       if (this.#known.has(name)) continue;
       const absent = [...this.#known].filter((known) => !this.#fields.has(known));

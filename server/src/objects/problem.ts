@@ -46,18 +46,60 @@ function inOrder(problems: readonly ConfigProblem[]): ConfigProblem[] {
   return problems.toSorted((a, b) => (a.file === b.file ? a.line - b.line : a.file < b.file ? -1 : 1));
 }
 
+function placed({ file, line, path }: Place): Place {
+  return { file, line, path };
+}
+
 /** Collects what is said while a directory is read. */
 export class Findings {
   readonly #problems: ConfigProblem[] = [];
   readonly #warnings: ConfigProblem[] = [];
+  /** Who has a finding by way of what they refer to, by its place and reason. */
+  readonly #through = new Map<ConfigProblem, string[]>();
+  readonly #same = new Map<string, ConfigProblem>();
+  #errors = 0;
 
   /** Errors so far; readers compare it before and after an object to know whether that object is whole. */
   get errorCount(): number {
-    return this.#problems.length;
+    return this.#errors;
+  }
+
+  /**
+   * Collects what is said of something for the sake of an object that refers to it: the same of several objects is one
+   * finding that names them.
+   */
+  through(who: string): Pick<Findings, "error" | "warn"> {
+    return {
+      error: (place, reason) => {
+        this.#errors++;
+        this.#add(this.#problems, { ...placed(place), reason, severity: "error" }, who);
+      },
+      warn: (place, reason) => this.#add(this.#warnings, { ...placed(place), reason, severity: "warning" }, who),
+    };
+  }
+
+  #add(list: ConfigProblem[], problem: ConfigProblem, who: string): void {
+    const key = `${problem.severity} ${formatProblem(problem)}`;
+    const known = this.#same.get(key);
+    if (known !== undefined) {
+      this.#through.get(known)?.push(who);
+      return;
+    }
+    this.#same.set(key, problem);
+    this.#through.set(problem, [who]);
+    list.push(problem);
+  }
+
+  #named(problem: ConfigProblem): ConfigProblem {
+    const who = this.#through.get(problem);
+    if (who === undefined) return problem;
+    const more = who.length > NAMED ? ` and ${who.length - NAMED} more` : "";
+    return { ...problem, reason: `${problem.reason} (for ${who.slice(0, NAMED).join(", ")}${more})` };
   }
 
   /** Adds an error. */
   error({ file, line, path }: Place, reason: string): void {
+    this.#errors++;
     this.#problems.push({ file, line, path, reason, severity: "error" });
   }
 
@@ -68,12 +110,12 @@ export class Findings {
 
   /** The errors, by file and line. */
   problems(): ConfigProblem[] {
-    return inOrder(this.#problems);
+    return inOrder(this.#problems.map((problem) => this.#named(problem)));
   }
 
   /** The warnings, by file and line. */
   warnings(): ConfigProblem[] {
-    return inOrder(this.#warnings);
+    return inOrder(this.#warnings.map((problem) => this.#named(problem)));
   }
 }
 

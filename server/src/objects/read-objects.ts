@@ -2,6 +2,7 @@ import { quoted, ValueError } from "@strongroom/protocol/sizes";
 import type { CollectionSpec, Configuration, OrganizationSpec, User } from "../domain/configuration.ts";
 import type { NotifierSpec } from "../domain/notifications.ts";
 import { readCollection } from "./collection.ts";
+import { CollectionDefaults } from "./collection-defaults.ts";
 import { type ConfigFile, type ConfigKind, type ConfigObject, readDocuments } from "./document.ts";
 import { checkCollectionName, checkLoginName, suggestion } from "./names.ts";
 import { readNotifier } from "./notifier.ts";
@@ -34,6 +35,7 @@ const MOST_NOTIFIERS = 100;
 const NAME_RULES: Readonly<Record<ConfigKind, (name: string) => string>> = {
   BackupUser: checkLoginName,
   BackupCollection: checkCollectionName,
+  BackupCollectionDefaults: checkLoginName,
   BackupOrganization: checkLoginName,
   BackupNotifier: checkLoginName,
   Secret: (name) => name,
@@ -120,10 +122,11 @@ export async function interpret({ files, findings }: ObjectFiles): Promise<LoadR
     if (read && findings.errorCount === before) users.set(object.name, read.user);
   }
 
+  const defaults = new CollectionDefaults(index.of("BackupCollectionDefaults"), findings);
   const collections = new Map<string, CollectionSpec>();
   for (const object of index.of("BackupCollection")) {
     const before = findings.errorCount;
-    const read = await readCollection(object, secrets);
+    const read = await readCollection(object, secrets, defaults);
     if (read?.organization) index.check("BackupOrganization", read.organization, "error", "");
     for (const reference of read?.users ?? []) index.check("BackupUser", reference, "warn", ", so it allows nothing");
     if (read && findings.errorCount === before) collections.set(object.name, read.collection);
@@ -144,6 +147,8 @@ export async function interpret({ files, findings }: ObjectFiles): Promise<LoadR
       break;
     }
   }
+
+  defaults.warnUnused();
 
   if (index.of("BackupUser").length === 0 && findings.errorCount === 0) {
     findings.warn(

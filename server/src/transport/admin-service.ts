@@ -6,23 +6,33 @@ import {
   ObjectFormat,
   ObjectFormatSchema,
 } from "@strongroom/gen/strongroom/v1/admin_service_pb";
-import { MAX_DOCUMENTS_BYTES, MAX_NAME_LENGTH, PAGE } from "@strongroom/protocol/limits";
-import { type TestNotifierDeps, testNotifier } from "../app/notifications/test-notifier.ts";
+import type { Role as RoleMessage } from "@strongroom/gen/strongroom/v1/resources_pb";
 import {
-  applyObjects,
-  type ChangeObjectsDeps,
-  type ChangeOptions,
-  deleteObject,
-  documentsToCommit,
-} from "../app/objects/change-objects.ts";
+  MAX_DOCUMENTS_BYTES,
+  MAX_LOGIN_NAME_LENGTH,
+  MAX_NAME_LENGTH,
+  MAX_SCOPE_ELEMENTS,
+  MAX_SCOPE_ROLES,
+  PAGE,
+} from "@strongroom/protocol/limits";
+import { type TestNotifierDeps, testNotifier } from "../app/notifications/test-notifier.ts";
+import { applyObjects, type ChangeOptions, deleteObject, documentsToCommit } from "../app/objects/change-objects.ts";
+import { createAccessKey, type PasswordDeps, setPassword } from "../app/objects/passwords.ts";
 import { getObject, listObjects, OBJECT_KINDS, type SeeObjectsDeps } from "../app/objects/see-objects.ts";
 import type { ObjectEntry, ObjectName, PlannedObject } from "../app/ports/config-objects.ts";
+import type { Role } from "../domain/configuration.ts";
 import { invalidField } from "../domain/errors.ts";
 import { callerOf } from "./connect-calls.ts";
+import { roleOf } from "./messages.ts";
 import { enumName, pagePosition, pageSizeOf, pageToken, textOf } from "./shapes.ts";
 
+/** Shorter ones are guessed; those that the server makes have 26. */
+const LEAST_PASSWORD_LENGTH = 12;
+/** A longer password is refused before it is hashed. */
+const MAX_PASSWORD_LENGTH = 1024;
+
 /** The ports of all of administration. */
-export interface AdminDeps extends SeeObjectsDeps, ChangeObjectsDeps, TestNotifierDeps {}
+export interface AdminDeps extends SeeObjectsDeps, PasswordDeps, TestNotifierDeps {}
 
 /** AdminService of the contract. */
 export function adminService(deps: AdminDeps): ServiceImpl<typeof AdminService> {
@@ -73,6 +83,32 @@ export function adminService(deps: AdminDeps): ServiceImpl<typeof AdminService> 
       const { ok, answer } = await testNotifier(deps, callerOf(context.values), { name, signal: context.signal });
       return { delivered: ok, answer };
     },
+
+    async createAccessKey(req, context) {
+      const { username, password, plan } = await createAccessKey(deps, callerOf(context.values), {
+        userName: loginName("user", req.user),
+        accessKey: loginName("access_key", req.accessKey),
+        collections: namesOf("collections", req.collections),
+        roles: keyRolesOf(req.roles),
+        restrictByIp: namesOf("restrict_by_ip", req.restrictByIp),
+      });
+      return { username, password, changes: plan.objects.map(changeMessage) };
+    },
+
+    async setPassword(req, context) {
+      const { length } = req.password;
+      if (length > 0 && (length < LEAST_PASSWORD_LENGTH || length > MAX_PASSWORD_LENGTH))
+        throw invalidField(
+          "password",
+          `expected ${LEAST_PASSWORD_LENGTH} to ${MAX_PASSWORD_LENGTH} characters, or none`,
+        );
+      if (req.username === "") throw invalidField("username", "expected the name of a user, or user$key");
+      const { username, password, plan } = await setPassword(deps, callerOf(context.values), {
+        username: textOf("username", req.username, MAX_LOGIN_NAME_LENGTH),
+        password: req.password,
+      });
+      return { username, password: password ?? "", changes: plan.objects.map(changeMessage) };
+    },
   };
 }
 
@@ -96,6 +132,27 @@ function optionsOf(req: Pick<DeleteObjectRequest, "dryRun" | "expectedRevision" 
   const { dryRun, allowNoAdmin } = req;
   const expectedRevision = textOf("expected_revision", req.expectedRevision, MAX_NAME_LENGTH);
   return { dryRun, allowNoAdmin, expectedRevision };
+}
+
+function loginName(field: string, value: string): string {
+  textOf(field, value, MAX_NAME_LENGTH);
+  if (!/^[A-Za-z0-9][A-Za-z0-9@._-]*$/.test(value))
+    throw invalidField(field, 'expected letters, digits, "@", ".", "_" and "-", beginning with a letter or digit');
+  return value;
+}
+
+function namesOf(field: string, values: readonly string[]): string[] {
+  if (values.length > MAX_SCOPE_ELEMENTS)
+    throw invalidField(field, `expected at most ${MAX_SCOPE_ELEMENTS}, got ${values.length}`);
+  return values.map((value, index) => textOf(`${field}[${index}]`, value, MAX_NAME_LENGTH));
+}
+
+function keyRolesOf(values: readonly RoleMessage[]): Role[] {
+  const roles = new Set(values.map((value) => roleOf(value)));
+  const known = [...roles].flatMap((role) => role ?? []);
+  if (known.length === 0 || known.length < roles.size || values.length > MAX_SCOPE_ROLES)
+    throw invalidField("roles", "expected roles such as ROLE_BACKUP_UPLOADER, each once");
+  return known;
 }
 
 function objectNameOf({ kind, name }: { kind: string; name: string }): ObjectName {

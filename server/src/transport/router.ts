@@ -24,7 +24,7 @@ import type { Metrics } from "../calls/metrics.ts";
 import { plainText } from "../calls/plain-text.ts";
 import { type AddressSet, callerAddress } from "../domain/addresses.ts";
 import { NO_LIMITS, type RateLimits } from "../domain/rate-limit.ts";
-import { adminService } from "./admin-service.ts";
+import { type AdminDeps, adminService } from "./admin-service.ts";
 import { collectionService } from "./collection-service.ts";
 import { connectDoor, type MethodOptions } from "./connect-door.ts";
 import { connectionOf } from "./connection.ts";
@@ -57,7 +57,13 @@ export const SERVICES = [
 ] as const;
 
 /** The ports and settings of all services, together. */
-export interface RouterDeps extends UploadServiceDeps, VersionDeps, CollectionDeps, SessionDeps, UploadRouteDeps {
+export interface RouterDeps
+  extends AdminDeps,
+    UploadServiceDeps,
+    VersionDeps,
+    CollectionDeps,
+    SessionDeps,
+    UploadRouteDeps {
   readonly store: BlobStore;
   readonly log: Log;
   readonly state: ServingState;

@@ -6,6 +6,7 @@
 
 import type { GenEnum, GenFile, GenMessage, GenService } from "@bufbuild/protobuf/codegenv2";
 import type { Message } from "@bufbuild/protobuf";
+import type { Role } from "./resources_pb.js";
 
 /**
  * Describes the file strongroom/v1/admin_service.proto.
@@ -558,6 +559,149 @@ export declare type TestNotifierResponse = Message<"strongroom.v1.TestNotifierRe
 export declare const TestNotifierResponseSchema: GenMessage<TestNotifierResponse>;
 
 /**
+ * Asks for an access key.
+ *
+ * @generated from message strongroom.v1.CreateAccessKeyRequest
+ */
+export declare type CreateAccessKeyRequest = Message<"strongroom.v1.CreateAccessKeyRequest"> & {
+  /**
+   * Name of the user.
+   *
+   * @generated from field: string user = 1;
+   */
+  user: string;
+
+  /**
+   * Name of the key, the part after the `$` of its login.
+   *
+   * @generated from field: string access_key = 2;
+   */
+  accessKey: string;
+
+  /**
+   * The collections it is for; at most 100.
+   *
+   * @generated from field: repeated string collections = 3;
+   */
+  collections: string[];
+
+  /**
+   * What it may do in each of them, as far as the user may; expected, and no role for the whole system.
+   *
+   * @generated from field: repeated strongroom.v1.Role roles = 4;
+   */
+  roles: Role[];
+
+  /**
+   * Addresses and CIDR ranges it may come from, beside those of the user; empty for anywhere.
+   *
+   * @generated from field: repeated string restrict_by_ip = 5;
+   */
+  restrictByIp: string[];
+};
+
+/**
+ * Describes the message strongroom.v1.CreateAccessKeyRequest.
+ * Use `create(CreateAccessKeyRequestSchema)` to create a new message.
+ */
+export declare const CreateAccessKeyRequestSchema: GenMessage<CreateAccessKeyRequest>;
+
+/**
+ * The access key is in force.
+ *
+ * @generated from message strongroom.v1.CreateAccessKeyResponse
+ */
+export declare type CreateAccessKeyResponse = Message<"strongroom.v1.CreateAccessKeyResponse"> & {
+  /**
+   * What it logs in as: `user$key`.
+   *
+   * @generated from field: string username = 1;
+   */
+  username: string;
+
+  /**
+   * Its password. It stands nowhere else: keep it.
+   *
+   * @generated from field: string password = 2;
+   */
+  password: string;
+
+  /**
+   * What was written.
+   *
+   * @generated from field: repeated strongroom.v1.ObjectChange changes = 3;
+   */
+  changes: ObjectChange[];
+};
+
+/**
+ * Describes the message strongroom.v1.CreateAccessKeyResponse.
+ * Use `create(CreateAccessKeyResponseSchema)` to create a new message.
+ */
+export declare const CreateAccessKeyResponseSchema: GenMessage<CreateAccessKeyResponse>;
+
+/**
+ * Asks to set a password.
+ *
+ * @generated from message strongroom.v1.SetPasswordRequest
+ */
+export declare type SetPasswordRequest = Message<"strongroom.v1.SetPasswordRequest"> & {
+  /**
+   * Name of a user, or `user$key` for an access key.
+   *
+   * @generated from field: string username = 1;
+   */
+  username: string;
+
+  /**
+   * The password, 12 to 1024 characters; empty to have one made.
+   *
+   * @generated from field: string password = 2;
+   */
+  password: string;
+};
+
+/**
+ * Describes the message strongroom.v1.SetPasswordRequest.
+ * Use `create(SetPasswordRequestSchema)` to create a new message.
+ */
+export declare const SetPasswordRequestSchema: GenMessage<SetPasswordRequest>;
+
+/**
+ * The password is in force.
+ *
+ * @generated from message strongroom.v1.SetPasswordResponse
+ */
+export declare type SetPasswordResponse = Message<"strongroom.v1.SetPasswordResponse"> & {
+  /**
+   * What it logs in as.
+   *
+   * @generated from field: string username = 1;
+   */
+  username: string;
+
+  /**
+   * The password that was made; empty where it was given. It stands nowhere else: keep it.
+   *
+   * @generated from field: string password = 2;
+   */
+  password: string;
+
+  /**
+   * What was written.
+   *
+   * @generated from field: repeated strongroom.v1.ObjectChange changes = 3;
+   */
+  changes: ObjectChange[];
+};
+
+/**
+ * Describes the message strongroom.v1.SetPasswordResponse.
+ * Use `create(SetPasswordResponseSchema)` to create a new message.
+ */
+export declare const SetPasswordResponseSchema: GenMessage<SetPasswordResponse>;
+
+/**
  * What became of an object, or would become of it.
  *
  * @generated from enum strongroom.v1.ObjectAction
@@ -700,6 +844,29 @@ export declare const AdminService: GenService<{
     methodKind: "unary";
     input: typeof TestNotifierRequestSchema;
     output: typeof TestNotifierResponseSchema;
+  },
+  /**
+   * Gives a user an access key: another login, `user$key`, which may do in the collections that are named what its
+   * roles allow and the user may do there. The server makes its password, shows it in this answer only, and writes its
+   * hash. Under retry: the second call is refused with OBJECT_EXISTS; SetPassword gives the key a password again.
+   *
+   * @generated from rpc strongroom.v1.AdminService.CreateAccessKey
+   */
+  createAccessKey: {
+    methodKind: "unary";
+    input: typeof CreateAccessKeyRequestSchema;
+    output: typeof CreateAccessKeyResponseSchema;
+  },
+  /**
+   * Sets the password of a user or of an access key, given or made by the server, and writes its hash. Sessions that were
+   * opened with the one before are refused from then on. Under retry: a password that is made is another one.
+   *
+   * @generated from rpc strongroom.v1.AdminService.SetPassword
+   */
+  setPassword: {
+    methodKind: "unary";
+    input: typeof SetPasswordRequestSchema;
+    output: typeof SetPasswordResponseSchema;
   },
 }>;
 

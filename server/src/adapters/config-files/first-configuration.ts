@@ -1,6 +1,7 @@
 import { mkdir, readdir, rm, writeFile } from "node:fs/promises";
 import { dirname, join } from "node:path";
 import { formatSize, parseSize, ValueError } from "@strongroom/protocol/sizes";
+import { newPassword } from "../../domain/new-password.ts";
 
 /** Limits of the first collection, in the form of the configuration. */
 export interface InitialLimits {
@@ -41,27 +42,8 @@ export class InitRefusedError extends Error {
   override name = "InitRefusedError";
 }
 
-/** Letters and digits without those that look alike (0 o, 1 i l), so that a password can be read from paper. */
-const ALPHABET = "abcdefghjkmnpqrstuvwxyz23456789";
 /** A week; longer protection is a decision of somebody who knows the limits. */
 const MOST_RETENTION_HOURS = 7 * 24;
-/** 26 of 31 characters are 128 bits. */
-const PASSWORD_LENGTH = 26;
-
-/**
- * Draws every character with equal chance: bytes beyond the largest multiple of the alphabet's length are thrown away.
- */
-function makePassword(randomBytes: (count: number) => Uint8Array): string {
-  const fair = 256 - (256 % ALPHABET.length);
-  let password = "";
-  while (password.length < PASSWORD_LENGTH) {
-    for (const byte of randomBytes(PASSWORD_LENGTH)) {
-      if (byte < fair && password.length < PASSWORD_LENGTH) password += ALPHABET[byte % ALPHABET.length];
-    }
-  }
-  return password;
-}
-
 /**
  * Narrower than what the configuration allows: a label as Kubernetes names objects, so that the files can be applied
  * there too. It also needs no quotes in YAML, unless it reads as a number or a word such as `true`, which the
@@ -279,7 +261,7 @@ export async function initConfiguration(input: InitConfigurationInput): Promise<
   checkLimits(limits);
   await checkDirectory(dir);
 
-  const password = makePassword(randomBytes);
+  const password = newPassword(randomBytes);
   const objects = "strongroom/backups.riotkit.org/v1alpha1";
   const files = new Map([
     [`${objects}/backupusers/${adminName}.yaml`, { text: userFile(adminName), mode: 0o644 }],

@@ -1,9 +1,12 @@
 import type { Principal } from "../../domain/access.ts";
+import type { AuditEvent } from "../../domain/audit.ts";
 import { type DocumentToCommit, DomainError, invalidField } from "../../domain/errors.ts";
+import { hideSecrets } from "../../objects/hide-secrets.ts";
 import type { ConfigProblem } from "../../objects/problem.ts";
 import {
   type ChangePlan,
   NotInForceError,
+  type ObjectEntry,
   type ObjectName,
   type PlannedObject,
   SourceChangedError,
@@ -18,7 +21,7 @@ import { objectNotFound, objectsOf } from "./see-objects.ts";
 export interface ChangeObjectsDeps {
   readonly config: ConfigSource;
   /** Keeps two servers from writing at once. */
-  readonly database: Pick<Database, "exclusively">;
+  readonly database: Database;
 }
 
 /** How a change is to be made. */
@@ -27,6 +30,14 @@ export interface ChangeOptions extends ChangeConfirmations {
   readonly dryRun: boolean;
   /** The revision that the one object must have; empty for any. */
   readonly expectedRevision: string;
+}
+
+/** A change of a password alone, which is written into a Secret or the user itself. */
+export interface PasswordChange {
+  readonly kind: "access-key.created" | "password.set";
+  readonly username: string;
+  /** The objects as they were read for it. */
+  readonly expected: readonly ObjectEntry[];
 }
 
 /** A change that was made, or would be. */
@@ -69,9 +80,9 @@ export async function change(
   deps: ChangeObjectsDeps,
   principal: Principal,
   wanted: WantedChange,
-  options: ChangeOptions & { readonly isPassword?: boolean },
+  options: ChangeOptions & { readonly password?: PasswordChange },
 ): Promise<ChangeResult> {
-  requireMayChange(principal, "remove" in wanted ? [wanted.remove] : [], options.isPassword);
+  requireMayChange(principal, "remove" in wanted ? [wanted.remove] : [], options.password !== undefined);
   const objects = objectsOf(deps.config);
   const plan = async () => await judged(deps, principal, wanted, options);
   if (options.dryRun) {
@@ -81,7 +92,10 @@ export async function change(
   }
   const done = await deps.database.exclusively(LOCK, async () => {
     const planned = await plan();
-    if (planned.files.length > 0) await write(deps, planned);
+    if (planned.files.length > 0) {
+      await write(deps, planned, options.password !== undefined);
+      await record(deps, principal, planned, options.password);
+    }
     return { plan: planned, readOnly: undefined };
   });
   if (done !== undefined) return done.result;
@@ -99,13 +113,14 @@ async function judged(
   { config }: ChangeObjectsDeps,
   principal: Principal,
   wanted: WantedChange,
-  options: ChangeOptions & { readonly isPassword?: boolean },
+  options: ChangeOptions & { readonly password?: PasswordChange },
 ): Promise<ChangePlan> {
   const plan = await objectsOf(config).plan(wanted);
-  requireMayChange(principal, plan.named, options.isPassword);
+  requireMayChange(principal, plan.named, options.password !== undefined);
   if (plan.problems.length > 0) throw objectsInvalid(plan.problems);
   if ("remove" in wanted && plan.objects.length === 0) throw objectNotFound(wanted.remove);
   requireRevision(plan, options.expectedRevision);
+  requireAsRead(plan, options.password?.expected ?? []);
   checkChange(principal, { before: config.current(), plan, confirmations: options });
   return plan;
 }
@@ -126,9 +141,48 @@ function requireRevision({ objects }: ChangePlan, expected: string): void {
   );
 }
 
-async function write({ config }: ChangeObjectsDeps, plan: ChangePlan): Promise<void> {
+function requireAsRead({ objects }: ChangePlan, expected: readonly ObjectEntry[]): void {
+  for (const { kind, name, revision } of expected) {
+    const before = objects.find(({ entry }) => entry.kind === kind && entry.name === name)?.before;
+    if (before?.revision === revision) continue;
+    throw new DomainError(
+      "CONFIGURATION_CONFLICT",
+      `${kind} "${name}" was changed while the change was made ready; nothing was written, repeat the call`,
+      { metadata: { kind, name }, retryAfterMs: RETRY_MS },
+    );
+  }
+}
+
+/** Writes what was changed into the audit log: it is in force, so that nothing may fail by that any more. */
+async function record(
+  { database }: ChangeObjectsDeps,
+  principal: Principal,
+  { objects, diff }: ChangePlan,
+  password: PasswordChange | undefined,
+): Promise<void> {
+  const common = { actor: principal, collectionName: "" };
+  const events: AuditEvent[] =
+    password !== undefined
+      ? [{ ...common, kind: password.kind, object: `BackupUser/${password.username}`, details: {} }]
+      : objects
+          .filter(({ action }) => action !== "unchanged")
+          .map(({ action, entry }) => ({
+            ...common,
+            kind: action === "deleted" ? "configuration.deleted" : "configuration.applied",
+            object: `${entry.kind}/${entry.name}`,
+            details: {
+              action,
+              file: entry.file,
+              revision: entry.revision,
+              ...(objects.length === 1 ? { difference: diff } : {}),
+            },
+          }));
+  await database.transaction(async (tx) => await tx.audit(...events));
+}
+
+async function write({ config }: ChangeObjectsDeps, plan: ChangePlan, isPassword: boolean): Promise<void> {
   const store = await objectsOf(config).storeFor(plan);
-  if ("readOnly" in store) throw readOnlySource(store.readOnly, plan);
+  if ("readOnly" in store) throw readOnlySource(store.readOnly, plan, isPassword);
   try {
     await store.write(plan);
   } catch (error) {
@@ -154,13 +208,19 @@ export function documentsToCommit(objects: readonly PlannedObject[]): DocumentTo
   return changed.map(({ entry, document }) => ({ file: entry.file, document }));
 }
 
-function readOnlySource(why: string, { objects }: ChangePlan): DomainError {
-  const documents = documentsToCommit(objects);
+function readOnlySource(why: string, { objects }: ChangePlan, isPassword: boolean): DomainError {
+  // Whoever asked for a password never saw the other hashes, and has no use for the hash of one that is not shown.
+  const changed = objects.map((object) =>
+    isPassword ? { ...object, document: hideSecrets(object.entry.kind, object.document) } : object,
+  );
+  const documents = documentsToCommit(changed);
+  const advice = isPassword ? "with the output of `strongroom hash-password` for the hidden value, " : "";
   const length = documents.reduce((sum, { document }) => sum + document.length, 0);
   const whole = length <= MOST_TO_COMMIT;
   return new DomainError(
     "CONFIGURATION_READ_ONLY",
-    `this server does not write its configuration: ${why}. Commit the change where the configuration comes from; ` +
+    `this server does not write its configuration: ${why}. Commit the change where the configuration comes from, ` +
+      advice +
       (whole ? "the details have the YAML" : "the YAML is too long for an error, a call with dry_run answers with it"),
     { metadata: { why }, toCommit: whole ? documents : [] },
   );

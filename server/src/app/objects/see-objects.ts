@@ -66,7 +66,7 @@ export async function getObject(
   const defaults =
     defaultsName === undefined
       ? undefined
-      : await objects.read({ kind: "BackupCollectionDefaults" as ConfigKind, name: defaultsName });
+      : await objects.read({ kind: "BackupCollectionDefaults", name: defaultsName });
   const document =
     defaults === undefined ? shownObject(object, input.format) : effectiveObject(object, defaults, input.format);
   return { entry: object.entry, document };
