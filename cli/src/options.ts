@@ -302,6 +302,10 @@ export const OPTIONS = {
     words: ["failed", "warning"],
   }),
 
+  ofServer: flag({
+    name: "server",
+    help: "the server itself in place of collections (needs systemAdmin)",
+  }),
   healthIs: choice({
     name: "health",
     value: "status",

@@ -3,6 +3,7 @@
  */
 import { createHash, randomBytes, randomUUID } from "node:crypto";
 import { readFile } from "node:fs/promises";
+import { hostname } from "node:os";
 import { setTimeout as sleep } from "node:timers/promises";
 import type { Logger } from "pino";
 import { Argon2Hasher } from "./adapters/argon2/argon2-hasher.ts";
@@ -15,6 +16,7 @@ import { MeasuredBlobStore } from "./adapters/measured/measured-blob-store.ts";
 import { measuredDatabase } from "./adapters/measured/measured-database.ts";
 import { openPglite } from "./adapters/pglite/pglite.ts";
 import { openPostgres } from "./adapters/postgres/postgres.ts";
+import { checkoutCommit, serverVersion } from "./adapters/process/commit.ts";
 import { openStore } from "./adapters/stores.ts";
 import type { CertificateFacts, TlsFiles } from "./adapters/tls-files/tls-files.ts";
 import { sendWebhook } from "./adapters/webhook/webhook.ts";
@@ -38,7 +40,9 @@ import { DEFAULT_UPLOAD_SETTINGS, type UploadSettings } from "./app/settings.ts"
 import { ClockWatch } from "./app/upkeep/clock-watch.ts";
 import { type CompareAct, type CompareDeps, compareStore } from "./app/upkeep/compare-store.ts";
 import { Readiness, type WatchedDisk } from "./app/upkeep/readiness.ts";
+import { ReplicaSign } from "./app/upkeep/replica-sign.ts";
 import { Sweeper } from "./app/upkeep/sweeper.ts";
+import { noteSweep, UpkeepRuns } from "./app/upkeep/upkeep-runs.ts";
 import { type VerificationPlan, Verifier } from "./app/upkeep/verifier.ts";
 import { BufferPool } from "./app/uploads/buffer-pool.ts";
 import { SegmentAttempts } from "./app/uploads/segment-attempts.ts";
@@ -87,7 +91,12 @@ export interface ServerParts {
   readonly verification?: VerificationPlan | undefined;
   /** How notifications are sent; undefined for not at all, for tests. */
   readonly sender?: NotificationSender | undefined;
+  /** Kind of the database, for its status; the embedded one when left out. */
+  readonly databaseKind?: string | undefined;
 }
+
+/** How fast a verification that is asked for reads where the options do not say. */
+const VERIFY_BYTES_PER_SECOND = 64n * 1024n * 1024n;
 
 /** A server that takes calls. */
 export interface RunningServer {
@@ -147,7 +156,15 @@ export async function startServer(
     sha256,
     buffers,
   };
-  const sweeper = new Sweeper(shared, parts.sweepMs, monitoring.metrics?.swept);
+  let noting: Promise<void> = Promise.resolve();
+  const sweeper = new Sweeper(shared, parts.sweepMs, (report) => {
+    monitoring.metrics?.swept(report);
+    noting = noteSweep(monitoring.database, report, "server").catch((error: unknown) =>
+      parts.log.warn({ err: error }, "the result of a sweep could not be noted"),
+    );
+  });
+  const replica = new ReplicaSign(shared, { id: randomUUID(), host: hostname(), version: serverVersion() });
+  const upkeep = new UpkeepRuns(shared, sweeper, parts.verification?.bytesPerSecond ?? VERIFY_BYTES_PER_SECOND);
   const credentials = new CredentialWatch({ ...shared, monotonic: () => performance.now() });
   const auditor = new Auditor({
     ...shared,
@@ -164,6 +181,10 @@ export async function startServer(
   const handler = requestHandler({
     ...shared,
     state,
+    replica,
+    upkeep,
+    databaseKind: parts.databaseKind ?? "pglite",
+    commit: checkoutCommit(),
     refuseWhileStopping: state.refuseWhileStopping,
     onEnded: () => sweeper.request(),
     shutdownSignal: shutdown.signal,
@@ -188,6 +209,7 @@ export async function startServer(
   credentials.start();
   auditor.start();
   verifier?.start();
+  replica.start();
   const urlHost = listener.address.includes(":") ? `[${listener.address}]` : listener.address;
   return {
     url: `${tls === undefined ? "http" : "https"}://${urlHost}:${listener.port}`,
@@ -203,8 +225,11 @@ export async function startServer(
         async () => await listener.stop(graceMs, () => shutdown.abort(shuttingDown())),
         async () => await verifier?.stop(),
         async () => await notifications?.stop(),
+        async () => await upkeep.stop(),
+        async () => await replica.stop(),
         async () => await credentials.stop(),
         async () => await sweeper.stop(graceMs),
+        async () => await noting,
         async () => await auditor.stop(),
         async () => await parts.config.close?.(),
         async () => await monitoring.readiness.idle(),
@@ -324,6 +349,7 @@ export async function openParts(
       httpUploads: options.httpUploads,
       verification: options.verification,
       sender: notificationSender(options.notifyAllowAddresses),
+      databaseKind: options.database.kind,
     };
   } catch (error) {
     await database.close();

@@ -233,6 +233,9 @@ const administers =
   ({ who }: Caller) =>
     isSystemAdmin(who) || (mayUserManager && isUserManager(who)) ? answer : "ACCESS_DENIED";
 
+/** The server itself is for systemAdmin, never with an access key or a scope. */
+const operates = ({ who }: Caller) => (isSystemAdmin(who) ? "ok" : "ACCESS_DENIED");
+
 const vaultOf = ({ userName }: Caller) => nameFor(userName, VAULT);
 
 type UploadRpc = "WriteSegment" | "RenewUpload" | "GetUpload" | "CommitUpload" | "AbortUpload";
@@ -734,6 +737,24 @@ const cases: readonly Case[] = [
     title: "of another user",
     expected: administers("CONFIGURATION_READ_ONLY"),
     call: ({ live }, _caller, options) => done(live.clients.admin.setPassword({ username: "stranger" }, options)),
+  },
+  {
+    rpc: "strongroom.v1.AdminService/GetServerStatus",
+    title: "of the server",
+    expected: operates,
+    call: ({ live }, _caller, options) => done(live.clients.admin.getServerStatus({}, options)),
+  },
+  {
+    rpc: "strongroom.v1.AdminService/RunSweep",
+    title: "of the server",
+    expected: operates,
+    call: ({ live }, _caller, options) => done(live.clients.admin.runSweep({}, options)),
+  },
+  {
+    rpc: "strongroom.v1.AdminService/RunVerification",
+    title: "of a collection that does not exist",
+    expected: (caller) => (operates(caller) === "ok" ? "COLLECTION_NOT_FOUND" : operates(caller)),
+    call: ({ live }, _caller, options) => done(live.clients.admin.runVerification({ collection: UNKNOWN }, options)),
   },
   ...["BackupUser", "BackupCollection", "Secret"].flatMap((kind): Case[] => [
     {

@@ -41,6 +41,18 @@ async function loggedIn(t: ExecutionContext, { url }: ServerProcess, username: s
   return grpcurl;
 }
 
+test.serial("grpcurl: the status of the server, a sweep and a verification", async (t) => {
+  if (!hasPeers(t, "grpcurl")) return;
+  const { grpcurl } = t.context;
+  t.true((await grpcurl.call(t, "AdminService/RunSweep", {})).finished);
+  t.true((await grpcurl.call(t, "AdminService/RunVerification", { collection: "" })).started);
+  const status = await grpcurl.call(t, "AdminService/GetServerStatus", {});
+  t.like(status, { database: { kind: "pglite" }, storage: { kind: "memory" }, clock: { status: "right" } });
+  t.true(status.replicas.some((replica: { answers?: boolean }) => replica.answers === true));
+  t.truthy(status.lastSweep.finishedAt);
+  t.like(status.lastVerification, { actor: "user:admin" });
+});
+
 test.serial("grpcurl: objects are applied, shown, listed and deleted", async (t) => {
   if (!hasPeers(t, "grpcurl")) return;
   const { grpcurl, config } = t.context;

@@ -5,9 +5,10 @@ import type { CommandSpec, Invocation } from "../command.ts";
 import type { Sdk } from "../context.ts";
 import { CONNECTION_OPTIONS, OPTIONS, OUTPUT_OPTIONS, SESSION_SECRETS } from "../options.ts";
 import { type OverviewItem, readOverview } from "../session/overview.ts";
-import { withClient } from "../session/session.ts";
+import { CALL, withClient } from "../session/session.ts";
 import { formatAge, toIso } from "../terminal/format.ts";
 import { enumWord, principal } from "../terminal/reports.ts";
+import { serverStatusReport, serverStatusText } from "./server-status.ts";
 
 /** `strongroom status`. */
 export const status: CommandSpec = {
@@ -15,12 +16,20 @@ export const status: CommandSpec = {
   summary: "how all your collections are: the worst first",
   details: "Shows what is there; `strongroom health --all` is its exit code, for monitoring.",
   args: [],
-  options: [OPTIONS.healthIs, OPTIONS.organization, OPTIONS.prefix, ...CONNECTION_OPTIONS, ...OUTPUT_OPTIONS],
+  options: [
+    OPTIONS.ofServer,
+    OPTIONS.healthIs,
+    OPTIONS.organization,
+    OPTIONS.prefix,
+    ...CONNECTION_OPTIONS,
+    ...OUTPUT_OPTIONS,
+  ],
   secrets: SESSION_SECRETS,
   examples: [
     ["strongroom status", "every collection that you may see"],
     ["strongroom status --health not-ok", "what somebody should look at"],
     ["strongroom status --organization acme --json", "one tenant, for programs"],
+    ["strongroom status --server", "the server itself: replicas, upkeep, problems (needs systemAdmin)"],
   ],
   run,
 };
@@ -28,6 +37,12 @@ export const status: CommandSpec = {
 async function run({ values, output, context }: Invocation): Promise<ExitCode> {
   return await withClient(context, values, {}, async (connection) => {
     const { sdk } = connection;
+    if (values.get(OPTIONS.ofServer)) {
+      const server = await connection.client.admin.getServerStatus({}, CALL);
+      if (output.isJson) output.json(serverStatusReport(server));
+      else output.line(serverStatusText(server, context.now()));
+      return EXIT.ok;
+    }
     const items = await readOverview(connection, {
       namePrefix: values.get(OPTIONS.prefix),
       organization: values.get(OPTIONS.organization),

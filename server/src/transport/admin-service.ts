@@ -20,11 +20,14 @@ import { applyObjects, type ChangeOptions, deleteObject, documentsToCommit } fro
 import { createAccessKey, type PasswordDeps, setPassword } from "../app/objects/passwords.ts";
 import { getObject, listObjects, OBJECT_KINDS, type SeeObjectsDeps } from "../app/objects/see-objects.ts";
 import type { ObjectEntry, ObjectName, PlannedObject } from "../app/ports/config-objects.ts";
+import { getServerStatus, type StatusDeps } from "../app/upkeep/server-status.ts";
+import type { UpkeepRuns } from "../app/upkeep/upkeep-runs.ts";
 import type { Role } from "../domain/configuration.ts";
 import { invalidField } from "../domain/errors.ts";
 import { callerOf } from "./connect-calls.ts";
 import { roleOf } from "./messages.ts";
-import { enumName, pagePosition, pageSizeOf, pageToken, textOf } from "./shapes.ts";
+import { statusMessage } from "./server-status-message.ts";
+import { collectionNameOf, enumName, pagePosition, pageSizeOf, pageToken, textOf } from "./shapes.ts";
 
 /** Shorter ones are guessed; those that the server makes have 26. */
 const LEAST_PASSWORD_LENGTH = 12;
@@ -32,7 +35,10 @@ const LEAST_PASSWORD_LENGTH = 12;
 const MAX_PASSWORD_LENGTH = 1024;
 
 /** The ports of all of administration. */
-export interface AdminDeps extends SeeObjectsDeps, PasswordDeps, TestNotifierDeps {}
+export type AdminDeps = SeeObjectsDeps &
+  PasswordDeps &
+  TestNotifierDeps &
+  StatusDeps & { readonly upkeep: Pick<UpkeepRuns, "sweep" | "verify"> };
 
 /** AdminService of the contract. */
 export function adminService(deps: AdminDeps): ServiceImpl<typeof AdminService> {
@@ -108,6 +114,19 @@ export function adminService(deps: AdminDeps): ServiceImpl<typeof AdminService> 
         password: req.password,
       });
       return { username, password: password ?? "", changes: plan.objects.map(changeMessage) };
+    },
+
+    async getServerStatus(_req, context) {
+      return statusMessage(await getServerStatus(deps, callerOf(context.values)));
+    },
+
+    async runSweep(_req, context) {
+      return { finished: await deps.upkeep.sweep(callerOf(context.values)) };
+    },
+
+    async runVerification(req, context) {
+      const collection = req.collection === "" ? "" : collectionNameOf(req.collection);
+      return { started: await deps.upkeep.verify(callerOf(context.values), collection) };
     },
   };
 }

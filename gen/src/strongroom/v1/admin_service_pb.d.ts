@@ -7,6 +7,7 @@
 import type { GenEnum, GenFile, GenMessage, GenService } from "@bufbuild/protobuf/codegenv2";
 import type { Message } from "@bufbuild/protobuf";
 import type { Role } from "./resources_pb.js";
+import type { Timestamp } from "@bufbuild/protobuf/wkt";
 
 /**
  * Describes the file strongroom/v1/admin_service.proto.
@@ -702,6 +703,472 @@ export declare type SetPasswordResponse = Message<"strongroom.v1.SetPasswordResp
 export declare const SetPasswordResponseSchema: GenMessage<SetPasswordResponse>;
 
 /**
+ * Asks how the server is.
+ *
+ * @generated from message strongroom.v1.GetServerStatusRequest
+ */
+export declare type GetServerStatusRequest = Message<"strongroom.v1.GetServerStatusRequest"> & {
+};
+
+/**
+ * Describes the message strongroom.v1.GetServerStatusRequest.
+ * Use `create(GetServerStatusRequestSchema)` to create a new message.
+ */
+export declare const GetServerStatusRequestSchema: GenMessage<GetServerStatusRequest>;
+
+/**
+ * How the server is.
+ *
+ * @generated from message strongroom.v1.GetServerStatusResponse
+ */
+export declare type GetServerStatusResponse = Message<"strongroom.v1.GetServerStatusResponse"> & {
+  /**
+   * Its version.
+   *
+   * @generated from field: string version = 1;
+   */
+  version: string;
+
+  /**
+   * Id of the commit it was made from; empty where that is not known.
+   *
+   * @generated from field: string commit = 2;
+   */
+  commit: string;
+
+  /**
+   * The database.
+   *
+   * @generated from field: strongroom.v1.DatabaseStatus database = 3;
+   */
+  database?: DatabaseStatus | undefined;
+
+  /**
+   * The storage.
+   *
+   * @generated from field: strongroom.v1.StorageStatus storage = 4;
+   */
+  storage?: StorageStatus | undefined;
+
+  /**
+   * Servers over this database that were seen within a day, this one among them; at most 100.
+   *
+   * @generated from field: repeated strongroom.v1.Replica replicas = 5;
+   */
+  replicas: Replica[];
+
+  /**
+   * The database's clock.
+   *
+   * @generated from field: strongroom.v1.ClockStatus clock = 6;
+   */
+  clock?: ClockStatus | undefined;
+
+  /**
+   * The last sweep; unset before the first.
+   *
+   * @generated from field: strongroom.v1.UpkeepRun last_sweep = 7;
+   */
+  lastSweep?: UpkeepRun | undefined;
+
+  /**
+   * The last verification that was asked for; unset before the first.
+   *
+   * @generated from field: strongroom.v1.UpkeepRun last_verification = 8;
+   */
+  lastVerification?: UpkeepRun | undefined;
+
+  /**
+   * The configuration.
+   *
+   * @generated from field: strongroom.v1.ConfigurationStatus configuration = 9;
+   */
+  configuration?: ConfigurationStatus | undefined;
+
+  /**
+   * What is wrong; empty when all is well.
+   *
+   * @generated from field: repeated strongroom.v1.ServerProblem problems = 10;
+   */
+  problems: ServerProblem[];
+};
+
+/**
+ * Describes the message strongroom.v1.GetServerStatusResponse.
+ * Use `create(GetServerStatusResponseSchema)` to create a new message.
+ */
+export declare const GetServerStatusResponseSchema: GenMessage<GetServerStatusResponse>;
+
+/**
+ * A database as a whole.
+ *
+ * @generated from message strongroom.v1.DatabaseStatus
+ */
+export declare type DatabaseStatus = Message<"strongroom.v1.DatabaseStatus"> & {
+  /**
+   * `pglite` or `postgres`.
+   *
+   * @generated from field: string kind = 1;
+   */
+  kind: string;
+
+  /**
+   * What it says of its version.
+   *
+   * @generated from field: string version = 2;
+   */
+  version: string;
+
+  /**
+   * How many migrations its schema has.
+   *
+   * @generated from field: int32 schema = 3;
+   */
+  schema: number;
+
+  /**
+   * When the live version that was verified longest ago was verified, or published when it never was; unset for none.
+   *
+   * @generated from field: google.protobuf.Timestamp oldest_verification = 4;
+   */
+  oldestVerification?: Timestamp | undefined;
+
+  /**
+   * Live versions that failed their last verification.
+   *
+   * @generated from field: int32 damaged_versions = 5;
+   */
+  damagedVersions: number;
+};
+
+/**
+ * Describes the message strongroom.v1.DatabaseStatus.
+ * Use `create(DatabaseStatusSchema)` to create a new message.
+ */
+export declare const DatabaseStatusSchema: GenMessage<DatabaseStatus>;
+
+/**
+ * A storage and what it can do.
+ *
+ * @generated from message strongroom.v1.StorageStatus
+ */
+export declare type StorageStatus = Message<"strongroom.v1.StorageStatus"> & {
+  /**
+   * `memory`, `directory`, `s3`.
+   *
+   * @generated from field: string kind = 1;
+   */
+  kind: string;
+
+  /**
+   * What it can do, for people.
+   *
+   * @generated from field: repeated string abilities = 2;
+   */
+  abilities: string[];
+};
+
+/**
+ * Describes the message strongroom.v1.StorageStatus.
+ * Use `create(StorageStatusSchema)` to create a new message.
+ */
+export declare const StorageStatusSchema: GenMessage<StorageStatus>;
+
+/**
+ * A server over the database.
+ *
+ * @generated from message strongroom.v1.Replica
+ */
+export declare type Replica = Message<"strongroom.v1.Replica"> & {
+  /**
+   * Made at its start.
+   *
+   * @generated from field: string replica_id = 1;
+   */
+  replicaId: string;
+
+  /**
+   * Name of its machine.
+   *
+   * @generated from field: string host = 2;
+   */
+  host: string;
+
+  /**
+   * Its version.
+   *
+   * @generated from field: string version = 3;
+   */
+  version: string;
+
+  /**
+   * When it was started.
+   *
+   * @generated from field: google.protobuf.Timestamp started_at = 4;
+   */
+  startedAt?: Timestamp | undefined;
+
+  /**
+   * Its last sign of life; it gives one every 30 seconds.
+   *
+   * @generated from field: google.protobuf.Timestamp seen_at = 5;
+   */
+  seenAt?: Timestamp | undefined;
+
+  /**
+   * Whether the last sign is no older than 2 minutes.
+   *
+   * @generated from field: bool alive = 6;
+   */
+  alive: boolean;
+
+  /**
+   * Whether it is the one that answers.
+   *
+   * @generated from field: bool answers = 7;
+   */
+  answers: boolean;
+};
+
+/**
+ * Describes the message strongroom.v1.Replica.
+ * Use `create(ReplicaSchema)` to create a new message.
+ */
+export declare const ReplicaSchema: GenMessage<Replica>;
+
+/**
+ * The database's clock.
+ *
+ * @generated from message strongroom.v1.ClockStatus
+ */
+export declare type ClockStatus = Message<"strongroom.v1.ClockStatus"> & {
+  /**
+   * `right`, `behind` or `paused`, as in the health check `clock`.
+   *
+   * @generated from field: string status = 1;
+   */
+  status: string;
+
+  /**
+   * For people.
+   *
+   * @generated from field: string message = 2;
+   */
+  message: string;
+
+  /**
+   * When the doubt ends by itself; unset while there is none.
+   *
+   * @generated from field: google.protobuf.Timestamp until = 3;
+   */
+  until?: Timestamp | undefined;
+};
+
+/**
+ * Describes the message strongroom.v1.ClockStatus.
+ * Use `create(ClockStatusSchema)` to create a new message.
+ */
+export declare const ClockStatusSchema: GenMessage<ClockStatus>;
+
+/**
+ * A sweep, or a verification that was asked for.
+ *
+ * @generated from message strongroom.v1.UpkeepRun
+ */
+export declare type UpkeepRun = Message<"strongroom.v1.UpkeepRun"> & {
+  /**
+   * When it began.
+   *
+   * @generated from field: google.protobuf.Timestamp started_at = 1;
+   */
+  startedAt?: Timestamp | undefined;
+
+  /**
+   * When it ended; unset while it is under way, or when its server died.
+   *
+   * @generated from field: google.protobuf.Timestamp finished_at = 2;
+   */
+  finishedAt?: Timestamp | undefined;
+
+  /**
+   * Whether it is under way.
+   *
+   * @generated from field: bool under_way = 3;
+   */
+  underWay: boolean;
+
+  /**
+   * Who asked for it: `user:<name>`, or `server`.
+   *
+   * @generated from field: string actor = 4;
+   */
+  actor: string;
+
+  /**
+   * What it did so far, in numbers of rows and objects; the set of names is open. Of a verification `whole`, `damaged`,
+   * and `unknown` for versions that the store did not give.
+   *
+   * @generated from field: map<string, int64> counts = 5;
+   */
+  counts: { [key: string]: bigint };
+
+  /**
+   * Why it failed as a whole; empty for nothing.
+   *
+   * @generated from field: string error = 6;
+   */
+  error: string;
+};
+
+/**
+ * Describes the message strongroom.v1.UpkeepRun.
+ * Use `create(UpkeepRunSchema)` to create a new message.
+ */
+export declare const UpkeepRunSchema: GenMessage<UpkeepRun>;
+
+/**
+ * The configuration in force.
+ *
+ * @generated from message strongroom.v1.ConfigurationStatus
+ */
+export declare type ConfigurationStatus = Message<"strongroom.v1.ConfigurationStatus"> & {
+  /**
+   * Why what is written is not in force; empty while it is.
+   *
+   * @generated from field: string problem = 1;
+   */
+  problem: string;
+
+  /**
+   * Collections in force.
+   *
+   * @generated from field: int32 collections = 2;
+   */
+  collections: number;
+
+  /**
+   * How often a change was refused since the start.
+   *
+   * @generated from field: int32 refusals = 3;
+   */
+  refusals: number;
+};
+
+/**
+ * Describes the message strongroom.v1.ConfigurationStatus.
+ * Use `create(ConfigurationStatusSchema)` to create a new message.
+ */
+export declare const ConfigurationStatusSchema: GenMessage<ConfigurationStatus>;
+
+/**
+ * Something that is wrong.
+ *
+ * @generated from message strongroom.v1.ServerProblem
+ */
+export declare type ServerProblem = Message<"strongroom.v1.ServerProblem"> & {
+  /**
+   * What it is about: `database`, `storage`, `configuration`, `clock`, `integrity`, `versions`, `sweep`. The set is open.
+   *
+   * @generated from field: string name = 1;
+   */
+  name: string;
+
+  /**
+   * What was found.
+   *
+   * @generated from field: string message = 2;
+   */
+  message: string;
+
+  /**
+   * What to do.
+   *
+   * @generated from field: string advice = 3;
+   */
+  advice: string;
+};
+
+/**
+ * Describes the message strongroom.v1.ServerProblem.
+ * Use `create(ServerProblemSchema)` to create a new message.
+ */
+export declare const ServerProblemSchema: GenMessage<ServerProblem>;
+
+/**
+ * Asks for a sweep.
+ *
+ * @generated from message strongroom.v1.RunSweepRequest
+ */
+export declare type RunSweepRequest = Message<"strongroom.v1.RunSweepRequest"> & {
+};
+
+/**
+ * Describes the message strongroom.v1.RunSweepRequest.
+ * Use `create(RunSweepRequestSchema)` to create a new message.
+ */
+export declare const RunSweepRequestSchema: GenMessage<RunSweepRequest>;
+
+/**
+ * What became of it.
+ *
+ * @generated from message strongroom.v1.RunSweepResponse
+ */
+export declare type RunSweepResponse = Message<"strongroom.v1.RunSweepResponse"> & {
+  /**
+   * Whether it has ended; false while it goes on.
+   *
+   * @generated from field: bool finished = 1;
+   */
+  finished: boolean;
+};
+
+/**
+ * Describes the message strongroom.v1.RunSweepResponse.
+ * Use `create(RunSweepResponseSchema)` to create a new message.
+ */
+export declare const RunSweepResponseSchema: GenMessage<RunSweepResponse>;
+
+/**
+ * Asks for a verification.
+ *
+ * @generated from message strongroom.v1.RunVerificationRequest
+ */
+export declare type RunVerificationRequest = Message<"strongroom.v1.RunVerificationRequest"> & {
+  /**
+   * Only of this collection; empty for all.
+   *
+   * @generated from field: string collection = 1;
+   */
+  collection: string;
+};
+
+/**
+ * Describes the message strongroom.v1.RunVerificationRequest.
+ * Use `create(RunVerificationRequestSchema)` to create a new message.
+ */
+export declare const RunVerificationRequestSchema: GenMessage<RunVerificationRequest>;
+
+/**
+ * What became of it.
+ *
+ * @generated from message strongroom.v1.RunVerificationResponse
+ */
+export declare type RunVerificationResponse = Message<"strongroom.v1.RunVerificationResponse"> & {
+  /**
+   * Whether it was begun; false where another one is under way.
+   *
+   * @generated from field: bool started = 1;
+   */
+  started: boolean;
+};
+
+/**
+ * Describes the message strongroom.v1.RunVerificationResponse.
+ * Use `create(RunVerificationResponseSchema)` to create a new message.
+ */
+export declare const RunVerificationResponseSchema: GenMessage<RunVerificationResponse>;
+
+/**
  * What became of an object, or would become of it.
  *
  * @generated from enum strongroom.v1.ObjectAction
@@ -867,6 +1334,38 @@ export declare const AdminService: GenService<{
     methodKind: "unary";
     input: typeof SetPasswordRequestSchema;
     output: typeof SetPasswordResponseSchema;
+  },
+  /**
+   * Describes the server: versions, database, storage, replicas, clock, upkeep, and what is wrong. For systemAdmin.
+   *
+   * @generated from rpc strongroom.v1.AdminService.GetServerStatus
+   */
+  getServerStatus: {
+    methodKind: "unary";
+    input: typeof GetServerStatusRequestSchema;
+    output: typeof GetServerStatusResponseSchema;
+  },
+  /**
+   * Sweeps now, after a sweep that is under way; calls that come meanwhile share it. Answers when it has ended, or after
+   * 30 seconds while it goes on; GetServerStatus has its result. For systemAdmin.
+   *
+   * @generated from rpc strongroom.v1.AdminService.RunSweep
+   */
+  runSweep: {
+    methodKind: "unary";
+    input: typeof RunSweepRequestSchema;
+    output: typeof RunSweepResponseSchema;
+  },
+  /**
+   * Begins to read back and compare the versions of a collection, or of all, and answers at once; GetServerStatus shows
+   * how far it is. One at a time, over all replicas. For systemAdmin.
+   *
+   * @generated from rpc strongroom.v1.AdminService.RunVerification
+   */
+  runVerification: {
+    methodKind: "unary";
+    input: typeof RunVerificationRequestSchema;
+    output: typeof RunVerificationResponseSchema;
   },
 }>;
 

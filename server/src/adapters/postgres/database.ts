@@ -31,6 +31,7 @@ import { rowsOf } from "./rows.ts";
 import * as schema from "./schema.ts";
 import { sessionRepository } from "./session-repository.ts";
 import { unknownObjectRepository } from "./unknown-object-repository.ts";
+import { upkeepRecords } from "./upkeep-records.ts";
 import { usageRepository } from "./usage-repository.ts";
 import { versionRepository } from "./version-repository.ts";
 
@@ -152,6 +153,7 @@ export class SqlDatabase implements Database {
       segments: segmentRepository(db),
       versions: versionRepository(db, now),
       live: liveVersionRepository(db),
+      records: upkeepRecords(db),
       sessions: sessionRepository(db),
       budgets: budgetRepository(db),
       unknownObjects: unknownObjectRepository(db),

@@ -6,6 +6,7 @@ import type { ContentEncoding, Version } from "../../domain/version.ts";
 import type { AuditRepository } from "./audit-log.ts";
 import type { LiveVersion, LiveVersionRepository } from "./live-versions.ts";
 import type { NotificationRepository } from "./notifications.ts";
+import type { UpkeepRecords } from "./upkeep-records.ts";
 
 /** The counters of a collection or an organization, in bytes; always equal to the sums over the rows. */
 export interface UsageCounters {
@@ -604,6 +605,7 @@ export interface Transaction {
   readonly segments: SegmentRepository;
   readonly versions: VersionRepository;
   readonly live: LiveVersionRepository;
+  readonly records: UpkeepRecords;
   readonly sessions: SessionRepository;
   readonly budgets: BudgetRepository;
   readonly unknownObjects: UnknownObjectRepository;
