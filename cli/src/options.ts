@@ -281,6 +281,7 @@ export const OPTIONS = {
     help: "the last day, such as 2026-01-31",
   }),
   reason: option({ name: "reason", value: "text", help: "why the version is held, or the organization closed" }),
+  lost: list({ name: "lost", value: "key", help: "show which versions would be lost with this key; may be repeated" }),
   yes: flag({ name: "yes", help: "do not ask", argumentsOnly: true }),
 
   abort: option({

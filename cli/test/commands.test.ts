@@ -392,7 +392,7 @@ test("health: exit codes for monitoring, and the secret in place of a session", 
         status,
         checks: [
           { name: "age", status: HealthStatus.OK, message: "fine", advice: "" },
-          { name: "window", status, message: "expected one since 02:00", since: at("02:00:00"), advice: "Make one." },
+          { name: "window", status, message: "expected one since 02:00", beganAt: at("02:00:00"), advice: "Make one." },
         ],
         newestVersionNumber: 12n,
         newestVersionAt: at("02:00:00"),
@@ -508,4 +508,52 @@ test("hold says why and by whom, release ends it; ls and show say what is held",
     { collection: "pg-main", which: { case: "newest", value: true } },
     { collection: "pg-main", which: { case: "number", value: 3n } },
   ]);
+});
+
+test("keys lists what opens what, and with --lost what would be lost, over all collections", async (t) => {
+  const asked: unknown[] = [];
+  const none = { count: 0, numbers: [] };
+  const listKeys = async (request: { collection: string; lost: readonly string[] }) => {
+    asked.push(request);
+    const isMain = request.collection === "pg-main";
+    return {
+      keys: isMain ? [{ recipient: "openpgp:0123456789abcdef", versions: 3, alone: 2, newestVersionNumber: 9n }] : [],
+      unknown: isMain ? none : { count: 1, numbers: [4n] },
+      lost: isMain && request.lost.length > 0 ? { count: 2, numbers: [9n, 7n] } : none,
+      uncertain: none,
+    };
+  };
+  const listCollections = async () => ({
+    collections: [collection(), collection({ name: "www" })],
+    nextPageToken: "",
+  });
+  const sdk = fakeSdk({ versions: { listKeys }, collections: { listCollections } }).load;
+  const inContext = async () => await testContext(t, { sdk, env: LOGGED_IN, now });
+  const one = await inContext();
+  t.is(await one.run("keys", "pg-main"), 0);
+  t.regex(one.stdout.text, /^pg-main +openpgp:0123456789abcdef +3 +2 +9$/m);
+  const all = await inContext();
+  t.is(await all.run("keys", "--lost", "0123456789ABCDEF"), 0);
+  t.regex(all.stdout.text, /Lost: +2 \(9, 7\)\nCollection: +www\nLost: +no version\nUnknown: +1 \(4\)\n$/);
+  const json = await inContext();
+  t.is(await json.run("keys", "pg-main", "--json"), 0);
+  t.like(JSON.parse(json.stdout.text).collections[0], { collection: "pg-main", keys: [{ versions: 3, alone: 2 }] });
+  t.deepEqual(asked, [
+    { collection: "pg-main", lost: [] },
+    { collection: "pg-main", lost: ["0123456789ABCDEF"] },
+    { collection: "www", lost: ["0123456789ABCDEF"] },
+    { collection: "pg-main", lost: [] },
+  ]);
+});
+
+test("confirm-policy names the number that is removed, and takes nothing else", async (t) => {
+  const confirmPolicy = async ({ removes }: { removes: number }) => ({ removes, live: 31 });
+  const { run, stderr } = await testContext(t, {
+    sdk: fakeSdk({ collections: { confirmPolicy } }).load,
+    env: LOGGED_IN,
+    now,
+  });
+  t.is(await run("confirm-policy", "pg-main", "23"), 0);
+  t.is(stderr.text, "The next backup to pg-main removes 23 of 31 versions.\n");
+  t.is(await run("confirm-policy", "pg-main", "all"), 2);
 });

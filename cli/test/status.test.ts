@@ -13,7 +13,7 @@ const item = (name: string, status: HealthStatus, message = "") => ({
   overview: {
     collection: name,
     status,
-    problems: message === "" ? [] : [{ name: "age", status, message, advice: "Make one.", since: at("02:00:00") }],
+    problems: message === "" ? [] : [{ name: "age", status, message, advice: "Make one.", beganAt: at("02:00:00") }],
     newestVersion:
       status === FAILED
         ? undefined

@@ -48,6 +48,7 @@ export {
   type Session,
   type WhoAmIResponse,
 } from "@strongroom/gen/strongroom/v1/session_service_pb";
+export type { ListKeysResponse } from "@strongroom/gen/strongroom/v1/version_service_pb";
 export {
   type ClientOptions,
   type LoginOptions,

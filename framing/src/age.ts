@@ -3,6 +3,7 @@ import { FramingError } from "./errors.ts";
 import { ENCRYPT_HINT } from "./hints.ts";
 import { HEADER_LIMIT } from "./limits.ts";
 import type { Acceptance } from "./policy.ts";
+import { ageRecipient, OTHER, type RecipientCounter, STANZA_CHARACTERS } from "./recipients.ts";
 import { requirePossible, type StateReader, type StateWriter } from "./state-codec.ts";
 import type { Walker } from "./walker.ts";
 
@@ -59,8 +60,14 @@ export class AgeWalker implements Walker {
    */
   #spareClear = true;
 
-  constructor(acceptance: Acceptance) {
+  /** Undefined for a file that was not followed from its first byte. */
+  readonly #counter: RecipientCounter | undefined;
+  /** The beginning of the open stanza's arguments. */
+  #stanza = "";
+
+  constructor(acceptance: Acceptance, counter?: RecipientCounter) {
     this.#acceptance = acceptance;
+    this.#counter = counter;
   }
 
   get skippable(): number {
@@ -173,15 +180,41 @@ export class AgeWalker implements Walker {
       this.#column = ARGUMENT_DUE;
     } else if (value > SPACE && value < 0x7f) {
       this.#column = ARGUMENT_OPEN;
+      this.#keep(value);
     } else if (this.#column === ARGUMENT_DUE) {
       throw malformed(offset, "an argument of printable characters after a space", value);
     } else if (value === SPACE) {
       this.#column = ARGUMENT_DUE;
+      this.#keep(value);
     } else if (value === LF) {
+      this.#admit(offset);
       this.#enter(IN_BODY, true);
     } else {
       throw malformed(offset, "arguments of printable characters with single spaces between", value);
     }
+  }
+
+  #keep(value: number): void {
+    if (this.#counter !== undefined && this.#stanza.length < STANZA_CHARACTERS)
+      this.#stanza += String.fromCharCode(value);
+  }
+
+  /** The arguments of a stanza are over: counts it, and refuses it where the collection's keys do not have it. */
+  #admit(offset: number): void {
+    const pinned = this.#acceptance.ageRecipients;
+    const name = ageRecipient(this.#stanza);
+    this.#stanza = "";
+    if (this.#counter === undefined) {
+      // The server cuts no header, so that only a made-up state begins within one.
+      if (pinned !== undefined) throw stanzaNotAccepted(offset, "a header whose beginning was not seen");
+      return;
+    }
+    if (name === undefined) return;
+    const count = this.#counter.add(name);
+    if (pinned === undefined) return;
+    const most = pinned.get(name) ?? 0;
+    if (most === 0) throw stanzaNotAccepted(offset, described(name));
+    if (count > most) throw stanzaNotAccepted(offset, `${count} recipients ${described(name)}, and has ${most}`);
   }
 
   #body(value: number, offset: number): void {
@@ -276,6 +309,23 @@ const GREATEST_COLUMN: readonly number[] = [
   NONCE_BYTES - 1,
   CHUNK_BYTES - 1,
 ];
+
+function described(name: string): string {
+  if (name === "age:scrypt") return "a passphrase";
+  if (name === OTHER) return "a recipient that it does not know";
+  const [, type, tag] = name.split(":");
+  return tag === undefined ? `of the type ${type}` : `the ${type} key with the tag ${tag}`;
+}
+
+/** A recipient that the collection does not pin. */
+function stanzaNotAccepted(offset: number, recipient: string): FramingError {
+  return new FramingError(
+    "recipient-not-accepted",
+    offset,
+    `This collection accepts only files to its own keys, and this one is encrypted to ${recipient}. Encrypt to the ` +
+      "collection's keys alone",
+  );
+}
 
 function malformed(offset: number, expected: string, value: number): FramingError {
   return new FramingError(

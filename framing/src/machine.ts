@@ -6,6 +6,7 @@ import { describeForeign } from "./hints.ts";
 import { STREAM_LIMIT } from "./limits.ts";
 import { OpenPgpWalker } from "./openpgp.ts";
 import { Acceptance, type CiphertextFormat, type FramingPolicy } from "./policy.ts";
+import { RecipientCounter, type Recipients } from "./recipients.ts";
 import { Start } from "./start.ts";
 import { requirePossible, StateReader, StateWriter } from "./state-codec.ts";
 
@@ -32,6 +33,8 @@ export class FramingMachine {
   #walker: OpenPgpWalker | AgeWalker | undefined;
   #armor: ArmorReader | undefined;
   #failure: FramingError | undefined;
+  /** Present where the message is followed from its first byte; no part of the state. */
+  #counter: RecipientCounter | undefined;
 
   /**
    * @param policy what is accepted; it is not part of the state and is given again for every segment
@@ -104,6 +107,15 @@ export class FramingMachine {
   /** Bytes of the whole stream so far. */
   get offset(): bigint {
     return BigInt(this.#offset);
+  }
+
+  /**
+   * What the message is encrypted to, as its header says. Undefined until the header is over, and for a machine that
+   * began after the first byte of the message: the header fits the first 64 KiB, so the one that checks the first
+   * segment knows it.
+   */
+  get recipients(): Recipients | undefined {
+    return this.#walker?.payloadStarted === true ? this.#counter?.counts : undefined;
   }
 
   /**
@@ -187,7 +199,10 @@ export class FramingMachine {
       // The first byte alone does not tell age: its walker asks at the end of the first line.
       if (format === "openpgp" || armor !== undefined) this.#acceptance.require(format, offset);
       this.#start = undefined;
-      this.#walker = format === "openpgp" ? new OpenPgpWalker(this.#acceptance) : new AgeWalker(this.#acceptance);
+      const counter = new RecipientCounter();
+      this.#counter = counter;
+      this.#walker =
+        format === "openpgp" ? new OpenPgpWalker(this.#acceptance, counter) : new AgeWalker(this.#acceptance, counter);
       if (armor === undefined) return at;
       this.#armor = new ArmorReader(armor, this.#walker);
       return at + 1;

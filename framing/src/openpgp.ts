@@ -30,6 +30,7 @@ import {
   UNPROTECTED,
 } from "./packets.ts";
 import type { Acceptance } from "./policy.ts";
+import { openPgpRecipient, PASSPHRASE, type RecipientCounter } from "./recipients.ts";
 import { RECIPIENT_BYTES, recipientField, recipientKeyId } from "./session-key.ts";
 import { requirePossible, type StateReader, type StateWriter } from "./state-codec.ts";
 import type { Walker } from "./walker.ts";
@@ -70,8 +71,12 @@ export class OpenPgpWalker implements Walker {
   #seen = 0;
   readonly #inspected = new Uint8Array(RECIPIENT_BYTES);
 
-  constructor(acceptance: Acceptance) {
+  /** Undefined for one that was not followed from its first byte. */
+  readonly #counter: RecipientCounter | undefined;
+
+  constructor(acceptance: Acceptance, counter?: RecipientCounter) {
     this.#acceptance = acceptance;
+    this.#counter = counter;
   }
 
   get skippable(): number {
@@ -117,6 +122,7 @@ export class OpenPgpWalker implements Walker {
 
   #openPacket(value: number, offset: number): void {
     const type = this.#admit(value, offset);
+    if (type === SKESK) this.#counter?.add(PASSPHRASE);
     const old = (value & 0x40) === 0;
     if (old && (value & 0x03) === 3) {
       throw malformed(
@@ -192,9 +198,12 @@ export class OpenPgpWalker implements Walker {
     if (typeof field === "string") throw seen === 1 ? this.#unknown(offset, field) : malformed(offset, field);
     if (size < field.minimum) throw tooShort(offset, PKESK, field.minimum, size);
     const { keyIds } = this.#acceptance;
-    if (keyIds !== undefined && field.final && seen === field.length) {
+    if (field.final && seen === field.length) {
       const keyId = recipientKeyId(this.#inspected);
-      if (keyId === undefined || !keyIds.has(keyId)) throw recipientNotAccepted(offset, keyId);
+      if (keyIds !== undefined && (keyId === undefined || !keyIds.has(keyId))) {
+        throw recipientNotAccepted(offset, keyId);
+      }
+      this.#counter?.add(openPgpRecipient(keyId));
     }
     return field.length;
   }

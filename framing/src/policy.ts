@@ -1,4 +1,5 @@
 import { FramingError } from "./errors.ts";
+import type { Recipients } from "./recipients.ts";
 
 /**
  * A format of ciphertext: OpenPGP (RFC 9580, RFC 4880) or age v1 (https://age-encryption.org/v1). Each may be armored.
@@ -16,6 +17,11 @@ export interface FramingPolicy {
    * the encryption subkeys.
    */
   readonly recipientKeyIds?: readonly string[];
+  /**
+   * age only. When given, a header has only stanzas of these names (see `ageRecipient`), and each no more often than is
+   * said here. A stanza of X25519 names no key, so that of those only the number can be held to.
+   */
+  readonly ageRecipients?: Recipients;
 }
 
 /** A policy, checked and made ready for look-ups. */
@@ -23,11 +29,14 @@ export class Acceptance {
   readonly #formats: ReadonlySet<CiphertextFormat>;
   /** Key ids of 16 lower-case hex digits, or undefined where any recipient is accepted. */
   readonly keyIds: ReadonlySet<string> | undefined;
+  /** Names of age recipients and how often each may be there, or undefined where any is accepted. */
+  readonly ageRecipients: ReadonlyMap<string, number> | undefined;
 
   /** @throws TypeError for a recipient that is neither a key id nor a fingerprint */
   constructor(policy: FramingPolicy) {
     this.#formats = new Set(policy.formats);
     this.keyIds = policy.recipientKeyIds === undefined ? undefined : new Set(policy.recipientKeyIds.map(keyIdOf));
+    this.ageRecipients = policy.ageRecipients === undefined ? undefined : new Map(Object.entries(policy.ageRecipients));
   }
 
   /** @throws FramingError "format-not-accepted" unless the policy names the format */

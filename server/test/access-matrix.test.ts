@@ -430,6 +430,12 @@ const cases: readonly Case[] = [
       done(live.clients.versions.confirmVersion({ collection: vaultOf(caller), number: 2n }, options)),
   },
   {
+    rpc: "strongroom.v1.VersionService/ListKeys",
+    title: "of the vault",
+    expected: seesVault,
+    call: ({ live }, caller, options) => done(live.clients.versions.listKeys({ collection: vaultOf(caller) }, options)),
+  },
+  {
     rpc: "strongroom.v1.VersionService/HoldVersion",
     title: "of the vault",
     expected: inVault("manage"),
@@ -504,7 +510,7 @@ const cases: readonly Case[] = [
       return answer === "ok" && !isSystemAdmin(who) ? "ACCESS_DENIED" : answer;
     },
     call: ({ live }, caller, options) =>
-      done(live.clients.collections.confirmPolicy({ collection: vaultOf(caller), removes: 0n }, options)),
+      done(live.clients.collections.confirmPolicy({ collection: vaultOf(caller), removes: 0 }, options)),
   },
   {
     rpc: "strongroom.v1.CollectionService/ConfirmPolicy",
@@ -512,7 +518,7 @@ const cases: readonly Case[] = [
     expected: always("COLLECTION_NOT_FOUND"),
     sparse: true,
     call: ({ live }, _caller, options) =>
-      done(live.clients.collections.confirmPolicy({ collection: UNKNOWN, removes: 0n }, options)),
+      done(live.clients.collections.confirmPolicy({ collection: UNKNOWN, removes: 0 }, options)),
   },
   {
     rpc: "strongroom.v1.CollectionService/GetCollectionHealth",

@@ -13,6 +13,9 @@ import { ConfigFilesSource, loadConfiguration } from "../src/adapters/config-fil
 import { ConfigInvalidError, formatFolded, formatProblem } from "../src/objects/problem.ts";
 import type { LoadResult } from "../src/objects/read-objects.ts";
 
+/** A recipient of age, as far as the server looks at it. */
+const AGE = `age1${"qq".repeat(29)}`;
+
 const FIXTURES = fileURLToPath(new URL("./fixtures/config/", import.meta.url));
 
 /**
@@ -349,7 +352,14 @@ const wrong: [name: string, spec: string[], problem: string | RegExp][] = [
     /c\.yaml:8: spec\.encryption\[0\]: .*got "agee"; did you mean "age"\?$/,
   ],
   ["recipients empty", ["recipients: []"], /c\.yaml:8: spec\.recipients: .*leave the field out for any key$/],
-  ["recipients with age", ["encryption: any-of", "recipients: []"], /c\.yaml:9: spec\.recipients: /],
+  [
+    "no recipient of a format",
+    ["encryption: any-of", `recipients: ${AGE}`],
+    /: expected a key of openpgp too, or encr/,
+  ],
+  ["recipient of no format", ["encryption: openpgp", `recipients: ${AGE}`], /age recipient, which encryption does not/],
+  ["age private key", ["encryption: age", "recipients: AGE-SECRET-KEY-1ABC"], /got a private key; the server must/],
+  ["age plugin", ["encryption: age", "recipients: age1yubikey1qqq"], /got one of the plugin yubikey/],
   [
     "recipient by id",
     ["recipients: [0123456789ABCDEF]"],
@@ -422,6 +432,25 @@ for (const [name, spec, problem] of wrong) {
     t.is(result.configuration.users.size, 1);
   });
 }
+
+test("recipients of age: how many keys of its own, and SSH keys by their tags", async (t) => {
+  const ssh = "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIHsKLqeplhpW+uObz5dvMgjz1OxfM/XXUB+VHtZ6isGN";
+  const lines = [
+    `"${AGE}"`,
+    `"# of the operators\\n${AGE.replace("qq", "zz")}"`,
+    `"${ssh} alice@example.org"`,
+    `"${ssh}"`,
+  ];
+  const result = await load(t, {
+    "c.yaml": collection(["encryption: age", "recipients:", ...lines.map((line) => `  - ${line}`)]),
+    "u.yaml": user(),
+  });
+  t.deepEqual(result.problems, []);
+  const { ageRecipients, recipientKeyIds } = result.configuration!.collections.get("db")!;
+  const [tag, ...others] = Object.keys(ageRecipients!).filter((name) => name !== "age:X25519");
+  t.regex(tag!, /^age:ssh-ed25519:[\w+/]{6}$/);
+  t.deepEqual([others, ageRecipients, recipientKeyIds], [[], { "age:X25519": 2, [tag!]: 1 }, []]);
+});
 
 /** A collection's `recipients`, an item for each text. */
 function recipients(texts: readonly string[]): string {

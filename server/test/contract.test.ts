@@ -32,7 +32,7 @@ const FILES = [
 const messages = FILES.flatMap((file) => file.messages);
 
 /** Fields that hold the number of a version: as large as a byte count, and none. */
-const NUMBERS = /^(number|version_number|newest_version_number|removed_numbers)$/;
+const NUMBERS = /^(number|version_number|newest_version_number|numbers|removed_numbers)$/;
 
 /** What breaks the rule of names and types in one message. */
 function breaches(message: DescMessage): string[] {

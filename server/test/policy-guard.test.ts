@@ -20,7 +20,7 @@ const numbers = async (h: Harness, name: string) => {
   return (await listVersions(h.deps, h.admin, input)).versions.map((v) => Number(v.number));
 };
 const confirm = (h: Harness, name: string, removes: number, by = h.admin) =>
-  confirmPolicy(h.deps, by, { collection: name, removes: BigInt(removes) });
+  confirmPolicy(h.deps, by, { collection: name, removes });
 const policyOf = async (h: Harness, name: string) => {
   const caller = { principal: h.admin, secret: undefined };
   const { checks } = await getCollectionHealth({ ...h.deps, sha256: String }, caller, name);

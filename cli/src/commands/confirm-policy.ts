@@ -26,7 +26,7 @@ export const confirmPolicy: CommandSpec = {
         hint: `\`strongroom health ${collection}\` says it`,
       });
     return await withClient(context, values, {}, async ({ client }) => {
-      const { removes, live } = await client.collections.confirmPolicy({ collection, removes: BigInt(given) }, CALL);
+      const { removes, live } = await client.collections.confirmPolicy({ collection, removes: Number(given) }, CALL);
       context.achieved?.();
       if (output.isJson) output.json({ collection, removes, live });
       else output.note(`The next backup to ${collection} removes ${removes} of ${live} versions.`);

@@ -126,11 +126,11 @@ function healthReport(collection: string, answer: GetCollectionHealthResponse, s
   return {
     collection,
     status: enumWord(sdk.HealthStatus, answer.status),
-    checks: answer.checks.map(({ name, status, message, since, advice }) => ({
+    checks: answer.checks.map(({ name, status, message, beganAt, advice }) => ({
       name,
       status: enumWord(sdk.HealthStatus, status),
       message,
-      since: toIso(since),
+      since: toIso(beganAt),
       advice: advice || undefined,
     })),
     newestVersion: answer.newestVersionNumber === 0n ? undefined : answer.newestVersionNumber,
@@ -156,10 +156,10 @@ function healthText(collection: string, answer: GetCollectionHealthResponse, sdk
     ["Newest version", newest],
     ["Last failed upload", lastFailedUpload && `${formatTime(lastFailedUpload.endedAt)}: ${lastFailedUpload.reason}`],
   ]);
-  const rows = answer.checks.map(({ name, status, message, since }) => [
+  const rows = answer.checks.map(({ name, status, message, beganAt }) => [
     name,
     enumWord(sdk.HealthStatus, status),
-    since === undefined ? "" : formatTime(since),
+    beganAt === undefined ? "" : formatTime(beganAt),
     message,
   ]);
   if (rows.length === 0) return head;

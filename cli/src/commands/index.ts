@@ -7,6 +7,7 @@ import { hashToken } from "./hash-token.ts";
 import { health } from "./health.ts";
 import { hold, release } from "./hold.ts";
 import { keygen } from "./keygen.ts";
+import { keys } from "./keys.ts";
 import { login } from "./login.ts";
 import { logout } from "./logout.ts";
 import { ls } from "./ls.ts";
@@ -49,4 +50,5 @@ export const COMMANDS: readonly CommandSpec[] = [
   status,
   health,
   keygen,
+  keys,
 ];

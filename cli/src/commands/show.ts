@@ -53,6 +53,7 @@ function versionText(version: Version, sdk: Sdk, now: number): string {
     ["File", version.filename],
     ["Size", `${formatSize(version.sizeBytes)}${version.aboveSoftLimit ? ", above the soft limit" : ""}`],
     ["Encryption", encryption.filter((word) => word !== "").join(", ")],
+    ["Encrypted to", recipientsText(version)],
     ["Begun", `${formatTime(version.begunAt)} (${formatAge(version.begunAt, now)})`],
     ["Committed", formatTime(version.committedAt)],
     ["Uploaded by", principal(version.uploadedBy, version.accessKey)],
@@ -65,6 +66,11 @@ function versionText(version: Version, sdk: Sdk, now: number): string {
     ["Digest", Buffer.from(version.compositeSha256).toString("hex")],
     ["Labels", words(version.labels)],
   ]);
+}
+
+function recipientsText({ recipients }: Version): string {
+  if (recipients === undefined || recipients.length === 0) return "unknown";
+  return recipients.map(({ name, count }) => (count === 1 ? name : `${name} (${count} times)`)).join(", ");
 }
 
 /** Why, by whom and since when a version is held. */

@@ -146,11 +146,11 @@ export function statusReport(items: readonly OverviewItem[], sdk: Sdk) {
       organization: organization || undefined,
       frozen: frozen || undefined,
       status: enumWord(sdk.HealthStatus, overview.status),
-      problems: overview.problems.map(({ name: check, status, message, since, advice }) => ({
+      problems: overview.problems.map(({ name: check, status, message, beganAt, advice }) => ({
         name: check,
         status: enumWord(sdk.HealthStatus, status),
         message,
-        since: toIso(since),
+        since: toIso(beganAt),
         advice: advice || undefined,
       })),
       newestVersion: overview.newestVersion && {

@@ -61,6 +61,7 @@ export const ROUTES: Readonly<Record<string, Route>> = {
   "strongroom.v1.VersionService/ConfirmVersion": SESSION,
   "strongroom.v1.VersionService/HoldVersion": SESSION,
   "strongroom.v1.VersionService/ReleaseVersion": SESSION,
+  "strongroom.v1.VersionService/ListKeys": SESSION,
   "strongroom.v1.CollectionService/ListCollections": SESSION,
   "strongroom.v1.CollectionService/GetCollection": SESSION,
   "strongroom.v1.CollectionService/ConfirmPolicy": SESSION,

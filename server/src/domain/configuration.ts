@@ -103,6 +103,8 @@ export interface CollectionSpec {
   readonly encryptionFormats: readonly CiphertextFormat[];
   /** OpenPGP key ids (16 lower-case hexadecimal digits) a dump may be encrypted to; undefined for any. */
   readonly recipientKeyIds: readonly string[] | undefined;
+  /** age recipients a dump may be encrypted to, by their names, and how often each; undefined for any. */
+  readonly ageRecipients?: Readonly<Record<string, number>>;
   /** SHA-256 of the health secret in hexadecimal; undefined when health is for sessions only. */
   readonly healthSecretSha256: string | undefined;
   readonly accessControl: readonly AccessEntry[];

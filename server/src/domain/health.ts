@@ -316,7 +316,6 @@ function checkShrunk(spec: CollectionSpec, { newest, shrunkSince: since }: Healt
   }
   const guarded = spec.rotationGuard === "shrunk" ? " Until then rotation removes nothing." : "";
   const message = `version ${newest.number} has ${describeShrunk(newest)} (shrunkFactor ${spec.shrunkFactor})`;
-  const advice =
-    `Look at what made it; if it is right: \`strongroom confirm ${spec.name} ${newest.number}\`.` + guarded;
+  const advice = `Look at what made it; if it is right: \`strongroom confirm ${spec.name} ${newest.number}\`.${guarded}`;
   return [{ name, status: "warning", message, since, advice }];
 }

@@ -116,7 +116,7 @@ export const VERSION_FIELDS = {
   usualSize: statedSince(5, "usual_size", orNull(count()), null),
   /** When somebody said that its size is right; null for never. */
   confirmedAt: statedSince(5, "confirmed_at", orNull(time()), null),
-  /** What it is encrypted to, as its header says, and how often; null for not known. See `recipients.ts`. */
+  /** What it is encrypted to, as its header says, and how often; null for not known. See `key-inventory.ts`. */
   recipients: statedSince(6, "recipients", orNull(tally()), null),
   /** Name of the storage the object is in. */
   storage: recorded<string>(),

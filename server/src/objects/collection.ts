@@ -2,6 +2,7 @@ import type { CiphertextFormat } from "@strongroom/framing";
 import { parseSize, quoted, ValueError } from "@strongroom/protocol/sizes";
 import type { AccessEntry, CollectionSpec } from "../domain/configuration.ts";
 import { isTimezone, parseWindowDuration, parseWindowStart, type UploadWindow } from "../domain/window.ts";
+import { ageLines, ageNames, isAge } from "./age-recipients.ts";
 import type { CollectionDefaults } from "./collection-defaults.ts";
 import { readGuards } from "./collection-guards.ts";
 import type { ConfigObject } from "./document.ts";
@@ -88,30 +89,39 @@ function readFormats(spec: ObjectNode): CiphertextFormat[] {
   return [...formats];
 }
 
-async function readRecipients(spec: ObjectNode, formats: readonly CiphertextFormat[]): Promise<string[] | undefined> {
+/** Whom dumps may be encrypted to: OpenPGP key ids, and age recipients by their names with how many there are. */
+type Pinned = Pick<CollectionSpec, "recipientKeyIds" | "ageRecipients">;
+
+async function readRecipients(spec: ObjectNode, formats: readonly CiphertextFormat[]): Promise<Pinned> {
   const node = spec.get("recipients");
-  if (!node) return undefined;
+  if (!node) return { recipientKeyIds: undefined };
   const items = node.isList() ? (node.items() ?? []) : [node];
   if (items.length === 0)
     node.error("expected at least one public key, got an empty list; leave the field out for any key");
-  if (formats.includes("age")) {
-    // An age header does not say for whom it is, so that age would be a way around the pinned keys.
-    node.error(
-      "expected encryption: openpgp beside recipients, got a policy that allows age, where keys cannot be pinned",
-    );
-  }
   const ids = new Set<string>();
+  const age = new Set<string>();
+  let isWrong = items.length === 0;
   for (const item of items) {
-    const armored = item.text();
-    if (armored === undefined) continue;
+    const text = item.text();
+    if (text === undefined) continue;
     try {
-      for (const id of await parseRecipient(armored)) ids.add(id);
+      if (isAge(text)) for (const recipient of ageLines(text)) age.add(recipient);
+      else for (const id of await parseRecipient(text)) ids.add(id);
     } catch (error) {
       if (!(error instanceof ValueError)) throw error;
       item.error(error.message);
+      isWrong = true;
     }
   }
-  return [...ids];
+  if (ids.size > 0 && !formats.includes("openpgp")) node.error("got an OpenPGP key, which encryption does not allow");
+  else if (age.size > 0 && !formats.includes("age"))
+    node.error("got an age recipient, which encryption does not allow");
+  // A format without a key of its own would be a way around the pinned ones.
+  else if (!isWrong)
+    for (const format of formats)
+      if ((format === "age" ? age : ids).size === 0)
+        node.error(`expected a key of ${format} too, or encryption without ${format}: dumps in it could go to any key`);
+  return { recipientKeyIds: [...ids], ...(age.size === 0 ? {} : { ageRecipients: ageNames(age) }) };
 }
 
 function parseHealthSecret(text: string, layers: number): string {
@@ -181,7 +191,7 @@ export async function readCollection(
     rotation: rotation ?? { strategy: "fifo" },
     ...readGuards(spec, limits, windows.length > 0),
     encryptionFormats,
-    recipientKeyIds: await readRecipients(spec, encryptionFormats),
+    ...(await readRecipients(spec, encryptionFormats)),
     healthSecretSha256: secrets.follow(spec, "healthSecretRef", parseHealthSecret)?.value,
     accessControl: (spec.get("accessControl")?.items() ?? []).flatMap((item) => readAccessEntry(item, users) ?? []),
   };

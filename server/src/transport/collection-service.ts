@@ -34,7 +34,7 @@ function statusOf(status: HealthStatus): DomainStatus {
 const checkMessage = ({ status, since, ...check }: HealthCheck) => ({
   ...check,
   status: STATUSES[status],
-  since: time(since),
+  beganAt: time(since),
 });
 
 function overviewMessage({ name, status, problems, facts: { newest } }: CollectionOverview) {
@@ -88,7 +88,7 @@ export function collectionService(deps: CollectionDeps & VersionDeps): ServiceIm
     async confirmPolicy(req, context) {
       const input = { collection: collectionNameOf(req.collection), removes: req.removes };
       const { removes, live } = await confirmPolicy(deps, callerOf(context.values), input);
-      return { removes: BigInt(removes), live: BigInt(live) };
+      return { removes, live };
     },
 
     async getCollectionHealth(req, context) {

@@ -134,6 +134,9 @@ export function versionMessage(row: VersionRow): pb.Version {
     confirmedAt: time(row.confirmedAt),
     heldBy: row.heldBy.replace(/^user:/, ""),
     heldAt: time(row.heldAt),
+    recipients: Object.entries(row.recipients ?? {}).map(([name, count]) =>
+      create(pb.RecipientSchema, { name, count }),
+    ),
   };
   return create(pb.VersionSchema, message);
 }

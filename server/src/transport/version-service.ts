@@ -4,6 +4,7 @@ import { DIGESTS_PAGE, MAX_REASON_LENGTH, PAGE } from "@strongroom/protocol/limi
 import { stillStanding } from "../app/sessions/sessions.ts";
 import { confirmVersion } from "../app/versions/confirm-version.ts";
 import { holdVersion, releaseVersion } from "../app/versions/hold-version.ts";
+import { listKeys } from "../app/versions/list-keys.ts";
 import { undeleteVersion } from "../app/versions/undelete-version.ts";
 import {
   deleteVersion,
@@ -15,6 +16,7 @@ import {
   type VersionDeps,
 } from "../app/versions/versions.ts";
 import { invalidField } from "../domain/errors.ts";
+import { recipientName } from "../domain/key-inventory.ts";
 import { addressOf, callerOf, outletOf } from "./connect-calls.ts";
 import { versionMessage } from "./messages.ts";
 import { byteCountOf, collectionNameOf, pagePosition, pageSizeOf, pageToken, textOf } from "./shapes.ts";
@@ -92,11 +94,42 @@ export function versionService(deps: VersionDeps): ServiceImpl<typeof VersionSer
       return { version: versionMessage(await holdVersion(deps, callerOf(context.values), name)) };
     },
 
+    async listKeys(req, context) {
+      const collection = collectionNameOf(req.collection);
+      const { keys, ...sets } = await listKeys(deps, callerOf(context.values), { collection, lost: lostOf(req.lost) });
+      return {
+        keys: keys.map(({ newest, ...use }) => ({ ...use, newestVersionNumber: newest })),
+        unknown: versionSet(sets.unknown),
+        lost: versionSet(sets.lost),
+        uncertain: versionSet(sets.uncertain),
+      };
+    },
+
     async releaseVersion(req, context) {
       const name = { collection: collectionNameOf(req.collection), number: numberOf(req.number) };
       return { version: versionMessage(await releaseVersion(deps, callerOf(context.values), name)) };
     },
   };
+}
+
+const MOST_LOST = 32;
+const MOST_NUMBERS = 1000;
+
+/** Names of recipients, from names, key ids and fingerprints. */
+function lostOf(values: readonly string[]): string[] {
+  if (values.length > MOST_LOST) throw invalidField("lost", `expected at most ${MOST_LOST}, got ${values.length}`);
+  return values.map((value, i) => {
+    const name = recipientName(value.slice(0, 128));
+    if (name !== undefined) return name;
+    throw invalidField(
+      `lost[${i}]`,
+      "expected an OpenPGP key id or fingerprint, or a name as Version.recipients has it",
+    );
+  });
+}
+
+function versionSet(numbers: readonly bigint[]) {
+  return { count: numbers.length, numbers: numbers.slice(0, MOST_NUMBERS) };
 }
 
 /** Bytes that go into one message, where they come in smaller pieces. */

@@ -292,9 +292,9 @@ export declare type HealthCheck = Message<"strongroom.v1.HealthCheck"> & {
    * Since when it is not as it should be; unset when it is, and where nobody can know it: no version was ever there, a
    * clock is or was wrong, the damage was found by an older server.
    *
-   * @generated from field: google.protobuf.Timestamp since = 4;
+   * @generated from field: google.protobuf.Timestamp began_at = 4;
    */
-  since?: Timestamp | undefined;
+  beganAt?: Timestamp | undefined;
 
   /**
    * What to do about it, for people; empty when it is as it should be.
@@ -415,9 +415,9 @@ export declare type ConfirmPolicyRequest = Message<"strongroom.v1.ConfirmPolicyR
   /**
    * How many versions the next backup removes by them, as the check `policy` says it.
    *
-   * @generated from field: int64 removes = 2;
+   * @generated from field: int32 removes = 2;
    */
-  removes: bigint;
+  removes: number;
 };
 
 /**
@@ -435,16 +435,16 @@ export declare type ConfirmPolicyResponse = Message<"strongroom.v1.ConfirmPolicy
   /**
    * How many versions the next backup removes, as far as that is known now.
    *
-   * @generated from field: int64 removes = 1;
+   * @generated from field: int32 removes = 1;
    */
-  removes: bigint;
+  removes: number;
 
   /**
    * How many there are, the next one not counted.
    *
-   * @generated from field: int64 live = 2;
+   * @generated from field: int32 live = 2;
    */
-  live: bigint;
+  live: number;
 };
 
 /**

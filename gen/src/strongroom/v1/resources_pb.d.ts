@@ -71,6 +71,36 @@ export declare type Damage = Message<"strongroom.v1.Damage"> & {
 export declare const DamageSchema: GenMessage<Damage>;
 
 /**
+ * One name of what a version is encrypted to, as the header of its ciphertext says it. It is not authenticated.
+ *
+ * @generated from message strongroom.v1.Recipient
+ */
+export declare type Recipient = Message<"strongroom.v1.Recipient"> & {
+  /**
+   * `openpgp:` and the key id (16 lower-case hexadecimal digits, most often that of a subkey), `openpgp:hidden`,
+   * `openpgp:passphrase`; `age:` and the type of the stanza (`age:X25519`, which names no key; `age:scrypt` for a
+   * passphrase), for SSH keys and YubiKeys with the tag of the key (`age:ssh-ed25519:d6F3Wg`); `other` for names that are
+   * too long, and for all beyond 64. The set is open.
+   *
+   * @generated from field: string name = 1;
+   */
+  name: string;
+
+  /**
+   * How often it stands there: for names that stand for no single key, how many keys.
+   *
+   * @generated from field: int32 count = 2;
+   */
+  count: number;
+};
+
+/**
+ * Describes the message strongroom.v1.Recipient.
+ * Use `create(RecipientSchema)` to create a new message.
+ */
+export declare const RecipientSchema: GenMessage<Recipient>;
+
+/**
  * One stored backup of a collection: an object that holds exactly the client's ciphertext.
  *
  * @generated from message strongroom.v1.Version
@@ -296,6 +326,14 @@ export declare type Version = Message<"strongroom.v1.Version"> & {
    * @generated from field: google.protobuf.Timestamp held_at = 33;
    */
   heldAt?: Timestamp | undefined;
+
+  /**
+   * What it is encrypted to; any one of these opens it. Empty where it is not known, for versions from before this was
+   * kept.
+   *
+   * @generated from field: repeated strongroom.v1.Recipient recipients = 34;
+   */
+  recipients: Recipient[];
 };
 
 /**

@@ -613,6 +613,144 @@ export declare type ReleaseVersionResponse = Message<"strongroom.v1.ReleaseVersi
 export declare const ReleaseVersionResponseSchema: GenMessage<ReleaseVersionResponse>;
 
 /**
+ * Asks which keys open which versions.
+ *
+ * @generated from message strongroom.v1.ListKeysRequest
+ */
+export declare type ListKeysRequest = Message<"strongroom.v1.ListKeysRequest"> & {
+  /**
+   * Name of the collection.
+   *
+   * @generated from field: string collection = 1;
+   */
+  collection: string;
+
+  /**
+   * Keys that are lost, or might be: names as in Recipient, or OpenPGP key ids and fingerprints (of the subkey that
+   * encrypts). At most 32. Empty to list keys only.
+   *
+   * @generated from field: repeated string lost = 2;
+   */
+  lost: string[];
+};
+
+/**
+ * Describes the message strongroom.v1.ListKeysRequest.
+ * Use `create(ListKeysRequestSchema)` to create a new message.
+ */
+export declare const ListKeysRequestSchema: GenMessage<ListKeysRequest>;
+
+/**
+ * Versions that one name opens.
+ *
+ * @generated from message strongroom.v1.KeyUse
+ */
+export declare type KeyUse = Message<"strongroom.v1.KeyUse"> & {
+  /**
+   * Name as in Recipient.
+   *
+   * @generated from field: string recipient = 1;
+   */
+  recipient: string;
+
+  /**
+   * How many live versions it opens.
+   *
+   * @generated from field: int32 versions = 2;
+   */
+  versions: number;
+
+  /**
+   * How many of them nothing else opens.
+   *
+   * @generated from field: int32 alone = 3;
+   */
+  alone: number;
+
+  /**
+   * The highest number of those it opens.
+   *
+   * @generated from field: int64 newest_version_number = 4;
+   */
+  newestVersionNumber: bigint;
+};
+
+/**
+ * Describes the message strongroom.v1.KeyUse.
+ * Use `create(KeyUseSchema)` to create a new message.
+ */
+export declare const KeyUseSchema: GenMessage<KeyUse>;
+
+/**
+ * Some versions, by number.
+ *
+ * @generated from message strongroom.v1.VersionSet
+ */
+export declare type VersionSet = Message<"strongroom.v1.VersionSet"> & {
+  /**
+   * How many.
+   *
+   * @generated from field: int32 count = 1;
+   */
+  count: number;
+
+  /**
+   * The highest numbers, at most 1000.
+   *
+   * @generated from field: repeated int64 numbers = 2;
+   */
+  numbers: bigint[];
+};
+
+/**
+ * Describes the message strongroom.v1.VersionSet.
+ * Use `create(VersionSetSchema)` to create a new message.
+ */
+export declare const VersionSetSchema: GenMessage<VersionSet>;
+
+/**
+ * Which keys open which versions.
+ *
+ * @generated from message strongroom.v1.ListKeysResponse
+ */
+export declare type ListKeysResponse = Message<"strongroom.v1.ListKeysResponse"> & {
+  /**
+   * The keys, by name.
+   *
+   * @generated from field: repeated strongroom.v1.KeyUse keys = 1;
+   */
+  keys: KeyUse[];
+
+  /**
+   * Versions of which it is not known what they are encrypted to.
+   *
+   * @generated from field: strongroom.v1.VersionSet unknown = 2;
+   */
+  unknown?: VersionSet | undefined;
+
+  /**
+   * Versions that open with lost keys only; empty without `lost`.
+   *
+   * @generated from field: strongroom.v1.VersionSet lost = 3;
+   */
+  lost?: VersionSet | undefined;
+
+  /**
+   * Versions that, beside lost keys, open only with keys that the header does not name (age X25519, hidden
+   * recipients): those may be lost ones too. Empty without `lost`.
+   *
+   * @generated from field: strongroom.v1.VersionSet uncertain = 4;
+   */
+  uncertain?: VersionSet | undefined;
+};
+
+/**
+ * Describes the message strongroom.v1.ListKeysResponse.
+ * Use `create(ListKeysResponseSchema)` to create a new message.
+ */
+export declare const ListKeysResponseSchema: GenMessage<ListKeysResponse>;
+
+/**
  * The stored versions of collections. Listing and describing need the right to upload or to download; reading needs the
  * right to download; removing needs collectionManager.
  *
@@ -729,6 +867,16 @@ export declare const VersionService: GenService<{
     methodKind: "unary";
     input: typeof ReleaseVersionRequestSchema;
     output: typeof ReleaseVersionResponseSchema;
+  },
+  /**
+   * Says which keys open the live versions of a collection, and which versions would be lost with some of them.
+   *
+   * @generated from rpc strongroom.v1.VersionService.ListKeys
+   */
+  listKeys: {
+    methodKind: "unary";
+    input: typeof ListKeysRequestSchema;
+    output: typeof ListKeysResponseSchema;
   },
 }>;
 

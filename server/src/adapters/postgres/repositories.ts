@@ -451,10 +451,10 @@ export function segmentRepository(db: Executor): SegmentRepository {
         .returning({ attempt: segments.attempt });
       return rows[0]!.attempt;
     },
-    async settle(uploadId, index, attempt, framingOut, now) {
+    async settle(uploadId, index, attempt, found) {
       const rows = await db
         .update(segments)
-        .set({ state: "stored", framingOut, storedAt: now })
+        .set({ state: "stored", ...found })
         .where(pendingAttempt(uploadId, index, attempt))
         .returning({ index: segments.index });
       return rows.length > 0;

@@ -111,6 +111,12 @@ export function versionRepository(db: Executor, now: Date): VersionRepository {
         .orderBy(desc(versions.number))
         .limit(limit),
     allLive: async (collectionId) => await db.select(liveColumns(versions)).from(versions).where(live(collectionId)),
+    recipients: async (collectionId) =>
+      await db
+        .select({ number: versions.number, recipients: versions.recipients })
+        .from(versions)
+        .where(live(collectionId))
+        .orderBy(desc(versions.number)),
     async segmentDigests(id, first, count) {
       const rows = await db
         .select({

@@ -399,7 +399,12 @@ export interface SegmentRepository {
   /** Raises the attempt of a pending segment and returns it. */
   raiseAttempt(uploadId: string, index: number): Promise<number>;
   /** `pending -> stored` if this attempt is the newest. Returns whether it was. */
-  settle(uploadId: string, index: number, attempt: number, framingOut: Uint8Array, now: Date): Promise<boolean>;
+  settle(
+    uploadId: string,
+    index: number,
+    attempt: number,
+    found: Pick<SegmentRow, "framingOut" | "recipients"> & { readonly storedAt: Date },
+  ): Promise<boolean>;
   /** Drops a pending segment if this attempt is the newest. Returns whether it was. */
   dropPending(uploadId: string, index: number, attempt: number): Promise<boolean>;
   /** Segments in order from `fromIndex`; at most `limit`. */
@@ -440,6 +445,8 @@ export interface VersionRepository {
    * questions of every upload.
    */
   allLive(collectionId: string): Promise<LiveVersion[]>;
+  /** What each live version of the collection is encrypted to, highest number first. */
+  recipients(collectionId: string): Promise<Pick<VersionRow, "number" | "recipients">[]>;
   /** SHA-256 digests of segments, 32 bytes each, `count` of them from `first`. */
   segmentDigests(id: string, first: number, count: number): Promise<Uint8Array>;
   /** `live -> removed`. Returns whether it was live. */

@@ -1,4 +1,4 @@
-import { FramingError, FramingMachine } from "@strongroom/framing";
+import { FramingError, FramingMachine, type Recipients } from "@strongroom/framing";
 import type { Principal } from "../../domain/access.ts";
 import { DomainError } from "../../domain/errors.ts";
 import { bytesEqual } from "../../domain/segments.ts";
@@ -53,31 +53,40 @@ export async function writeSegment(
     try {
       const admitted = await withRoom(deps, async (tx) => await admitSegment(tx, pinned(deps), principal, input));
       if (admitted.segment.state === "stored") return acknowledged(admitted, admitted.upload);
-      let framingOut: Uint8Array;
+      let checked: Checked;
       try {
-        framingOut = await store(deps, principal, admitted, body, attemptSignal);
+        checked = await store(deps, principal, admitted, body, attemptSignal);
       } catch (error) {
         throw await afterFailure(deps, admitted, error, attemptSignal);
       }
-      return await settle(deps, principal, admitted, framingOut);
+      return await settle(deps, principal, admitted, checked);
     } finally {
       leave?.();
     }
   });
 }
 
-/** Moves the bytes into the store. Returns the framing state they end in. */
+/** What the ciphertext check found in a segment. */
+interface Checked {
+  /** The framing state it ends in. */
+  readonly framingOut: Uint8Array;
+  /** What the stream is encrypted to, where its header is in this segment. */
+  readonly recipients: Recipients | null;
+}
+
+/** Moves the bytes into the store. */
 async function store(
   deps: UploadDeps,
   principal: Principal,
   { upload, spec, segment }: Admission,
   body: AsyncIterable<Uint8Array>,
   signal: AbortSignal,
-): Promise<Uint8Array> {
-  const policy =
-    spec.recipientKeyIds === undefined
-      ? { formats: spec.encryptionFormats }
-      : { formats: spec.encryptionFormats, recipientKeyIds: spec.recipientKeyIds };
+): Promise<Checked> {
+  const policy = {
+    formats: spec.encryptionFormats,
+    ...(spec.recipientKeyIds === undefined ? {} : { recipientKeyIds: spec.recipientKeyIds }),
+    ...(spec.ageRecipients === undefined ? {} : { ageRecipients: spec.ageRecipients }),
+  };
   const framing = new FramingMachine(policy, segment.framingIn);
   let bodyFailure: { readonly error: unknown } | undefined;
   const checked = checkedSegmentBody({
@@ -101,7 +110,7 @@ async function store(
   } catch (error) {
     throw bodyFailure === undefined ? error : bodyFailure.error;
   }
-  return framing.encodeState();
+  return { framingOut: framing.encodeState(), recipients: framing.recipients ?? null };
 }
 
 /** Keeps to the rate of an organization that has one; undefined for every other. */
@@ -183,16 +192,18 @@ async function settle(
   deps: UploadDeps,
   principal: Principal,
   admitted: Admission,
-  framingOut: Uint8Array,
+  checked: Checked,
 ): Promise<AcceptedSegment> {
   const { segment, upload, spec } = admitted;
+  const { framingOut, recipients } = checked;
   const outcome = await deps.database.transaction(async (tx) => {
     await requireYoung(tx, upload, spec, deps.settings);
     const lease = leaseFrom(tx.now, deps.settings, lastMoment(upload, spec, deps.settings));
     if (!(await tx.uploads.extendLease(segment.uploadId, lease))) return "not-held" as const;
     const next = (await tx.segments.list(segment.uploadId, segment.index + 1, 1))[0];
     if (next?.index === segment.index + 1 && !bytesEqual(next.framingIn, framingOut)) return "chain-broken" as const;
-    if (!(await tx.segments.settle(segment.uploadId, segment.index, segment.attempt, framingOut, tx.now))) {
+    const { uploadId, index, attempt } = segment;
+    if (!(await tx.segments.settle(uploadId, index, attempt, { framingOut, recipients, storedAt: tx.now }))) {
       throw new DomainError("SEGMENT_SUPERSEDED", `a newer attempt at segment ${segment.index} took over`, {
         metadata: { index: String(segment.index) },
       });
@@ -202,7 +213,7 @@ async function settle(
   if (outcome === "not-held") {
     // Ended, or lapsed: the first is refused there, the second takes place and space again.
     await renewUpload(deps, principal, segment.uploadId);
-    return await settle(deps, principal, admitted, framingOut);
+    return await settle(deps, principal, admitted, checked);
   }
   if (outcome !== "chain-broken") return outcome;
   const message =

@@ -51,7 +51,7 @@ export function mayWait(spec: CollectionSpec, row: Pick<CollectionRow, "confirme
 export async function confirmPolicy(
   deps: VersionDeps,
   principal: Principal,
-  input: { readonly collection: string; readonly removes: bigint },
+  input: { readonly collection: string; readonly removes: number },
 ): Promise<PolicyChange> {
   await requireWritable(deps, principal, input.collection, "manage");
   return await deps.database.transaction(async (tx) => {
@@ -64,7 +64,7 @@ export async function confirmPolicy(
       );
     const row = await tx.collections.lockByName(spec.name);
     const { removes, live } = await nextRemovals(tx, spec, row);
-    if (BigInt(removes) !== input.removes)
+    if (removes !== input.removes)
       throw new DomainError(
         "ROTATION_BLOCKED",
         `the next backup to "${spec.name}" removes ${removes} of ${live} versions, not ${input.removes}; look at ` +
