@@ -8,6 +8,7 @@ import { Notifications, type WatchedSignal } from "../src/app/notifications/noti
 import { abortUpload } from "../src/app/uploads/manage-uploads.ts";
 import { confirmVersion } from "../src/app/versions/confirm-version.ts";
 import { recordVerification } from "../src/app/versions/verify-version.ts";
+import { deleteVersion } from "../src/app/versions/versions.ts";
 import type { Configuration } from "../src/domain/configuration.ts";
 import type { Notification, NotifierSpec } from "../src/domain/notifications.ts";
 import { type Harness, harnessTest, MIB } from "./support/harness.ts";
@@ -187,6 +188,10 @@ onEach("damaged and unreadable versions, and that they are whole again", async (
   t.deepEqual((await n.told()).sort(), [`ops: ${name} damaged resolved`, `ops: ${name} unreadable firing`]);
   await found("", "");
   t.deepEqual(await n.told(), [`ops: ${name} unreadable resolved`]);
+  await found("segment 0 has other bytes", "bytes-differ");
+  t.deepEqual(await n.told(), [`ops: ${name} damaged firing`]);
+  await deleteVersion(h.deps, h.admin, { collection: name, number: version.number });
+  t.deepEqual(await n.told(), [`ops: ${name} damaged resolved`], "what was removed is damaged no longer");
 });
 
 onEach("a commit that the store cannot finish", async (t) => {
