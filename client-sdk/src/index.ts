@@ -12,7 +12,7 @@
  * ```
  */
 
-export type { GetServerStatusResponse } from "@strongroom/gen/strongroom/v1/admin_service_pb";
+export type { AuditLogEntry, GetServerStatusResponse } from "@strongroom/gen/strongroom/v1/admin_service_pb";
 export {
   type CollectionOverview,
   type FailedUpload,

@@ -635,6 +635,12 @@ const cases: readonly Case[] = [
     call: ({ live }, _caller, options) => done(live.clients.sessions.listSessions({ allUsers: true }, options)),
   },
   {
+    rpc: "strongroom.v1.AdminService/ListAuditEvents",
+    title: "of everybody",
+    expected: ({ who }) => (isSystemAdmin(who) ? "ok" : "ACCESS_DENIED"),
+    call: ({ live }, _caller, options) => done(live.clients.admin.listAuditEvents({}, options)),
+  },
+  {
     rpc: "strongroom.v1.SessionService/RevokeSession",
     title: "itself",
     expected: always("ok"),

@@ -1,4 +1,5 @@
 import type { CommandSpec } from "../command.ts";
+import { audit } from "./audit.ts";
 import { backup } from "./backup.ts";
 import { confirm } from "./confirm.ts";
 import { confirmPolicy } from "./confirm-policy.ts";
@@ -34,6 +35,7 @@ export const COMMANDS: readonly CommandSpec[] = [
   rotateKey,
   organizations,
   usage,
+  audit,
   purge,
   backup,
   restore,

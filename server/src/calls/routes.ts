@@ -81,6 +81,7 @@ export const ROUTES: Readonly<Record<string, Route>> = {
   "strongroom.v1.AdminService/GetServerStatus": SESSION,
   "strongroom.v1.AdminService/RunSweep": SESSION,
   "strongroom.v1.AdminService/RunVerification": SESSION,
+  "strongroom.v1.AdminService/ListAuditEvents": SESSION,
   "strongroom.v1.OrganizationService/ListOrganizations": SESSION,
   "strongroom.v1.OrganizationService/CloseOrganization": SESSION,
   "strongroom.v1.OrganizationService/OpenOrganization": SESSION,

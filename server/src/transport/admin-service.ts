@@ -1,3 +1,4 @@
+import { type Timestamp, timestampDate } from "@bufbuild/protobuf/wkt";
 import type { ServiceImpl } from "@connectrpc/connect";
 import {
   type AdminService,
@@ -15,6 +16,7 @@ import {
   MAX_SCOPE_ROLES,
   PAGE,
 } from "@strongroom/protocol/limits";
+import { listAuditEvents } from "../app/audit/list-log.ts";
 import { type TestNotifierDeps, testNotifier } from "../app/notifications/test-notifier.ts";
 import { applyObjects, type ChangeOptions, deleteObject, documentsToCommit } from "../app/objects/change-objects.ts";
 import { createAccessKey, type PasswordDeps, setPassword } from "../app/objects/passwords.ts";
@@ -22,10 +24,11 @@ import { getObject, listObjects, OBJECT_KINDS, type SeeObjectsDeps } from "../ap
 import type { ObjectEntry, ObjectName, PlannedObject } from "../app/ports/config-objects.ts";
 import { getServerStatus, type StatusDeps } from "../app/upkeep/server-status.ts";
 import type { UpkeepRuns } from "../app/upkeep/upkeep-runs.ts";
+import type { AuditEntry } from "../domain/audit-chain.ts";
 import type { Role } from "../domain/configuration.ts";
 import { invalidField } from "../domain/errors.ts";
 import { callerOf } from "./connect-calls.ts";
-import { roleOf } from "./messages.ts";
+import { roleOf, time } from "./messages.ts";
 import { statusMessage } from "./server-status-message.ts";
 import { collectionNameOf, enumName, pagePosition, pageSizeOf, pageToken, textOf } from "./shapes.ts";
 
@@ -43,6 +46,23 @@ export type AdminDeps = SeeObjectsDeps &
 /** AdminService of the contract. */
 export function adminService(deps: AdminDeps): ServiceImpl<typeof AdminService> {
   return {
+    async listAuditEvents(req, context) {
+      const before = pagePosition("audit events", req.pageToken, /^\d{1,18}$/);
+      const given = (text: string) => (text === "" ? undefined : text);
+      const { events, nextBefore } = await listAuditEvents(deps, callerOf(context.values), {
+        of: {
+          from: dateOf("logged_after", req.loggedAfter),
+          before: dateOf("logged_until", req.loggedUntil),
+          actor: req.user === "" ? undefined : `user:${textOf("user", req.user, MAX_NAME_LENGTH)}`,
+          collectionName: given(textOf("collection", req.collection, MAX_NAME_LENGTH)),
+          kind: given(textOf("kind", req.kind, MAX_NAME_LENGTH)),
+        },
+        before: before === undefined ? undefined : BigInt(before),
+        pageSize: pageSizeOf(req.pageSize, PAGE),
+      });
+      return { events: events.map(auditMessage), nextPageToken: pageToken("audit events", nextBefore?.toString()) };
+    },
+
     async getObject(req, context) {
       const { entry, document } = await getObject(deps, callerOf(context.values), {
         ...objectNameOf(req),
@@ -172,6 +192,27 @@ function keyRolesOf(values: readonly RoleMessage[]): Role[] {
   if (known.length === 0 || known.length < roles.size || values.length > MAX_SCOPE_ROLES)
     throw invalidField("roles", "expected roles such as ROLE_BACKUP_UPLOADER, each once");
   return known;
+}
+
+function dateOf(field: string, value: Timestamp | undefined): Date | undefined {
+  if (value === undefined) return undefined;
+  const date = timestampDate(value);
+  const isFar = Number.isNaN(date.getTime()) || Math.abs(date.getTime()) > 253_402_300_799_000;
+  if (isFar) throw invalidField(field, "expected a time before the year 10000");
+  return date;
+}
+
+function auditMessage(row: AuditEntry) {
+  const { at, collectionName: collection, place, previousHash, hash, ordinal: _, ...rest } = row;
+  const nothing = new Uint8Array();
+  return {
+    ...rest,
+    collection,
+    loggedAt: time(at),
+    place: place ?? 0n,
+    previousHash: previousHash ?? nothing,
+    hash: hash ?? nothing,
+  };
 }
 
 function objectNameOf({ kind, name }: { kind: string; name: string }): ObjectName {

@@ -1169,6 +1169,220 @@ export declare type RunVerificationResponse = Message<"strongroom.v1.RunVerifica
 export declare const RunVerificationResponseSchema: GenMessage<RunVerificationResponse>;
 
 /**
+ * Asks for events of the audit log that fit everything given.
+ *
+ * @generated from message strongroom.v1.ListAuditEventsRequest
+ */
+export declare type ListAuditEventsRequest = Message<"strongroom.v1.ListAuditEventsRequest"> & {
+  /**
+   * The most events of a page; 0 for as many as the server likes.
+   *
+   * @generated from field: int32 page_size = 1;
+   */
+  pageSize: number;
+
+  /**
+   * From the answer before; empty for the first page.
+   *
+   * @generated from field: string page_token = 2;
+   */
+  pageToken: string;
+
+  /**
+   * Only events from this time on.
+   *
+   * @generated from field: google.protobuf.Timestamp logged_after = 3;
+   */
+  loggedAfter?: Timestamp | undefined;
+
+  /**
+   * Only events before this time.
+   *
+   * @generated from field: google.protobuf.Timestamp logged_until = 4;
+   */
+  loggedUntil?: Timestamp | undefined;
+
+  /**
+   * Only what this user did; empty for everybody.
+   *
+   * @generated from field: string user = 5;
+   */
+  user: string;
+
+  /**
+   * Only events of this collection; empty for all.
+   *
+   * @generated from field: string collection = 6;
+   */
+  collection: string;
+
+  /**
+   * Only events of this kind, such as `version.removed` (docs/audit.md lists them); empty for all.
+   *
+   * @generated from field: string kind = 7;
+   */
+  kind: string;
+};
+
+/**
+ * Describes the message strongroom.v1.ListAuditEventsRequest.
+ * Use `create(ListAuditEventsRequestSchema)` to create a new message.
+ */
+export declare const ListAuditEventsRequestSchema: GenMessage<ListAuditEventsRequest>;
+
+/**
+ * A page of events.
+ *
+ * @generated from message strongroom.v1.ListAuditEventsResponse
+ */
+export declare type ListAuditEventsResponse = Message<"strongroom.v1.ListAuditEventsResponse"> & {
+  /**
+   * The newest first.
+   *
+   * @generated from field: repeated strongroom.v1.AuditLogEntry events = 1;
+   */
+  events: AuditLogEntry[];
+
+  /**
+   * For the next page; empty on the last one.
+   *
+   * @generated from field: string next_page_token = 2;
+   */
+  nextPageToken: string;
+};
+
+/**
+ * Describes the message strongroom.v1.ListAuditEventsResponse.
+ * Use `create(ListAuditEventsResponseSchema)` to create a new message.
+ */
+export declare const ListAuditEventsResponseSchema: GenMessage<ListAuditEventsResponse>;
+
+/**
+ * An event of the audit log. Its hash covers all fields but itself, as docs/audit.md says.
+ *
+ * @generated from message strongroom.v1.AuditLogEntry
+ */
+export declare type AuditLogEntry = Message<"strongroom.v1.AuditLogEntry"> & {
+  /**
+   * Its id, a UUID.
+   *
+   * @generated from field: string id = 1;
+   */
+  id: string;
+
+  /**
+   * When it was written, by the database's clock.
+   *
+   * @generated from field: google.protobuf.Timestamp logged_at = 2;
+   */
+  loggedAt?: Timestamp | undefined;
+
+  /**
+   * What happened, such as `version.removed`. The set is open.
+   *
+   * @generated from field: string kind = 3;
+   */
+  kind: string;
+
+  /**
+   * Who did it: `user:NAME`, `server`, or `operator` for a command on the server's machine.
+   *
+   * @generated from field: string actor = 4;
+   */
+  actor: string;
+
+  /**
+   * The access key of the session; empty for none.
+   *
+   * @generated from field: string access_key = 5;
+   */
+  accessKey: string;
+
+  /**
+   * The session; empty for none.
+   *
+   * @generated from field: string session_id = 6;
+   */
+  sessionId: string;
+
+  /**
+   * Where it came from; empty where it is not known.
+   *
+   * @generated from field: string address = 7;
+   */
+  address: string;
+
+  /**
+   * The call, as the server's log names it.
+   *
+   * @generated from field: string request_id = 8;
+   */
+  requestId: string;
+
+  /**
+   * The collection; empty for none.
+   *
+   * @generated from field: string collection = 9;
+   */
+  collection: string;
+
+  /**
+   * What it was done to: a version or upload by its id, a session, a configuration object, a method.
+   *
+   * @generated from field: string object = 10;
+   */
+  object: string;
+
+  /**
+   * `done`, `refused` or `failed`.
+   *
+   * @generated from field: string outcome = 11;
+   */
+  outcome: string;
+
+  /**
+   * Why.
+   *
+   * @generated from field: string reason = 12;
+   */
+  reason: string;
+
+  /**
+   * Further facts.
+   *
+   * @generated from field: map<string, string> details = 13;
+   */
+  details: { [key: string]: string };
+
+  /**
+   * Its place in the chain, from 1; 0 while it has none, for a few seconds.
+   *
+   * @generated from field: int64 place = 14;
+   */
+  place: bigint;
+
+  /**
+   * The hash of the event before it, 32 bytes; empty while it has no place.
+   *
+   * @generated from field: bytes previous_hash = 15;
+   */
+  previousHash: Uint8Array;
+
+  /**
+   * Its own hash, SHA-256; empty while it has no place.
+   *
+   * @generated from field: bytes hash = 16;
+   */
+  hash: Uint8Array;
+};
+
+/**
+ * Describes the message strongroom.v1.AuditLogEntry.
+ * Use `create(AuditLogEntrySchema)` to create a new message.
+ */
+export declare const AuditLogEntrySchema: GenMessage<AuditLogEntry>;
+
+/**
  * What became of an object, or would become of it.
  *
  * @generated from enum strongroom.v1.ObjectAction
@@ -1366,6 +1580,16 @@ export declare const AdminService: GenService<{
     methodKind: "unary";
     input: typeof RunVerificationRequestSchema;
     output: typeof RunVerificationResponseSchema;
+  },
+  /**
+   * Lists events of the audit log, the newest first. Needs systemAdmin.
+   *
+   * @generated from rpc strongroom.v1.AdminService.ListAuditEvents
+   */
+  listAuditEvents: {
+    methodKind: "unary";
+    input: typeof ListAuditEventsRequestSchema;
+    output: typeof ListAuditEventsResponseSchema;
   },
 }>;
 
