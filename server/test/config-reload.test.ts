@@ -1,5 +1,7 @@
-import { mkdir, readdir, rename, rm, symlink, writeFile } from "node:fs/promises";
-import { join } from "node:path";
+import { execFileSync } from "node:child_process";
+import { closeSync, openSync, rmSync, writeFileSync } from "node:fs";
+import { mkdir, open, readdir, rename, rm, symlink, writeFile } from "node:fs/promises";
+import { basename, join } from "node:path";
 import { setTimeout as sleep } from "node:timers/promises";
 import { temporaryFolder } from "@strongroom/testkit/temporary-folder";
 import test, { type ExecutionContext } from "ava";
@@ -195,6 +197,42 @@ test("a change needs next to no turn of the loop that serves, however long each 
     turns++;
   }
   t.true(turns < 30);
+});
+
+test("a change is in force for who asks next, also when no turn of the loop comes", async (t) => {
+  const dir = await temporaryFolder(t);
+  await writeFile(join(dir, "a.yaml"), user("ann"));
+  const source = await ConfigFilesSource.open(dir);
+  t.teardown(() => source.close());
+  source.watch({ pollMs: 100, log: new Lines() });
+  await source.reload();
+  writeFileSync(join(dir, "a.yaml"), user("bob"));
+  const cell = new Int32Array(new SharedArrayBuffer(4));
+  // Nothing else runs in this thread meanwhile; the bound is for the case that it never comes.
+  for (let waits = 0; !source.current().users.has("bob") && waits < 6000; waits++) Atomics.wait(cell, 0, 0, 10);
+  t.deepEqual([...source.current().users.keys()], ["bob"]);
+});
+
+(process.platform === "win32" ? test.skip : test)("a busy pool of threads holds no look up", async (t) => {
+  const dir = await temporaryFolder(t);
+  await writeFile(join(dir, "a.yaml"), user("ann"));
+  const { source } = await opened(t, dir);
+  await source.reload();
+  // Opening a pipe that nobody writes to keeps a thread of the pool, as a hash of a password does.
+  const pipe = join(dir, "..", `${basename(dir)}.pipe`);
+  execFileSync("mkfifo", [pipe]);
+  const threads = Number(process.env.UV_THREADPOOL_SIZE ?? 4);
+  const readers = Array.from({ length: threads }, async () => await open(pipe, "r"));
+  writeFileSync(join(dir, "a.yaml"), user("bob"));
+  try {
+    await until(() => source.current().users.has("bob"));
+  } finally {
+    const writer = openSync(pipe, "r+");
+    for (const reader of await Promise.all(readers)) await reader.close();
+    closeSync(writer);
+    rmSync(pipe);
+  }
+  t.pass();
 });
 
 test("a thread that cannot be is told, and asked again later", async (t) => {

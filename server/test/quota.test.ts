@@ -13,7 +13,6 @@ import {
 import {
   copiesOf,
   isRemovalBlocked,
-  keptBeside,
   planRotation,
   type RotatableVersion,
   type RotationPolicy,
@@ -246,7 +245,7 @@ class Model {
 
   /** Sizes of what takes room beside an upload. */
   keptBeside(upload: Pick<ModelUpload, "begunAt">): bigint[] {
-    return keptBeside(planRotation(this.live, this.rules, upload, this.now), this.rules, false).map((v) => v.size);
+    return planRotation(this.live, this.rules, upload, this.now).keep.map((v) => v.size);
   }
 
   allowanceOf(upload: ModelUpload): bigint {

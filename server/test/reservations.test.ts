@@ -73,6 +73,35 @@ test("however many uploads lapse, the store never has more than the limit, and t
   t.deepEqual(states, [...Array.from({ length: 10 }, () => "expired" as const), "open", "open"], "the oldest first");
 });
 
+test("older copies and what lapsed are within the hard limit together, and copies stay before what lapsed", async (t) => {
+  const { h } = t.context;
+  const spec = h.add({
+    maxBackupsCount: 1,
+    rotation: { strategy: "fifo-plus-older", older: { maxOlderCopies: 9, maxAgeMs: 365 * DAY } },
+    maxOneVersionSize: BigInt(MIB),
+    maxCollectionSize: BigInt(6 * MIB),
+  });
+  for (let day = 0; day < 4; day++) {
+    await h.upload(spec.name, openpgpMessage(MIB));
+    h.clock.advance(DAY);
+  }
+  for (let i = 0; i < 2; i++) {
+    await send(h, spec.name, MIB);
+    h.clock.advance(LAPSE);
+  }
+  const whole = await h.upload(spec.name, openpgpMessage(MIB));
+  t.deepEqual(whole.removedNumbers, []);
+  const { storedBytes, reservedBytes } = await h.usage(spec.name);
+  t.deepEqual(
+    [storedBytes, reservedBytes],
+    [5n, 1n].map((count) => count * BigInt(MIB)),
+  );
+  t.true((await unfinishedBytes(h)) <= BigInt(MIB));
+  // With nothing left that gives way, the oldest copy does.
+  await h.upload(spec.name, openpgpMessage(MIB));
+  t.deepEqual((await h.upload(spec.name, openpgpMessage(MIB))).removedNumbers, [1n]);
+});
+
 test("an upload of known size and one of unknown size end lapsed ones only where they need their room", async (t) => {
   const { h } = t.context;
   const spec = h.add(TIGHT);

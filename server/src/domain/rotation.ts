@@ -136,17 +136,3 @@ export function keepReasons(
   );
   return reasons;
 }
-
-/**
- * The versions that take room beside an upload, of what rotation would do for it. Older copies do not, since they give
- * way. Which versions `gfs` keeps depends on what is published before this one: beside a commit that cannot be refused
- * any more, nothing is taken for granted to go.
- * @param besideCommit whether another upload of the collection is being committed.
- */
-export function keptBeside<V extends RotatableVersion>(
-  { keep, older, remove }: RotationPlan<V>,
-  { rotation }: Pick<RotationRules, "rotation">,
-  besideCommit: boolean,
-): readonly V[] {
-  return besideCommit && rotation.strategy === "gfs" ? [...keep, ...older, ...remove] : keep;
-}

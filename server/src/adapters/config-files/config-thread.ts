@@ -1,4 +1,4 @@
-import { Worker } from "node:worker_threads";
+import { MessageChannel, type MessagePort, receiveMessageOnPort, Worker } from "node:worker_threads";
 import type { Judgement } from "./directory.ts";
 
 /** What the thread is started with. */
@@ -6,6 +6,8 @@ export interface ThreadData {
   readonly dir: string;
   readonly known: { readonly digest: string; readonly directories: readonly string[] };
   readonly pollMs: number;
+  /** Over which questions come and answers go. */
+  readonly port: MessagePort;
 }
 
 /** Asks for a look now. */
@@ -28,18 +30,20 @@ const MAX_HEAP_MIB = 2048;
 /**
  * Looks at a configuration directory in a thread of its own, which reads and judges while this one serves. Under load
  * each of the many small steps of a look waited here for its turn, so that a change of rights took a minute to be in
- * force; from there it needs one turn.
+ * force. What it found is handed over as soon as somebody asks for it ({@link ConfigThread.take}), else with the next
+ * turn: under a flood turns are half a second apart.
  */
 export class ConfigThread {
   readonly #onJudgement: (judgement: Judgement) => void;
   readonly #asked = new Map<number, (judgement: Judgement) => void>();
   #lastId = 0;
   #worker: Worker | undefined;
+  #port: MessagePort | undefined;
   #timer: NodeJS.Timeout | undefined;
   #isClosed = false;
 
   /** @param onJudgement is called with what looks found that nobody asked for. */
-  constructor(data: ThreadData, onJudgement: (judgement: Judgement) => void) {
+  constructor(data: Omit<ThreadData, "port">, onJudgement: (judgement: Judgement) => void) {
     this.#onJudgement = onJudgement;
     this.#start(data);
   }
@@ -47,12 +51,21 @@ export class ConfigThread {
   /** Looks now. */
   async look(force: boolean): Promise<Judgement> {
     return await new Promise((resolve) => {
-      const worker = this.#worker;
-      if (worker === undefined) return resolve(ended("it has ended and is started again soon"));
+      const port = this.#port;
+      if (port === undefined) return resolve(ended("it has ended and is started again soon"));
       const id = ++this.#lastId;
       this.#asked.set(id, resolve);
-      worker.postMessage({ id, force } satisfies ThreadQuestion);
+      port.postMessage({ id, force } satisfies ThreadQuestion);
     });
+  }
+
+  /** Takes what the thread has found by now, without waiting for a turn of the event loop. */
+  take(): void {
+    while (this.#port !== undefined) {
+      const received = receiveMessageOnPort(this.#port);
+      if (received === undefined) return;
+      this.#answered(received.message);
+    }
   }
 
   /** Ends the thread. */
@@ -62,22 +75,33 @@ export class ConfigThread {
     await this.#worker?.terminate();
   }
 
-  #start(data: ThreadData): void {
-    const resourceLimits = { maxOldGenerationSizeMb: MAX_HEAP_MIB };
-    const worker = new Worker(new URL("./thread.ts", import.meta.url), { workerData: data, resourceLimits });
+  #answered({ id, judgement }: ThreadAnswer): void {
+    const asked = id === undefined ? undefined : this.#asked.get(id);
+    if (id !== undefined) this.#asked.delete(id);
+    (asked ?? this.#onJudgement)(judgement);
+  }
+
+  #start(data: Omit<ThreadData, "port">): void {
+    const { port1, port2 } = new MessageChannel();
+    const worker = new Worker(new URL("./thread.ts", import.meta.url), {
+      workerData: { ...data, port: port2 } satisfies ThreadData,
+      transferList: [port2],
+      resourceLimits: { maxOldGenerationSizeMb: MAX_HEAP_MIB },
+    });
     worker.unref();
     this.#worker = worker;
+    this.#port = port1;
+    port1.on("message", (answer: ThreadAnswer) => this.#answered(answer));
+    port1.unref();
     let why = "it ended by itself";
-    worker.on("message", ({ id, judgement }: ThreadAnswer) => {
-      const asked = id === undefined ? undefined : this.#asked.get(id);
-      if (id !== undefined) this.#asked.delete(id);
-      (asked ?? this.#onJudgement)(judgement);
-    });
     worker.on("error", (error: Error) => {
       why = error.message;
     });
     worker.on("exit", () => {
+      this.take();
+      port1.close();
       this.#worker = undefined;
+      this.#port = undefined;
       const failed = ended(why);
       for (const asked of this.#asked.values()) asked(failed);
       this.#asked.clear();

@@ -26,9 +26,9 @@ export interface DirectoryContent extends ConfigDirectory, ObjectFiles {
  * too, is a finding.
  * @param dir path of the directory; links in it are followed (see {@link readConfigFiles}).
  */
-export async function readDirectory(dir: string): Promise<DirectoryContent> {
+export function readDirectory(dir: string): DirectoryContent {
   const findings = new Findings();
-  const { files, directories } = await readConfigFiles(dir, findings);
+  const { files, directories } = readConfigFiles(dir, findings);
   const hash = createHash("sha256");
   // Lengths keep apart what would look the same when put together.
   for (const { file, text } of files) hash.update(`${file.length} ${text.length} ${file}${text}`);
@@ -106,11 +106,11 @@ export class DirectoryJudge {
   /** @param force judges also what was judged before. Never throws. One look at a time. */
   async look(force: boolean): Promise<Judgement> {
     try {
-      let content = await readDirectory(this.#dir);
+      let content = readDirectory(this.#dir);
       if (content.digest === this.#judged && !force) return { kind: "unchanged" };
       for (let reading = 1; ; reading++) {
         await this.#settle();
-        const again = await readDirectory(this.#dir);
+        const again = readDirectory(this.#dir);
         if (again.digest === content.digest) break;
         if (reading === MAX_READINGS) return { kind: "unsettled" };
         content = again;

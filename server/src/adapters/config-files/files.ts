@@ -1,4 +1,4 @@
-import { readdir, readFile, realpath, stat } from "node:fs/promises";
+import { readdirSync, readFileSync, realpathSync, statSync } from "node:fs";
 import { join } from "node:path";
 import type { ConfigFile } from "../../objects/document.ts";
 import type { Findings } from "../../objects/problem.ts";
@@ -28,14 +28,25 @@ function why(error: unknown): string {
   return code ?? "unknown error";
 }
 
+function kindOf(path: string): "a directory" | "a file" | "nothing there" {
+  try {
+    return statSync(path).isDirectory() ? "a directory" : "a file";
+  } catch {
+    return "nothing there";
+  }
+}
+
 /**
  * Reads all `.yaml`, `.yml` and `.json` files below a directory, in a stable order. What begins with a dot is skipped.
  *
  * Symbolic links are followed, because Kubernetes mounts a ConfigMap as links into a hidden `..data` directory; a
  * directory or file that is reached a second time by another way is not read again, so that links can neither go in
  * circles nor double a document.
+ *
+ * Synchronous, so that no step waits for a turn in the pool of threads that hashes of passwords and the store keep
+ * busy. While a server runs, its {@link ConfigThread} reads, which has nothing else to do.
  */
-export async function readConfigFiles(dir: string, findings: Findings): Promise<ConfigDirectory> {
+export function readConfigFiles(dir: string, findings: Findings): ConfigDirectory {
   const files: ConfigFile[] = [];
   const directories: string[] = [];
   const seen = new Set<string>();
@@ -44,7 +55,7 @@ export async function readConfigFiles(dir: string, findings: Findings): Promise<
 
   const fail = (file: string, reason: string) => findings.error({ file: file || ".", line: 1, path: "" }, reason);
 
-  async function readOne(file: string, size: number): Promise<void> {
+  function readOne(file: string, size: number): void {
     if (size > MAX_FILE_SIZE) {
       fail(file, `expected at most 1 MiB, got ${size} bytes; split the file`);
       return;
@@ -59,7 +70,7 @@ export async function readConfigFiles(dir: string, findings: Findings): Promise<
       full = true;
       return;
     }
-    const bytes = await readFile(join(dir, file));
+    const bytes = readFileSync(join(dir, file));
     total += bytes.length;
     try {
       files.push({ file, text: new TextDecoder("utf-8", { fatal: true }).decode(bytes) });
@@ -68,36 +79,37 @@ export async function readConfigFiles(dir: string, findings: Findings): Promise<
     }
   }
 
-  async function visit(path: string, depth: number): Promise<void> {
+  function visit(path: string, depth: number): void {
     if (full) return;
     try {
-      const info = await stat(join(dir, path));
+      const info = statSync(join(dir, path));
       // Only regular files: opening a named pipe would wait forever.
       const wanted = info.isDirectory() || (info.isFile() && CONFIG_FILE.test(path));
       if (!wanted) return;
-      const real = await realpath(join(dir, path));
+      const real = realpathSync(join(dir, path));
       if (seen.has(real)) return;
       seen.add(real);
       if (info.isFile()) {
-        await readOne(path, info.size);
+        readOne(path, info.size);
       } else if (depth > MAX_DEPTH) {
         fail(path, `expected directories at most ${MAX_DEPTH} deep; is ${dir} right?`);
       } else {
         directories.push(real);
-        const names = (await readdir(join(dir, path))).filter((name) => !name.startsWith(".")).sort();
-        for (const name of names) await visit(path === "" ? name : `${path}/${name}`, depth + 1);
+        const names = readdirSync(join(dir, path))
+          .filter((name) => !name.startsWith("."))
+          .sort();
+        for (const name of names) visit(path === "" ? name : `${path}/${name}`, depth + 1);
       }
     } catch (error) {
       fail(path, `cannot be read: ${why(error)}`);
     }
   }
 
-  const root = await stat(dir).catch(() => undefined);
-  if (!root?.isDirectory()) {
-    const found = root ? "a file" : "nothing there";
-    fail("", `expected a directory at ${dir}, got ${found}; \`strongroom init\` makes one`);
+  const root = kindOf(dir);
+  if (root !== "a directory") {
+    fail("", `expected a directory at ${dir}, got ${root}; \`strongroom init\` makes one`);
     return { files, directories };
   }
-  await visit("", 0);
+  visit("", 0);
   return { files, directories };
 }

@@ -23,7 +23,7 @@ const LOGGED = 50;
  * @param dir path of the directory.
  */
 export async function loadConfiguration(dir: string): Promise<LoadResult> {
-  return await interpret(await readDirectory(dir));
+  return await interpret(readDirectory(dir));
 }
 
 /**
@@ -77,14 +77,15 @@ export class ConfigFilesSource implements ConfigSource {
    * @throws {ConfigInvalidError} when it has any problem; warnings do not count.
    */
   static async open(dir: string, options: ConfigFilesOptions = {}): Promise<ConfigFilesSource> {
-    const content = await readDirectory(dir);
+    const content = readDirectory(dir);
     const loaded = await interpret(content);
     if (loaded.problems.length > 0) throw new ConfigInvalidError(dir, loaded.problems);
     return new ConfigFilesSource(dir, content, loaded, options);
   }
 
-  /** The state in force. */
+  /** The state in force; with it, what was found by now is put in force. */
   current(): Configuration {
+    this.#thread?.take();
     return this.#configuration;
   }
 
@@ -95,6 +96,7 @@ export class ConfigFilesSource implements ConfigSource {
 
   /** Whether what the directory holds now is in force. */
   status(): ConfigStatus {
+    this.#thread?.take();
     return this.#status;
   }
 

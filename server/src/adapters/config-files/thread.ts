@@ -1,24 +1,24 @@
 /** The thread that looks at a configuration directory; see {@link ConfigThread}. */
-import { parentPort, workerData } from "node:worker_threads";
+import { workerData } from "node:worker_threads";
 import type { ThreadAnswer, ThreadData, ThreadQuestion } from "./config-thread.ts";
 import { DirectoryJudge, type Judgement } from "./directory.ts";
 import { Looking } from "./looking.ts";
 
-const { dir, known, pollMs } = workerData as ThreadData;
+const { dir, known, pollMs, port } = workerData as ThreadData;
 const looking = new Looking(new DirectoryJudge(dir, known), pollMs, (judgement) => {
   if (judgement.kind !== "unchanged") answer({ judgement });
 });
 
 function answer({ judgement, ...rest }: ThreadAnswer): void {
   try {
-    parentPort?.postMessage({ ...rest, judgement });
+    port.postMessage({ ...rest, judgement });
   } catch (error) {
     const failed: Judgement = { kind: "failed", error: new Error(`it cannot be handed over: ${error}`) };
-    parentPort?.postMessage({ ...rest, judgement: failed });
+    port.postMessage({ ...rest, judgement: failed });
   }
 }
 
-parentPort?.on("message", ({ id, force }: ThreadQuestion) => {
+port.on("message", ({ id, force }: ThreadQuestion) => {
   void looking.look(force).then((judgement) => answer({ id, judgement }));
 });
 looking.start();

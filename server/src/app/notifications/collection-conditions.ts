@@ -4,7 +4,6 @@ import type { CollectionSpec } from "../../domain/configuration.ts";
 import { newestOf } from "../../domain/health.ts";
 import type { Condition, NotificationEvent } from "../../domain/notifications.ts";
 import { allowance, countedSize, quotaLimits, sumSizes } from "../../domain/quota.ts";
-import { keptBeside } from "../../domain/rotation.ts";
 import { describeShrunk, isShrunk } from "../../domain/shrunk.ts";
 import { isLost, LOST_AFTER_MS } from "../../domain/store-health.ts";
 import { lastFinishedWindow, nextWindowStart, openWindow } from "../../domain/window.ts";
@@ -188,7 +187,7 @@ function quotaCondition({ spec, row, live, uploads, clock, now }: CollectionFact
   const limits = quotaLimits(spec);
   const doubt = clock.status === "right" ? undefined : clock;
   const plan = withoutTime(rotationOf(live, spec, now, now, comingVersions(uploads), row), spec, doubt);
-  const sizes = keptBeside(plan, spec, false).map(({ size }) => countedSize(limits, size));
+  const sizes = plan.keep.map(({ size }) => countedSize(limits, size));
   const kept = sumSizes(limits, sizes);
   const left = allowance(limits, { kept, reservedByOthers: [] });
   if (left >= newest.size + newest.size / 10n) return undefined;

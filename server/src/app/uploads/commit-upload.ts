@@ -24,7 +24,7 @@ import { withRoom } from "./clean-upload.ts";
 import { noteLoss, whileCompleting } from "./lost-upload.ts";
 import { refuseUpload } from "./manage-uploads.ts";
 import { lockCollection, noteUsage, renewLease, uploadIn } from "./reservations.ts";
-import { givesWay, requireRoom, roomFor } from "./room.ts";
+import { requireRoom, roomFor } from "./room.ts";
 import { storeFailure } from "./store-failure.ts";
 import type { UploadDeps } from "./upload-deps.ts";
 
@@ -333,7 +333,8 @@ async function rotatedOut(
 ): Promise<LiveVersion[]> {
   const doubt = await clockDoubt(tx);
   const holding = await tx.uploads.holding(upload.collectionId);
-  const others = holding.filter((other) => other.id !== upload.id && !givesWay(other, doubt));
+  // Older copies stay where there is room beside everything that the store has, what nobody continues included.
+  const others = holding.filter((other) => other.id !== upload.id);
   const reserved = others.reduce((sum, { reservedBytes }) => sum + reservedBytes, 0n);
   const plan = await livePlan(tx, row, spec, { begunAt: upload.begunAt, coming: comingVersions(holding) });
   const rules = removalRules(spec);

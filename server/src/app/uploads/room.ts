@@ -3,13 +3,13 @@ import type { ClockState } from "../../domain/clock.ts";
 import type { CollectionSpec } from "../../domain/configuration.ts";
 import { DomainError } from "../../domain/errors.ts";
 import type { PolicyChange } from "../../domain/policy-guard.ts";
-import { allowance, quotaLimits } from "../../domain/quota.ts";
+import { allowance, quotaLimits, sumVersions } from "../../domain/quota.ts";
 import { copiesOf, goesByTime } from "../../domain/rotation.ts";
 import { describeShrunk, type SizedVersion } from "../../domain/shrunk.ts";
 import { clockDoubt } from "../clock-doubt.ts";
 import type { ConfigSource } from "../ports/config-source.ts";
 import type { CollectionRow, Transaction, UploadRow } from "../ports/database.ts";
-import { keptSums, livePlan, staying } from "../versions/live-plan.ts";
+import { keptSums, type LivePlan, livePlansBeside, staying } from "../versions/live-plan.ts";
 import { comingVersions } from "../versions/removal.ts";
 
 /*
@@ -42,6 +42,13 @@ export interface Room {
   readonly guard?: Guard | undefined;
   /** The change of rules that rotation waits with, and the name of its collection; undefined where it does not. */
   readonly waits?: (PolicyChange & { readonly collection: string }) | undefined;
+  /**
+   * Its own total, where it is less because what an upload being committed keeps is more than what this one would;
+   * undefined elsewhere.
+   */
+  readonly beforeCommit?: { readonly total: bigint; readonly collection: string } | undefined;
+  /** Whether bytes that give way take the place of older copies that would stay beside this version. */
+  readonly takesFromOlder?: boolean;
   /** Why the room is less than it would be if the clock were right; undefined while it is. */
   readonly doubt?: RoomInDoubt | undefined;
 }
@@ -82,14 +89,14 @@ export async function roomFor(
   const others = collection.uploads.filter((u) => u.id !== exceptUploadId);
   const itself = collection.uploads.find((u) => u.id === exceptUploadId);
   const coming = [...comingVersions(others), ...(becomes === undefined ? [] : [becomes])];
-  const plan = await livePlan(tx, collection.row, spec, { begunAt: itself?.begunAt ?? tx.now, coming });
-  const besideCommit = spec.rotation.strategy === "gfs" && others.some((u) => u.state === "committing");
+  const [own, ...first] = await livePlansBeside(tx, collection.row, spec, itself?.begunAt ?? tx.now, coming, others);
   const copies = copiesOf(spec);
   const depends = goesByTime(spec.rotation) || others.some((u) => u.state === "open" && givesWay(u, undefined));
   const clock = depends ? await clockDoubt(tx) : undefined;
-  const keptIn = (doubt: ClockState | undefined) => keptSums(staying(plan, spec, doubt), spec, besideCommit);
+  const keptIn = (plan: LivePlan, doubt: ClockState | undefined) => keptSums(staying(plan, spec, doubt), spec);
   const blocked =
-    keptIn(clock).count >= copies && (await tx.live.anyBlocked(collection.row.id, tx.now, spec.minRetentionMs));
+    [own, ...first].some((plan) => keptIn(plan, clock).count >= copies) &&
+    (await tx.live.anyBlocked(collection.row.id, tx.now, spec.minRetentionMs));
   // Bytes are counted where the upload was created, which may have been another tenant.
   const tenantName = itself?.organization ?? spec.organization;
   const organization = config.current().organizations.get(tenantName);
@@ -97,15 +104,23 @@ export async function roomFor(
     organization?.maxTotalSize === undefined
       ? undefined
       : { limit: organization.maxTotalSize, usage: await tx.organizations.lock(tenantName) };
-  const roomWith = (rotation: ClockState | undefined, lapsing: ClockState | undefined): Room => {
-    const staying = others.filter((u) => !givesWay(u, lapsing));
-    const { guard, waits } = plan;
-    const kept = keptIn(rotation);
+  const roomBeside = (plan: LivePlan, rotation: ClockState | undefined, lapsing: ClockState | undefined): Room => {
+    const lasting = others.filter((u) => !givesWay(u, lapsing));
+    const { guard, waits, older } = staying(plan, spec, rotation);
+    const kept = keptIn(plan, rotation);
     const limits = quotaLimits(spec);
     const beside = (uploads: readonly UploadRow[]) =>
       allowance(limits, { kept, reservedByOthers: uploads.map((u) => u.reservedBytes) });
+    const reserved = others.reduce((sum, u) => sum + u.reservedBytes, 0n);
+    const all = kept.bytes + sumVersions(spec, older).bytes + reserved;
+    const takesFromOlder =
+      becomes !== undefined &&
+      older.length > 0 &&
+      lasting.length < others.length &&
+      all + becomes.size > spec.maxCollectionSize;
     const room: Room = {
-      total: beside(staying),
+      takesFromOlder,
+      total: beside(lasting),
       free: beside(others),
       limit: "collection",
       limitBytes: spec.maxCollectionSize,
@@ -126,8 +141,15 @@ export async function roomFor(
     const ofTenant = { total: left(used - reservedBy(gives)), free: left(used) };
     const free = ofTenant.free < room.free ? ofTenant.free : room.free;
     return ofTenant.total < room.total
-      ? { total: ofTenant.total, free, limit: "organization", limitBytes: tenant.limit, blocked: false }
+      ? { total: ofTenant.total, free, limit: "organization", limitBytes: tenant.limit, blocked: false, takesFromOlder }
       : { ...room, free };
+  };
+  const roomWith = (rotation: ClockState | undefined, lapsing: ClockState | undefined): Room => {
+    const room = roomBeside(own, rotation, lapsing);
+    const tightest = first
+      .map((plan) => roomBeside(plan, rotation, lapsing))
+      .reduce((a, b) => (b.total < a.total ? b : a), room);
+    return tightest === room ? room : { ...tightest, beforeCommit: { total: room.total, collection: spec.name } };
   };
   const room = roomWith(clock, clock);
   if (clock === undefined) return room;
@@ -168,7 +190,7 @@ export class RoomTakenError extends Error {
 /**
  * Requires room for `more` bytes beside the `held` ones of an upload (undefined: of a new one).
  * @throws DomainError QUOTA_EXCEEDED, ROTATION_BLOCKED; COLLECTION_BUSY while the clock is in doubt and lapsed uploads
- *   are in the way; RoomTakenError.
+ *   are in the way, or while a commit decides what stays; RoomTakenError.
  */
 export function requireRoom(
   tx: Transaction,
@@ -180,9 +202,11 @@ export function requireRoom(
 ): void {
   if (held + more > room.total) {
     if (room.doubt !== undefined && held + more <= room.doubt.ifLapsedEnded) throw lapsedInTheWay(room.doubt, tx.now);
+    if (room.beforeCommit !== undefined && held + more <= room.beforeCommit.total)
+      throw commitInTheWay(room.beforeCommit.collection);
     throw quotaExceeded(room, held, more);
   }
-  if (held + more > room.free) throw new RoomTakenError(collection.row.id, uploadId);
+  if (held + more > room.free || room.takesFromOlder === true) throw new RoomTakenError(collection.row.id, uploadId);
 }
 
 /** The refusal of `requested` bytes on top of the `received` ones. */
@@ -275,6 +299,19 @@ function lapsedInTheWay({ clock, collection }: RoomInDoubt, now: Date): DomainEr
     },
   );
 }
+
+/** The refusal while a commit may keep other versions than this upload would. */
+function commitInTheWay(collection: string): DomainError {
+  return new DomainError(
+    "COLLECTION_BUSY",
+    `an upload to "${collection}" is being committed, and what rotation keeps for it leaves no room; try again when ` +
+      "it is done. Where that takes long, the health check `store` says why",
+    { retryAfterMs: COMMIT_RETRY_MS },
+  );
+}
+
+/** A commit is done within seconds, unless the store fails. */
+const COMMIT_RETRY_MS = 5000;
 
 /** Nobody is asked to wait longer than this for a clock that somebody may set right, in milliseconds. */
 const MOST_RETRY_MS = 15 * 60_000;

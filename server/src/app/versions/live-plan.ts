@@ -15,7 +15,7 @@ import {
 import { goesByTime, isRemovalBlocked, newestFirst } from "../../domain/rotation.ts";
 import { BASELINE, guardingVersion, isShrunk, type SizedVersion, usualSize } from "../../domain/shrunk.ts";
 import { withProtection } from "../../domain/version.ts";
-import type { CollectionRow, Transaction } from "../ports/database.ts";
+import type { CollectionRow, Transaction, UploadRow } from "../ports/database.ts";
 import type { LiveVersion } from "../ports/live-versions.ts";
 import { unguardedRotation } from "./removal.ts";
 
@@ -55,6 +55,28 @@ export async function livePlan(
   const change = removalsOf(spec, plan);
   if (plan.guard !== undefined || !mustWait(change, spec, row.confirmedPolicy)) return plan;
   return { all: plan.all, older: [], remove: [], guard: undefined, waits: change };
+}
+
+/**
+ * The plans that a version may have to fit beside: its own, and under `gfs`, whose choice depends on what is published,
+ * that of each upload of the collection that is being committed and cannot be refused any more. Whichever is published
+ * first decides what stays of the live versions; what is published after it only removes more. So what fits beside each
+ * of these plans fits in every order.
+ * @param others the other uploads of the collection.
+ */
+export async function livePlansBeside(
+  tx: Transaction,
+  row: PlannedCollection,
+  spec: CollectionSpec,
+  begunAt: Date,
+  coming: readonly SizedVersion[],
+  others: readonly Pick<UploadRow, "state" | "begunAt">[],
+): Promise<readonly [own: LivePlan, ...first: LivePlan[]]> {
+  const own = await livePlan(tx, row, spec, { begunAt, coming });
+  const committing = spec.rotation.strategy === "gfs" ? others.filter(({ state }) => state === "committing") : [];
+  const first: LivePlan[] = [];
+  for (const upload of committing) first.push(await livePlan(tx, row, spec, { begunAt: upload.begunAt, coming }));
+  return [own, ...first];
 }
 
 /** What a plan removes, without the bytes of an upload: what gives way to them goes under any rules. */
@@ -141,9 +163,9 @@ export function staying(plan: LivePlan, spec: CollectionSpec, doubt: ClockState 
   return doubt === undefined || !goesByTime(spec.rotation) ? plan : { ...plan, older: [], remove: [] };
 }
 
-/** What the plan keeps in any case. @param others whether what would go counts among it. */
-export function keptSums(plan: LivePlan, spec: CollectionSpec, others = false): SizeSums {
-  return others ? plan.all : withoutSizes(plan.all, sumVersions(spec, [...plan.older, ...plan.remove]));
+/** What the plan keeps in any case. */
+export function keptSums(plan: LivePlan, spec: CollectionSpec): SizeSums {
+  return withoutSizes(plan.all, sumVersions(spec, [...plan.older, ...plan.remove]));
 }
 
 /** The usual size of the next version, as `usualSize` says it of all live ones. */

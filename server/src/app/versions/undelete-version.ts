@@ -3,7 +3,7 @@ import type { Principal } from "../../domain/access.ts";
 import type { CollectionSpec } from "../../domain/configuration.ts";
 import { DomainError } from "../../domain/errors.ts";
 import { countedSize, quotaLimits } from "../../domain/quota.ts";
-import { isRemovalBlocked, keptBeside } from "../../domain/rotation.ts";
+import { isRemovalBlocked } from "../../domain/rotation.ts";
 import { protectionUntil, withProtection } from "../../domain/version.ts";
 import { clockDoubt } from "../clock-doubt.ts";
 import { requireAction, requireWritable } from "../guards.ts";
@@ -12,7 +12,7 @@ import {
   comingVersions,
   keptAfterRemovalMs,
   moveUsage,
-  rotationOf,
+  plansBeside,
   unguardedRotation,
   withoutTime,
 } from "./removal.ts";
@@ -86,15 +86,14 @@ async function requireRoom(tx: Transaction, spec: CollectionSpec, back: VersionR
   const row = await tx.collections.lockById(back.collectionId);
   const uploads = await tx.uploads.holding(back.collectionId);
   const reserved = total(uploads.map((u) => u.reservedBytes));
-  const policy = rotationOf([...live, back], spec, tx.now, tx.now, comingVersions(uploads), row);
-  const plan = withoutTime(policy, spec, await clockDoubt(tx));
-  const isCommitting = uploads.some((u) => u.state === "committing");
-  const kept = keptBeside(plan, spec, isCommitting).filter(({ id }) => id !== back.id);
+  const plans = plansBeside([...live, back], spec, tx.now, tx.now, comingVersions(uploads), row, uploads);
+  const doubt = await clockDoubt(tx);
   const limits = quotaLimits(spec);
   const counted = (versions: readonly Pick<VersionRow, "size">[]) =>
     total(versions.map(({ size }) => countedSize(limits, size)));
   const now = counted(live);
-  const later = counted(kept) + reserved;
+  const kept = plans.map((plan) => counted(withoutTime(plan, spec, doubt).keep.filter(({ id }) => id !== back.id)));
+  const later = kept.reduce((a, b) => (a > b ? a : b)) + reserved;
   const free = spec.maxCollectionSize > later ? spec.maxCollectionSize - later : 0n;
   // A backup that has less room than this already keeps what it has.
   const ofNext = !isRemovalBlocked(back, tx.now) ? 0n : free < spec.maxOneVersionSize ? free : spec.maxOneVersionSize;
