@@ -219,7 +219,8 @@ for (const [index, { name, status, check, found, since, advice }] of CASES.entri
   });
 
 test("every check has a case that is well and one that is not", (t) => {
-  const names: Record<HealthCheck["name"], true> = {
+  // `room` needs what a database holds: room-check.test.ts.
+  const names: Record<Exclude<HealthCheck["name"], "room">, true> = {
     window: true,
     age: true,
     size: true,

@@ -45,7 +45,7 @@ export const simulate: OperatorCommand = {
     "Needs no server and changes nothing: reads the collection's policy from the configuration, and applies it to an " +
     "imagined schedule, or with --history to real versions. Quotas are left out: there is always room.",
   args: [["<collection>", "name of the collection in the configuration"]],
-  options: [schedule, span, history, DATA.config, DATA.data, SHARED.json],
+  options: [schedule, span, history, DATA.config, DATA.data, SHARED.envFile, SHARED.json],
   examples: [
     ['strongroom simulate pg-main --schedule "0 */6 * * *" --for 90d', "four backups a day for 90 days"],
     ["strongroom ls pg-main --json | strongroom simulate pg-main --history -", "what the next backup would remove"],

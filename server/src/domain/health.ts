@@ -12,7 +12,18 @@ export type HealthStatus = "ok" | "warning" | "failed";
 
 /** One check with what was expected and found. */
 export interface HealthCheck {
-  readonly name: "window" | "age" | "size" | "sum" | "integrity" | "shrunk" | "clock" | "frozen" | "store" | "policy";
+  readonly name:
+    | "window"
+    | "age"
+    | "size"
+    | "sum"
+    | "integrity"
+    | "shrunk"
+    | "clock"
+    | "frozen"
+    | "store"
+    | "policy"
+    | "room";
   readonly status: HealthStatus;
   readonly message: string;
   /** Since when it is not ok; undefined for ok, and where nobody knows: a version never came, a clock is wrong. */

@@ -266,9 +266,9 @@ export declare const GetCollectionHealthRequestSchema: GenMessage<GetCollectionH
  */
 export declare type HealthCheck = Message<"strongroom.v1.HealthCheck"> & {
   /**
-   * What was checked: `window`, `age`, `size`, `sum`, `integrity`, `shrunk`, `store`, `clock`, `policy`, `frozen`. Names are
-   * stable, and the set is open: servers to come have more checks, and a check that does not apply to the collection is
-   * left out. Go by `status` for those you do not know.
+   * What was checked: `window`, `age`, `size`, `sum`, `integrity`, `shrunk`, `store`, `room`, `clock`, `policy`,
+   * `frozen`. Names are stable, and the set is open: servers to come have more checks, and a check that does not apply
+   * to the collection is left out. Go by `status` for those you do not know.
    *
    * @generated from field: string name = 1;
    */

@@ -22,6 +22,7 @@ import type { CollectionFacts } from "../ports/live-versions.ts";
 import { lockCollection } from "../uploads/reservations.ts";
 import { roomFor } from "../uploads/room.ts";
 import { mayWait, nextRemovals } from "../versions/confirm-policy.ts";
+import { roomCheck } from "./room-check.ts";
 
 /** The ports for reading collections and their health. */
 export interface CollectionDeps {
@@ -153,8 +154,11 @@ export async function getCollectionHealth(
     const collection = frozen ?? (await tx.collections.findByName(name));
     const facts = (await tx.live.facts([{ ...spec, name }], tx.now)).get(name);
     const clock = clockState(await tx.clock.read(), tx.now);
-    const checks = await healthChecks(tx, spec, facts, clock);
     const newest = facts?.newest;
+    const checks = await healthChecks(tx, spec, facts, clock);
+    // Not where many collections are listed: it asks the organization's row under a lock.
+    if (spec !== undefined && collection !== undefined)
+      checks.push(await roomCheck(tx, config, spec, collection, newest));
     const lastFailed = collection === undefined ? undefined : await tx.collections.lastFailed(collection.id);
     return { status: worst(checks.map((c) => c.status)), checks, newest, lastFailed };
   });
