@@ -138,8 +138,15 @@ async function runCommand(
     return await command.run({ args, values: resolved, output, context, askPassword });
   } catch (error) {
     const url = values?.has(OPTIONS.url) ? await serverUrl(context, values).catch(() => undefined) : undefined;
-    return await tell(error, url, output, context);
+    return await tell(error, url, output, context, aboutOf(command.name, args, values));
   }
+}
+
+/** What a failed backup was of, since several jobs may write into one mail; empty for other commands. */
+function aboutOf(command: string, args: readonly (string | undefined)[], values: OptionValues | undefined): string {
+  if (command !== "backup") return "";
+  const collection = args[0] ?? (values?.has(OPTIONS.collection) ? values.get(OPTIONS.collection) : undefined);
+  return collection === undefined ? "" : `backup of ${collection}: `;
 }
 
 /** Tells of an error that no command caught, in one line; returns the exit code that fits it. Never throws. */
@@ -147,10 +154,16 @@ export async function tellUncaught(error: unknown, argv: readonly string[], cont
   return await tell(error, undefined, outputBeforeOptions(argv, context), context);
 }
 
-async function tell(error: unknown, url: string | undefined, output: Output, context: Context): Promise<ExitCode> {
+async function tell(
+  error: unknown,
+  url: string | undefined,
+  output: Output,
+  context: Context,
+  about = "",
+): Promise<ExitCode> {
   const { message, hint, exitCode, reason, requestId } = await explain(error, url, context.sdk);
   context.stderr.write(
-    `strongroom: ${printable(message, true)}${hint === undefined ? "" : `\n${printable(hint, true)}`}\n`,
+    `strongroom: ${printable(`${about}${message}`, true)}${hint === undefined ? "" : `\n${printable(hint, true)}`}\n`,
   );
   if (context.env.STRONGROOM_DEBUG && error instanceof Error) context.stderr.write(`${error.stack ?? ""}\n`);
   if (output.isJson) output.json({ error: { message, hint, exitCode, reason, requestId } });

@@ -101,7 +101,7 @@ test("a command that fails never becomes a version, and says how it ended", asyn
     }
     t.is(code, 7, `${command}: ${stderr.text}`);
     t.is(fake.abortReason, message, command);
-    t.true(stderr.text.includes(`strongroom: ${message}\n`), stderr.text);
+    t.true(stderr.text.includes(`strongroom: backup of pg-main: ${message}\n`), stderr.text);
     t.false(stderr.text.includes(command), "a command may hold a password, so it is not repeated");
   }
 });

@@ -376,7 +376,7 @@ test("confirm names the version and its size, and takes a number only", async (t
     now,
   });
   t.is(await run("confirm", "pg-main", "3"), 0);
-  t.is(stderr.text, "Version 3 of pg-main is confirmed with 216 B.\n");
+  t.is(stderr.text, "Version 3 of pg-main is confirmed with 216 B, and was not smaller than usual.\n");
   t.is(await run("confirm", "pg-main", "latest"), 2);
   t.is(await run("confirm", "pg-main", "3", "--json"), 0);
   t.like(JSON.parse(stdout.text), { version: 3, size: 216, confirmedAt: "2026-01-01T05:00:00.000Z" });

@@ -10,6 +10,7 @@ import {
   type StoredSession,
   writePrivateFile,
 } from "../src/files/credentials.ts";
+import { withLock } from "../src/files/lock.ts";
 
 const session = (user: string, url = "http://a", sessionId = "s"): StoredSession => ({
   url,
@@ -134,4 +135,19 @@ test("a private file that cannot be put in place leaves nothing behind", async (
   await mkdir(join(dir, "token", "x"), { recursive: true });
   await t.throwsAsync(() => writePrivateFile(join(dir, "token"), "secret"));
   t.deepEqual(await readdir(dir), ["token"]);
+});
+
+test("a holder of the lock that was taken for dead does not overwrite what others wrote meanwhile", async (t) => {
+  const dir = await temporaryFolder(t);
+  const [file, lock] = [join(dir, "file"), join(dir, "lock")];
+  const written = await withLock(lock, async (isHeld) => {
+    t.true(await isHeld());
+    // What another process does while this one is stopped.
+    await writeFile(lock, "another holder");
+    await writeFile(file, "newer");
+    return await writePrivateFile(file, "older", isHeld);
+  });
+  t.false(written);
+  t.is(await readFile(file, "utf8"), "newer");
+  t.deepEqual((await readdir(dir)).sort(), ["file", "lock"], "its lock stays, and nothing else");
 });

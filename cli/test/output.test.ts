@@ -41,6 +41,11 @@ test("the line about a stored version", (t) => {
     ),
     "Stored version 12 of pg-main: 512 B in 1 s, 512 B/s; resumed 2 times",
   );
+  const shrunk = version({ sizeBytes: 1024n, usualSizeBytes: 4097n });
+  t.regex(
+    storedLine({ ...result, version: shrunk, removedNumbers: [] }, 1000),
+    /; WARNING: far below the usual 4 KiB; look at what makes the dump$/,
+  );
 });
 
 test("results go to standard output until it carries a dump", (t) => {

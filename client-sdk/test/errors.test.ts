@@ -119,6 +119,9 @@ test("errors that no server made", (t) => {
   t.is(retryKind(connect(Code.PermissionDenied)), "no");
   t.is(retryKind(connect(Code.Unauthenticated)), "no");
   t.is(retryKind(new Error("bug")), "no");
+  const notThere = toStrongroomError(connect(Code.Unimplemented, "HTTP 404"), { url: "http://h" });
+  t.true(notThere instanceof errors.UnavailableError, "what a proxy does not know says nothing about the call");
+  t.regex(notThere.message, /Expected a Strongroom server at http:\/\/h/);
   t.regex(
     toStrongroomError(connect(Code.Unimplemented), { url: "http://h" }).message,
     /Expected a Strongroom server at http:\/\/h/,

@@ -1,6 +1,6 @@
 import { UsageError } from "./errors.ts";
 
-const LINE = /^(?:export\s+)?([A-Za-z_][A-Za-z0-9_]*)=(.*)$/;
+const LINE = /^([A-Za-z_][A-Za-z0-9_]*)=(.*)$/;
 
 /**
  * Reads a file of environment variables, as `EnvironmentFile=` of systemd has it: a variable a line, empty lines and
@@ -19,6 +19,9 @@ export function parseEnvFile(text: string, path: string): Record<string, string>
     if (line === "" || line.startsWith("#")) continue;
     const where = `${path}:${index + 1}`;
     const [, name, value] = LINE.exec(line) ?? [];
+    // systemd would skip such a line, with a word in its log only: the same file would mean something else there.
+    if (/^export\s/.test(line))
+      throw new UsageError(`${where}: expected NAME=VALUE without export, as systemd reads it`);
     if (name === undefined || value === undefined)
       throw new UsageError(`${where}: expected NAME=VALUE, without blanks around the =`);
     if (Object.hasOwn(variables, name)) throw new UsageError(`${where}: ${name} is set a second time; remove one`);

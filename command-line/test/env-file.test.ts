@@ -10,7 +10,7 @@ test("what a shell reads too, and values that a shell would break at an &", (t) 
   const quoted = `# comment
 A=plain
 
-export B='s3://b/p?endpoint=https://x&region=r'
+B='s3://b/p?endpoint=https://x&region=r'
 C="two words"
 D=
 E='a"b$c#d'
@@ -29,6 +29,7 @@ E='a"b$c#d'
 test("what would be read as another value elsewhere is refused, and no value is repeated", (t) => {
   for (const [text, expected] of [
     ["A=1\nhunter2", /^f:2: expected NAME=VALUE/],
+    ["export A=hunter2", /^f:1: expected NAME=VALUE without export/],
     ["A =hunter2", /^f:1: expected NAME=VALUE/],
     ["A=$hunter2", /^f:1: A: .*single quotes/],
     ["A=hun'ter2", /single quotes/],

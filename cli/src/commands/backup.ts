@@ -208,7 +208,9 @@ function report(output: Output, result: UploadResult, sdk: Connection["sdk"], ms
     });
     return;
   }
-  output.note(storedLine(result, ms));
+  const line = storedLine(result, ms);
+  if (warningsOf(version).length > 0) output.warn(line);
+  else output.note(line);
 }
 
 /** `Stored version 12 of pg-main: 1.2 GiB (3.4 GiB before compression) in 21 s, 57.14 MiB/s; rotated out: 5`. */
@@ -219,11 +221,25 @@ export function storedLine(
   const before = compressed ? ` (${formatSize(sourceBytes)} before compression)` : "";
   const rotated = removedNumbers.length === 0 ? "" : `; rotated out: ${removedNumbers.join(", ")}`;
   const again = resumes === 0 ? "" : `; resumed ${resumes === 1 ? "once" : `${resumes} times`}`;
-  const { warning } = version.clientMetadata;
-  const warned = warning === undefined ? "" : `; WARNING: ${printable(warning)}`;
+  const warned = warningsOf(version).map((warning) => `; WARNING: ${warning}`);
   return (
     `Stored version ${version.number} of ${version.collection}: ${formatSize(version.sizeBytes)}${before} in ` +
     `${formatDuration(ms)}, ` +
-    `${formatRate(version.sizeBytes, ms)}${rotated}${again}${warned}`
+    `${formatRate(version.sizeBytes, ms)}${rotated}${again}${warned.join("")}`
   );
+}
+
+/** A version this many times smaller than usual is remarked on; health goes by the collection's own `shrunkFactor`. */
+const SMALL_FACTOR = 4n;
+
+/** What somebody should look at, of a version that was stored. */
+function warningsOf({
+  clientMetadata: { warning },
+  sizeBytes,
+  usualSizeBytes,
+}: Pick<UploadResult["version"], "clientMetadata" | "sizeBytes" | "usualSizeBytes">): string[] {
+  const warnings = warning === undefined ? [] : [printable(warning)];
+  if (usualSizeBytes > 0n && sizeBytes * SMALL_FACTOR < usualSizeBytes)
+    warnings.push(`far below the usual ${formatSize(usualSizeBytes)}; look at what makes the dump`);
+  return warnings;
 }

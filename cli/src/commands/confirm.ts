@@ -36,7 +36,14 @@ async function run({ args, values, output, context }: Invocation): Promise<ExitC
         size: version?.sizeBytes,
         confirmedAt: toIso(version?.confirmedAt),
       });
-    else output.note(`Version ${number} of ${collection} is confirmed with ${formatSize(version?.sizeBytes ?? 0n)}.`);
+    else {
+      const { sizeBytes = 0n, usualSizeBytes = 0n } = version ?? {};
+      const usual =
+        sizeBytes < usualSizeBytes
+          ? `; ${formatSize(usualSizeBytes)} was usual before it`
+          : ", and was not smaller than usual";
+      output.note(`Version ${number} of ${collection} is confirmed with ${formatSize(sizeBytes)}${usual}.`);
+    }
     return EXIT.ok;
   });
 }

@@ -103,11 +103,14 @@ export class CredentialStore {
     await mkdir(this.#directory, { recursive: true, mode: 0o700 });
     // mkdir leaves an existing folder's mode alone.
     await chmod(this.#directory, 0o700);
-    await withLock(`${this.file}.lock`, async () => {
-      const { sessions } = await this.read();
-      const content = { version: FILE_VERSION, sessions: change(sessions) };
-      await writePrivateFile(this.file, `${JSON.stringify(content, undefined, 2)}\n`);
-    });
+    const once = async () =>
+      await withLock(`${this.file}.lock`, async (isHeld) => {
+        const { sessions } = await this.read();
+        const content = { version: FILE_VERSION, sessions: change(sessions) };
+        return await writePrivateFile(this.file, `${JSON.stringify(content, undefined, 2)}\n`, isHeld);
+      });
+    // Stopped in the middle, and taken for dead: what was read is old now.
+    while (!(await once()));
   }
 }
 
@@ -140,8 +143,16 @@ export function addressesIn(text: string): string[] {
     .filter((address) => address !== "");
 }
 
-/** Writes a file that only its owner can read, whole or not at all: a reader sees the old content or the new. */
-export async function writePrivateFile(path: string, content: string): Promise<void> {
+/**
+ * Writes a file that only its owner can read, whole or not at all: a reader sees the old content or the new.
+ * @param mayReplace is asked last, when only the rename is left.
+ * @returns whether it was put in place.
+ */
+export async function writePrivateFile(
+  path: string,
+  content: string,
+  mayReplace: () => Promise<boolean> = async () => true,
+): Promise<boolean> {
   const temporary = `${path}.${randomUUID()}.tmp`;
   try {
     const file = await open(temporary, "wx", 0o600);
@@ -151,7 +162,9 @@ export async function writePrivateFile(path: string, content: string): Promise<v
     } finally {
       await file.close();
     }
-    await rename(temporary, path);
+    const isWanted = await mayReplace();
+    await (isWanted ? rename(temporary, path) : rm(temporary));
+    return isWanted;
   } catch (error) {
     await rm(temporary, { force: true });
     // The system's error of an open file does not say which file it is.

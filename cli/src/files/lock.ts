@@ -13,13 +13,15 @@ const PAUSE_MS = 20;
 /**
  * Runs work that no other process of the same folder runs at the same time. The lock is a file with a name of the
  * holder in it. How long it has been there is measured by the waiter, not by the times of files, which clocks make.
+ * @param work is told how to ask whether the lock is still its own: a holder that was stopped for a while was taken for
+ *   dead, and must not go on as if nothing had happened.
  * @throws {CommandError} when it is held on and on, each time by another holder.
  */
-export async function withLock<T>(path: string, work: () => Promise<T>): Promise<T> {
+export async function withLock<T>(path: string, work: (isHeld: () => Promise<boolean>) => Promise<T>): Promise<T> {
   const own = randomUUID();
   await take(path, own);
   try {
-    return await work();
+    return await work(async () => (await holderOf(path)) === own);
   } finally {
     // Whoever took this one for dead has the lock now.
     if ((await holderOf(path)) === own) await rm(path, { force: true });

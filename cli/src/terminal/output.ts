@@ -36,6 +36,11 @@ export class Output {
     if (!this.isQuiet) this.stderr.write(`${text}\n`);
   }
 
+  /** A remark that somebody has to look at: with `--quiet` too, so that cron sends it. */
+  warn(text: string): void {
+    this.stderr.write(`${text}\n`);
+  }
+
   get #reports(): Screen {
     return this.#stdoutIsData ? this.stderr : this.#stdout;
   }

@@ -181,8 +181,9 @@ export function toStrongroomError(error: unknown, context: CallContext = {}): St
   }
   const answer = connectFailure(error) === undefined ? foreignAnswer(error) : undefined;
   // Whatever the status means, it is not about this user's rights: the server was not reached.
-  if (answer !== undefined && answer.status !== 404)
-    return new UnavailableError(describeAnswer(answer, context.url ?? "the address"), details);
+  // Nor about what was asked: a proxy that lost its server answers 404 to calls that were right.
+  if (answer?.status === 404) return new UnavailableError(foreignMessage(error, context, details.requestId), details);
+  if (answer !== undefined) return new UnavailableError(describeAnswer(answer, context.url ?? "the address"), details);
   return new (CLASS_BY_CODE[error.code] ?? StrongroomError)(foreignMessage(error, context, details.requestId), details);
 }
 
