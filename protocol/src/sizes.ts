@@ -132,3 +132,13 @@ export function formatDuration(ms: number): string {
   }
   return text;
 }
+
+/**
+ * Two sizes that are compared, for people: in bytes where rounding would make them look the same.
+ * @param one bytes
+ * @param other bytes
+ */
+export function formatSizePair(one: bigint, other: bigint): [string, string] {
+  const [first, second] = [formatSize(one), formatSize(other)];
+  return first === second && one !== other ? [`${one} bytes`, `${other} bytes`] : [first, second];
+}

@@ -3,6 +3,7 @@ import fc from "fast-check";
 import {
   formatDuration,
   formatSize,
+  formatSizePair,
   MAX_DURATION_MS,
   MAX_SIZE,
   parseDuration,
@@ -184,4 +185,10 @@ test("formatDuration", (t) => {
 test("property: parseDuration reads what formatDuration writes", (t) => {
   const ms = fc.integer({ min: 0, max: MAX_DURATION_MS });
   t.notThrows(() => fc.assert(fc.property(ms, (ms) => parseDuration(formatDuration(ms)) === ms)));
+});
+
+test("two sizes that are compared never look the same unless they are", (t) => {
+  t.deepEqual(formatSizePair(1024n, 2048n), ["1 KiB", "2 KiB"]);
+  t.deepEqual(formatSizePair(1024n ** 3n + 1n, 1024n ** 3n), ["1073741825 bytes", "1073741824 bytes"]);
+  t.deepEqual(formatSizePair(1024n, 1024n), ["1 KiB", "1 KiB"]);
 });

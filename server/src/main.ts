@@ -38,9 +38,9 @@ import { LoginBudget } from "./app/sessions/login-budget.ts";
 import type { Log } from "./app/settings.ts";
 import { DEFAULT_UPLOAD_SETTINGS, type UploadSettings } from "./app/settings.ts";
 import { ClockWatch } from "./app/upkeep/clock-watch.ts";
-import { type CompareAct, type CompareDeps, compareStore } from "./app/upkeep/compare-store.ts";
 import { Readiness, type WatchedDisk } from "./app/upkeep/readiness.ts";
 import { ReplicaSign } from "./app/upkeep/replica-sign.ts";
+import { StartComparison } from "./app/upkeep/start-comparison.ts";
 import { Sweeper } from "./app/upkeep/sweeper.ts";
 import { noteSweep, UpkeepRuns } from "./app/upkeep/upkeep-runs.ts";
 import { type VerificationPlan, Verifier } from "./app/upkeep/verifier.ts";
@@ -178,8 +178,10 @@ export async function startServer(
   const notifications = startNotifications({ ...shared, logins, keys });
   const verifier = parts.verification === undefined ? undefined : new Verifier(shared, parts.verification);
   const proxies = new AddressSet(trustedProxies);
+  const comparison = new StartComparison({ ...parts, ...monitoring });
   const handler = requestHandler({
     ...shared,
+    beforeNumber: async () => await comparison.require(),
     state,
     replica,
     upkeep,
@@ -193,7 +195,7 @@ export async function startServer(
     corsOrigins,
     genericStreams,
   });
-  await compareAtStart({ ...parts, ...monitoring });
+  await comparison.run();
   const listener = await listen(handler, host, port, {
     tls: tls?.current,
     limits: connectionLimits,
@@ -240,19 +242,6 @@ export async function startServer(
       if (failures.length > 0) throw new AggregateError(failures, `the server did not end cleanly: ${failures[0]}`);
     },
   };
-}
-
-/**
- * Before a number is given out, versions that only the store knows are added: the database may have been rolled back.
- */
-async function compareAtStart(deps: CompareDeps): Promise<void> {
-  const { log } = deps;
-  const act: CompareAct = async (_kind, what, fields, work) => {
-    if ((await work()) !== false) log.warn(fields, `compared at the start: ${what}`);
-  };
-  await compareStore(deps, act, { contents: false }).catch((error: unknown) =>
-    log.error({ err: error }, "the store could not be compared with the database; the sweeper tries it again"),
-  );
 }
 
 /** What tells notifiers of what goes on; undefined where nothing can be sent. */

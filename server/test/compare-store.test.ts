@@ -1,6 +1,6 @@
 /** Store and database that disagree: what the comparison finds, and that it deletes nothing. */
 import { createHash } from "node:crypto";
-import { cutSegments, openpgpMessage } from "@strongroom/testkit/ciphertext";
+import { compositeOf, cutSegments, openpgpMessage } from "@strongroom/testkit/ciphertext";
 import anyTest, { type ExecutionContext, type TestFn } from "ava";
 import { sql } from "drizzle-orm";
 import { MemoryBlobStore } from "../src/adapters/memory/memory-blob-store.ts";
@@ -12,13 +12,15 @@ import type { VersionRow } from "../src/app/ports/database.ts";
 import { type CompareAct, compareStore } from "../src/app/upkeep/compare-store.ts";
 import { ALL_COLLECTIONS, confirmRollback } from "../src/app/upkeep/confirm-rollback.ts";
 import { deleteUnknown, takeInventory, UnsafeError } from "../src/app/upkeep/inventory.ts";
+import { StartComparison } from "../src/app/upkeep/start-comparison.ts";
 import { sweep } from "../src/app/upkeep/sweep.ts";
+import { commitUpload } from "../src/app/uploads/commit-upload.ts";
 import { parseManifest } from "../src/app/versions/manifest.ts";
 import { undeleteVersion } from "../src/app/versions/undelete-version.ts";
 import { deleteVersion } from "../src/app/versions/versions.ts";
 import { manifestKey } from "../src/domain/object-keys.ts";
 import { FaultyBlobStore } from "./support/faulty-blob-store.ts";
-import { type Harness, harnessTest, MIB } from "./support/harness.ts";
+import { type Harness, harnessTest, MIB, refused } from "./support/harness.ts";
 import { LiveServer } from "./support/live-server.ts";
 
 const test = harnessTest(anyTest as TestFn<{ h: Harness }>, { fresh: true });
@@ -185,6 +187,24 @@ test("a server adds them before it takes a call", async (t) => {
     found.map(({ number }) => number),
     [1n, 2n],
   );
+});
+
+test("where it cannot add them at its start, it gives out no number before it has", async (t) => {
+  const { h } = t.context;
+  const spec = h.add();
+  for (let i = 0; i < 2; i++) await h.upload(spec.name, openpgpMessage(1000 + i));
+  await rollBack(h, spec.name, 1n);
+  const store = new FaultyBlobStore(h.deps.store);
+  for (const nth of [1, 2]) store.fail("list", { nth });
+  const comparison = new StartComparison(h.over(store));
+  t.false(await comparison.run());
+  const deps = { ...h.deps, beforeNumber: async () => await comparison.require() };
+  const { upload } = await h.begin(spec.name);
+  const segments = cutSegments(openpgpMessage(1000), MIB);
+  for (const segment of segments) await h.write(upload.id, segment);
+  const input = { uploadId: upload.id, size: segments[0]!.size, compositeSha256: compositeOf(segments) };
+  t.regex((await refused(t, "STORE_UNAVAILABLE", commitUpload(deps, h.admin, input))).message, /gets a number/);
+  t.is((await commitUpload(deps, h.admin, input)).version.number, 3n, "2 is in the store");
 });
 
 test("a collection that the database does not know, and an upload that it thinks is open, become versions", async (t) => {

@@ -115,7 +115,7 @@ async function fullId(client: StrongroomClient, whose: Whose, given: string): Pr
   if (matches.length === 1) return matches[0]!.sessionId;
   if (matches.length === 0)
     throw new CommandError(`No valid session has an id that begins with ${given}.`, EXIT.refused, {
-      hint: "`strongroom sessions` lists them",
+      hint: `\`strongroom sessions${whose.allUsers ? " --all" : whose.user && ` --user '${whose.user}'`}\` lists them`,
     });
   throw new UsageError(`${matches.length} sessions have ids that begin with ${given}; give more of it.`);
 }

@@ -1,7 +1,7 @@
 /*
  * What a collection asks of an upload beside room: its size, and how often versions come.
  */
-import { formatSize } from "@strongroom/protocol/sizes";
+import { formatSizePair } from "@strongroom/protocol/sizes";
 import type { CollectionSpec } from "../../domain/configuration.ts";
 import { DomainError } from "../../domain/errors.ts";
 import { countedWindow, requireInterval, requirePlaceInWindow } from "../../domain/pace.ts";
@@ -13,10 +13,11 @@ import { storeFailure } from "./store-failure.ts";
 /** @throws DomainError VERSION_TOO_SMALL, which is final. */
 export function requireSize(spec: CollectionSpec, size: bigint): void {
   if (size >= spec.minVersionSize) return;
+  const [has, least] = formatSizePair(size, spec.minVersionSize);
   throw new DomainError(
     "VERSION_TOO_SMALL",
-    `the version would have ${formatSize(size)}, and collection "${spec.name}" takes none below ` +
-      `${formatSize(spec.minVersionSize)} (minVersionSize); look at what makes the dump`,
+    `the version would have ${has}, and collection "${spec.name}" takes none below ` +
+      `${least} (minVersionSize); look at what makes the dump`,
     { metadata: { size_bytes: String(size), min_version_size_bytes: String(spec.minVersionSize) } },
   );
 }

@@ -31,6 +31,8 @@ import type { UploadDeps } from "./upload-deps.ts";
 /** The ports of a commit: those of uploads, and a log, for commits that the store did not confirm. */
 export interface CommitDeps extends UploadDeps {
   readonly log: Log;
+  /** Throws where no version may get a number yet; nothing has to be waited for when left out. */
+  readonly beforeNumber?: (() => Promise<void>) | undefined;
 }
 
 /** What the client says it sent. */
@@ -60,6 +62,7 @@ const PAGE = 1000;
  * finished by the next commit or by the sweeper.
  */
 export async function commitUpload(deps: CommitDeps, principal: Principal, input: CommitInput): Promise<CommitOutcome> {
+  await deps.beforeNumber?.();
   const prepared = await withRoom(deps, async (tx) => await prepare(tx, pinned(deps), principal, input));
   if ("refusal" in prepared) {
     // No further segment can follow, and neither its bytes nor its beginning change: it can never become a version.

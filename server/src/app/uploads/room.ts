@@ -1,4 +1,4 @@
-import { formatSize } from "@strongroom/protocol/sizes";
+import { formatSize, formatSizePair } from "@strongroom/protocol/sizes";
 import type { ClockState } from "../../domain/clock.ts";
 import type { CollectionSpec } from "../../domain/configuration.ts";
 import { DomainError } from "../../domain/errors.ts";
@@ -219,9 +219,10 @@ export function quotaExceeded(room: Room, received: bigint, requested: bigint): 
     requested_bytes: String(requested),
     remaining_bytes: String(remaining),
   };
+  const [asked, left] = formatSizePair(requested, remaining);
   const facts =
     `limit of the ${room.limit} ${formatSize(room.limitBytes)}, received ${formatSize(received)}, asked for ` +
-    `${formatSize(requested)} more, left ${formatSize(remaining)}`;
+    `${asked} more, left ${left}`;
   if (room.guard !== undefined) return rotationGuarded(room.guard, facts, metadata);
   if (room.waits !== undefined) return rotationWaits(room.waits, facts, metadata);
   if (room.doubt !== undefined && received + requested <= room.doubt.ifRight)

@@ -1,4 +1,4 @@
-import { formatSize } from "@strongroom/protocol/sizes";
+import { formatSize, formatSizePair } from "@strongroom/protocol/sizes";
 import type { Principal } from "../../domain/access.ts";
 import type { CollectionSpec } from "../../domain/configuration.ts";
 import { DomainError } from "../../domain/errors.ts";
@@ -100,9 +100,10 @@ async function requireRoom(tx: Transaction, spec: CollectionSpec, back: VersionR
   const used = now > later + ofNext ? now : later + ofNext;
   if (used + counted([back]) <= spec.maxCollectionSize) return;
   const left = spec.maxCollectionSize > used ? spec.maxCollectionSize - used : 0n;
+  const [has, leftText] = formatSizePair(back.size, left);
   throw new DomainError(
     "QUOTA_EXCEEDED",
-    `version ${back.number} has ${formatSize(back.size)} and ${formatSize(left)} are left of maxCollectionSize, ` +
+    `version ${back.number} has ${has} and ${leftText} are left of maxCollectionSize, ` +
       `${formatSize(spec.maxCollectionSize)}, beside what stays and the next backup; remove other versions, or ` +
       "raise it",
     {
