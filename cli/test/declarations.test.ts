@@ -13,6 +13,7 @@ const OPTIONS: ReadonlySet<Option<unknown>> = new Set(COMMANDS.flatMap(({ option
 
 /** Options that delete, overwrite, confirm, or give something up; and the one that says where variables are. */
 const ARGUMENTS_ONLY = [
+  "--allow-no-admin",
   "--close",
   "--confirm",
   "--open",

@@ -12,7 +12,12 @@
  * ```
  */
 
-export type { AuditLogEntry, GetServerStatusResponse } from "@strongroom/gen/strongroom/v1/admin_service_pb";
+export {
+  type AuditLogEntry,
+  type GetServerStatusResponse,
+  ObjectAction,
+  ObjectFormat,
+} from "@strongroom/gen/strongroom/v1/admin_service_pb";
 export {
   type CollectionOverview,
   type FailedUpload,

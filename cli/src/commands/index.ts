@@ -1,9 +1,12 @@
 import type { CommandSpec } from "../command.ts";
+import { apply } from "./apply.ts";
 import { audit } from "./audit.ts";
 import { backup } from "./backup.ts";
 import { confirm } from "./confirm.ts";
 import { confirmPolicy } from "./confirm-policy.ts";
+import { deleteCommand } from "./delete.ts";
 import { download } from "./download.ts";
+import { get } from "./get.ts";
 import { hashToken } from "./hash-token.ts";
 import { health } from "./health.ts";
 import { hold, release } from "./hold.ts";
@@ -51,6 +54,9 @@ export const COMMANDS: readonly CommandSpec[] = [
   uploads,
   status,
   health,
+  apply,
+  get,
+  deleteCommand,
   keygen,
   keys,
 ];
