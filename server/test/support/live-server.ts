@@ -228,8 +228,9 @@ export class LiveServer {
     );
     const parts: string[] = [];
     for (const { name } of tables) {
-      // That something was refused is written down, and rows are given their places in the background.
-      if (name === "audit_chain") continue;
+      // That something was refused is written down, and rows are given their places in the background. So is what a
+      // server says of itself and of its sweeps.
+      if (["audit_chain", "replicas", "upkeep_runs"].includes(String(name))) continue;
       const rows = await this.database.query(
         name === "audit_events"
           ? sql`select id::text || ' ' || kind as row from audit_events where outcome <> 'refused' order by 1`
