@@ -1,6 +1,6 @@
 import { splitDigests } from "@strongroom/protocol/digests";
 import { manifestKey } from "../../domain/object-keys.ts";
-import { isSameInstallation } from "../installation.ts";
+import { InstallationMismatchError, isSameInstallation } from "../installation.ts";
 import { type BlobStore, BlobStoreError } from "../ports/blob-store.ts";
 import { type Database, EMPTY_COLLECTION, type UploadRow, type VersionRow } from "../ports/database.ts";
 import type { Log, UploadSettings } from "../settings.ts";
@@ -50,7 +50,7 @@ interface Listed {
  * marked as damaged. Manifests that are missing or say something else than the row are marked to be written again. It
  * deletes nothing.
  * @param options.contents read every manifest too; else only their presence is compared.
- * @throws BlobStoreError when the store cannot be listed, or is another one.
+ * @throws BlobStoreError when the store cannot be listed. @throws InstallationMismatchError when it is another one.
  */
 export async function compareStore(
   deps: CompareDeps,
@@ -58,7 +58,9 @@ export async function compareStore(
   options: { readonly contents: boolean },
 ): Promise<void> {
   if (!(await isSameInstallation(deps.database, deps.store)))
-    throw new BlobStoreError("the store does not carry the installation id of the database; nothing was compared");
+    throw new InstallationMismatchError(
+      "the store does not carry the installation id of the database; nothing was compared",
+    );
   const listed = new Set<string>();
   for await (const collection of storedCollections(deps.store)) {
     listed.add(collection.name);

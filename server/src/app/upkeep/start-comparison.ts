@@ -1,3 +1,4 @@
+import { InstallationMismatchError } from "../installation.ts";
 import { storeFailure } from "../uploads/store-failure.ts";
 import { type CompareAct, type CompareDeps, compareStore } from "./compare-store.ts";
 
@@ -45,6 +46,8 @@ export class StartComparison {
         { err: error },
         "the store could not be compared with the database; the next commit and the sweeper try it again",
       );
+      // What another installation's store holds says nothing about the numbers of this database.
+      if (error instanceof InstallationMismatchError) return true;
       this.#running = undefined;
       return false;
     }
