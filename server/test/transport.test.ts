@@ -131,7 +131,7 @@ for (const [name, make] of TRANSPORTS) {
     t.is(hash.digest("hex"), createHash("sha256").update(message.subarray(5)).digest("hex"));
 
     const collections = createClient(CollectionService, transport);
-    t.is((await collections.getCollectionHealth({ collection: spec.name }, auth(t))).checks.length, 5);
+    t.is((await collections.getCollectionHealth({ collection: spec.name }, auth(t))).checks.length, 7);
     const details = (await collections.getCollection({ collection: spec.name }, auth(t))).collection!;
     t.is(details.usage!.storedBytes, BigInt(message.length));
 
@@ -291,7 +291,7 @@ test("health by secret needs no session; a wrong secret and an unknown collectio
   const transport = createConnectTransport({ baseUrl: t.context.server.url, httpVersion: "1.1" });
   const collections = createClient(CollectionService, transport);
   const by = (value: string) => ({ headers: { "strongroom-health-secret": value } });
-  t.is((await collections.getCollectionHealth({ collection: spec.name }, by(secret))).checks.length, 5);
+  t.is((await collections.getCollectionHealth({ collection: spec.name }, by(secret))).checks.length, 6);
   for (const [name, given] of [
     [spec.name, "wrong"],
     [open.name, secret],
