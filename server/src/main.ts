@@ -181,7 +181,7 @@ export async function startServer(
   const comparison = new StartComparison({ ...parts, ...monitoring });
   const handler = requestHandler({
     ...shared,
-    beforeNumber: async () => await comparison.require(),
+    startComparison: comparison,
     state,
     replica,
     upkeep,

@@ -198,7 +198,7 @@ test("where it cannot add them at its start, it gives out no number before it ha
   for (const nth of [1, 2]) store.fail("list", { nth });
   const comparison = new StartComparison(h.over(store));
   t.false(await comparison.run());
-  const deps = { ...h.deps, beforeNumber: async () => await comparison.require() };
+  const deps = { ...h.deps, startComparison: comparison };
   const { upload } = await h.begin(spec.name);
   const segments = cutSegments(openpgpMessage(1000), MIB);
   for (const segment of segments) await h.write(upload.id, segment);

@@ -161,6 +161,7 @@ test("services are listed, and files come by name", async (t) => {
       "grpc.reflection.v1alpha.ServerReflection",
       "strongroom.v1.AdminService",
       "strongroom.v1.CollectionService",
+      "strongroom.v1.OrganizationService",
       "strongroom.v1.SessionService",
       "strongroom.v1.UploadService",
       "strongroom.v1.VersionService",

@@ -13,15 +13,22 @@ const RETRY_MS = 2000;
 export class StartComparison {
   readonly #deps: CompareDeps;
   #running: Promise<boolean> | undefined;
+  #succeeded = false;
 
   constructor(deps: CompareDeps) {
     this.#deps = deps;
   }
 
+  /** Whether it has succeeded. */
+  get ready(): boolean {
+    return this.#succeeded;
+  }
+
   /** Compares, unless that has succeeded or is under way. @returns whether it has succeeded. */
   async run(): Promise<boolean> {
     this.#running ??= this.#compare();
-    return await this.#running;
+    this.#succeeded = await this.#running;
+    return this.#succeeded;
   }
 
   /** @throws DomainError STORE_UNAVAILABLE when store and database could not be compared since the start */

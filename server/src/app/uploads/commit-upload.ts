@@ -31,8 +31,8 @@ import type { UploadDeps } from "./upload-deps.ts";
 /** The ports of a commit: those of uploads, and a log, for commits that the store did not confirm. */
 export interface CommitDeps extends UploadDeps {
   readonly log: Log;
-  /** Throws where no version may get a number yet; nothing has to be waited for when left out. */
-  readonly beforeNumber?: (() => Promise<void>) | undefined;
+  /** What has to succeed before a version gets a number; nothing when left out. `require` throws where it does not. */
+  readonly startComparison?: { readonly ready: boolean; require(): Promise<void> } | undefined;
 }
 
 /** What the client says it sent. */
@@ -62,7 +62,13 @@ const PAGE = 1000;
  * finished by the next commit or by the sweeper.
  */
 export async function commitUpload(deps: CommitDeps, principal: Principal, input: CommitInput): Promise<CommitOutcome> {
-  await deps.beforeNumber?.();
+  if (deps.startComparison?.ready === false) {
+    // Not before it is known that this caller may ask.
+    await deps.database.read(async (tx) => {
+      requireUploadAccessIfConfigured(deps.config, principal, await requireOwnUpload(tx, principal, input.uploadId));
+    });
+    await deps.startComparison.require();
+  }
   const prepared = await withRoom(deps, async (tx) => await prepare(tx, pinned(deps), principal, input));
   if ("refusal" in prepared) {
     // No further segment can follow, and neither its bytes nor its beginning change: it can never become a version.
