@@ -121,6 +121,7 @@ function hintFor(error: StrongroomError, sdk: Sdk, url: string | undefined): str
     return "give --expect-size BYTES or --expect-sha256 DIGEST, or --trust-end";
   if (error.reason === "COLLECTION_NOT_FOUND" || error.reason === "VERSION_NOT_FOUND")
     return "`strongroom ls` shows what this session may see";
+  if (error.reason === "OBJECT_EXISTS") return "`strongroom set-password 'USER$KEY'` gives it another password";
   if (error instanceof sdk.EncryptionError) return "look at the keys given with --public-key or --recipient";
   if (error instanceof sdk.DecryptionError)
     return "is it the right private key and passphrase? `strongroom download` fetches the ciphertext itself";

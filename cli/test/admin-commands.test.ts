@@ -33,6 +33,51 @@ test("rotate-key says which key signs", async (t) => {
   t.is(stderr.text, "Tokens are signed with key k-2 from now on.\n");
 });
 
+test("an access key is asked for with collections, roles and addresses, and never without the first two", async (t) => {
+  const asked: unknown[] = [];
+  const createAccessKey = async (request: unknown) => {
+    asked.push(request);
+    return { username: "alice$ci", password: "shown-once" };
+  };
+  const sdk = fakeSdk({ admin: { createAccessKey } });
+  const { run, stdout, stderr } = await testContext(t, { sdk: sdk.load, env: ENV, now });
+  const rights = ["--for-collection", "a", "--for-collection", "b", "--role", "backupUploader"];
+  t.is(await run("access-key", "alice", "ci", ...rights, "--only-from", "10.0.0.0/8"), 0, stderr.text);
+  t.is(stdout.text, "shown-once\n");
+  const { Role } = await sdk.load();
+  t.deepEqual(asked, [
+    {
+      user: "alice",
+      accessKey: "ci",
+      collections: ["a", "b"],
+      roles: [Role.BACKUP_UPLOADER],
+      restrictByIp: ["10.0.0.0/8"],
+    },
+  ]);
+  for (const wrong of [[], rights.slice(2, 4), rights.slice(4), [...rights, "--role", "uploader"]])
+    t.is(await run("access-key", "alice", "ci", ...wrong), 2, wrong.join(" "));
+  t.is(asked.length, 1);
+});
+
+test("a password is given on standard input or by a file, never as an argument, and is not printed", async (t) => {
+  const asked: unknown[] = [];
+  const setPassword = async (request: { username: string; password: string }) => {
+    asked.push(request);
+    return { username: request.username, password: "" };
+  };
+  const sdk = fakeSdk({ admin: { setPassword } });
+  const stdin = () => Readable.from([Buffer.from("correct horse\r\n")]);
+  const place = await testContext(t, { sdk: sdk.load, env: ENV, now, stdin: stdin() });
+  t.is(await place.run("set-password", "alice", "--new-password-file", "-"), 0, place.stderr.text);
+  t.deepEqual(asked, [{ username: "alice", password: "correct horse" }]);
+  t.false(`${place.stdout.text}${place.stderr.text}`.includes("horse"));
+  for (const args of [["correct horse"], ["--new-password-file", "/nonexistent"]])
+    t.is(await (await testContext(t, { sdk: sdk.load, env: ENV, now })).run("set-password", "alice", ...args), 2);
+  const empty = await testContext(t, { sdk: sdk.load, env: ENV, now, stdin: Readable.from([Buffer.from("\n")]) });
+  t.is(await empty.run("set-password", "alice", "--new-password-file", "-"), 2, "not one that the server makes");
+  t.is(asked.length, 1);
+});
+
 const ACME = {
   name: "acme",
   configured: true,

@@ -39,3 +39,37 @@ test("objects are applied, shown and deleted by the real program", async (t) => 
   t.not((await strongroom(["get", "BackupCollection", "new"])).code, 0);
   t.not((await strongroom(["delete", "BackupUser", "admin", "--yes"])).code, 0);
 });
+
+test("access keys and passwords are made and set by the real program, and work at once", async (t) => {
+  t.timeout(300_000);
+  const folder = await mkdtemp(join(tmpdir(), "strongroom-passwords-"));
+  t.teardown(async () => await rm(folder, { recursive: true, force: true }));
+  const config = join(folder, "config");
+  const password = await initConfiguration(config, "db");
+  const server = await startServerProcess(["--config", config, "--database", "pglite:memory", "--storage", "mem://"]);
+  t.teardown(async () => void (await server.end("SIGTERM")));
+  const env = personEnvironment(folder, server.url);
+  const strongroom = async (args: string[], input = "") => await run(STRONGROOM, args, { env, input });
+  const mayLogIn = async (name: string, secret: string) => {
+    const args = ["login", "--username", name, "--password-stdin", "--token-file", join(folder, "token")];
+    return (await strongroom(args, secret)).code;
+  };
+  succeeded(t, await strongroom([...LOGIN], password));
+  const key = ["access-key", "admin", "nightly", "--for-collection", "db", "--role", "backupUploader"];
+  const made = succeeded(t, await strongroom(key)).stdout.toString();
+  t.regex(made, /^\S{26,}\n$/, "the password and nothing else");
+  t.is(await mayLogIn("admin$nightly", made.trim()), 0);
+  const again = await strongroom(key);
+  t.is(again.code, 2);
+  t.regex(again.stderr, /exists.*\n.*set-password/s);
+
+  const set = succeeded(t, await strongroom(["set-password", "admin$nightly", "--json"])).stdout.toString();
+  const answer = JSON.parse(set) as { username: string; password: string };
+  t.is(answer.username, "admin$nightly");
+  t.deepEqual([await mayLogIn("admin$nightly", made.trim()), await mayLogIn("admin$nightly", answer.password)], [3, 0]);
+  t.is((await strongroom(["set-password", "admin", "--new-password-file", "-"], "too short\n")).code, 2);
+  const given = await strongroom(["set-password", "admin", "--new-password-file", "-"], "long enough words\n");
+  t.is(succeeded(t, given).stdout.toString(), "", "what was given is not shown");
+  t.is(await mayLogIn("admin", "long enough words"), 0);
+  t.is((await strongroom(["whoami"])).code, 3, "sessions of the password before are refused");
+});

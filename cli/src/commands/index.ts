@@ -1,4 +1,5 @@
 import type { CommandSpec } from "../command.ts";
+import { accessKey } from "./access-key.ts";
 import { apply } from "./apply.ts";
 import { audit } from "./audit.ts";
 import { backup } from "./backup.ts";
@@ -21,6 +22,7 @@ import { restore } from "./restore.ts";
 import { rm } from "./rm.ts";
 import { rotateKey } from "./rotate-key.ts";
 import { sessions } from "./sessions.ts";
+import { setPassword } from "./set-password.ts";
 import { show } from "./show.ts";
 import { status } from "./status.ts";
 import { undelete } from "./undelete.ts";
@@ -57,6 +59,8 @@ export const COMMANDS: readonly CommandSpec[] = [
   apply,
   get,
   deleteCommand,
+  accessKey,
+  setPassword,
   keygen,
   keys,
 ];
