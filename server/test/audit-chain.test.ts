@@ -277,6 +277,21 @@ test("a head that was kept elsewhere finds out who owns the database and the sto
   t.regex((await log.verify(kept)).problems.join(), /no head as new as 2, which was kept elsewhere/);
 });
 
+test("a head that was kept elsewhere finds out who has the key too, and writes another history", async (t) => {
+  const log = await filled(t.context.h);
+  const kept = await keptHead(log, 2n);
+  for (const sequence of [1n, 2n]) await log.store.delete(auditHeadKey(sequence));
+  await log.sql.query(sql`update audit_events set actor = 'user:bob' where place = 5`);
+  await log.rehash();
+  await log.sql.query(sql`update audit_chain set head_sequence = 0, head_place = 0, reserved_sequence = 0`);
+  for (let heads = 0; heads < 3; heads++) {
+    await log.add(1);
+    await log.sign();
+  }
+  t.deepEqual((await log.verify()).problems, [], "nothing is left that could tell");
+  t.regex((await log.verify(kept)).problems.join(), /not the one that head 2 signed/);
+});
+
 test("events beyond their time are pruned up to a signed head, and the log stays whole", async (t) => {
   const { h } = t.context;
   const log = await filled(h);

@@ -1,0 +1,24 @@
+/** docs/security.md claims no limit without the test that shows it, and no page names a test that is not there. */
+import { access, readdir, readFile } from "node:fs/promises";
+import { join } from "node:path";
+import { fileURLToPath } from "node:url";
+import test from "ava";
+
+const ROOT = fileURLToPath(new URL("../../", import.meta.url));
+const TEST_FILE = /`[\w-]+\/test\/[\w/-]+\.test\.ts`/;
+
+const page = async (name: string) => await readFile(join(ROOT, "docs", name), "utf8");
+
+test("every limit that docs/security.md claims names its test", async (t) => {
+  const lists = [...(await page("security.md")).matchAll(/What\s+limits\s+it:\n\n((?:- .*\n(?: {2}.*\n)*)+)/g)];
+  t.true(lists.length >= 8);
+  for (const [, list] of lists) for (const item of list!.split(/^- /m).slice(1)) t.regex(item, TEST_FILE);
+});
+
+test("every test that a page names is there", async (t) => {
+  const named = new Set<string>();
+  for (const name of (await readdir(join(ROOT, "docs"))).filter((each) => each.endsWith(".md")))
+    for (const [file] of (await page(name)).matchAll(new RegExp(TEST_FILE, "g"))) named.add(file.slice(1, -1));
+  t.true(named.size >= 20);
+  for (const file of named) await t.notThrowsAsync(access(join(ROOT, file)), file);
+});
