@@ -24,6 +24,44 @@ export class CommandFailedError extends CommandError {
   }
 }
 
+/** Something that the server found wrong in configuration objects. */
+export interface ObjectFinding {
+  /** The file of the command, or one of the server's directory. */
+  readonly file: string;
+  /** From 1. */
+  readonly line: number;
+  /** The field; empty for a whole document. */
+  readonly path: string;
+  readonly reason: string;
+}
+
+/** Documents that the server refused, with everything that is wrong. */
+export class ObjectsInvalidError extends CommandError {
+  override name = "ObjectsInvalidError";
+  readonly findings: readonly ObjectFinding[];
+
+  /**
+   * @param file where the documents are from, `-` for standard input
+   * @param count how many findings there are, where the server sent only the first
+   */
+  constructor(file: string, findings: readonly ObjectFinding[], count: number, refusal: StrongroomError) {
+    const all = count === 1 ? "a finding" : `${count} findings`;
+    const more = count > findings.length ? ` (these are the first ${findings.length})` : "";
+    super(`the configuration would not be valid, nothing was written: ${all}${more}.`, EXIT.usage, {
+      reason: refusal.reason,
+      cause: refusal,
+    });
+    // The server calls the documents `-`, and its own files by their names.
+    const name = file === "-" ? "standard input" : file;
+    this.findings = findings.map(({ file: where, line, path, reason }) => ({
+      file: where === "-" ? name : where,
+      line,
+      path,
+      reason,
+    }));
+  }
+}
+
 /** The message for a person about an error, and what the program exits with. */
 export interface Explanation {
   readonly message: string;
@@ -35,6 +73,8 @@ export interface Explanation {
   readonly reason: string;
   /** For the server's log. */
   readonly requestId?: string;
+  /** What is wrong in detail, where the error has a list of it. */
+  readonly findings?: readonly ObjectFinding[];
 }
 
 /** The one place that turns an error, the SDK's or this program's, into words and an exit code. */
@@ -53,6 +93,7 @@ export async function explain(
         exitCode: link.exitCode,
         reason: link.reason,
         ...(link.hint === undefined ? {} : { hint: link.hint }),
+        ...(link instanceof ObjectsInvalidError ? { findings: link.findings } : {}),
         ...(typeof requestId === "string" && requestId !== "" ? { requestId } : {}),
       };
     }

@@ -161,11 +161,14 @@ async function tell(
   context: Context,
   about = "",
 ): Promise<ExitCode> {
-  const { message, hint, exitCode, reason, requestId } = await explain(error, url, context.sdk);
+  const { message, hint, exitCode, reason, requestId, findings = [] } = await explain(error, url, context.sdk);
+  for (const { file, line, path, reason: why } of findings)
+    context.stderr.write(`${printable(`${file}:${line}: ${path === "" ? "" : `${path}: `}${why}`)}\n`);
   context.stderr.write(
     `strongroom: ${printable(`${about}${message}`, true)}${hint === undefined ? "" : `\n${printable(hint, true)}`}\n`,
   );
   if (context.env.STRONGROOM_DEBUG && error instanceof Error) context.stderr.write(`${error.stack ?? ""}\n`);
-  if (output.isJson) output.json({ error: { message, hint, exitCode, reason, requestId } });
+  const list = findings.length === 0 ? {} : { findings };
+  if (output.isJson) output.json({ error: { message, hint, exitCode, reason, requestId, ...list } });
   return exitCode;
 }

@@ -20,6 +20,7 @@ const ARGUMENTS_ONLY = [
   "--env-file",
   "--abort",
   "--clock-is-right",
+  "--confirm-removals",
   "--confirm-rollback",
   "--delete-unknown",
   "--dry-run",

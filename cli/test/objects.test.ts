@@ -38,6 +38,25 @@ test("objects are applied, shown and deleted by the real program", async (t) => 
   succeeded(t, await strongroom(["delete", "BackupCollection", "new", "--yes"]));
   t.not((await strongroom(["get", "BackupCollection", "new"])).code, 0);
   t.not((await strongroom(["delete", "BackupUser", "admin", "--yes"])).code, 0);
+
+  // More than the details of an error have room for.
+  const wrong = Array.from({ length: 40 }, (_, i) => collectionDocument(`c${i}`, `maxBackupsCount: ${"x".repeat(90)}`));
+  await writeFile(file, wrong.join("\n---\n"));
+  for (const args of [
+    ["apply", "-f", file],
+    ["apply", "-f", "-", "--dry-run"],
+  ]) {
+    const refusal = await strongroom(args, wrong.join("\n---\n"));
+    t.is(refusal.code, 2, refusal.stderr);
+    const place = args[2] === "-" ? "standard input" : file;
+    const lines = refusal.stderr.split("\n").filter((line) => line.startsWith(`${place}:`));
+    t.is(lines.filter((line) => /:\d+: spec\.maxBackupsCount: expected /.test(line)).length, 40, refusal.stderr);
+  }
+  const asJson = JSON.parse((await strongroom(["apply", "-f", file, "--json"])).stdout.toString()) as {
+    error: { reason: string; findings: { line: number; path: string; reason: string }[] };
+  };
+  t.is(asJson.error.reason, "OBJECTS_INVALID");
+  t.true(asJson.error.findings.length >= 40);
 });
 
 test("access keys and passwords are made and set by the real program, and work at once", async (t) => {

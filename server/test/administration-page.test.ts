@@ -88,6 +88,7 @@ test("docs/administration.md: every block, in order", async (t) => {
   t.regex(saidBy(/"effective": true/), /maxBackupsCount: 7/);
   t.regex(saidBy(/expected_revision: \$got/), /^\+ {2}maxAge: 24h$/m);
   t.regex(saidBy(/UndeleteVersion/), /^1\t\S+Z$/m);
+  t.regex(saidBy(/confirm_removals/), /"default" removes 6 of 6 versions[\s\S]*^\+ {2}maxBackupsCount: 1$/m);
   t.regex(saidBy(/ConfirmPolicy/), /"removes": 6/);
   t.regex(saidBy(/ListKeys/), /"lost": \{\s*"count": 6/);
   t.regex(saidBy(/deactivated false/), /^\+.*deactivated.*true[\s\S]*^\+.*deactivated.*false/m);

@@ -56,7 +56,13 @@ ${person("mia", "roles: [userManager]")}`;
 
 const admin = principal(user("ann", { roles: ["systemAdmin"] }));
 const mia = principal(user("mia", { roles: ["userManager"] }));
-const options = { dryRun: false, expectedRevision: "", allowNoAdmin: false };
+const options = {
+  dryRun: false,
+  expectedRevision: "",
+  allowNoAdmin: false,
+  confirmRemovals: 0n,
+  answerFindings: false,
+};
 
 interface World {
   readonly dir: string;
@@ -173,6 +179,26 @@ test("what is wrong is said with the lines of the documents, and nothing is writ
   for (const nothing of ["kind: Pod\napiVersion: v1\nmetadata: {name: x}\n", "just: text\n", "# nothing\n", "- 1\n"])
     await t.throwsAsync(w.apply(nothing), undefined, nothing);
   t.deepEqual(await w.files(), before);
+});
+
+test("a dry run that is asked for findings answers with all of them, more than an error has room for", async (t) => {
+  const w = await opened(t);
+  const wrong = Array.from({ length: 60 }, (_, i) => person(`u${i}`, "roles: [nonsense]")).join("---\n");
+  const error = await refused(t, "OBJECTS_INVALID", w.apply(wrong, { dryRun: true }));
+  t.is(error.metadata.problems, "60");
+  t.true(error.findings.length < 60);
+  const { plan } = await w.apply(wrong, { dryRun: true, answerFindings: true });
+  t.deepEqual(
+    plan.problems.map(({ line }) => line),
+    Array.from({ length: 60 }, (_, i) => 4 + 5 * i),
+  );
+  t.deepEqual([plan.objects, plan.diff], [[], ""]);
+  await refused(t, "OBJECTS_INVALID", w.apply(wrong, { answerFindings: true }));
+  await refused(
+    t,
+    "ACCESS_DENIED",
+    w.apply(collection("db", "maxAge: never"), { ...options, dryRun: true, answerFindings: true }, mia),
+  );
 });
 
 test("an object is taken out, alone or with its file", async (t) => {

@@ -194,6 +194,8 @@ test("negative integers are refused, and the field is named", async (t) => {
   const read = (range: object) => Array.fromAsync(versions.readVersion({ ...name, ...newest, ...range }, auth));
   await invalid(t, "offset_bytes", read({ offsetBytes: -1n }));
   await invalid(t, "limit_bytes", read({ limitBytes: -1n }));
+  const documents = "kind: List\n";
+  await invalid(t, "confirm_removals", live.clients.admin.applyObjects({ documents, confirmRemovals: -1n }, auth));
 });
 
 test("empty reads, and limits beyond the end", async (t) => {

@@ -1,7 +1,9 @@
 import { UsageError } from "@strongroom/command-line/errors";
 import { EXIT, type ExitCode } from "@strongroom/command-line/exit-codes";
 import { flag, option } from "@strongroom/command-line/option";
+import { shown } from "@strongroom/command-line/shown";
 import type { CommandSpec, Invocation } from "../command.ts";
+import { ObjectsInvalidError } from "../errors.ts";
 import { readInputFile, readSecretFromStdin } from "../files/input-files.ts";
 import { CONNECTION_OPTIONS, OUTPUT_OPTIONS, SESSION_SECRETS } from "../options.ts";
 import { CALL, withClient } from "../session/session.ts";
@@ -27,18 +29,33 @@ export const ALLOW_NO_ADMIN = flag({
   argumentsOnly: true,
 });
 
+/** Names how many versions go by changed rules. */
+const confirmRemovals = option({
+  name: "confirm-removals",
+  value: "number",
+  help: "confirm that the next backups remove so many versions by the changed rules",
+  argumentsOnly: true,
+  read: (text) => {
+    if (!/^\d{1,9}$/.test(text)) throw new RangeError(`expected a number of versions, got ${shown(text)}`);
+    return BigInt(text);
+  },
+});
+
 /** `strongroom apply`. */
 export const apply: CommandSpec = {
   name: "apply",
   summary: "put configuration objects in force",
   details:
     "Each document takes the place of the object of its kind and name, or creates it. All are judged together, and " +
-    "refused together when anything is wrong. A value <hidden> stays as it is.",
-  options: [documentsFile, DRY_RUN, ALLOW_NO_ADMIN, ...CONNECTION_OPTIONS, ...OUTPUT_OPTIONS],
+    "refused together when anything is wrong: then every finding is printed with line, field and reason, and the exit " +
+    "code is 2. A value <hidden> stays as it is. A change by which the next backups remove more than half of a " +
+    "collection's versions (confirmRemovalsAbove) is refused until their number is named.",
+  options: [documentsFile, DRY_RUN, ALLOW_NO_ADMIN, confirmRemovals, ...CONNECTION_OPTIONS, ...OUTPUT_OPTIONS],
   secrets: SESSION_SECRETS,
   examples: [
     ["strongroom apply -f pg-main.yaml --dry-run", "show the difference"],
     ["strongroom apply -f pg-main.yaml", "in force when it ends"],
+    ["strongroom apply -f pg-main.yaml --confirm-removals 23", "though 23 versions go with the next backup"],
     [
       "strongroom get BackupUser alice | sed 's/deactivated: false/deactivated: true/' | strongroom apply -f -",
       "edit one",
@@ -57,10 +74,23 @@ async function run({ values, output, context }: Invocation): Promise<ExitCode> {
       : (await readInputFile(file, "documents")).toString("utf8");
   const dryRun = values.get(DRY_RUN);
   return await withClient(context, values, {}, async ({ client, sdk }) => {
-    const answer = await client.admin.applyObjects(
-      { documents, dryRun, allowNoAdmin: values.get(ALLOW_NO_ADMIN) },
-      CALL,
-    );
+    const request = {
+      documents,
+      dryRun,
+      allowNoAdmin: values.get(ALLOW_NO_ADMIN),
+      confirmRemovals: values.get(confirmRemovals) ?? 0n,
+    };
+    const answer = await client.admin.applyObjects(request, CALL).catch(async (error: unknown) => {
+      const refusal = sdk.toStrongroomError(error);
+      if (refusal.reason !== "OBJECTS_INVALID") throw error;
+      // An error has room for the first findings only. A server that knows no other answer sends the same error again.
+      const { findings, findingCount } = await client.admin.applyObjects(
+        { ...request, dryRun: true, answerFindings: true },
+        CALL,
+      );
+      if (findings.length === 0) throw error;
+      throw new ObjectsInvalidError(file, findings, findingCount, refusal);
+    });
     if (!dryRun) context.achieved?.();
     const changes = answer.changes.map(({ action, object }) => ({
       kind: object?.kind ?? "",

@@ -18,12 +18,19 @@ import {
 } from "@strongroom/protocol/limits";
 import { listAuditEvents } from "../app/audit/list-log.ts";
 import { type TestNotifierDeps, testNotifier } from "../app/notifications/test-notifier.ts";
-import { applyObjects, type ChangeOptions, deleteObject, documentsToCommit } from "../app/objects/change-objects.ts";
+import {
+  applyObjects,
+  type ChangeOptions,
+  type ChangeResult,
+  deleteObject,
+  documentsToCommit,
+} from "../app/objects/change-objects.ts";
 import { createAccessKey, type PasswordDeps, setPassword } from "../app/objects/passwords.ts";
 import { getObject, listObjects, OBJECT_KINDS, type SeeObjectsDeps } from "../app/objects/see-objects.ts";
 import type { ObjectEntry, ObjectName, PlannedObject } from "../app/ports/config-objects.ts";
 import { getServerStatus, type StatusDeps } from "../app/upkeep/server-status.ts";
 import type { UpkeepRuns } from "../app/upkeep/upkeep-runs.ts";
+import { MAX_ERROR_LENGTH, plainText } from "../calls/plain-text.ts";
 import type { AuditEntry } from "../domain/audit-chain.ts";
 import type { Role } from "../domain/configuration.ts";
 import { invalidField } from "../domain/errors.ts";
@@ -36,6 +43,9 @@ import { collectionNameOf, enumName, pagePosition, pageSizeOf, pageToken, textOf
 const LEAST_PASSWORD_LENGTH = 12;
 /** A longer password is refused before it is hashed. */
 const MAX_PASSWORD_LENGTH = 1024;
+
+/** Findings of one answer. */
+const MOST_FINDINGS = 1000;
 
 /** The ports of all of administration. */
 export type AdminDeps = SeeObjectsDeps &
@@ -87,11 +97,18 @@ export function adminService(deps: AdminDeps): ServiceImpl<typeof AdminService> 
       if (bytes > MAX_DOCUMENTS_BYTES)
         throw invalidField("documents", `expected at most ${MAX_DOCUMENTS_BYTES} bytes, got ${bytes}; split them`);
       const { documents } = req;
-      const { plan, readOnly } = await applyObjects(deps, callerOf(context.values), { documents, ...optionsOf(req) });
+      const { plan, readOnly } = await applyObjects(deps, callerOf(context.values), {
+        documents,
+        ...optionsOf(req),
+        confirmRemovals: countOf("confirm_removals", req.confirmRemovals),
+        answerFindings: req.answerFindings,
+      });
       return {
         changes: plan.objects.map(changeMessage),
         diff: plan.diff,
-        warnings: plan.warnings.map(({ file, line, path, reason }) => ({ file, line, path, reason })),
+        warnings: plan.warnings.map(findingMessage),
+        findings: plan.problems.slice(0, MOST_FINDINGS).map(findingMessage),
+        findingCount: plan.problems.length,
         readOnlyReason: readOnly ?? "",
         toCommit: readOnly === undefined ? [] : documentsToCommit(plan.objects),
       };
@@ -156,6 +173,12 @@ export function objectMessage({ kind, name, namespace, file, line, revision }: O
   return { kind, name, namespace, file, line, revision };
 }
 
+/** What is said of an object, as long as a text may be: it may repeat what the caller sent. */
+function findingMessage({ file, line, path, reason }: ChangeResult["plan"]["problems"][number]) {
+  const bounded = (text: string) => plainText(text, MAX_ERROR_LENGTH);
+  return { file: bounded(file), line, path: bounded(path), reason: bounded(reason) };
+}
+
 const ACTIONS: Readonly<Record<PlannedObject["action"], ObjectAction>> = {
   created: ObjectAction.CREATED,
   changed: ObjectAction.CHANGED,
@@ -170,7 +193,12 @@ function changeMessage({ action, entry }: PlannedObject) {
 function optionsOf(req: Pick<DeleteObjectRequest, "dryRun" | "expectedRevision" | "allowNoAdmin">): ChangeOptions {
   const { dryRun, allowNoAdmin } = req;
   const expectedRevision = textOf("expected_revision", req.expectedRevision, MAX_NAME_LENGTH);
-  return { dryRun, allowNoAdmin, expectedRevision };
+  return { dryRun, allowNoAdmin, expectedRevision, confirmRemovals: 0n };
+}
+
+function countOf(field: string, value: bigint): bigint {
+  if (value < 0n) throw invalidField(field, `expected a number of versions, at least 0, got ${value}`);
+  return value;
 }
 
 function loginName(field: string, value: string): string {

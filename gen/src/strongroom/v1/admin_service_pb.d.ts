@@ -239,6 +239,22 @@ export declare type ApplyObjectsRequest = Message<"strongroom.v1.ApplyObjectsReq
    * @generated from field: bool allow_no_admin = 4;
    */
   allowNoAdmin: boolean;
+
+  /**
+   * How many versions in all the next backups may remove under rules that this changes, where that is more than the
+   * share that a collection removes without a confirmation (`confirmRemovalsAbove`). Without the right number such a
+   * change is refused with ROTATION_BLOCKED, which has it; a dry run answers with a warning that has it.
+   *
+   * @generated from field: int64 confirm_removals = 5;
+   */
+  confirmRemovals: bigint;
+
+  /**
+   * Only in a dry run: answer with all that is wrong, where it would be an error that has room for the first problems.
+   *
+   * @generated from field: bool answer_findings = 6;
+   */
+  answerFindings: boolean;
 };
 
 /**
@@ -287,6 +303,20 @@ export declare type ApplyObjectsResponse = Message<"strongroom.v1.ApplyObjectsRe
    * @generated from field: repeated strongroom.v1.ObjectToCommit to_commit = 5;
    */
   toCommit: ObjectToCommit[];
+
+  /**
+   * With answer_findings: why it would be refused, by file and line, the first 1000; empty where it would not.
+   *
+   * @generated from field: repeated strongroom.v1.ObjectFinding findings = 6;
+   */
+  findings: ObjectFinding[];
+
+  /**
+   * How many there are in all.
+   *
+   * @generated from field: int32 finding_count = 7;
+   */
+  findingCount: number;
 };
 
 /**

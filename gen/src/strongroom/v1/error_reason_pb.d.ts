@@ -161,7 +161,7 @@ export enum ErrorReason {
    * [FAILED_PRECONDITION] Held or protected versions leave no room in the collection, and rotation may not remove them.
    * Example: {"reason":"ROTATION_BLOCKED"}. metadata.guard says what else keeps rotation from removing: `shrunk`,
    * `clock` (the database's clock is in doubt, with clock_until), or `policy` (changed rules wait for a confirmation of
-   * how many versions they remove: removes).
+   * how many versions they remove: removes; ApplyObjects does not write such rules without it).
    *
    * @generated from enum value: ERROR_REASON_ROTATION_BLOCKED = 16;
    */

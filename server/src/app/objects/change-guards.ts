@@ -2,11 +2,15 @@ import { hasSystemRole, type Principal, roleBeyond } from "../../domain/access.t
 import type { Configuration } from "../../domain/configuration.ts";
 import { DomainError } from "../../domain/errors.ts";
 import type { ChangePlan, ObjectName } from "../ports/config-objects.ts";
+import type { Database } from "../ports/database.ts";
+import { type ManyRemovals, manyRemovals, requireConfirmed } from "./many-removals.ts";
 
 /** What a caller confirms about a change. */
 export interface ChangeConfirmations {
   /** That nobody with the role systemAdmin may be left. */
   readonly allowNoAdmin: boolean;
+  /** How many versions in all the next backups may remove under rules that the change brings; 0 for none. */
+  readonly confirmRemovals: bigint;
 }
 
 /** A change that is to be let through or not. */
@@ -35,11 +39,19 @@ export function requireMayChange(principal: Principal, objects: readonly ObjectN
 
 /**
  * What every change has to pass before it is written, and in a dry run too; here is the place for more of the kind.
+ * @returns the collections whose next backup removes many versions because of it: confirmed, or for a dry run to say.
  * @throws DomainError
  */
-export function checkChange(principal: Principal, change: GuardedChange): void {
+export async function checkChange(
+  { database }: { readonly database: Pick<Database, "read"> },
+  principal: Principal,
+  change: GuardedChange & { readonly dryRun: boolean },
+): Promise<readonly ManyRemovals[]> {
   requireNoMoreThanOwn(principal, change);
   requireAdminLeft(change);
+  const removals = await manyRemovals(database, change.before, change.plan.after);
+  if (!change.dryRun) requireConfirmed(removals, change.confirmations.confirmRemovals);
+  return removals;
 }
 
 /** Nobody but systemAdmin changes a user who has more than they, or gives a user a role that they lack. */

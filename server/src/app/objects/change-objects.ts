@@ -15,6 +15,7 @@ import {
 import type { ConfigSource } from "../ports/config-source.ts";
 import type { Database } from "../ports/database.ts";
 import { type ChangeConfirmations, checkChange, requireMayChange } from "./change-guards.ts";
+import { keepConfirmed, type ManyRemovals, removalWarnings } from "./many-removals.ts";
 import { objectNotFound, objectsOf } from "./see-objects.ts";
 
 /** The ports for changing configuration objects. */
@@ -30,6 +31,8 @@ export interface ChangeOptions extends ChangeConfirmations {
   readonly dryRun: boolean;
   /** The revision that the one object must have; empty for any. */
   readonly expectedRevision: string;
+  /** In a dry run: problems are a part of the result, not an error. */
+  readonly answerFindings?: boolean;
 }
 
 /** A change of a password alone, which is written into a Secret or the user itself. */
@@ -42,7 +45,7 @@ export interface PasswordChange {
 
 /** A change that was made, or would be. */
 export interface ChangeResult {
-  readonly plan: Pick<ChangePlan, "objects" | "diff" | "warnings">;
+  readonly plan: Pick<ChangePlan, "objects" | "diff" | "warnings" | "problems">;
   /** Why this server would not write it; undefined where it would, or did. */
   readonly readOnly: string | undefined;
 }
@@ -86,15 +89,16 @@ export async function change(
   const objects = objectsOf(deps.config);
   const plan = async () => await judged(deps, principal, wanted, options);
   if (options.dryRun) {
-    const planned = await plan();
+    const { planned } = await plan();
+    if (planned.problems.length > 0) return { plan: planned, readOnly: undefined };
     const store = await objects.storeFor(planned);
     return { plan: planned, readOnly: "readOnly" in store ? store.readOnly : undefined };
   }
   const done = await deps.database.exclusively(LOCK, async () => {
-    const planned = await plan();
+    const { planned, removals } = await plan();
     if (planned.files.length > 0) {
       await write(deps, planned, options.password !== undefined);
-      await record(deps, principal, planned, options.password);
+      await record(deps, principal, planned, { removals, password: options.password });
     }
     return { plan: planned, readOnly: undefined };
   });
@@ -108,21 +112,24 @@ export async function change(
   );
 }
 
-/** A change that may be made. @throws DomainError otherwise */
+/** A change that may be made, and what was confirmed with it. @throws DomainError otherwise */
 async function judged(
-  { config }: ChangeObjectsDeps,
+  { config, database }: ChangeObjectsDeps,
   principal: Principal,
   wanted: WantedChange,
   options: ChangeOptions & { readonly password?: PasswordChange },
-): Promise<ChangePlan> {
+): Promise<{ planned: ChangePlan; removals: readonly ManyRemovals[] }> {
   const plan = await objectsOf(config).plan(wanted);
   requireMayChange(principal, plan.named, options.password !== undefined);
+  if (plan.problems.length > 0 && options.dryRun && options.answerFindings === true)
+    return { planned: plan, removals: [] };
   if (plan.problems.length > 0) throw objectsInvalid(plan.problems);
   if ("remove" in wanted && plan.objects.length === 0) throw objectNotFound(wanted.remove);
   requireRevision(plan, options.expectedRevision);
   requireAsRead(plan, options.password?.expected ?? []);
-  checkChange(principal, { before: config.current(), plan, confirmations: options });
-  return plan;
+  const guarded = { before: config.current(), plan, confirmations: options, dryRun: options.dryRun };
+  const removals = await checkChange({ database }, principal, guarded);
+  return { planned: { ...plan, warnings: [...plan.warnings, ...removalWarnings(removals, plan)] }, removals };
 }
 
 function requireRevision({ objects }: ChangePlan, expected: string): void {
@@ -153,12 +160,12 @@ function requireAsRead({ objects }: ChangePlan, expected: readonly ObjectEntry[]
   }
 }
 
-/** Writes what was changed into the audit log: it is in force, so that nothing may fail by that any more. */
+/** Keeps what was confirmed, and writes what was changed into the audit log; the change is in force already. */
 async function record(
   { database }: ChangeObjectsDeps,
   principal: Principal,
   { objects, diff }: ChangePlan,
-  password: PasswordChange | undefined,
+  { removals, password }: { removals: readonly ManyRemovals[]; password: PasswordChange | undefined },
 ): Promise<void> {
   const common = { actor: principal, collectionName: "" };
   const events: AuditEvent[] =
@@ -177,7 +184,10 @@ async function record(
               ...(objects.length === 1 ? { difference: diff } : {}),
             },
           }));
-  await database.transaction(async (tx) => await tx.audit(...events));
+  await database.transaction(async (tx) => {
+    await keepConfirmed(tx, principal, removals);
+    await tx.audit(...events);
+  });
 }
 
 async function write({ config }: ChangeObjectsDeps, plan: ChangePlan, isPassword: boolean): Promise<void> {

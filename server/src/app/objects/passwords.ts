@@ -131,7 +131,7 @@ async function save(
 ): Promise<ChangeResult["plan"]> {
   const wanted: WantedChange = { documents: documents.join("---\n") };
   const expected: ObjectEntry[] = objects.flatMap((object) => object?.entry ?? []);
-  const options = { dryRun: false, expectedRevision: "", allowNoAdmin: false };
+  const options = { dryRun: false, expectedRevision: "", allowNoAdmin: false, confirmRemovals: 0n };
   const { plan } = await change(deps, principal, wanted, { ...options, password: { kind, username, expected } });
   return plan;
 }
