@@ -102,6 +102,37 @@ test("a purge names the numbers before, removes everything of the tenant, and le
   t.like(await purge(h, 0n, 0n), { versions: "0" }, "there is nothing more");
 });
 
+test("the bytes of a purged tenant go too when its collections are taken out of the configuration", async (t) => {
+  const { h } = t.context;
+  tenants(h);
+  for (const name of ["a-one", "a-two", "b-one"]) await h.upload(name, MESSAGE);
+  await deleteVersion(h.deps, h.admin, { collection: "b-one", number: 1n });
+  await close(h);
+  await purge(h, 2n, 2n * SIZE);
+  await close(h);
+  for (const name of ["a-one", "a-two", "b-one"]) h.collections.delete(name);
+  h.organizations.delete("acme");
+  h.clock.advance(31 * DAY);
+  t.is((await sweep(h.deps, true)).purged, 2);
+  const left = await Array.fromAsync(h.deps.store.list("collections/"));
+  t.deepEqual(new Set(left.map(({ key }) => key.split("/")[1])), new Set(["b-one"]), "nobody purged the other tenant");
+});
+
+test("a purge deletes nothing of what a tenant has after it was opened again", async (t) => {
+  const { h } = t.context;
+  tenants(h);
+  await close(h);
+  await purge(h, 0n, 0n);
+  await openOrganization(h.deps, h.admin, "acme");
+  await h.upload("a-one", MESSAGE);
+  h.clock.advance(1000);
+  await deleteVersion(h.deps, h.admin, { collection: "a-one", number: 1n });
+  await close(h);
+  h.collections.delete("a-one");
+  h.clock.advance(31 * DAY);
+  t.is((await sweep(h.deps, true)).purged, 0);
+});
+
 test("what is held, protected or being committed keeps a tenant from being purged", async (t) => {
   const { h } = t.context;
   tenants(h);

@@ -5,6 +5,7 @@ import {
   count,
   desc,
   eq,
+  exists,
   getTableColumns,
   gt,
   gte,
@@ -27,7 +28,7 @@ import * as schema from "./schema.ts";
 
 /** Versions over SQL. */
 export function versionRepository(db: Executor, now: Date): VersionRepository {
-  const { versions } = schema;
+  const { organizations, versions } = schema;
   // Digests can be some hundred KiB a row; they are read by part, never with the row.
   const {
     segmentDigests: _digests,
@@ -46,6 +47,24 @@ export function versionRepository(db: Executor, now: Date): VersionRepository {
   // `purged_at` is set before the first byte of the object goes.
   const restorable = (now: Date) =>
     and(eq(versions.state, "removed"), gt(versions.purgeAfter, now), isNull(versions.purgedAt));
+  // One parameter, however many there are.
+  const notIn = (ids: readonly string[]) =>
+    sql`${versions.collectionId} not in
+      (select jsonb_array_elements_text(${JSON.stringify(ids)}::text::jsonb)::uuid)`;
+  // What an organization got after its purge, or after it was opened again, is not meant by that purge.
+  const purgedAt = sql`(${organizations.purge} ->> 'at')::timestamptz`;
+  const ofPurged = exists(
+    db
+      .select({ name: organizations.name })
+      .from(organizations)
+      .where(
+        and(
+          eq(organizations.name, versions.organization),
+          sql`${organizations.closedAt} <= ${purgedAt}`,
+          sql`${versions.committedAt} <= ${purgedAt}`,
+        ),
+      ),
+  );
   const lastVerified = sql`coalesce(${versions.verifiedAt}, ${versions.committedAt})`;
   const asInstant = (date: Date) => sql`${date.toISOString()}::timestamptz`;
   /**
@@ -147,16 +166,13 @@ export function versionRepository(db: Executor, now: Date): VersionRepository {
     },
     removedBy: async (removedBy) =>
       await db.select(columns).from(versions).where(eq(versions.removedBy, removedBy)).orderBy(asc(versions.number)),
-    purgeable: async (now, exceptCollectionIds, of) =>
+    purgeable: async (now, { never, unconfigured }, of) =>
       await page(
         and(
           eq(versions.state, "removed"),
           lte(versions.purgeAfter, now),
-          // One parameter, however many there are.
-          exceptCollectionIds.length === 0
-            ? undefined
-            : sql`${versions.collectionId} not in
-                (select jsonb_array_elements_text(${JSON.stringify(exceptCollectionIds)}::text::jsonb)::uuid)`,
+          notIn(never),
+          or(notIn(unconfigured), ofPurged),
         ),
         of,
       ),
@@ -238,11 +254,18 @@ export function versionRepository(db: Executor, now: Date): VersionRepository {
     async dropVerification(id) {
       await db.update(versions).set({ verifyingUntil: null }).where(eq(versions.id, id));
     },
-    async beginPurge(id, now) {
+    async beginPurge(id, now, isConfigured) {
       const rows = await db
         .update(versions)
         .set({ purgedAt: sql`coalesce(${versions.purgedAt}, ${asInstant(now)})` })
-        .where(and(eq(versions.id, id), eq(versions.state, "removed"), lte(versions.purgeAfter, now)))
+        .where(
+          and(
+            eq(versions.id, id),
+            eq(versions.state, "removed"),
+            lte(versions.purgeAfter, now),
+            isConfigured ? undefined : ofPurged,
+          ),
+        )
         .returning({ id: versions.id });
       return rows.length > 0;
     },

@@ -47,8 +47,9 @@ export async function closeOrganization(
 ): Promise<OrganizationView> {
   requireAdmin(principal, "close-organization");
   return await deps.database.transaction(async (tx) => {
-    await requireOrganization(tx, deps, name);
-    await tx.organizations.close(name, { closedAt: tx.now, closedBy: principal.user.name, closedReason: reason });
+    // Closed again, it stays closed since then: what was purged since stays purged.
+    const closedAt = (await requireOrganization(tx, deps, name))?.closedAt ?? tx.now;
+    await tx.organizations.close(name, { closedAt, closedBy: principal.user.name, closedReason: reason });
     await tx.audit({
       kind: "organization.closed",
       actor: principal,

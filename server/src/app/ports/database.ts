@@ -462,8 +462,15 @@ export interface VersionRepository {
   confirm(id: string, confirmedAt: Date): Promise<void>;
   /** Versions removed for this version or by this person. */
   removedBy(removedBy: string): Promise<VersionRow[]>;
-  /** Removed versions past their time, except in these collections. */
-  purgeable(now: Date, exceptCollectionIds: readonly string[], page: Page): Promise<VersionRow[]>;
+  /**
+   * Removed versions past their time, except in collections of `never`, and in those of `unconfigured` except what a
+   * purge of its closed organization removed.
+   */
+  purgeable(
+    now: Date,
+    collectionIds: { readonly never: readonly string[]; readonly unconfigured: readonly string[] },
+    page: Page,
+  ): Promise<VersionRow[]>;
   /** The versions of these keys, whatever their state. */
   byKeys(keys: readonly string[]): Promise<VersionRow[]>;
   /** Versions with an object whose manifest says another revision than theirs. */
@@ -496,9 +503,10 @@ export interface VersionRepository {
   dropVerification(id: string): Promise<void>;
   /**
    * Notes that the object of a removed version past its time is about to be deleted, so that it cannot be brought back
-   * from now on. Returns whether it still was one.
+   * from now on. Returns whether it still was one; where its collection is not configured, only for what a purge of its
+   * closed organization removed.
    */
-  beginPurge(id: string, now: Date): Promise<boolean>;
+  beginPurge(id: string, now: Date, isConfigured: boolean): Promise<boolean>;
   /**
    * Counts protections, and the times until removed ones may be purged, from `now` where they were counted from a time
    * beyond it, with the duration they were given. Returns how many.

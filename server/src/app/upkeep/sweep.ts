@@ -179,13 +179,16 @@ export async function sweep(deps: SweepDeps, timesHold: boolean, options: SweepO
     const what = `wrote the manifest of a ${version.state} version again`;
     await act("manifests", what, ofVersion(version), async () => await rewriteManifest(deps, version));
   }
-  // A collection without its object in the configuration keeps everything, until the object is back; one that shows
-  // that the database was rolled back, until somebody has looked.
-  const isKept = (row: CollectionRow) => row.rolledBackAt !== null || !deps.config.current().collections.has(row.name);
+  // A collection without its object in the configuration keeps everything but what the purge of an organization removed,
+  // until the object is back; one that shows that the database was rolled back, until somebody has looked.
   const rows = await deps.database.transaction(async (tx) => await tx.collections.all());
-  const frozen = rows.filter(isKept).map(({ id }) => id);
+  const idsOf = (isKept: (row: CollectionRow) => boolean) => rows.filter(isKept).map(({ id }) => id);
+  const kept = {
+    never: idsOf(({ rolledBackAt }) => rolledBackAt !== null),
+    unconfigured: idsOf(({ name }) => !deps.config.current().collections.has(name)),
+  };
   if (options.dryRun !== true) await noteConfiguration(deps, rows);
-  const purgeable = timesHold ? pages((tx, page) => tx.versions.purgeable(tx.now, frozen, page)) : [];
+  const purgeable = timesHold ? pages((tx, page) => tx.versions.purgeable(tx.now, kept, page)) : [];
   for await (const version of purgeable)
     await act("purged", "deleted a removed version", ofVersion(version), async () => await purge(deps, version));
   for (const key of found.leftovers) {
@@ -275,11 +278,11 @@ async function rewriteManifest(deps: SweepDeps, version: VersionRow): Promise<vo
  * live version loses its object.
  */
 async function purge(deps: SweepDeps, version: VersionRow): Promise<boolean> {
-  if (!deps.config.current().collections.has(version.collectionName)) return false;
   if (await hasLaterState(deps, version)) return false;
   const begun = await deps.database.transaction(async (tx) => {
     const { rolledBackAt } = await tx.collections.lockById(version.collectionId);
-    return rolledBackAt === null && (await tx.versions.beginPurge(version.id, tx.now));
+    const isConfigured = deps.config.current().collections.has(version.collectionName);
+    return rolledBackAt === null && (await tx.versions.beginPurge(version.id, tx.now, isConfigured));
   });
   if (!begun) return false;
   await deps.store.delete(version.key);
