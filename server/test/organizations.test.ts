@@ -118,6 +118,82 @@ test("the bytes of a purged tenant go too when its collections are taken out of 
   t.deepEqual(new Set(left.map(({ key }) => key.split("/")[1])), new Set(["b-one"]), "nobody purged the other tenant");
 });
 
+/** Dependencies of a purge during which something happens: between its survey and its first batch. */
+function interrupted(h: Harness, happens: () => Promise<unknown>): Harness["deps"] {
+  let transactions = 0;
+  const transaction: Harness["deps"]["database"]["transaction"] = async (work) => {
+    if (++transactions === 2) await happens();
+    return await h.deps.database.transaction(work);
+  };
+  const database = { ...h.deps.database, transaction, read: h.deps.database.read.bind(h.deps.database) };
+  return { ...h.deps, database };
+}
+
+for (const { title, happens, cause } of [
+  {
+    title: "the organization is opened",
+    happens: async (h: Harness) => await openOrganization(h.deps, h.admin, "acme"),
+    cause: "open",
+  },
+  {
+    title: "a backup is being committed",
+    happens: async (h: Harness) =>
+      await (h.deps.database as SqlDatabase).query(
+        sql`update uploads set state = 'committing', version_number = 9 where state = 'open'`,
+      ),
+    cause: "committing",
+  },
+  {
+    title: "another purge begins",
+    happens: async (h: Harness) => {
+      h.clock.advance(1000);
+      await h.deps.database.transaction(async (tx) => {
+        const record = (await tx.organizations.find("acme"))!.purge!;
+        await tx.organizations.notePurge("acme", { ...record, at: tx.now.toISOString() });
+      });
+    },
+    cause: "unconfirmed",
+  },
+])
+  test(`a purge stops where ${title} after its survey`, async (t) => {
+    const { h } = t.context;
+    tenants(h);
+    await h.upload("a-one", MESSAGE);
+    await h.begin("a-one");
+    await close(h);
+    const deps = interrupted(h, async () => await happens(h));
+    const purging = purgeOrganization(deps, h.admin, "acme", { versions: 1n, bytes: SIZE });
+    t.like((await refused(t, "PURGE_REFUSED", purging)).metadata, { cause });
+    t.deepEqual(await bytesOf(h, "a-one", 1n), Buffer.from(MESSAGE), "nothing was removed");
+  });
+
+test("what was published after the survey of a purge stays", async (t) => {
+  const { h } = t.context;
+  tenants(h);
+  await h.upload("a-one", MESSAGE);
+  await close(h);
+  const deps = interrupted(h, async () => {
+    await openOrganization(h.deps, h.admin, "acme");
+    await h.upload("a-one", MESSAGE);
+    await close(h);
+  });
+  await purgeOrganization(deps, h.admin, "acme", { versions: 1n, bytes: SIZE });
+  t.is((await h.usage("a-one")).storedBytes, SIZE);
+  t.deepEqual(await bytesOf(h, "a-one", 2n), Buffer.from(MESSAGE));
+});
+
+test("an upload whose collection went to another organization is refused once its own is closed", async (t) => {
+  const { h } = t.context;
+  tenants(h);
+  const { upload } = await h.begin("a-one");
+  const [segment] = cutSegments(MESSAGE, Number(upload.segmentSize));
+  await h.write(upload.id, segment!);
+  h.collections.set("a-one", { ...h.collections.get("a-one")!, organization: "other" });
+  await close(h);
+  const error = await refused(t, "ORGANIZATION_CLOSED", h.commit(upload.id, [segment!]));
+  t.like(error.metadata, { organization: "acme" });
+});
+
 test("a purge deletes nothing of what a tenant has after it was opened again", async (t) => {
   const { h } = t.context;
   tenants(h);

@@ -2,7 +2,7 @@ import type { Principal } from "../../domain/access.ts";
 import { DomainError } from "../../domain/errors.ts";
 import { isRemovalBlocked } from "../../domain/rotation.ts";
 import { withProtection } from "../../domain/version.ts";
-import type { OrganizationCollection, PurgeRecord, Transaction, VersionRow } from "../ports/database.ts";
+import type { OrganizationCollection, PurgeRecord, Transaction, UploadRow, VersionRow } from "../ports/database.ts";
 import type { UploadSettings } from "../settings.ts";
 import { endUpload, lockCollection } from "../uploads/reservations.ts";
 import { removeVersion } from "../versions/removal.ts";
@@ -31,7 +31,7 @@ export async function purgeOrganization(
   confirmed: { readonly versions: bigint; readonly bytes: bigint },
 ): Promise<PurgeRecord> {
   requireAdmin(principal, "purge-organization");
-  const { collections, record } = await deps.database.transaction(async (tx) => {
+  const { found, record } = await deps.database.transaction(async (tx) => {
     const row = await requireOrganization(tx, deps, name);
     if (row?.closedAt == null) throw refused(name, "open", "it takes uploads; close it first");
     const collections = await tx.organizations.collectionsOf(name);
@@ -59,26 +59,47 @@ export async function purgeOrganization(
       object: name,
       details: { organization: name, version_count: record.versions, size_bytes: record.bytes },
     });
-    return { collections, record };
+    return { found, record };
   });
-  for (const { id } of collections) await purgeCollection(deps, principal, name, id);
+  for (const collection of found.collections) await purgeCollection(deps, principal, name, record, collection);
   return record;
 }
 
 /** Counts the live versions. @throws DomainError PURGE_REFUSED for one that is held or protected, or being committed */
 async function survey(tx: Transaction, deps: PurgeDeps, name: string, collections: readonly OrganizationCollection[]) {
   let [versions, bytes] = [0n, 0n];
+  const surveyed: SurveyedCollection[] = [];
   for (const collection of collections) {
-    const unsettled = await tx.uploads.unsettled(collection.id);
-    if (unsettled.some((upload) => upload.organization === name && upload.state === "committing"))
-      throw refused(name, "committing", `a backup to "${collection.name}" is being committed; repeat it in a moment`);
+    requireNoCommit(name, collection, await tx.uploads.unsettled(collection.id));
+    let lastNumber = 0n;
     for await (const version of liveOf(tx, name, collection.id)) {
       versions += 1n;
       bytes += version.size;
+      if (version.number > lastNumber) lastNumber = version.number;
       requireRemovable(tx, deps, name, version);
     }
+    surveyed.push({ ...collection, lastNumber });
   }
-  return { versions, bytes };
+  return { versions, bytes, collections: surveyed };
+}
+
+/** A collection, and the highest number of what was counted in it; a number is given once a commit is prepared. */
+interface SurveyedCollection extends OrganizationCollection {
+  readonly lastNumber: bigint;
+}
+
+function requireNoCommit(name: string, collection: OrganizationCollection, uploads: readonly UploadRow[]): void {
+  if (uploads.some((upload) => upload.organization === name && upload.state === "committing"))
+    throw refused(name, "committing", `a backup to "${collection.name}" is being committed; repeat it in a moment`);
+}
+
+/** Locks the organization: nobody opens it until the transaction ends. The collection must be locked. */
+async function requireSamePurge(tx: Transaction, name: string, record: PurgeRecord): Promise<void> {
+  const { closedAt, purge } = await tx.organizations.lock(name);
+  if (closedAt === null || closedAt.toISOString() > record.at)
+    throw refused(name, "open", "it was opened meanwhile, and what was not removed before stays; close it first");
+  if (purge?.at !== record.at)
+    throw refused(name, "unconfirmed", "another purge of it began meanwhile; look at what is left, and repeat it");
 }
 
 async function* liveOf(tx: Transaction, organization: string, collectionId: string): AsyncGenerator<VersionRow> {
@@ -101,16 +122,27 @@ function requireRemovable(tx: Transaction, { config }: PurgeDeps, name: string, 
   });
 }
 
-async function purgeCollection(deps: PurgeDeps, principal: Principal, name: string, id: string): Promise<void> {
+async function purgeCollection(
+  deps: PurgeDeps,
+  principal: Principal,
+  name: string,
+  record: PurgeRecord,
+  collection: SurveyedCollection,
+): Promise<void> {
+  const { id, lastNumber } = collection;
   const removedBy = `user:${principal.user.name}`;
   for (let isDone = false; !isDone; )
     isDone = await deps.database.transaction(async (tx) => {
       const { uploads } = await lockCollection(tx, { id });
+      await requireSamePurge(tx, name, record);
+      requireNoCommit(name, collection, uploads);
       for (const upload of uploads)
         if (upload.organization === name && upload.state === "open")
           await endUpload(tx, upload, "aborted", "its organization was purged", principal);
       const batch: VersionRow[] = [];
-      for await (const version of liveOf(tx, name, id)) if (batch.push(version) === BATCH) break;
+      // Nobody confirmed that what was published later is removed.
+      for await (const version of liveOf(tx, name, id))
+        if (version.number <= lastNumber && batch.push(version) === BATCH) break;
       for (const version of batch) {
         requireRemovable(tx, deps, name, version);
         await removeVersion(tx, deps.settings, { trashRetentionMs: undefined }, version, removedBy);

@@ -329,7 +329,7 @@ export interface OrganizationRepository {
   /** Lets the bytes of its removed versions in a collection be deleted from then on. The collection must be locked. */
   hastenTrash(name: string, collectionId: string, purgeAfter: Date): Promise<void>;
   /** Makes the row when there is none, and locks it. Only while a collection is locked. */
-  lock(name: string): Promise<UsageCounters>;
+  lock(name: string): Promise<OrganizationRow>;
   addUsage(name: string, change: UsageChange): Promise<void>;
 }
 

@@ -106,6 +106,8 @@ export async function renewLease(
   more = 0n,
 ): Promise<{ upload: UploadRow; room: Room | undefined }> {
   await requireOpenOrganization(tx, spec);
+  // Its version belongs to the organization that the collection had when the upload began.
+  await requireOpenOrganization(tx, { name: spec.name, organization: upload.organization });
   await requireYoung(tx, upload, spec, deps.settings);
   if (upload.lapsed) requirePlace(tx, spec, collection, upload.id);
   let room: Room | undefined;
