@@ -118,6 +118,18 @@ test("a tenant releases its own holds, and not those of systemAdmin", async (t) 
   await refused(t, "ACCESS_DENIED", release(h, name, 1n, bob));
 });
 
+test("systemAdmin takes over a tenant's hold with the same reason", async (t) => {
+  const { h } = t.context;
+  const { name } = h.add({ accessControl: [{ userName: "tenant", roles: ["collectionManager"] }] });
+  const tenant = principal(user("tenant"));
+  await h.upload(name, MESSAGE);
+  await hold(h, name, 1n, "evidence", tenant);
+  const held = await hold(h, name, 1n, "evidence");
+  t.like(held, { heldBy: "user:admin", heldByAdmin: true });
+  await refused(t, "ACCESS_DENIED", release(h, name, 1n, tenant));
+  t.is((await hold(h, name, 1n, "evidence", tenant)).revision, held.revision, "idempotent");
+});
+
 test("held versions count: where they leave no room, uploads are refused until one is released", async (t) => {
   const { h } = t.context;
   const { name } = h.add({ maxBackupsCount: 2, maxOneVersionSize: BigInt(MIB), maxCollectionSize: BigInt(2 * MIB) });

@@ -14,7 +14,8 @@ interface HeldName {
 
 /**
  * Holds a live version: from now on neither rotation nor anyone removes it, until it is released. Holding it again with
- * another reason replaces the reason; with the same one it changes nothing.
+ * another reason replaces the reason; with the same one it changes nothing, but that systemAdmin takes over the hold of
+ * somebody else.
  * @param name.reason why, for people; not empty.
  * @throws DomainError ACCESS_DENIED for one that systemAdmin holds, to everybody else. COLLECTION_BUSY while a backup
  *   is being committed for which rotation must remove it.
@@ -25,7 +26,9 @@ export async function holdVersion(
   name: HeldName & { readonly reason: string },
 ): Promise<VersionRow> {
   return await changeHold(deps, principal, name, (version, { now }) =>
-    version.held && version.holdReason === name.reason
+    version.held &&
+    version.holdReason === name.reason &&
+    (version.heldByAdmin || !hasSystemRole(principal, "systemAdmin"))
       ? undefined
       : {
           held: true,
