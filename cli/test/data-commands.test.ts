@@ -254,7 +254,7 @@ test.serial("verify: a flipped bit is found, health and ls show it, a repair cle
   await serving(t, async (server) => {
     const health = await client(place, server, ["health", "db"]);
     t.is(health.code, 8);
-    t.regex(health.stdout.toString(), /integrity +failed +1 version\(s\) failed.*version 1: segment 2 /);
+    t.regex(health.stdout.toString(), /integrity +failed +\S+ \S+ UTC +1 version\(s\) failed.*version 1: segment 2 /);
     t.regex((await client(place, server, ["ls", "db"])).stdout.toString(), /^ +1 .*DAMAGED/m);
     const download = await client(place, server, ["restore", "db", "--version", "1", "--private-key", "test.key.asc"]);
     t.is(download.code, 6, "a download finds it too");

@@ -115,7 +115,7 @@ test.serial("the exit code of a usage error arrives at the shell", async (t) => 
 test.serial("a wrong value from the environment is blamed on its variable", async (t) => {
   const { code, stderr } = await strongroom(["backup", "a"], { env: { BM_TIMEOUT: "soon" } });
   t.is(code, 2);
-  t.true(stderr.startsWith("strongroom: BM_TIMEOUT: expected a duration"), stderr);
+  t.true(stderr.startsWith("strongroom: backup of a: BM_TIMEOUT: expected a duration"), stderr);
 });
 
 test.serial("an address with a password is refused without repeating it", async (t) => {
