@@ -120,10 +120,12 @@ export async function readVersion(
     object: input.number === "newest" ? "newest" : `version ${input.number}`,
     details: { offset: String(input.offset), limit: String(input.limit) },
   } as const;
-  const isNoted = deps.audit?.takes(event) ?? true;
+  // Asked once, and only for who may read: what is counted instead of written counts as done.
+  let isNoted: boolean | undefined;
   const version = await deps.database.transaction(async (tx) => {
     const spec = await requireReadable(tx, deps.config, principal, input.collection, "download");
     const found = await requireVersion(tx, spec, input, isReadable(tx.now));
+    isNoted ??= deps.audit?.takes(event) ?? true;
     // Before the first byte leaves.
     const details = { ...event.details, number: String(found.number), size: String(found.size) };
     if (isNoted) await tx.audit({ ...event, object: found.id, details });
