@@ -3,6 +3,7 @@ import { createHash } from "node:crypto";
 import http from "node:http";
 import { openpgpMessage } from "@strongroom/testkit/ciphertext";
 import test from "ava";
+import { sql } from "drizzle-orm";
 import { HTTP_API_ROUTES } from "../src/calls/routes.ts";
 import { NO_LIMITS } from "../src/domain/rate-limit.ts";
 import { collection, MIB, user } from "./support/harness.ts";
@@ -269,8 +270,12 @@ for (const prefix of ["/api/stable", "/api/alpha"]) {
       headers: { range: `bytes=${message.length}-` },
     });
     t.deepEqual([beyond.status, beyond.headers.get("content-range")], [416, `bytes */${message.length}`]);
+    const reads = async () =>
+      await live.database.query(sql`select count(*) as n from audit_events where kind = 'version.read'`);
+    const before = await reads();
     const head = await fetch(`${live.server.url}${path}/latest`, { method: "HEAD", headers });
     t.deepEqual([head.status, head.headers.get("content-length")], [200, `${message.length}`]);
+    t.deepEqual(await reads(), before, "nothing was read");
     for (const none of ["999", "v0", "newest", "1.5"])
       t.regex((await ask("GET", `${path}/${none}`, { token: reader })).json.error, /^cannot find specified version/);
     const denied = await ask("GET", `${path}/latest`, { token });

@@ -26,9 +26,9 @@ export interface ReceiveInput {
   readonly size: bigint | undefined;
   /** The bytes. Read no faster than they are stored, and not before every check that needs none was passed. */
   readonly body: AsyncIterable<Uint8Array>;
-  /** Asked before each segment and before the commit: throws when the caller may not go on. */
+  /** Asked before each try of a segment and of the commit: throws when the caller may not go on. */
   readonly stands: () => Promise<unknown>;
-  /** Asked when the body is stored: throws when it must not become a version after all. */
+  /** Asked when the body is stored, before each try of the commit: throws when it must not become a version after all. */
   readonly confirmed: () => Promise<void>;
   /** Called for each segment that was stored, with its bytes. */
   readonly onSegment?: (bytes: number) => void;
@@ -69,10 +69,14 @@ export async function receiveVersion(
   ).unref();
   try {
     const commit = await store(deps, principal, input, { id: upload.id, segmentSize: upload.segmentSize });
-    await input.confirmed();
-    await input.stands();
-    input.signal.throwIfAborted();
-    return (await patiently(input.signal, async () => await commitUpload(deps, principal, commit))).version;
+    const outcome = await patiently(input.signal, async () => {
+      // Each time again: the client may have left while this waited.
+      await input.confirmed();
+      await input.stands();
+      input.signal.throwIfAborted();
+      return await commitUpload(deps, principal, commit);
+    });
+    return outcome.version;
   } catch (error) {
     await refuseUpload(deps, upload.id, reasonOf(error)).catch(() => {});
     throw error;
@@ -106,8 +110,8 @@ async function store(
         const bytes = buffer.subarray(0, collected.length);
         const sha256 = createHash("sha256").update(bytes).digest();
         const segment = { uploadId: upload.id, index: digests.length, size: BigInt(bytes.length), sha256 };
-        await input.stands();
         await patiently(signal, async () => {
+          await input.stands();
           tries++;
           const body = piecesOf(bytes, deps.settings.maxChunkSize);
           await writeSegment(deps, principal, { ...segment, framingIn: new Uint8Array() }, body, signal);
@@ -157,20 +161,37 @@ async function* piecesOf(bytes: Uint8Array, most: number): AsyncGenerator<Uint8A
   for (let at = 0; at < bytes.length; at += most) yield bytes.subarray(at, at + most);
 }
 
-/** How often a step is done again while store or database do not answer: the client cannot repeat it. */
-const MOST_TRIES = 5;
+/** How long a step is done again while its failure may pass, in milliseconds: the client cannot repeat its upload. */
+const PATIENCE_MS = 2 * 60_000;
 
 async function patiently<T>(signal: AbortSignal, step: () => Promise<T>): Promise<T> {
-  for (let tries = 1; ; tries++) {
+  let until: number | undefined;
+  for (;;) {
     try {
       return await step();
     } catch (error) {
-      const isPassing =
-        error instanceof DomainError && ["STORE_UNAVAILABLE", "DATABASE_UNAVAILABLE"].includes(error.reason);
-      if (!isPassing || tries === MOST_TRIES) throw error;
-      await sleep(error.retryAfterMs ?? 1000, undefined, { signal }).catch(() => {});
+      const now = performance.now();
+      until ??= now + PATIENCE_MS;
+      if (!(error instanceof DomainError) || !isPassing(error) || now >= until) throw error;
+      const wait = Math.min(error.retryAfterMs ?? 1000, until - now);
+      await sleep(wait, undefined, { signal }).catch(() => {});
       signal.throwIfAborted();
     }
+  }
+}
+
+/** Whether a step may succeed in a moment: nothing is wrong with what the client sent, nor with its right to send it. */
+function isPassing({ reason, metadata, retryAfterMs }: DomainError): boolean {
+  switch (reason) {
+    case "STORE_UNAVAILABLE":
+    case "DATABASE_UNAVAILABLE":
+      return true;
+    case "RATE_LIMITED":
+      return metadata.budget === "organization";
+    case "COLLECTION_BUSY":
+      return retryAfterMs !== undefined;
+    default:
+      return false;
   }
 }
 

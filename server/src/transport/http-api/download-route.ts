@@ -1,3 +1,4 @@
+import { Readable } from "node:stream";
 import type { VersionRow } from "../../app/ports/database.ts";
 import { stillStanding } from "../../app/sessions/sessions.ts";
 import {
@@ -56,14 +57,7 @@ async function download(deps: DownloadRouteDeps, { call, params, req, signal }: 
     return refusal(416, message, { code: "out_of_range", headers: { "content-range": `bytes */${version.size}` } });
   }
   const { offset, length } = range === "whole" ? { offset: 0n, length: version.size } : range;
-  // By its number: the newest may be another one by now.
-  const read = await readVersion(
-    deps,
-    principal,
-    { collection, number: version.number, offset, limit: length },
-    signal,
-  );
-  return {
+  const head = {
     status: range === "whole" ? 200 : 206,
     headers: {
       ...headers,
@@ -72,10 +66,19 @@ async function download(deps: DownloadRouteDeps, { call, params, req, signal }: 
       "content-disposition": disposition(version.filename),
       ...(range === "whole" ? {} : { "content-range": contentRange(range, version.size) }),
     },
-    body: counted(deps, { call, params }, await begun(read.body)),
     code: "ok",
     message: "",
-  };
+  } as const;
+  // Nothing is read for it, and so nothing noted as read.
+  if (req.method === "HEAD") return { ...head, body: Readable.from([]) };
+  // By its number: the newest may be another one by now.
+  const read = await readVersion(
+    deps,
+    principal,
+    { collection, number: version.number, offset, limit: length },
+    signal,
+  );
+  return { ...head, body: counted(deps, { call, params }, await begun(read.body)) };
 }
 
 /** The bytes, for as long as the caller may have them. */

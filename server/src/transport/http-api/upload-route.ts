@@ -45,6 +45,10 @@ async function upload(deps: UploadRouteDeps, { call, params, req, res, signal }:
   const boundary = boundaryOf(req.headers["content-type"]);
   const raw = uploadBody(req, deps.settings.segmentIdleMs);
   const announced = boundary === undefined ? announcedBytes(req) : undefined;
+  // Whoever waits for memory or for the store is not read, and is not silent for that; silence is watched in the body.
+  const socket = "stream" in req ? undefined : req.socket;
+  const silentMs = socket?.timeout ?? 0;
+  socket?.setTimeout(0);
   try {
     const version = await receiveVersion(deps, callerOf(call), {
       collection: params.id!,
@@ -62,6 +66,8 @@ async function upload(deps: UploadRouteDeps, { call, params, req, res, signal }:
   } catch (error) {
     deps.onEnded();
     throw error;
+  } finally {
+    socket?.setTimeout(silentMs);
   }
 }
 
