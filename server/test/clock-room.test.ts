@@ -145,6 +145,22 @@ for (const [title, policy, kept, after] of [
   });
 }
 
+test("a backup while the clock is behind does not bring rules by time into force", async (t) => {
+  const { h } = t.context;
+  const spec = h.add({ maxBackupsCount: 10, removalShare: 0.5, maxCollectionSize: BigInt(100 * MIB) });
+  const server = new ClockedServer(h);
+  await daily(h, server, spec.name, 8);
+  const older = { maxOlderCopies: 20, maxAgeMs: 2 * DAY };
+  h.collections.set(spec.name, { ...spec, maxBackupsCount: 1, rotation: { strategy: "fifo-plus-older", older } });
+  server.jump(-40 * DAY);
+  server.restart();
+  t.is((await server.sweep()).status, "behind");
+  t.deepEqual((await h.upload(spec.name, MESSAGE)).removedNumbers, []);
+  server.jump(40 * DAY);
+  await confirmClock(h.deps.database);
+  t.deepEqual((await h.upload(spec.name, MESSAGE)).removedNumbers, [], "they still wait for a confirmation");
+});
+
 test("fifo goes on by number while the clock is in doubt", async (t) => {
   const { h } = t.context;
   const { name } = h.add();

@@ -8,6 +8,7 @@ import { versionFilename } from "../../domain/filename.ts";
 import { manifestKey } from "../../domain/object-keys.ts";
 import { removalRules } from "../../domain/policy-guard.ts";
 import { quotaLimits, victimsOf } from "../../domain/quota.ts";
+import { goesByTime } from "../../domain/rotation.ts";
 import { bytesEqual } from "../../domain/segments.ts";
 import { PUBLISHED } from "../../domain/version.ts";
 import { clockDoubt } from "../clock-doubt.ts";
@@ -347,8 +348,10 @@ async function rotatedOut(
   const reserved = others.reduce((sum, { reservedBytes }) => sum + reservedBytes, 0n);
   const plan = await livePlan(tx, row, spec, { begunAt: upload.begunAt, coming: comingVersions(holding) });
   const rules = removalRules(spec);
+  // What goes by time is kept while the clock is in doubt, so that rules under which nothing went are not yet in force.
+  const isInForce = plan.guard === undefined && (doubt === undefined || !goesByTime(spec.rotation));
   if (plan.waits !== undefined) await tx.collections.notePolicyHeld(row.id, tx.now);
-  else if (plan.guard === undefined && rules !== row.confirmedPolicy) await tx.collections.confirmPolicy(row.id, rules);
+  else if (isInForce && rules !== row.confirmedPolicy) await tx.collections.confirmPolicy(row.id, rules);
   const kept = keptSums(plan, spec).bytes;
   return victimsOf(givingWay(plan, spec, doubt), kept, quotaLimits(spec), version.size, reserved);
 }
