@@ -214,8 +214,9 @@ export function organizationRepository(db: Executor, now: Date): OrganizationRep
       await db
         .select()
         .from(organizations)
-        .where(after === undefined ? undefined : gt(organizations.name, after))
-        .orderBy(organizations.name)
+        // By code, as the configured names that are merged in, whatever the database's collation.
+        .where(after === undefined ? undefined : sql`${organizations.name} collate "C" > ${after}`)
+        .orderBy(sql`${organizations.name} collate "C"`)
         .limit(limit),
     async close(name, closing) {
       await make(name);
