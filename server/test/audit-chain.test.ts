@@ -417,6 +417,67 @@ test("a rebuilt database begins a log of its own, after an operator's word", asy
   t.deepEqual((await log.verify()).problems, []);
 });
 
+test("heads of a lost log do not say what is pruned of the one that follows", async (t) => {
+  const log = await filled(t.context.h);
+  await log.sql.query(sql`truncate audit_events, audit_chain`);
+  await log.add(30);
+  await chainEvents(log.deps.database);
+  await acceptLoss(log.deps);
+  log.h.clock.advance(10 * DAY);
+  await log.add(1);
+  await log.sign();
+  // Older than the heads of before, younger than none of after.
+  const age = log.h.clock.now.getTime() - Date.parse("2026-01-01T00:01:30Z");
+  t.is(await pruneLog(log.deps, age), 0);
+  const report = await log.verify();
+  t.deepEqual(report.problems, []);
+  t.is(report.head?.cut.place, 0n);
+});
+
+test("a cut of before does not delete rows of a log that was put back, while nobody has accepted it", async (t) => {
+  const log = await filled(t.context.h);
+  log.h.clock.advance(400 * DAY);
+  await log.sign();
+  t.is(await pruneLog(log.deps, 300 * DAY), 20);
+  await log.sql.query(sql`truncate audit_events, audit_chain`);
+  await log.add(30);
+  await chainEvents(log.deps.database);
+  await t.throwsAsync(pruneLog(log.deps, 300 * DAY), { instanceOf: AuditContradictionError });
+  t.is((await log.sql.query(sql`select from audit_events`)).length, 30);
+});
+
+test("a log that was pruned while it had no key can be signed", async (t) => {
+  const log = new Log(t.context.h);
+  await log.add(10);
+  await chainEvents(log.deps.database);
+  log.h.clock.advance(400 * DAY);
+  await log.add(5);
+  await chainEvents(log.deps.database);
+  t.is(await pruneLog({ ...log.deps, signer: undefined }, 300 * DAY), 10);
+  await log.sign();
+  const report = await log.verify();
+  t.deepEqual(report.problems, []);
+  t.deepEqual([report.rows, report.head?.cut.place], [5, 10n]);
+});
+
+test("what was pruned before a failure stays pruned", async (t) => {
+  const log = new Log(t.context.h);
+  await log.sql.query(sql`insert into audit_events (id, at, kind, actor, collection_name, details, place)
+    select gen_random_uuid(), '2020-01-01', 'version.removed', 'server', '', '{}', n
+    from generate_series(1, 12000) as n`);
+  await log.sql.query(sql`create function refuse_delete() returns trigger language plpgsql as
+    $$ begin raise exception 'refused'; end $$`);
+  await log.sql.query(sql`create trigger refuse before delete on audit_events for each row
+    when (old.place = 11000) execute function refuse_delete()`);
+  const deps = { ...log.deps, signer: undefined };
+  await t.throwsAsync(pruneLog(deps, DAY));
+  const left = async () => (await log.sql.query(sql`select from audit_events`)).length;
+  t.is(await left(), 2000);
+  await log.sql.query(sql`drop function refuse_delete cascade`);
+  t.is(await pruneLog(deps, DAY), 2000);
+  t.is(await left(), 0);
+});
+
 test("a change of the configuration is told once, with what differs, without secrets, also after a stop", async (t) => {
   const { h } = t.context;
   const { database } = h.deps;

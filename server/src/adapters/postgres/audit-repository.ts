@@ -75,12 +75,20 @@ export function auditRepository(db: Executor): AuditRepository {
         .where(or(isNull(auditEvents.place), gt(auditEvents.place, place)));
       return { rows: row!.rows, oldestAt: row!.oldestMs === null ? null : new Date(Number(row!.oldestMs)) };
     },
-    async prune(upToPlace) {
-      const rows = await db
-        .delete(auditEvents)
-        .where(and(isNotNull(auditEvents.place), lte(auditEvents.place, upToPlace)))
-        .returning({ place: auditEvents.place });
-      return rows.length;
+    async prune(upToPlace, places) {
+      const [first] = await db
+        .select({ place: auditEvents.place })
+        .from(auditEvents)
+        .where(lte(auditEvents.place, upToPlace))
+        .orderBy(asc(auditEvents.place))
+        .limit(1);
+      if (first === undefined) return undefined;
+      const last = first.place! + BigInt(places) - 1n;
+      const through = last < upToPlace ? last : upToPlace;
+      const range = and(gte(auditEvents.place, first.place!), lte(auditEvents.place, through));
+      const [counted] = await db.select({ rows: sql<number>`count(*)::int` }).from(auditEvents).where(range);
+      await db.delete(auditEvents).where(range);
+      return counted!.rows;
     },
     async placeBefore(time) {
       const [young] = await db

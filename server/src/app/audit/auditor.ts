@@ -115,9 +115,10 @@ export class Auditor {
       this.#headWanted = false;
     }
     if (!isPruneDue || !timesHold()) return;
+    // Before it: what fails is not tried again every few seconds.
+    this.#prunedAt = monotonic();
     const pruned = await pruneLog({ database, store, signer }, retentionMs);
     if (pruned > 0) this.#deps.log.info({ rows: pruned }, "audit: pruned events beyond --audit-retention");
-    this.#prunedAt = monotonic();
   }
 
   async #noteConfiguration(): Promise<void> {

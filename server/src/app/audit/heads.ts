@@ -2,6 +2,7 @@ import { entryHash, FIRST_HASH } from "../../domain/audit-chain.ts";
 import { type AcceptedLoss, type AuditHead, type ChainPoint, headText, parseHead } from "../../domain/audit-head.ts";
 import { AUDIT_HEADS, auditHeadKey } from "../../domain/object-keys.ts";
 import type { AuditSigner, AuditVerifier } from "../ports/audit-key.ts";
+import type { AuditChainRow } from "../ports/audit-log.ts";
 import type { BlobLister, BlobReader, BlobStore } from "../ports/blob-store.ts";
 import type { Database } from "../ports/database.ts";
 
@@ -105,14 +106,15 @@ export async function writeHead(deps: HeadDeps, change: HeadChange = {}): Promis
   if (change.loss === undefined && last !== undefined && last.sequence < state.headSequence)
     throw contradiction(`head ${state.headSequence} is missing in the store`);
   const base = change.loss === undefined ? last : undefined;
-  const from = base ?? { ...BEGINNING, cut: change.cut ?? BEGINNING };
+  const cut = change.cut ?? base?.cut ?? (state.headSequence === 0n ? await beginning(database, state) : BEGINNING);
+  const from = base ?? { ...cut, cut };
   const start = from.place >= from.cut.place ? from : from.cut;
   // What an operator accepts is signed as it is; `verify` goes on to say what is wrong with it.
   const end =
     change.loss === undefined
       ? await checkedEnd(database, start.place === 0n ? BEGINNING : start, from.cut.place)
       : { place: state.place, hash: hexOf(state.hash) };
-  const isNew = last === undefined ? end.place > 0n : end.place > last.place;
+  const isNew = end.place > (last ?? cut).place;
   if (!isNew && change.always !== true && change.cut === undefined && change.loss === undefined) return undefined;
   const { id: installation } = await database.installation();
   const { sequence, at } = await database.transaction(async (tx) => {
@@ -122,7 +124,6 @@ export async function writeHead(deps: HeadDeps, change: HeadChange = {}): Promis
     await tx.auditLog.setChain({ reservedSequence: next });
     return { sequence: next, at: tx.now };
   });
-  const cut = change.cut ?? base?.cut ?? BEGINNING;
   const head: AuditHead = {
     installation,
     sequence,
@@ -139,6 +140,16 @@ export async function writeHead(deps: HeadDeps, change: HeadChange = {}): Promis
     if (headSequence < sequence) await tx.auditLog.setChain({ headSequence: sequence, headPlace: end.place });
   });
   return head;
+}
+
+/**
+ * Where a log begins of which no head says it: before its first row. Rows before that were pruned while there was no
+ * key.
+ */
+async function beginning(database: Database, state: Pick<AuditChainRow, "place" | "hash">): Promise<ChainPoint> {
+  const [first] = await database.read(async (tx) => await tx.auditLog.chained(0n, 1));
+  if (first === undefined) return { place: state.place, hash: hexOf(state.hash) };
+  return { place: first.place! - 1n, hash: hexOf(first.previousHash ?? FIRST_HASH) };
 }
 
 /** The newest head, without reading the whole list where the database says which it is. */
@@ -175,7 +186,8 @@ async function checkedEnd(database: Database, from: ChainPoint, cutPlace: bigint
   }
 }
 
-function contradiction(why: string): AuditContradictionError {
+/** The error that says what contradicts a head, and what to do. */
+export function contradiction(why: string): AuditContradictionError {
   return new AuditContradictionError(
     `the audit log was changed or lost: ${why}. No further head is signed. Look with \`strongroom audit verify\`; ` +
       "after a copy of the database was put back, or `recover`, `strongroom audit accept-loss` goes on",

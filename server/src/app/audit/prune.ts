@@ -1,9 +1,9 @@
-import type { AuditHead } from "../../domain/audit-head.ts";
+import { type AuditHead, isVoid } from "../../domain/audit-head.ts";
 import { auditHeadKey } from "../../domain/object-keys.ts";
 import type { AuditSigner } from "../ports/audit-key.ts";
 import type { BlobStore } from "../ports/blob-store.ts";
 import type { Database } from "../ports/database.ts";
-import { storedHeads, writeHead } from "./heads.ts";
+import { contradiction, hexOf, storedHeads, writeHead } from "./heads.ts";
 
 const DAY_MS = 24 * 3_600_000;
 
@@ -16,6 +16,9 @@ export const DEFAULT_AUDIT_RETENTION_MS = 400 * DAY_MS;
 /** Events that are kept at most, whatever their age. */
 export const MOST_EVENTS = 10_000_000n;
 
+/** Places pruned by one transaction, so that each ends long before a statement may not go on. */
+export const PRUNED_AT_ONCE = 10_000;
+
 /** What {@link pruneLog} needs. */
 export interface PruneDeps {
   readonly database: Database;
@@ -25,8 +28,10 @@ export interface PruneDeps {
 
 /**
  * Deletes events that are older than `retentionMs`. Up to where is taken from a signed head of that age, never from the
- * rows, whose times a thief could change; a new head says where the log begins now, before a row goes.
+ * rows, whose times a thief could change; a new head says where the log begins now, before a row goes. The lowest
+ * places go first, so what an interrupted pruning leaves is a log that begins later.
  * @returns how many rows were deleted.
+ * @throws AuditContradictionError when the row up to which is pruned is not what was signed; none is deleted then.
  */
 export async function pruneLog(deps: PruneDeps, retentionMs: number, most = MOST_EVENTS): Promise<number> {
   const { database, store, signer } = deps;
@@ -41,9 +46,16 @@ export async function pruneLog(deps: PruneDeps, retentionMs: number, most = MOST
   for await (const { head } of storedHeads(store, signer)) if (head !== undefined) heads.push(head);
   const newest = heads.at(-1);
   if (newest === undefined) return 0;
-  const old = heads.filter((head) => head.at < before || head.place <= state.place - most).at(-1);
+  // Places of heads that an accepted loss made void mean other rows now.
+  const old = heads
+    .filter((head) => !isVoid(head, newest.lost) && (head.at < before || head.place <= state.place - most))
+    .at(-1);
   const isNew = old !== undefined && old.sequence < newest.sequence && old.place > newest.cut.place;
   const cut = isNew ? { place: old.place, hash: old.hash } : newest.cut;
+  const row = await database.read(async (tx) => await tx.auditLog.at(cut.place));
+  // Without a row there, an earlier pruning got to its end, or the rows are gone and nobody has accepted it yet.
+  const isSigned = row === undefined ? !isNew : row.hash !== null && hexOf(row.hash) === cut.hash;
+  if (!isSigned || cut.place > state.place) throw contradiction(`row ${cut.place} is not what was signed`);
   if (isNew && (await writeHead({ database, store, signer }, { cut })) === undefined) return 0;
   const rows = await prune(database, cut.place);
   for (const { sequence } of unneeded(heads, cut.place, now)) await store.delete(auditHeadKey(sequence));
@@ -51,7 +63,13 @@ export async function pruneLog(deps: PruneDeps, retentionMs: number, most = MOST
 }
 
 async function prune(database: Database, upTo: bigint): Promise<number> {
-  return upTo <= 0n ? 0 : await database.transaction(async (tx) => await tx.auditLog.prune(upTo));
+  let pruned = 0;
+  while (upTo > 0n) {
+    const rows = await database.transaction(async (tx) => await tx.auditLog.prune(upTo, PRUNED_AT_ONCE));
+    if (rows === undefined) break;
+    pruned += rows;
+  }
+  return pruned;
 }
 
 /** Heads of pruned rows, and old ones beside the last of each day; never the newest. */

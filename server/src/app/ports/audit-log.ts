@@ -54,8 +54,11 @@ export interface AuditRepository {
   list(of: AuditFilter, beforeOrdinal: bigint | undefined, limit: number): Promise<AuditEntry[]>;
   /** How many rows are not in the chain, or in it after this place, and the time of the oldest of them. */
   after(place: bigint): Promise<{ readonly rows: number; readonly oldestAt: Date | null }>;
-  /** Deletes chained rows up to this place. Returns how many. */
-  prune(upToPlace: bigint): Promise<number>;
+  /**
+   * Deletes the first chained rows: those of so many places from the lowest on, none after `upToPlace`.
+   * @returns how many; undefined when there was no row up to that place.
+   */
+  prune(upToPlace: bigint, places: number): Promise<number | undefined>;
   /** The highest place of which it and all before it are older than this time; 0 for none. */
   placeBefore(time: Date): Promise<bigint>;
   /** Configuration objects as the log knows them. */
