@@ -8,7 +8,9 @@ import { hasPeers } from "@strongroom/testkit/peers/programs";
 import { endWithUs } from "@strongroom/testkit/processes";
 import test, { type ExecutionContext } from "ava";
 import { sql } from "drizzle-orm";
+import type { SqlDatabase } from "../src/adapters/postgres/database.ts";
 import { Notifications } from "../src/app/notifications/notifications.ts";
+import type { Database, Transaction } from "../src/app/ports/database.ts";
 import { abortUpload } from "../src/app/uploads/manage-uploads.ts";
 import type { NotifierSpec } from "../src/domain/notifications.ts";
 import { notificationSender } from "../src/main.ts";
@@ -151,6 +153,87 @@ async function watchedDatabase(t: ExecutionContext) {
     }[];
   return { url, h, left };
 }
+
+test.serial("PostgreSQL: reviews, marks and what publishes lock rows in one order", async (t) => {
+  if (!hasPeers(t, ...POSTGRES_PROGRAMS)) return;
+  const { h } = await watchedDatabase(t);
+  const database = h.deps.database as SqlDatabase;
+  // Of a deadlock one side is rolled back, and runs again.
+  let repeated = 0;
+  const counting = {
+    read: database.read.bind(database),
+    async transaction<T>(work: (tx: Transaction) => Promise<T>): Promise<T> {
+      let isFirst = true;
+      return await database.transaction(async (tx) => {
+        if (!isFirst) repeated++;
+        isFirst = false;
+        return await work(tx);
+      });
+    },
+  } as Database;
+  /** A transaction that takes `second` as soon as `other` waits for `first`, which it holds. */
+  const crossing = async (
+    first: (tx: Transaction) => Promise<unknown>,
+    other: () => Promise<unknown>,
+    second: (tx: Transaction) => Promise<unknown>,
+  ) => {
+    let others: Promise<unknown> | undefined;
+    await counting.transaction(async (tx) => {
+      await first(tx);
+      if (others === undefined) {
+        others = other();
+        const waits = sql`select 1 from pg_stat_activity
+          where datname = current_database() and wait_event_type = 'Lock'`;
+        await until(async () => (await database.query(waits)).length > 0);
+      }
+      await second(tx);
+    });
+    await others;
+    return repeated;
+  };
+  h.organizations.set("x", { name: "x", maxTotalSize: undefined });
+  h.add({ name: "pg-main", organization: "x" });
+  await h.upload("pg-main", openpgpMessage(20_000));
+  const { id } = (await database.read(async (tx) => await tx.collections.findByName("pg-main")))!;
+  const since = new Date();
+  const row = { subject: "pg-main", event: "failed", since, until: null, message: "" } as const;
+  const failed = { uploadId: randomUUID(), begunAt: since, endedAt: since, reason: "" };
+  const mark = (subject: string) => async (tx: Transaction) => await tx.notifications.mark([subject]);
+  for (const signal of [
+    async (tx: Transaction) => await tx.notifications.signal(row),
+    async (tx: Transaction) => await tx.collections.noteFailed(id, failed, 1n),
+  ]) {
+    await database.transaction(async (tx) => await tx.notifications.signal(row));
+    const drop = async (tx: Transaction) => await tx.notifications.dropSignals("pg-main", ["failed"]);
+    t.is(await crossing(mark("pg-main"), async () => await counting.transaction(signal), drop), 0, "a failure");
+  }
+  // No digest is known yet, so that all subjects are marked.
+  const takeUp = async () => await notifying({ deps: { ...h.deps, database: counting } } as Harness, []).review(0);
+  t.is(await crossing(mark("pg-main"), takeUp, mark("organization:x")), 0, "a changed configuration");
+});
+
+test("what waits for a notifier that this server does not know stays for a week", async (t) => {
+  const h = await Harness.open();
+  t.teardown(async () => await h.deps.database.close());
+  const { name } = h.add({});
+  const first = notifying(h, [notifier("ops")]);
+  await first.review();
+  await fail(h, name);
+  await first.review();
+  const waiting = async () => await h.deps.database.read(async (tx) => (await tx.notifications.queues()).length);
+  const other = async (problem: string | undefined) => {
+    const status = () => ({ problem, loadedAt: h.clock.now, reloads: 0, refusals: 0 });
+    const config = { current: () => ({ ...h.deps.config.current(), notifiers: new Map() }), status };
+    const sender = notificationSender([]);
+    await new Notifications({ ...h.deps, config, newId: randomUUID, random: () => 0, signals: [], sender }).forget();
+    return await waiting();
+  };
+  h.clock.advance(2 * 3_600_000);
+  t.is(await other(undefined), 1, "its configuration may be the older one");
+  h.clock.advance(7 * 24 * 3_600_000);
+  t.is(await other("a.yaml:3: expected a mapping"), 1, "its configuration is the older one");
+  t.is(await other(undefined), 0);
+});
 
 test.serial(
   "PostgreSQL: a server is killed between the sending and its note: it is sent again, as the same",

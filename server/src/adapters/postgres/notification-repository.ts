@@ -52,6 +52,8 @@ export function notificationRepository(db: Executor, now: Date): NotificationRep
       await db.delete(reviews).where(eq(reviews.subject, subject));
     },
     async signal(row) {
+      // First, since a review has locked its row when it drops the signals that it told.
+      await markSubjects(db, sql`select ${row.subject}::text`, now);
       await db
         .insert(signals)
         .values(row)
@@ -59,7 +61,6 @@ export function notificationRepository(db: Executor, now: Date): NotificationRep
           target: [signals.subject, signals.event],
           set: { until: sql`excluded.until`, message: sql`excluded.message` },
         });
-      await markSubjects(db, sql`select ${row.subject}::text`, now);
     },
     signals: async (subject) => await db.select().from(signals).where(eq(signals.subject, subject)),
     async dropSignals(subject, events) {

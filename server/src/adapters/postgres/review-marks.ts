@@ -4,8 +4,8 @@ import * as schema from "./schema.ts";
 
 /*
  * What changes the health of a collection marks its review, in the transaction that changes it: then whoever is to be
- * told is told, also when every server dies in the next moment. The row of the review is locked after the collection's,
- * and by reviews before nothing.
+ * told is told, also when every server dies in the next moment. The row of the review is locked after the collection's
+ * and before any signal's, as reviews do it; of several, the collection's before the organization's.
  */
 
 const { collections, notificationReviews: reviews, notificationSignals: signals, uploads, versions } = schema;
@@ -52,10 +52,11 @@ export async function markVersion(db: Executor, id: string, now: Date, damage?: 
 
 /** Keeps that an upload of the collection failed until that was told, also where the next one is published first. */
 export async function signalFailure(db: Executor, collectionId: string, reason: string, now: Date): Promise<void> {
+  // First, since a review has locked its row when it drops the signals that it told.
+  await markCollection(db, collectionId, now);
   await db.execute(sql`
     insert into ${signals} (subject, event, since, message)
     select ${collections.name}, 'failed', ${at(now)}, ${reason}::text
     from ${collections} where ${collections.id} = ${collectionId}
     on conflict (subject, event) do update set since = excluded.since, message = excluded.message`);
-  await markCollection(db, collectionId, now);
 }

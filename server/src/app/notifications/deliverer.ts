@@ -24,7 +24,7 @@ export type DeliveryOutcome = "delivered" | "failed" | "dropped";
 const LEASE_MS = 30_000;
 
 /** What could not be delivered for so long says nothing any more, in milliseconds. */
-const OLDEST_MS = 7 * 24 * 3_600_000;
+export const OLDEST_MS = 7 * 24 * 3_600_000;
 /** And in so many attempts, which take at least a day and a half: the clock may have leapt. */
 const MOST_ATTEMPTS = 300;
 

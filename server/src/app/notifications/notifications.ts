@@ -1,7 +1,7 @@
 import type { Configuration } from "../../domain/configuration.ts";
 import { type NotificationEvent, SYSTEM_SUBJECT } from "../../domain/notifications.ts";
 import type { QueueFigures } from "../ports/notifications.ts";
-import { Deliverer, type DelivererDeps } from "./deliverer.ts";
+import { Deliverer, type DelivererDeps, OLDEST_MS } from "./deliverer.ts";
 import { MOST_QUEUED, markChanged, type ReviewDeps, reviewNext } from "./review.ts";
 
 /** Something that this server sees going on, such as a flood of logins; undefined while it does not. */
@@ -23,7 +23,7 @@ const REVIEWS_AT_ONCE = 50;
 /** What goes on is said again this often, and held for longer than that, in milliseconds. */
 const SIGNAL_MS = 60_000;
 const SIGNAL_HOLD_MS = 3 * SIGNAL_MS;
-/** What belongs to a notifier that is not configured any more is kept so long, in milliseconds. */
+/** What belongs to notifiers that are not configured any more is looked for this often, in milliseconds. */
 const FORGET_MS = 3_600_000;
 
 /**
@@ -100,7 +100,7 @@ export class Notifications {
     try {
       if (this.#isIdle()) return;
       await this.say();
-      await this.#forget();
+      await this.forget();
       await this.review(REVIEWS_AT_ONCE);
       await this.#deliverer.begin();
       this.#hasFailed = false;
@@ -142,11 +142,14 @@ export class Notifications {
     }
   }
 
-  async #forget(): Promise<void> {
+  /** Drops what belongs to notifiers that are gone, once it is too old to be told: replicas may differ for a while. */
+  async forget(): Promise<void> {
     if (performance.now() - this.#forgotAt < FORGET_MS) return;
+    // A server that cannot take up the newest configuration does not know the notifiers that others tell.
+    if (this.#deps.config.status?.().problem !== undefined) return;
     const names = [...(this.#deps.config.current().notifiers?.keys() ?? [])];
     const dropped = await this.#deps.database.transaction(
-      async (tx) => await tx.notifications.forgetNotifiers(names, new Date(tx.now.getTime() - FORGET_MS)),
+      async (tx) => await tx.notifications.forgetNotifiers(names, new Date(tx.now.getTime() - OLDEST_MS)),
     );
     this.#forgotAt = performance.now();
     if (dropped > 0)

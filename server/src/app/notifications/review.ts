@@ -87,12 +87,15 @@ export async function markChanged(deps: ReviewDeps): Promise<void> {
   const changed = subjects.filter((subject) => known.get(subject) !== digestOf(configuration, subject));
   const configured = new Set(subjects);
   const gone = [...known.keys()].filter((subject) => !configured.has(subject));
-  // In parts, so that no transaction locks many rows for long.
+  // In parts, so that no transaction locks many rows for long. Whoever publishes locks the review of a collection and
+  // then that of its organization: no transaction may hold one of an organization and wait for one of a collection.
   const all = [...changed, ...gone];
-  for (let from = 0; from < all.length; from += MARKED_AT_ONCE) {
-    const part = all.slice(from, from + MARKED_AT_ONCE);
-    await deps.database.transaction(async (tx) => await tx.notifications.mark(part));
-  }
+  const isCollection = (subject: string) => subject !== SYSTEM_SUBJECT && organizationOf(subject) === undefined;
+  for (const kind of [all.filter(isCollection), all.filter((subject) => !isCollection(subject))])
+    for (let from = 0; from < kind.length; from += MARKED_AT_ONCE) {
+      const part = kind.slice(from, from + MARKED_AT_ONCE);
+      await deps.database.transaction(async (tx) => await tx.notifications.mark(part));
+    }
 }
 
 const MARKED_AT_ONCE = 500;
