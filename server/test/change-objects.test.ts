@@ -4,10 +4,10 @@ import { temporaryFolder } from "@strongroom/testkit/temporary-folder";
 import anyTest, { type ExecutionContext, type TestFn } from "ava";
 import { ConfigFilesSource } from "../src/adapters/config-files/source.ts";
 import type { SqlDatabase } from "../src/adapters/postgres/database.ts";
-import { applyObjects, deleteObject } from "../src/app/objects/change-objects.ts";
+import { applyObjects, deleteObject, documentsToCommit } from "../src/app/objects/change-objects.ts";
 import { createAccessKey, setPassword } from "../src/app/objects/passwords.ts";
 import { getObject } from "../src/app/objects/see-objects.ts";
-import type { ConfigObjects } from "../src/app/ports/config-objects.ts";
+import { type ConfigObjects, NotInForceError } from "../src/app/ports/config-objects.ts";
 import type { Principal } from "../src/domain/access.ts";
 import { onEachDatabase, openDatabase } from "./support/databases.ts";
 import { principal, refused, user } from "./support/harness.ts";
@@ -56,6 +56,7 @@ ${person("mia", "roles: [userManager]")}`;
 
 const admin = principal(user("ann", { roles: ["systemAdmin"] }));
 const mia = principal(user("mia", { roles: ["userManager"] }));
+const log = { info() {}, warn() {}, error() {} };
 const options = {
   dryRun: false,
   expectedRevision: "",
@@ -82,7 +83,7 @@ async function opened(
     await writeFile(join(dir, file), text);
   }
   const source = await ConfigFilesSource.open(dir, { settle: async () => {} });
-  const deps = { config: source, database: t.context.database };
+  const deps = { config: source, database: t.context.database, log };
   return {
     dir,
     source,
@@ -252,7 +253,7 @@ test("a file that is changed on disk while a change is judged keeps that change"
     const error = await refused(
       t,
       "CONFIGURATION_CONFLICT",
-      applyObjects({ config, database: t.context.database }, admin, { documents, ...options }),
+      applyObjects({ config, database: t.context.database, log }, admin, { documents, ...options }),
     );
     t.is(error.metadata.written, undefined);
     t.is(await readFile(path, "utf8"), theirs ?? collection("x", "maxAge: 3d"));
@@ -401,6 +402,7 @@ test("a password goes where its hash is, an access key to a Secret, and neither 
   const deps = {
     config: w.source,
     database: t.context.database,
+    log,
     newPassword: () => `made${++made}`,
     passwords: { verify: async () => false, hash: async (password: string) => hashOf(password) },
   };
@@ -447,6 +449,95 @@ test("a password goes where its hash is, an access key to a Secret, and neither 
   );
   t.false(/argon2|JGFy/.test(JSON.stringify(error.toCommit)), "no hash is shown, whoever's");
   t.deepEqual(await w.files(), before);
+});
+
+test("a lock is held against calls of the same server too", async (t) => {
+  const { database } = t.context;
+  const take = async () => await database.exclusively("a", async () => "taken");
+  const held = await database.exclusively("a", take);
+  t.deepEqual(held, { result: undefined });
+  await t.throwsAsync(
+    database.exclusively("a", async () => {
+      throw new Error("failed");
+    }),
+  );
+  t.deepEqual(await take(), { result: "taken" }, "given back after success and failure");
+});
+
+test("two access keys at once whose hashes are in one Secret are both made, or one is told to come again", async (t) => {
+  const people = [person("one", "roles: []"), person("two", "roles: []")].join("---\n");
+  const w = await opened(t, { [USERS]: FILE, "u1.yaml": people, "c.yaml": collection("db") });
+  const deps = {
+    config: w.source,
+    database: t.context.database,
+    log,
+    newPassword: () => "made",
+    passwords: { verify: async () => false, hash: async (password: string) => hashOf(password) },
+  };
+  const rights = { collections: ["db"], roles: ["backupUploader" as const], restrictByIp: [] };
+  const names = ["one", "two"];
+  const all = await Promise.allSettled(
+    names.map(async (userName) => await createAccessKey(deps, admin, { userName, accessKey: "k", ...rights })),
+  );
+  for (const [i, one] of all.entries()) {
+    t.is(one.status === "fulfilled", w.source.current().users.get(names[i]!)?.accessKeys.length === 1);
+    if (one.status === "rejected") t.is((one.reason as { reason: string }).reason, "CONFIGURATION_CONFLICT");
+  }
+  t.true(all.some(({ status }) => status === "fulfilled"));
+});
+
+test("what is to be committed has no hidden values", async (t) => {
+  const secret = `apiVersion: v1\nkind: Secret\nmetadata: {name: pw}\nstringData: {a: "${HASH}"}\n`;
+  const w = await opened(t, { [USERS]: FILE, "s.yaml": secret, "deep/config/c.yaml": collection("db") });
+  await mkdir(join(w.dir, ".git"));
+  const given = `${secret.replace(HASH, "<hidden>")}type: Opaque\n`;
+  const error = await refused(t, "CONFIGURATION_READ_ONLY", w.apply(given));
+  const dry = await w.apply(given, { dryRun: true });
+  for (const documents of [error.toCommit, documentsToCommit(dry.plan.objects)])
+    t.deepEqual(documents, [{ file: "s.yaml", document: given }]);
+});
+
+test("a new access key does not take over the hidden password of another", async (t) => {
+  const key = (name: string, password: string) => `{name: ${name}, password: "${password}", objects: []}`;
+  const keyed = (keys: string) => person("kay", `roles: [], accessKeys: [${keys}]`);
+  const w = await opened(t, { [USERS]: FILE, "k.yaml": keyed(key("old", HASH)) });
+  const error = await refused(t, "OBJECTS_INVALID", w.apply(keyed(key("new", "<hidden>"))));
+  t.regex(error.message, /there is none/);
+  await w.apply(keyed(`${key("new", hashOf("x"))}, ${key("old", "<hidden>")}`));
+  t.is(
+    w.source
+      .current()
+      .users.get("kay")
+      ?.accessKeys.find(({ name }) => name === "old")?.passwordHash,
+    HASH,
+  );
+});
+
+test("a change that is written and not in force is in the audit log, with who made it", async (t) => {
+  const w = await opened(t);
+  const { objects } = w.source;
+  const failing: ConfigObjects = {
+    list: () => objects.list(),
+    read: async (object) => await objects.read(object),
+    plan: async (wanted) => await objects.plan(wanted),
+    storeFor: async () => ({
+      write: async () => {
+        throw new NotInForceError("others write too");
+      },
+    }),
+  };
+  const config = { current: () => w.source.current(), objects: failing };
+  const { database } = t.context;
+  const documents = collection("unforced");
+  const error = await refused(
+    t,
+    "CONFIGURATION_CONFLICT",
+    applyObjects({ config, database, log }, admin, { documents, ...options }),
+  );
+  t.is(error.metadata.written, "true");
+  const rows = await database.read(async (tx) => await tx.auditLog.unchained(1000));
+  const row = rows.find(({ object }) => object === "BackupCollection/unforced");
+  t.like(row, { kind: "configuration.applied", actor: "user:ann" });
 });
 
 /** A hash that nothing was computed for. */

@@ -27,7 +27,10 @@ async function judge(t: ExecutionContext) {
   const options = { dryRun: true, expectedRevision: "", allowNoAdmin: false, confirmRemovals: 0n };
   return async (documents: string): Promise<string> => {
     try {
-      await applyObjects({ config, database }, admin, { documents, ...options });
+      await applyObjects({ config, database, log: { info() {}, warn() {}, error() {} } }, admin, {
+        documents,
+        ...options,
+      });
       return "fine";
     } catch (error) {
       if (!(error instanceof DomainError)) throw error;

@@ -101,6 +101,13 @@ test("an object is shown as it is written, without its secrets", async (t) => {
   t.regex(secret, /bob: "<hidden>"\nstringData:\n {2}other: "<hidden>"\n/);
 });
 
+test("the URL of a webhook is hidden, in comments too", (t) => {
+  const text = `${API}\nkind: BackupNotifier\nmetadata: {name: n}\nspec:\n  # url: https://hook/s1\n  webhook: {url: "https://hook/s2"}\n`;
+  const shown = hideSecrets("BackupNotifier", text);
+  t.false(/hook\//.test(shown), shown);
+  t.true(shown.includes(`webhook: {url: "${HIDDEN}"}`), shown);
+});
+
 test("userManager sees users only, and nobody sees with an access key or a scope", async (t) => {
   const config = await opened(t, { "users.yaml": USERS, "secrets.yaml": SECRETS });
   const list = { kind: "", namespace: "", after: undefined, pageSize: 10 };

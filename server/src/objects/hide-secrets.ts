@@ -16,6 +16,8 @@ const SECRET_NAME = /pass|secret|token|credential|private/i;
 const HASH = /\$(?:argon2|2[aby]\$|[156y]\$)|JGFyZ29uMm/;
 /** `kubectl apply` keeps all that it was given here. */
 const LAST_APPLIED = "kubectl.kubernetes.io/last-applied-configuration";
+/** Who knows the URL of a webhook may send there. */
+const NOTIFIER_URL = "url";
 /** A field that was commented out with its value. */
 const SECRET_COMMENT = /^#[\s-]*[\w."']*(?:pass|secret|token|credential)[\w."']*\s*:\s*\S/i;
 
@@ -28,7 +30,7 @@ interface Cut {
 
 /**
  * The text of one document with everything hidden that is a secret or the hash of one: values of Secrets, passwords of
- * users and access keys, and whatever looks like one, in comments too. The rest stays as it is, to the letter.
+ * users and access keys, URLs of webhooks, and whatever looks like one, in comments too. The rest stays as it is, to the letter.
  * @param text a document that was read without an error.
  */
 export function hideSecrets(kind: ConfigKind, text: string): string {
@@ -72,7 +74,9 @@ function secretsIn(kind: ConfigKind, text: string): Scalar[] {
       if (!isPair(pair)) continue;
       const name = isScalar(pair.key) ? String(pair.key.value) : "";
       const value = resolve(pair.value);
-      if ((isScalar(value) || isSeq(value)) && (SECRET_NAME.test(name) || name === LAST_APPLIED)) hideAll(value);
+      const isSecret =
+        SECRET_NAME.test(name) || name === LAST_APPLIED || (kind === "BackupNotifier" && name === NOTIFIER_URL);
+      if ((isScalar(value) || isSeq(value)) && isSecret) hideAll(value);
       else look(value, seen);
     }
   };
@@ -113,7 +117,8 @@ function commentCuts(kind: ConfigKind, text: string): Cut[] {
     }
     const isComment = !isScalarNext && CST.tokenType(part) === "comment";
     isScalarNext = false;
-    if (isComment && (kind === "Secret" || HASH.test(part) || SECRET_COMMENT.test(part)))
+    const isUrl = kind === "BackupNotifier" && part.includes("://");
+    if (isComment && (kind === "Secret" || isUrl || HASH.test(part) || SECRET_COMMENT.test(part)))
       cuts.push({ start: offset, end: offset + part.length, by: `# ${HIDDEN}` });
     offset += part.length;
   }

@@ -20,7 +20,10 @@ export interface PlannedObject {
   readonly entry: ObjectEntry;
   /** As it is on disk before; undefined for one that is created. */
   readonly before: ObjectEntry | undefined;
-  /** Its document as it was given, for whoever commits it by hand; empty for one that is deleted. */
+  /**
+   * Its document as it was given, for whoever commits it by hand: values that were given as hidden still are. Empty for
+   * one that is deleted.
+   */
   readonly document: string;
 }
 
@@ -73,7 +76,10 @@ const NOTHING: ConfigProblem = {
 /** A wanted object and the one of its name that there is. */
 interface Wanted {
   readonly object: ConfigObject;
+  /** To be written. */
   readonly document: string;
+  /** As it was given: hidden values are not in place. */
+  readonly given: string;
   readonly now: ConfigObject | undefined;
   readonly file: string;
 }
@@ -95,10 +101,11 @@ export async function planChange({ files, findings }: SourceFiles, change: Wante
   if ("documents" in change && submission.objects.length === 0) return refusedPlan([], [NOTHING]);
   const removed = "remove" in change ? [now.get(sortKey(change.remove))].flatMap((object) => object ?? []) : [];
   const namespace = usualNamespace(now.values());
-  const wanted = submission.objects.map((object): Wanted => {
+  const wanted = submission.objects.map((object, index): Wanted => {
     const there = now.get(sortKey(object));
     const { text } = objectText(object, submission.text);
-    return { object, document: text, now: there, file: there?.namePlace.file ?? fileFor(object, namespace) };
+    const given = objectText(submission.given.objects[index]!, submission.given.text).text;
+    return { object, document: text, given, now: there, file: there?.namePlace.file ?? fileFor(object, namespace) };
   });
   const unnamed = wanted.flatMap(({ now: there, object }) => (there === undefined ? (nameProblem(object) ?? []) : []));
   if (unnamed.length > 0) return refusedPlan(submission.objects, unnamed);
@@ -231,11 +238,11 @@ function described({ texts, after, wanted, removed, before, loaded }: Described)
   };
   const objects: PlannedObject[] = [];
   const diffs: string[] = [];
-  for (const { object, now, document, file } of wanted) {
+  for (const { object, now, document, given, file } of wanted) {
     const entry = is.get(sortKey(object))!;
     const isUnchanged = now !== undefined && isSame(now, texts.get(file)!, document);
     const action = now === undefined ? "created" : isUnchanged ? "unchanged" : "changed";
-    objects.push({ action, entry, before: was.get(sortKey(object)), document });
+    objects.push({ action, entry, before: was.get(sortKey(object)), document: given });
     if (!isUnchanged) diffs.push(difference(now, texts.get(file), placeAfter(entry), after.get(file)));
   }
   for (const object of removed) {

@@ -13,6 +13,8 @@ export interface Submission {
   /** With the values in place that are hidden for whoever wrote it. */
   readonly text: string;
   readonly objects: readonly ConfigObject[];
+  /** The same objects in the text as it was given. */
+  readonly given: { readonly text: string; readonly objects: readonly ConfigObject[] };
   readonly findings: Findings;
 }
 
@@ -23,11 +25,17 @@ export interface Submission {
  */
 export function readSubmission(given: string, existing: (object: ObjectName) => ObjectText | undefined): Submission {
   const { objects, findings } = read(given);
-  if (!given.includes(HIDDEN)) return { text: given, objects, findings };
+  const asGiven = { text: given, objects };
+  if (!given.includes(HIDDEN)) return { ...asGiven, given: asGiven, findings };
   let text = given;
   for (const object of objects.toReversed()) text = unhidden(text, object, existing(object), findings);
   const again = read(text);
-  return { text, objects: again.objects, findings: findings.errorCount > 0 ? findings : again.findings };
+  return {
+    text,
+    objects: again.objects,
+    given: asGiven,
+    findings: findings.errorCount > 0 ? findings : again.findings,
+  };
 }
 
 function read(text: string): { objects: ConfigObject[]; findings: Findings } {
@@ -54,7 +62,7 @@ function unhidden(
         if (isScalar(key)) walk(value, (there as Record<string, unknown> | undefined | null)?.[String(key.value)]);
     } else if (isSeq(node)) {
       const items = Array.isArray(there) ? (there as unknown[]) : [];
-      for (const [index, item] of node.items.entries()) walk(item, items.find(named(item)) ?? items[index]);
+      for (const [index, item] of node.items.entries()) walk(item, counterpart(items, item, index));
     } else if (isScalar(node) && node.value === HIDDEN) {
       const [start, end] = node.range ?? [0, 0];
       if (typeof there === "string") cuts.push({ start, end, value: there });
@@ -72,10 +80,11 @@ function unhidden(
   );
 }
 
-/** Access keys are found by their names. */
-function named(item: unknown): (other: unknown) => boolean {
+/** An item of a list as it is now. Access keys are found by their names alone: a new one has nothing of another. */
+function counterpart(items: readonly unknown[], item: unknown, index: number): unknown {
   const name = isMap(item) ? item.get("name") : undefined;
-  return (other) => name !== undefined && (other as { name?: unknown } | null)?.name === name;
+  if (name === undefined) return items[index];
+  return items.find((other) => (other as { name?: unknown } | null)?.name === name);
 }
 
 function lineOf(text: string, place: ConfigObject["namePlace"], offset: number): ConfigObject["namePlace"] {

@@ -44,6 +44,8 @@ export class EmbeddedDriver implements SqlDriver {
   #notBefore = 0;
   #transactions = 0;
   #checkpoint: Promise<void> | undefined;
+  /** Names of the locks that are held. */
+  readonly #held = new Set<string>();
 
   private constructor(options: EmbeddedDriverOptions, running: Running) {
     this.#options = options;
@@ -80,9 +82,15 @@ export class EmbeddedDriver implements SqlDriver {
     return await this.#use(work, () => true);
   }
 
-  async exclusively<T>(_name: string, work: () => Promise<T>): Promise<{ readonly result: T }> {
-    // The lock on the directory has excluded every other server.
-    return { result: await work() };
+  async exclusively<T>(name: string, work: () => Promise<T>): Promise<{ readonly result: T } | undefined> {
+    // The lock on the directory has excluded every other server; what remains are other calls of this one.
+    if (this.#held.has(name)) return undefined;
+    this.#held.add(name);
+    try {
+      return { result: await work() };
+    } finally {
+      this.#held.delete(name);
+    }
   }
 
   async close(): Promise<void> {

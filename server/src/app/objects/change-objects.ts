@@ -6,7 +6,6 @@ import type { ConfigProblem } from "../../objects/problem.ts";
 import {
   type ChangePlan,
   NotInForceError,
-  type ObjectEntry,
   type ObjectName,
   type PlannedObject,
   SourceChangedError,
@@ -14,6 +13,7 @@ import {
 } from "../ports/config-objects.ts";
 import type { ConfigSource } from "../ports/config-source.ts";
 import type { Database } from "../ports/database.ts";
+import type { Log } from "../settings.ts";
 import { type ChangeConfirmations, checkChange, requireMayChange } from "./change-guards.ts";
 import { keepConfirmed, type ManyRemovals, removalWarnings } from "./many-removals.ts";
 import { objectNotFound, objectsOf } from "./see-objects.ts";
@@ -23,6 +23,7 @@ export interface ChangeObjectsDeps {
   readonly config: ConfigSource;
   /** Keeps two servers from writing at once. */
   readonly database: Database;
+  readonly log: Log;
 }
 
 /** How a change is to be made. */
@@ -35,12 +36,18 @@ export interface ChangeOptions extends ChangeConfirmations {
   readonly answerFindings?: boolean;
 }
 
+/** An object that a change was made ready for, and that must not have changed since. */
+export interface ExpectedObject extends ObjectName {
+  /** As it was read; undefined for one that there was not. */
+  readonly revision: string | undefined;
+}
+
 /** A change of a password alone, which is written into a Secret or the user itself. */
 export interface PasswordChange {
   readonly kind: "access-key.created" | "password.set";
   readonly username: string;
   /** The objects as they were read for it. */
-  readonly expected: readonly ObjectEntry[];
+  readonly expected: readonly ExpectedObject[];
 }
 
 /** A change that was made, or would be. */
@@ -97,8 +104,9 @@ export async function change(
   const done = await deps.database.exclusively(LOCK, async () => {
     const { planned, removals } = await plan();
     if (planned.files.length > 0) {
-      await write(deps, planned, options.password !== undefined);
+      const notInForce = await write(deps, planned, options.password !== undefined);
       await record(deps, principal, planned, { removals, password: options.password });
+      if (notInForce !== undefined) throw notInForce;
     }
     return { plan: planned, readOnly: undefined };
   });
@@ -148,7 +156,7 @@ function requireRevision({ objects }: ChangePlan, expected: string): void {
   );
 }
 
-function requireAsRead({ objects }: ChangePlan, expected: readonly ObjectEntry[]): void {
+function requireAsRead({ objects }: ChangePlan, expected: readonly ExpectedObject[]): void {
   for (const { kind, name, revision } of expected) {
     const before = objects.find(({ entry }) => entry.kind === kind && entry.name === name)?.before;
     if (before?.revision === revision) continue;
@@ -160,9 +168,12 @@ function requireAsRead({ objects }: ChangePlan, expected: readonly ObjectEntry[]
   }
 }
 
-/** Keeps what was confirmed, and writes what was changed into the audit log; the change is in force already. */
+/**
+ * Keeps what was confirmed, and writes what was changed in the files into the audit log; where the database fails, the
+ * log of the server has it.
+ */
 async function record(
-  { database }: ChangeObjectsDeps,
+  { database, log }: ChangeObjectsDeps,
   principal: Principal,
   { objects, diff }: ChangePlan,
   { removals, password }: { removals: readonly ManyRemovals[]; password: PasswordChange | undefined },
@@ -184,17 +195,33 @@ async function record(
               ...(objects.length === 1 ? { difference: diff } : {}),
             },
           }));
-  await database.transaction(async (tx) => {
-    await keepConfirmed(tx, principal, removals);
-    await tx.audit(...events);
-  });
+  try {
+    await database.transaction(async (tx) => {
+      await keepConfirmed(tx, principal, removals);
+      await tx.audit(...events);
+    });
+  } catch (error) {
+    const what = events.map(({ kind, object }) => `${kind} ${object}`);
+    const { user, origin } = principal;
+    log.error(
+      { err: error, user: user.name, address: origin?.address, changes: what },
+      "the configuration was changed, but that could not be written into the audit log",
+    );
+    throw error;
+  }
 }
 
-async function write({ config }: ChangeObjectsDeps, plan: ChangePlan, isPassword: boolean): Promise<void> {
+/** Writes the files. @returns the error for the caller where they are written and not in force */
+async function write(
+  { config }: ChangeObjectsDeps,
+  plan: ChangePlan,
+  isPassword: boolean,
+): Promise<DomainError | undefined> {
   const store = await objectsOf(config).storeFor(plan);
   if ("readOnly" in store) throw readOnlySource(store.readOnly, plan, isPassword);
   try {
     await store.write(plan);
+    return undefined;
   } catch (error) {
     if (error instanceof SourceChangedError)
       throw new DomainError(
@@ -203,7 +230,7 @@ async function write({ config }: ChangeObjectsDeps, plan: ChangePlan, isPassword
         { metadata: { file: error.file }, retryAfterMs: RETRY_MS, cause: error },
       );
     if (error instanceof NotInForceError)
-      throw new DomainError(
+      return new DomainError(
         "CONFIGURATION_CONFLICT",
         `the change is in the files, but not in force, since others changed them at the same time: ${error.message}`,
         { metadata: { written: "true" }, cause: error },

@@ -10,9 +10,10 @@ import {
   withInlineHash,
   withReference,
 } from "../../objects/edit-user.ts";
-import type { ObjectEntry, WantedChange, WrittenObject } from "../ports/config-objects.ts";
+import type { WantedChange, WrittenObject } from "../ports/config-objects.ts";
 import type { PasswordHasher } from "../ports/passwords.ts";
-import { type ChangeObjectsDeps, type ChangeResult, change } from "./change-objects.ts";
+import { credentialName } from "../sessions/credential.ts";
+import { type ChangeObjectsDeps, type ChangeResult, change, type ExpectedObject } from "./change-objects.ts";
 import { objectNotFound, objectsOf, requireObject } from "./see-objects.ts";
 
 /** The ports for passwords of users and access keys. */
@@ -62,7 +63,14 @@ export async function createAccessKey(
   const entry = { name, entry: freeEntry(secret, userName, accessKey) };
   const text = withAccessKey(object, { name: accessKey, ...rights }, entry);
   const written = withEntry(secret, entry, hash, object.entry.namespace);
-  const plan = await save(deps, principal, "access-key.created", username, [text, written], [object, secret]);
+  const plan = await save(
+    deps,
+    principal,
+    "access-key.created",
+    username,
+    [text, written],
+    [expectedUser(object), { kind: "Secret", name, revision: secret?.entry.revision }],
+  );
   return { username, password, plan };
 }
 
@@ -76,7 +84,9 @@ export async function setPassword(
   input: { readonly username: string; readonly password: string },
 ): Promise<PasswordResult> {
   const { username } = input;
-  const [userName = "", accessKey] = username.split("$", 2);
+  const named = credentialName(username);
+  const { userName } = named;
+  const accessKey = username === userName ? undefined : named.accessKey;
   const { user, object } = await requireUser(deps, principal, userName);
   if (accessKey !== undefined && !user.accessKeys.some(({ name }) => name === accessKey))
     throw objectNotFound({ kind: "BackupUser", name: username });
@@ -85,7 +95,7 @@ export async function setPassword(
   const place = hashPlace(object, accessKey);
   if (place !== undefined && place.secret === undefined) {
     const text = withInlineHash(object, accessKey, hash);
-    const plan = await save(deps, principal, "password.set", username, [text], [object]);
+    const plan = await save(deps, principal, "password.set", username, [text], [expectedUser(object)]);
     return { username, password: made, plan };
   }
   const own = place?.secret;
@@ -96,7 +106,14 @@ export async function setPassword(
   const entry = isShared ? { name, entry: freeEntry(secret, userName, accessKey) } : own;
   const text = isShared ? withReference(object, accessKey, entry) : object.text;
   const written = withEntry(secret, entry, hash, object.entry.namespace);
-  const plan = await save(deps, principal, "password.set", username, [text, written], [object, secret]);
+  const plan = await save(
+    deps,
+    principal,
+    "password.set",
+    username,
+    [text, written],
+    [expectedUser(object), { kind: "Secret", name, revision: secret?.entry.revision }],
+  );
   return { username, password: made, plan };
 }
 
@@ -113,6 +130,11 @@ async function requireUser(
   return { user, object };
 }
 
+/** A user that is to be as it was read. */
+function expectedUser({ entry: { kind, name, revision } }: WrittenObject): ExpectedObject {
+  return { kind, name, revision };
+}
+
 /** Whether somebody else has the hash too: hashes are salted, so that it is the same entry, or a copy of it. */
 function hasSharedHash({ users }: Configuration, user: User, accessKey: string | undefined): boolean {
   const holder = accessKey === undefined ? user : user.accessKeys.find(({ name }) => name === accessKey);
@@ -127,10 +149,9 @@ async function save(
   kind: "access-key.created" | "password.set",
   username: string,
   documents: readonly string[],
-  objects: readonly (WrittenObject | undefined)[],
+  expected: readonly ExpectedObject[],
 ): Promise<ChangeResult["plan"]> {
   const wanted: WantedChange = { documents: documents.join("---\n") };
-  const expected: ObjectEntry[] = objects.flatMap((object) => object?.entry ?? []);
   const options = { dryRun: false, expectedRevision: "", allowNoAdmin: false, confirmRemovals: 0n };
   const { plan } = await change(deps, principal, wanted, { ...options, password: { kind, username, expected } });
   return plan;

@@ -655,8 +655,8 @@ export interface Database {
   /** The rebuild is complete. */
   finishRecovery(): Promise<void>;
   /**
-   * Runs `work` while no other server runs any under this name. Returns undefined, without running it, where another
-   * one does. The lock is given back when the work ends, and when this process or its connection dies; work that goes
+   * Runs `work` while nobody else runs any under this name, in this server or another. Returns undefined, without
+   * running it, where somebody does. The lock is given back when the work ends, and when this process or its connection dies; work that goes
    * on after that must be safe without it.
    */
   exclusively<T>(name: string, work: () => Promise<T>): Promise<{ readonly result: T } | undefined>;
