@@ -57,4 +57,10 @@ if (values.help) {
   if (plays("power")) await cutPower(report, seed, from, Number(alone ?? whole("power", 60)));
   report.say(`${report.passed} scenarios passed, ${report.failed} failed`);
   process.exitCode = report.failed === 0 ? 0 : 1;
+  // Whatever is still open then would keep the process for ever, and with it whoever waits for it. It does not keep
+  // the process by itself.
+  setTimeout(() => {
+    report.say(`still open, and ended: ${process.getActiveResourcesInfo().join(", ")}`);
+    process.exit();
+  }, 10_000).unref();
 }
