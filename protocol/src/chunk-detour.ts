@@ -105,8 +105,9 @@ export class ChunkDetour {
 
   /**
    * The bytes of the chunk whose empty stand-in is the newest message, in pieces; undefined when that message went
-   * through the library whole. Where the body ends within
-   * the chunk, the pieces end early, and the library refuses the next message.
+   * through the library whole. Where the body ends within the chunk, the pieces end early, and the library refuses the
+   * next message.
+   * @throws what the body fails by.
    */
   chunk(): AsyncGenerator<Uint8Array> | undefined {
     return this.#left === 0 ? undefined : this.#pieces();

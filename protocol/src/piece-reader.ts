@@ -3,6 +3,9 @@ import { finished, type Readable } from "node:stream";
 /** Bytes that may wait to be taken; beyond, the stream is paused. */
 const MOST_WAITING_BYTES = 256 * 1024;
 
+/** Pieces that may wait: each costs memory beside its bytes, and a sender may make them as small as one byte. */
+const MOST_WAITING_PIECES = 1024;
+
 /**
  * Takes bytes from a stream in the pieces in which they were received, without copies and without a promise for each:
  * what a socket gave in one turn of the event loop is there at once. Leaves the stream alone until it is first asked,
@@ -81,8 +84,8 @@ export class PieceReader {
   }
 
   /**
-   * Lets go of the stream; what nobody took of it is left to whoever reads next. Whoever took it over already, and
-   * removed the listener here for that, is left alone.
+   * Lets go of the stream, which whoever reads next may go on with; pieces that wait here are dropped. Whoever took it
+   * over already, and removed the listener here for that, is left alone.
    */
   stop(): void {
     if (!this.#began) return;
@@ -112,7 +115,7 @@ export class PieceReader {
     if (piece.length === 0) return;
     this.#pieces.push(piece);
     this.#waiting += piece.length;
-    if (this.#waiting >= MOST_WAITING_BYTES) this.#stream.pause();
+    if (this.#waiting >= MOST_WAITING_BYTES || this.#pieces.length >= MOST_WAITING_PIECES) this.#stream.pause();
     this.#wake();
   };
 }

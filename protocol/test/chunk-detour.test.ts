@@ -232,6 +232,27 @@ test("a fast body is held back while nobody takes its bytes", async (t) => {
   await writing;
 });
 
+test("a body in the smallest pieces is held back by their number", async (t) => {
+  const body = new PassThrough({ highWaterMark: 1024 });
+  const detour = new ChunkDetour(body, { mostMessageBytes: 1e6, mostChunkBytes: 1e6, reuse: true, onBytes: () => {} });
+  const bytes = chunk(20_000);
+  let written = 0;
+  const write = async () => {
+    for (const byte of bytes) {
+      written += 1;
+      if (!body.write(Uint8Array.of(byte))) await new Promise((resolve) => body.once("drain", resolve));
+    }
+  };
+  const writing = write();
+  await detour.envelopes().next();
+  for (let i = 0; i < 5_000; i += 1) await new Promise(setImmediate);
+  t.true(written < 5_000, `${written} pieces taken`);
+  let size = 0;
+  for await (const piece of detour.chunk()!) size += piece.length;
+  t.is(size, 20_000);
+  await writing;
+});
+
 test("an outlet writes chunks in place of their stand-ins, and everything else unchanged", (t) => {
   let counted = 0;
   const outlet = new ChunkOutlet((n) => (counted += n));

@@ -11,7 +11,6 @@
 import { once } from "node:events";
 import { type ClientHttp2Stream, constants, type IncomingHttpHeaders } from "node:http2";
 import { type DescMethod, fromBinary, type MessageShape, toBinary } from "@bufbuild/protobuf";
-import { BinaryWriter, WireType } from "@bufbuild/protobuf/wire";
 import {
   Code,
   ConnectError,
@@ -35,6 +34,7 @@ import {
   type WriteSegmentResponse,
   WriteSegmentResponseSchema,
 } from "@strongroom/gen/strongroom/v1/upload_service_pb";
+import { chunkPrefix } from "@strongroom/protocol/chunk-detour";
 import type { SessionManager } from "./session-manager.ts";
 
 const ENVELOPE_BYTES = 5;
@@ -204,13 +204,4 @@ function envelopePrefix(flags: number, length: number): Buffer {
   prefix[0] = flags;
   prefix.writeUInt32BE(length, 1);
   return prefix;
-}
-
-/** All that comes before a chunk's bytes: the envelope, and the field's tag and length. */
-function chunkPrefix(length: number): Buffer {
-  const field = new BinaryWriter()
-    .tag(WriteSegmentRequestSchema.field.chunk.number, WireType.LengthDelimited)
-    .uint32(length)
-    .finish();
-  return Buffer.concat([envelopePrefix(0, field.length + length), field]);
 }
