@@ -13,11 +13,13 @@ import type { SqlDatabase } from "../src/adapters/postgres/database.ts";
 import { getCollection, getCollectionHealth } from "../src/app/collections/collections.ts";
 import { collectionFigures } from "../src/app/collections/figures.ts";
 import { EVERY_COLLECTION, listCollections } from "../src/app/collections/list-collections.ts";
+import { reviewNext } from "../src/app/notifications/review.ts";
 import type { LiveVersion } from "../src/app/ports/live-versions.ts";
 import { abortUpload } from "../src/app/uploads/manage-uploads.ts";
 import { keptSums, livePlan, usualSizeIn } from "../src/app/versions/live-plan.ts";
 import { rotationOf } from "../src/app/versions/removal.ts";
 import { getVersion, listVersions } from "../src/app/versions/versions.ts";
+import { CLOCK_SLACK_MS } from "../src/domain/clock.ts";
 import { healthFacts } from "../src/domain/health.ts";
 import { sumVersions } from "../src/domain/quota.ts";
 import { usualSize } from "../src/domain/shrunk.ts";
@@ -105,6 +107,14 @@ harness("what is asked of live versions is what all of them say", async (t) => {
             whole[kind].few.map(({ number, size, begunAt, damage }) => ({ number, size, begunAt, damage })),
           );
         }
+        const beyond = new Date(tx.now.getTime() + CLOCK_SLACK_MS);
+        const newest = live.toSorted((a, b) => Number(b.number - a.number));
+        t.deepEqual(
+          (await tx.live.notable(row.id, checked, beyond)).map(({ number }) => number),
+          newest
+            .filter((v, i) => i === 0 || v.damage !== "" || v.size > checked.maxOneVersionSize || v.begunAt > beyond)
+            .map(({ number }) => number),
+        );
         const stored = storedFacts(live);
         for (const kind of ["gone", "withoutManifest"] as const) {
           t.is(facts[kind].count, stored[kind].count, kind);
@@ -189,6 +199,14 @@ test("PostgreSQL: no call reads a growing table from end to end", async (t) => {
     for (const [name, spec] of collections) h.collections.set(name, spec);
     return h;
   };
+  const review = async (h: Harness) => {
+    await h.deps.database.transaction(async (tx) => await tx.notifications.mark(["many"]));
+    // Other calls made reviews of other collections due.
+    for (let subject: string | undefined; subject !== "many"; ) {
+      subject = (await reviewNext(h.deps))?.subject;
+      if (subject === undefined) throw new Error("expected a review of many to be due");
+    }
+  };
   const often = async (work: () => Promise<unknown>) => {
     for (let i = 0; i < 6; i++) await work();
   };
@@ -216,6 +234,7 @@ test("PostgreSQL: no call reads a growing table from end to end", async (t) => {
         afterName: "c-00100",
         pageSize: 10,
       }),
+    "a review": async (h) => await review(h),
     health: async (h) => {
       for (const name of ["many", "c-00009"])
         await getCollectionHealth({ ...h.deps, sha256: String }, { principal: h.admin, secret: undefined }, name);

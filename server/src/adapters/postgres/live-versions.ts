@@ -79,6 +79,16 @@ export function liveVersionRepository(db: Executor): LiveVersionRepository {
       const shrunk = await select(and(live(collectionId), isShrunk(shrunkFactor)));
       return [...damaged, ...shrunk.filter(({ id }) => !known.has(id))];
     },
+    async notable(collectionId, { maxOneVersionSize }, beyond) {
+      const found = [
+        ...(await select(live(collectionId)).orderBy(desc(versions.number)).limit(1)),
+        ...(await select(and(live(collectionId), sql`${versions.damage} <> ''`))),
+        ...(await select(and(live(collectionId), gt(versions.size, maxOneVersionSize)))),
+        ...(await select(and(live(collectionId), sql`${versions.begunAt} > ${asInstant(beyond)}`))),
+      ];
+      const byId = new Map(found.map((version) => [version.id, version]));
+      return [...byId.values()].sort((a, b) => Number(b.number - a.number));
+    },
     async numberAt(collectionId, place, from, exceptIds) {
       const rows = await db
         .select({ number: versions.number })

@@ -3,20 +3,22 @@ import { CLOCK_SLACK_MS, type ClockState, isBeyond } from "../../domain/clock.ts
 import type { CollectionSpec } from "../../domain/configuration.ts";
 import { newestOf } from "../../domain/health.ts";
 import type { Condition, NotificationEvent } from "../../domain/notifications.ts";
-import { allowance, countedSize, quotaLimits, sumSizes } from "../../domain/quota.ts";
+import { allowance, quotaLimits, type SizeSums } from "../../domain/quota.ts";
 import { describeShrunk, isShrunk } from "../../domain/shrunk.ts";
 import { isLost, LOST_AFTER_MS } from "../../domain/store-health.ts";
 import { lastFinishedWindow, nextWindowStart, openWindow } from "../../domain/window.ts";
 import type { CollectionRow, FailedUpload, UploadRow } from "../ports/database.ts";
 import type { LiveVersion } from "../ports/live-versions.ts";
-import { comingVersions, rotationOf, withoutTime } from "../versions/removal.ts";
 
 /** What the conditions of a collection are found by. */
 export interface CollectionFacts {
   readonly spec: CollectionSpec;
   /** Undefined while nothing was ever uploaded. */
   readonly row: CollectionRow | undefined;
+  /** The newest live version, and those that stand out: `LiveVersionRepository.notable`. */
   readonly live: readonly LiveVersion[];
+  /** What the next backup leaves of the live versions, by `keptSums`. */
+  readonly kept: SizeSums;
   /** Open and committing ones. */
   readonly uploads: readonly UploadRow[];
   readonly lastFailed: FailedUpload | undefined;
@@ -181,15 +183,10 @@ function softLimitCondition({ spec, live }: CollectionFacts): Condition | undefi
 }
 
 /** A backup that is a tenth larger than the newest one would not fit. */
-function quotaCondition({ spec, row, live, uploads, clock, now }: CollectionFacts): Condition | undefined {
+function quotaCondition({ spec, live, kept }: CollectionFacts): Condition | undefined {
   const newest = newestOf(live);
-  if (newest === undefined || row === undefined) return undefined;
-  const limits = quotaLimits(spec);
-  const doubt = clock.status === "right" ? undefined : clock;
-  const plan = withoutTime(rotationOf(live, spec, now, now, comingVersions(uploads), row), spec, doubt);
-  const sizes = plan.keep.map(({ size }) => countedSize(limits, size));
-  const kept = sumSizes(limits, sizes);
-  const left = allowance(limits, { kept, reservedByOthers: [] });
+  if (newest === undefined) return undefined;
+  const left = allowance(quotaLimits(spec), { kept, reservedByOthers: [] });
   if (left >= newest.size + newest.size / 10n) return undefined;
   return {
     event: "quota-nearly-full",

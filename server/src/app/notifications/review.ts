@@ -1,7 +1,7 @@
 import { createHash } from "node:crypto";
 import { formatSize } from "@strongroom/protocol/sizes";
-import { clockState, isBeyond } from "../../domain/clock.ts";
-import type { Configuration } from "../../domain/configuration.ts";
+import { CLOCK_SLACK_MS, type ClockState, clockState, isBeyond } from "../../domain/clock.ts";
+import type { CollectionSpec, Configuration } from "../../domain/configuration.ts";
 import {
   type Condition,
   HEARTBEAT_MS,
@@ -15,10 +15,13 @@ import {
   SYSTEM_SUBJECT,
   watches,
 } from "../../domain/notifications.ts";
+import { type SizeSums, sumVersions } from "../../domain/quota.ts";
 import { type ConfigSource, pinned } from "../ports/config-source.ts";
-import type { Database, Transaction } from "../ports/database.ts";
+import type { CollectionRow, Database, Transaction, UploadRow } from "../ports/database.ts";
 import type { ReviewRow, SignalRow, ToldRow } from "../ports/notifications.ts";
 import type { Log } from "../settings.ts";
+import { keptSums, livePlan, staying } from "../versions/live-plan.ts";
+import { comingVersions } from "../versions/removal.ts";
 import { collectionConditions, type Findings, failure } from "./collection-conditions.ts";
 
 /** What reviews need. */
@@ -178,17 +181,31 @@ class Review {
     const spec = this.#configuration.collections.get(subject);
     if (spec === undefined) return undefined;
     const row = await tx.collections.findByName(subject);
+    const clock = clockState(await tx.clock.read(), tx.now);
+    const uploads = row === undefined ? [] : await tx.uploads.unsettled(row.id);
     return collectionConditions({
       spec,
       row,
-      live: row === undefined ? [] : await tx.versions.allLive(row.id),
-      uploads: row === undefined ? [] : await tx.uploads.unsettled(row.id),
+      live: row === undefined ? [] : await tx.live.notable(row.id, spec, new Date(tx.now.getTime() + CLOCK_SLACK_MS)),
+      kept: row === undefined ? sumVersions(spec, []) : await this.#kept(row, spec, uploads, clock),
+      uploads,
       lastFailed: row === undefined ? undefined : await tx.collections.lastFailed(row.id),
-      clock: clockState(await tx.clock.read(), tx.now),
+      clock,
       firstSeenAt,
       isMissingTold: told.some(({ event }) => event === "missing"),
       now: tx.now,
     });
+  }
+
+  /** What stays of the live versions when the next backup is published, were it begun now. */
+  async #kept(
+    row: CollectionRow,
+    spec: CollectionSpec,
+    uploads: readonly UploadRow[],
+    clock: ClockState,
+  ): Promise<SizeSums> {
+    const plan = await livePlan(this.#tx, row, spec, { begunAt: this.#tx.now, coming: comingVersions(uploads) });
+    return keptSums(staying(plan, spec, clock.status === "right" ? undefined : clock), spec);
   }
 
   async #organization(name: string): Promise<Findings | undefined> {

@@ -56,6 +56,11 @@ export interface LiveVersionRepository {
   /** Damaged ones, and with a factor those that are shrunk by it. */
   odd(collectionId: string, shrunkFactor: number | undefined): Promise<LiveVersion[]>;
   /**
+   * Those that somebody is told of: the newest, damaged ones, those above the soft limit, and those that were begun
+   * after `beyond`. The highest number first.
+   */
+  notable(collectionId: string, limits: Pick<QuotaLimits, "maxOneVersionSize">, beyond: Date): Promise<LiveVersion[]>;
+  /**
    * The number of the one that has `place` others on its side, counting from the lowest or the highest number; without
    * the excepted ones. Undefined where there are not so many.
    */
