@@ -465,6 +465,27 @@ test("a secret file that is too large to be one is not read into memory", async 
   t.false(stderr.text.includes("hunter2"));
 });
 
+test("a change that the storage does not know yet is done, and said aloud, with --quiet too", async (t) => {
+  const changed = async () => ({ version: version({ number: 3n, manifestPending: true }) });
+  const versions = {
+    holdVersion: changed,
+    releaseVersion: changed,
+    confirmVersion: changed,
+    undeleteVersion: changed,
+    deleteVersion: changed,
+  };
+  const sdk = fakeSdk({ versions }).load;
+  const commands = [["hold", "--reason", "evidence"], ["release"], ["confirm"], ["undelete"], ["rm", "--yes"]] as const;
+  for (const [command, ...options] of commands) {
+    const context = await testContext(t, { sdk, env: LOGGED_IN, now });
+    t.is(await context.run(command, "pg-main", "3", "--quiet", ...options), 0);
+    t.regex(context.stderr.text, /^The storage could not be told yet/, command);
+    const json = await testContext(t, { sdk, env: LOGGED_IN, now });
+    t.is(await json.run(command, "pg-main", "3", "--json", ...options), 0);
+    t.like(JSON.parse(json.stdout.text), { manifestPending: true }, command);
+  }
+});
+
 test("hold says why and by whom, release ends it; ls and show say what is held", async (t) => {
   const asked: unknown[] = [];
   const held = version({ number: 3n, held: true, holdReason: "evidence", heldBy: "alice", heldAt: at("05:00:00") });

@@ -47,6 +47,7 @@ import { type VerificationPlan, Verifier } from "./app/upkeep/verifier.ts";
 import { BufferPool } from "./app/uploads/buffer-pool.ts";
 import { SegmentAttempts } from "./app/uploads/segment-attempts.ts";
 import { TenantShares } from "./app/uploads/tenant-shares.ts";
+import { ManifestWriter } from "./app/versions/manifest-writer.ts";
 import { Metrics } from "./calls/metrics.ts";
 import { AddressSet } from "./domain/addresses.ts";
 import type { ConnectionLimits } from "./domain/connection-limits.ts";
@@ -155,6 +156,7 @@ export async function startServer(
     newPassword: () => newPassword(randomBytes),
     sha256,
     buffers,
+    manifests: new ManifestWriter({ ...parts, ...monitoring }),
   };
   let noting: Promise<void> = Promise.resolve();
   const sweeper = new Sweeper(shared, parts.sweepMs, (report) => {

@@ -5,9 +5,13 @@ import anyTest, { type TestFn } from "ava";
 import fc from "fast-check";
 import { sweep } from "../src/app/upkeep/sweep.ts";
 import { commitUpload, finishCommit } from "../src/app/uploads/commit-upload.ts";
+import { confirmVersion } from "../src/app/versions/confirm-version.ts";
+import { holdVersion, releaseVersion } from "../src/app/versions/hold-version.ts";
 import { encodeManifest, ManifestError, parseManifest } from "../src/app/versions/manifest.ts";
+import { ManifestWriter } from "../src/app/versions/manifest-writer.ts";
+import { undeleteVersion } from "../src/app/versions/undelete-version.ts";
 import { recordVerification } from "../src/app/versions/verify-version.ts";
-import { deleteVersion } from "../src/app/versions/versions.ts";
+import { deleteVersion, type VersionDeps } from "../src/app/versions/versions.ts";
 import { manifestKey } from "../src/domain/object-keys.ts";
 import { DAMAGE_REASONS, PUBLISHED, STATED_FIELDS, VERSION_FIELDS, type Version } from "../src/domain/version.ts";
 import { versionMessage } from "../src/transport/messages.ts";
@@ -127,6 +131,63 @@ for (const lastToNote of ["older", "newer"] as const) {
   );
 }
 
+each("what a person does to a version is in the store when the call answers, and survives the database", async (t) => {
+  const { h } = t.context;
+  const deps: VersionDeps = { ...h.deps, manifests: new ManifestWriter(h.deps) };
+  const spec = h.add();
+  const { version } = await h.upload(spec.name, openpgpMessage(MIB));
+  const name = { collection: spec.name, number: 1n };
+  const steps: readonly (readonly [() => Promise<unknown>, Partial<Version>])[] = [
+    [async () => await holdVersion(deps, h.admin, { ...name, reason: "evidence" }), { held: true }],
+    [async () => await releaseVersion(deps, h.admin, name), { held: false }],
+    [async () => await confirmVersion(deps, h.admin, name), { confirmedAt: h.clock.now }],
+    [async () => await deleteVersion(deps, h.admin, name), { state: "removed" }],
+    [async () => await undeleteVersion(deps, h.admin, name), { state: "live" }],
+  ];
+  for (const [change, says] of steps) {
+    await change();
+    t.like(await manifestOf(h, version), says);
+    await assertFollowed(t, h, version.id);
+  }
+});
+
+each(
+  "a store that is down or hangs does not undo a hold; the answer says so, and the next call tells it",
+  async (t) => {
+    const { h } = t.context;
+    const { version } = await h.upload(h.add().name, openpgpMessage(MIB));
+    const store = new FaultyBlobStore(h.deps.store);
+    const manifests = new ManifestWriter({ ...h.deps, store }, 20);
+    const hold = async () =>
+      await holdVersion({ ...h.deps, manifests }, h.admin, {
+        collection: version.collectionName,
+        number: 1n,
+        reason: "evidence",
+      });
+    store.fail("put");
+    t.true(versionMessage(await hold()).manifestPending);
+    t.true((await rowOf(h, version.id)).held);
+    t.false((await manifestOf(h, version)).held);
+    const stall = store.stall("put");
+    t.true(versionMessage(await hold()).manifestPending);
+    const behind = hold();
+    t.true(versionMessage(await behind).manifestPending, "in line behind one that hangs, it ends too");
+    stall.release();
+    const again = versionMessage(
+      await holdVersion({ ...h.deps, manifests: new ManifestWriter(h.deps) }, h.admin, {
+        collection: version.collectionName,
+        number: 1n,
+        reason: "evidence",
+      }),
+    );
+    t.false(again.manifestPending, "nothing has changed, and the manifest is written");
+    t.true((await manifestOf(h, version)).held);
+    store.assertAllFired(t);
+    await sweep(h.deps, true);
+    await assertFollowed(t, h, version.id);
+  },
+);
+
 each("of two servers that finish one commit the manifest is that of the version published", async (t) => {
   const { h } = t.context;
   const spec = h.add({ minRetentionMs: HOUR });
@@ -210,17 +271,7 @@ const versions = fc
   });
 
 test("the message of a version is made of every field but those that clients do not see", (t) => {
-  const unseen = [
-    "collectionId",
-    "organization",
-    "storage",
-    "key",
-    "revision",
-    "manifestRevision",
-    "removedBy",
-    "protectedForMs",
-    "heldByAdmin",
-  ];
+  const unseen = ["collectionId", "organization", "storage", "key", "removedBy", "protectedForMs", "heldByAdmin"];
   const [{ version }] = fc.sample(versions, { numRuns: 1, seed: 1 }) as [{ version: Version; digests: Uint8Array[] }];
   const read = new Set<string | symbol>();
   const watched = new Proxy(

@@ -4,7 +4,7 @@ import type { CommandSpec, Invocation } from "../command.ts";
 import { CONNECTION_OPTIONS, OUTPUT_OPTIONS, SESSION_SECRETS } from "../options.ts";
 import { CALL, withClient } from "../session/session.ts";
 import { toIso } from "../terminal/format.ts";
-import { versionNumber } from "../version-argument.ts";
+import { versionNumber, warnPending } from "../version-argument.ts";
 
 /** `strongroom confirm`. */
 export const confirm: CommandSpec = {
@@ -35,6 +35,7 @@ async function run({ args, values, output, context }: Invocation): Promise<ExitC
         version: number,
         size: version?.sizeBytes,
         confirmedAt: toIso(version?.confirmedAt),
+        manifestPending: version?.manifestPending || undefined,
       });
     else {
       const { sizeBytes = 0n, usualSizeBytes = 0n } = version ?? {};
@@ -44,6 +45,7 @@ async function run({ args, values, output, context }: Invocation): Promise<ExitC
           : ", and was not smaller than usual";
       output.note(`Version ${number} of ${collection} is confirmed with ${formatSize(sizeBytes)}${usual}.`);
     }
+    warnPending(output, version);
     return EXIT.ok;
   });
 }

@@ -5,7 +5,7 @@ import type { CommandSpec, Invocation } from "../command.ts";
 import { CONNECTION_OPTIONS, OPTIONS, OUTPUT_OPTIONS, SESSION_SECRETS } from "../options.ts";
 import { CALL, withClient } from "../session/session.ts";
 import { toIso } from "../terminal/format.ts";
-import { versionNumber } from "../version-argument.ts";
+import { versionNumber, warnPending } from "../version-argument.ts";
 
 const ARGS: CommandSpec["args"] = [
   ["<collection>", "name of the collection"],
@@ -34,6 +34,7 @@ export const hold: CommandSpec = {
       context.achieved?.();
       if (output.isJson) output.json(holdReport(collection, number, version));
       else output.note(`Version ${number} of ${collection} is held: ${reason}`);
+      warnPending(output, version);
       return EXIT.ok;
     });
   },
@@ -58,6 +59,7 @@ export const release: CommandSpec = {
       context.achieved?.();
       if (output.isJson) output.json(holdReport(collection, number, version));
       else output.note(`Version ${number} of ${collection} is not held.`);
+      warnPending(output, version);
       return EXIT.ok;
     });
   },
@@ -72,5 +74,6 @@ function holdReport(collection: string, number: bigint, version: Version | undef
     heldBy: version?.heldBy || undefined,
     heldAt: toIso(version?.heldAt),
     protectedUntil: toIso(version?.protectedUntil),
+    manifestPending: version?.manifestPending || undefined,
   };
 }

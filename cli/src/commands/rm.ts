@@ -6,7 +6,7 @@ import { CONNECTION_OPTIONS, OPTIONS, OUTPUT_OPTIONS, SESSION_SECRETS } from "..
 import { CALL, withClient } from "../session/session.ts";
 import { formatTime, toIso, toMs } from "../terminal/format.ts";
 import { confirm } from "../terminal/prompts.ts";
-import { versionNumber } from "../version-argument.ts";
+import { versionNumber, warnPending } from "../version-argument.ts";
 
 /** `strongroom rm`. */
 export const rm: CommandSpec = {
@@ -56,6 +56,7 @@ async function run({ args, values, output, context }: Invocation): Promise<ExitC
         alreadyRemoved,
         removedAt: toIso(version?.removedAt),
         purgeAfter: toIso(version?.purgeAfter),
+        manifestPending: version?.manifestPending || undefined,
       });
     else {
       const until = version?.purgeAfter;
@@ -68,6 +69,7 @@ async function run({ args, values, output, context }: Invocation): Promise<ExitC
         : `Removed version ${number} of ${collection}`;
       output.note(`${done}${kept}.`);
     }
+    warnPending(output, version);
     return EXIT.ok;
   });
 }

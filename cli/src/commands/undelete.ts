@@ -3,7 +3,7 @@ import type { CommandSpec, Invocation } from "../command.ts";
 import { CONNECTION_OPTIONS, OUTPUT_OPTIONS, SESSION_SECRETS } from "../options.ts";
 import { CALL, withClient } from "../session/session.ts";
 import { formatTime, toIso, toMs } from "../terminal/format.ts";
-import { versionNumber } from "../version-argument.ts";
+import { versionNumber, warnPending } from "../version-argument.ts";
 
 /** `strongroom undelete`. */
 export const undelete: CommandSpec = {
@@ -30,12 +30,19 @@ async function run({ args, values, output, context }: Invocation): Promise<ExitC
     const { version } = await client.versions.undeleteVersion({ collection, number }, CALL);
     context.achieved?.();
     const until = version?.protectedUntil;
-    if (output.isJson) output.json({ collection, version: number, protectedUntil: toIso(until) });
+    if (output.isJson)
+      output.json({
+        collection,
+        version: number,
+        protectedUntil: toIso(until),
+        manifestPending: version?.manifestPending || undefined,
+      });
     else {
       const kept =
         until === undefined || toMs(until) <= context.now() ? "" : `; it is protected until ${formatTime(until)}`;
       output.note(`Version ${number} of ${collection} is back${kept}.`);
     }
+    warnPending(output, version);
     return EXIT.ok;
   });
 }

@@ -32,6 +32,7 @@ export function versionReport(version: Version, sdk: Sdk) {
     aboveSoftLimit: version.aboveSoftLimit,
     removedAt: toIso(version.removedAt),
     purgeAfter: toIso(version.purgeAfter),
+    manifestPending: version.manifestPending || undefined,
     recipients: version.recipients?.map(({ name, count }) => ({ name, count })),
     usualSize: version.usualSizeBytes === 0n ? undefined : version.usualSizeBytes,
     confirmedAt: toIso(version.confirmedAt),

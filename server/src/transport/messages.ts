@@ -137,6 +137,7 @@ export function versionMessage(row: VersionRow): pb.Version {
     recipients: Object.entries(row.recipients ?? {}).map(([name, count]) =>
       create(pb.RecipientSchema, { name, count }),
     ),
+    manifestPending: row.manifestRevision !== row.revision,
   };
   return create(pb.VersionSchema, message);
 }

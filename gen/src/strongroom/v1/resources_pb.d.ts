@@ -334,6 +334,14 @@ export declare type Version = Message<"strongroom.v1.Version"> & {
    * @generated from field: repeated strongroom.v1.Recipient recipients = 34;
    */
   recipients: Recipient[];
+
+  /**
+   * Whether the storage does not say yet what this says, so that the last change (a hold, a removal, ...) would be
+   * lost if the database were lost now. The server writes it again until the storage has it.
+   *
+   * @generated from field: bool manifest_pending = 35;
+   */
+  manifestPending: boolean;
 };
 
 /**

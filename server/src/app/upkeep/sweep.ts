@@ -1,4 +1,3 @@
-import { splitDigests } from "@strongroom/protocol/digests";
 import { manifestKey } from "../../domain/object-keys.ts";
 import { removalRules } from "../../domain/policy-guard.ts";
 import { isFrozen } from "../guards.ts";
@@ -9,7 +8,7 @@ import { cleanUpload } from "../uploads/clean-upload.ts";
 import { type CommitDeps, finishCommit } from "../uploads/commit-upload.ts";
 import { endUpload, lapse } from "../uploads/reservations.ts";
 import { lastMoment, tooOldReason } from "../uploads/upload-age.ts";
-import { encodeManifest } from "../versions/manifest.ts";
+import { rewriteManifest } from "../versions/manifest-writer.ts";
 import { moveUsage } from "../versions/removal.ts";
 import { compareStore } from "./compare-store.ts";
 import { forgetByTime, forgetRecords } from "./forget.ts";
@@ -255,21 +254,6 @@ async function endOverdue(deps: SweepDeps, overdue: UploadRow, timesHold: boolea
     await lapse(tx, upload);
     return true;
   });
-}
-
-/**
- * Makes the manifest say what the row says, so that a rebuild from the store does not bring a removed version back as
- * live.
- */
-async function rewriteManifest(deps: SweepDeps, version: VersionRow): Promise<void> {
-  const digests = await deps.database.transaction(
-    async (tx) => await tx.versions.segmentDigests(version.id, 0, version.segmentCount),
-  );
-  await deps.store.put(manifestKey(version.key), encodeManifest(version, splitDigests(digests)));
-  await deps.database.transaction(
-    async (tx) =>
-      await tx.versions.manifestWritten(version.id, { revision: version.revision, before: version.manifestRevision }),
-  );
 }
 
 /**

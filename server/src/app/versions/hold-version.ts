@@ -4,7 +4,7 @@ import { withProtection } from "../../domain/version.ts";
 import { requireAction, requireWritable } from "../guards.ts";
 import type { Hold, Transaction, VersionRow } from "../ports/database.ts";
 import { requireRoomForCommits } from "./removal.ts";
-import { requireVersion, type VersionDeps, versionNotFound } from "./versions.ts";
+import { requireVersion, settled, type VersionDeps, versionNotFound } from "./versions.ts";
 
 /** Names a version by its number. */
 interface HeldName {
@@ -58,14 +58,14 @@ async function changeHold(
   to: (version: VersionRow, tx: Transaction) => Hold | undefined,
 ): Promise<VersionRow> {
   await requireWritable(deps, principal, name.collection, "manage");
-  return await deps.database.transaction(async (tx) => {
+  const { row, spec } = await deps.database.transaction(async (tx) => {
     const spec = requireAction(deps.config, principal, name.collection, "manage");
     const found = await requireVersion(tx, spec, name, () => true);
     await tx.collections.lockById(found.collectionId);
     const version = (await tx.versions.findById(found.id))!;
     if (version.state !== "live") throw versionNotFound(spec.name, name.number, version, tx.now);
     const hold = to(version, tx);
-    if (hold === undefined) return withProtection(version, spec);
+    if (hold === undefined) return { row: version, spec };
     if (version.heldByAdmin && !hasSystemRole(principal, "systemAdmin")) throw heldByAdmin(version);
     // What rotation was to remove for a prepared commit stays now, or the other way round.
     const live = await tx.versions.allLive(version.collectionId);
@@ -82,8 +82,9 @@ async function changeHold(
         ...(hold.held ? {} : { held_by: version.heldBy, held_at: version.heldAt?.toISOString() ?? "" }),
       },
     });
-    return withProtection((await tx.versions.findById(version.id))!, spec);
+    return { row: (await tx.versions.findById(version.id))!, spec };
   });
+  return withProtection(await settled(deps, row), spec);
 }
 
 function heldByAdmin({ number, collectionName, heldBy, holdReason }: VersionRow): DomainError {

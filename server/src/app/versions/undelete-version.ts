@@ -16,7 +16,7 @@ import {
   unguardedRotation,
   withoutTime,
 } from "./removal.ts";
-import { requireVersion, type VersionDeps, versionNotFound } from "./versions.ts";
+import { requireVersion, settled, type VersionDeps, versionNotFound } from "./versions.ts";
 
 /**
  * Brings a removed version back under its number, while its bytes are kept. One that is live is returned as it is. It
@@ -30,13 +30,14 @@ export async function undeleteVersion(
   name: { readonly collection: string; readonly number: bigint },
 ): Promise<VersionRow> {
   await requireWritable(deps, principal, name.collection, "manage");
-  return await deps.database.transaction(async (tx) => {
+  const { row, spec } = await deps.database.transaction(async (tx) => {
     // Again: the limits may have changed while this waited for its turn.
     const spec = requireAction(deps.config, principal, name.collection, "manage");
     const found = await requireVersion(tx, spec, name, () => true);
     await tx.collections.lockById(found.collectionId);
-    const version = withProtection((await tx.versions.findById(found.id))!, spec);
-    if (version.state === "live") return version;
+    const row = (await tx.versions.findById(found.id))!;
+    if (row.state === "live") return { row, spec };
+    const version = withProtection(row, spec);
     const back = { ...version, state: "live" as const, removedAt: null, removedBy: "", purgeAfter: null };
     const protectedUntil = await protectionFor(tx, spec, back, keptAfterRemovalMs(deps.settings, spec));
     await requireRoom(tx, spec, { ...back, protectedUntil });
@@ -55,8 +56,9 @@ export async function undeleteVersion(
         protected_until: protectedUntil?.toISOString() ?? "",
       },
     });
-    return withProtection((await tx.versions.findById(version.id))!, spec);
+    return { row: (await tx.versions.findById(version.id))!, spec };
   });
+  return withProtection(await settled(deps, row), spec);
 }
 
 /** Its own protection, or a longer one where that is all that keeps rotation from it. */

@@ -10,6 +10,7 @@ import type { BlobReader } from "../ports/blob-store.ts";
 import type { ConfigSource } from "../ports/config-source.ts";
 import type { Database, Transaction, VersionRow } from "../ports/database.ts";
 import type { Log, UploadSettings } from "../settings.ts";
+import type { ManifestWriter } from "./manifest-writer.ts";
 import { storedBytes } from "./read-stored.ts";
 import { removeVersion, requireRoomForCommits } from "./removal.ts";
 
@@ -21,6 +22,8 @@ export interface VersionDeps {
   readonly settings: UploadSettings;
   readonly log: Log;
   readonly audit?: AuditNotes | undefined;
+  /** Writes the manifest of what a call changed; the sweeper alone does when left out, for tests. */
+  readonly manifests?: ManifestWriter | undefined;
 }
 
 /** Names a version by its number, or the newest live one. */
@@ -170,13 +173,14 @@ export async function deleteVersion(
   name: VersionName & { number: bigint },
 ): Promise<{ readonly version: VersionRow; readonly alreadyRemoved: boolean }> {
   await requireWritable(deps, principal, name.collection, "manage");
-  return await deps.database.transaction(async (tx) => {
+  const { row, spec, alreadyRemoved } = await deps.database.transaction(async (tx) => {
     // Again: the protection may have changed while this waited for its turn.
     const spec = requireAction(deps.config, principal, name.collection, "manage");
     const found = await requireVersion(tx, spec, name, () => true);
     await tx.collections.lockById(found.collectionId);
-    const version = withProtection((await tx.versions.findById(found.id))!, spec);
-    if (version.state !== "live") return { version, alreadyRemoved: true };
+    const row = (await tx.versions.findById(found.id))!;
+    if (row.state !== "live") return { row, spec, alreadyRemoved: true };
+    const version = withProtection(row, spec);
     if (isRemovalBlocked(version, tx.now)) throw versionProtected(version);
     const live = await tx.versions.allLive(version.collectionId);
     const others = live.filter(({ id }) => id !== version.id);
@@ -190,8 +194,14 @@ export async function deleteVersion(
       object: version.id,
       details: { number: String(version.number), size: String(version.size) },
     });
-    return { version: (await tx.versions.findById(version.id))!, alreadyRemoved: false };
+    return { row: (await tx.versions.findById(version.id))!, spec, alreadyRemoved: false };
   });
+  return { version: withProtection(await settled(deps, row), spec), alreadyRemoved };
+}
+
+/** A version that a call has changed, after its manifest was written. */
+export async function settled({ manifests }: VersionDeps, row: VersionRow): Promise<VersionRow> {
+  return manifests === undefined ? row : await manifests.settle(row);
 }
 
 function versionProtected(version: VersionRow): DomainError {
