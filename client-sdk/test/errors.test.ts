@@ -77,6 +77,7 @@ const TABLE: Record<
   NO_ADMIN_LEFT: [Code.FailedPrecondition, PolicyRefusedError, "no"],
   STORE_UNAVAILABLE: [Code.Unavailable, UnavailableError, "patient"],
   DATABASE_UNAVAILABLE: [Code.Unavailable, UnavailableError, "patient"],
+  CONFIGURATION_OUTDATED: [Code.Unavailable, UnavailableError, "patient"],
   SHUTTING_DOWN: [Code.Unavailable, UnavailableError, "patient"],
   INTERNAL: [Code.Internal, UnavailableError, "few"],
 };

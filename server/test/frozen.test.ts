@@ -1,10 +1,12 @@
 import { createHash } from "node:crypto";
-import { compositeOf, cutSegments, openpgpMessage } from "@strongroom/testkit/ciphertext";
+import { chunked, compositeOf, cutSegments, openpgpMessage } from "@strongroom/testkit/ciphertext";
 import anyTest, { type TestFn } from "ava";
 import { getCollection, getCollectionHealth } from "../src/app/collections/collections.ts";
 import { EVERY_COLLECTION, listCollections } from "../src/app/collections/list-collections.ts";
+import type { ConfigSource } from "../src/app/ports/config-source.ts";
 import { sweep } from "../src/app/upkeep/sweep.ts";
 import { commitUpload, finishCommit } from "../src/app/uploads/commit-upload.ts";
+import { writeSegment } from "../src/app/uploads/write-segment.ts";
 import {
   deleteVersion,
   getVersion,
@@ -12,6 +14,7 @@ import {
   listVersions,
   readVersion,
 } from "../src/app/versions/versions.ts";
+import { codeOf } from "../src/calls/codes.ts";
 import { FaultyBlobStore } from "./support/faulty-blob-store.ts";
 import { type Harness, harnessTest, MIB, principal, refused, user } from "./support/harness.ts";
 
@@ -141,6 +144,40 @@ test("pages of collections hold configured and frozen ones in one order", async 
     seen.filter((name) => name.startsWith("page-")),
     ["page-a", "page-b frozen", "page-c"],
   );
+});
+
+test("a server that keeps an older configuration takes no collection for one that is gone", async (t) => {
+  const { h } = t.context;
+  const spec = h.add({ name: "newer", maxBackupsCount: 1 });
+  const message = openpgpMessage(MIB + 1);
+  await h.upload(spec.name, message);
+  const { upload } = await h.begin(spec.name);
+  const segments = cutSegments(message, Number(upload.segmentSize));
+  const status = { problem: "users.yaml:1: expected a name", loadedAt: new Date(), reloads: 0, refusals: 1 };
+  const config: ConfigSource = {
+    current: () => ({ ...h.deps.config.current(), collections: new Map() }),
+    status: () => status,
+  };
+  const deps = { ...h.deps, config };
+  const write = { uploadId: upload.id, ...segments[0]! };
+  const error = await refused(
+    t,
+    "CONFIGURATION_OUTDATED",
+    writeSegment(deps, h.admin, write, chunked(segments[0]!.bytes), never),
+  );
+  t.is(codeOf(error), "unavailable");
+  await refused(t, "CONFIGURATION_OUTDATED", deleteVersion(deps, h.admin, { collection: spec.name, number: 1n }));
+  await sweep(deps, true);
+  const frozenSince = async () =>
+    (await h.deps.database.transaction(async (tx) => await tx.collections.findByName(spec.name)))!.frozenSince;
+  t.is(await frozenSince(), null, "noted as frozen by no server that may not know");
+  const { checks } = await getCollectionHealth(
+    { ...withDigest(h), config },
+    { principal: h.admin, secret: undefined },
+    spec.name,
+  );
+  t.regex(checks[0]!.message, /could not take up the newest configuration/);
+  await h.write(upload.id, segments[0]!);
 });
 
 test("an upload under way waits for the object; a prepared commit is finished and rotates nothing", async (t) => {

@@ -152,7 +152,7 @@ const CASES: readonly Case[] = [
   {
     name: "frozen",
     status: "failed",
-    check: () => frozenCheck(at(5)),
+    check: () => frozenCheck(at(5), false),
     found: /configuration object; it is gone/,
     since: at(5),
     advice: /^Put the configuration object back/,

@@ -24,10 +24,14 @@ const onEach = harnessTest(test as TestFn<{ h: Harness }>, { fresh: true });
 function over(h: Harness, notifiers: readonly NotifierSpec[], signals: readonly WatchedSignal[] = []) {
   const sent: string[] = [];
   const bodies: Notification[] = [];
+  let problem: string | undefined;
   let current: Configuration = { ...h.deps.config.current(), notifiers: new Map(notifiers.map((n) => [n.name, n])) };
   const notifications = new Notifications({
     ...h.deps,
-    config: { current: () => current },
+    config: {
+      current: () => current,
+      status: () => ({ problem, loadedAt: new Date(), reloads: 0, refusals: 0 }),
+    },
     newId: randomUUID,
     random: () => 0.5,
     signals,
@@ -47,6 +51,10 @@ function over(h: Harness, notifiers: readonly NotifierSpec[], signals: readonly 
       await notifications.review();
       await notifications.deliver();
       return sent.splice(0);
+    },
+    /** What this server reads from now on is refused; undefined ends that. */
+    refuse(text: string | undefined) {
+      problem = text;
     },
     change(change: Partial<Configuration>) {
       current = { ...current, ...change };
@@ -276,6 +284,47 @@ onEach("a notifier that is new is told what goes on; one that is gone, and a col
   t.deepEqual(await n.told(), [`ops: ${name} missing resolved`]);
   t.regex(n.bodies.at(-1)!.message, /not configured any more/);
 });
+
+onEach(
+  "a server that keeps an older configuration says of nothing that it is gone, and takes nothing back",
+  async (t) => {
+    const { h } = t.context;
+    const known = h.add({ maxAgeMs: HOUR });
+    const older = over(h, [notifier("ops", { events: ["damaged"], collections: [known.name] })]);
+    older.change({ collections: new Map([[known.name, known]]) });
+    older.refuse("users.yaml:1: expected a name, got nothing");
+    const added = h.add({ maxAgeMs: HOUR });
+    const newer = over(h, [notifier("ops")]);
+    await newer.told();
+    h.clock.advance(HOUR + 1);
+    t.deepEqual(
+      (await newer.told()).sort(),
+      [`ops: ${added.name} missing firing`, `ops: ${known.name} missing firing`].sort(),
+    );
+    const due = async () =>
+      await (h.deps.database as SqlDatabase).query(
+        sql`update notification_reviews set review_at = ${h.clock.now.toISOString()}`,
+      );
+    for (let minutes = 0; minutes < 30; minutes += 5) {
+      await due();
+      t.deepEqual(await older.told(), [], `${minutes} minutes`);
+      h.clock.advance(5 * MINUTE);
+    }
+    await due();
+    t.deepEqual(await newer.told(), [], "what it told still goes on, and is not told again");
+    older.refuse(undefined);
+    older.changeNotifiers(notifier("ops"));
+    await due();
+    await older.told();
+    h.clock.advance(10 * MINUTE);
+    await due();
+    t.deepEqual(
+      await older.told(),
+      [`ops: ${added.name} missing resolved`],
+      "the configuration in force is the newest",
+    );
+  },
+);
 
 onEach("a ping beats while all is well, fails, and beats again when nothing is wrong any more", async (t) => {
   const { h } = t.context;

@@ -15,6 +15,7 @@ const RETRY_BY_REASON: Readonly<Record<string, RetryKind>> = {
   STORE_UNAVAILABLE: "patient",
   DATABASE_UNAVAILABLE: "patient",
   SHUTTING_DOWN: "patient",
+  CONFIGURATION_OUTDATED: "patient",
   LOGIN_BUSY: "patient",
   RATE_LIMITED: "patient",
   SEGMENT_IDLE: "patient",

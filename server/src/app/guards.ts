@@ -1,7 +1,7 @@
 import { type CollectionAction, hasSystemRole, mayDo, maySee, type Principal } from "../domain/access.ts";
 import type { CollectionSpec } from "../domain/configuration.ts";
 import { collectionNotFound, DomainError } from "../domain/errors.ts";
-import type { ConfigSource } from "./ports/config-source.ts";
+import { type ConfigSource, isOutdated } from "./ports/config-source.ts";
 import type { CollectionRow, Database, Transaction, UploadRow } from "./ports/database.ts";
 
 /** The collection if the caller may see it, else the one answer for both other cases. */
@@ -59,7 +59,7 @@ export async function requireWritable(
 ): Promise<CollectionSpec> {
   const isConfigured = deps.config.current().collections.has(name);
   if (!isConfigured && (await deps.database.read(async (tx) => await findFrozen(tx, deps.config, principal, name))))
-    throw collectionFrozen(name);
+    throw collectionFrozen(deps.config, name);
   return requireAction(deps.config, principal, name, action);
 }
 
@@ -83,7 +83,14 @@ export function isFrozen(config: ConfigSource, row: Pick<CollectionRow, "name" |
   return row.storedBytes > 0n && !config.current().collections.has(row.name);
 }
 
-function collectionFrozen(name: string): DomainError {
+function collectionFrozen(config: ConfigSource, name: string): DomainError {
+  if (isOutdated(config))
+    return new DomainError(
+      "CONFIGURATION_OUTDATED",
+      `this server does not know collection "${name}", and could not take up the newest configuration, which may ` +
+        "name it; another server may know it",
+      { metadata: { collection: name }, retryAfterMs: 5000 },
+    );
   return new DomainError(
     "COLLECTION_FROZEN",
     `collection "${name}" is not configured any more; its versions can be read, and nothing is uploaded, ` +
@@ -136,7 +143,7 @@ function uploadNotFound(uploadId: string): DomainError {
  */
 export function requireUploadAccess(config: ConfigSource, principal: Principal, upload: UploadRow): CollectionSpec {
   if (!config.current().collections.has(upload.collectionName)) {
-    throw collectionFrozen(upload.collectionName);
+    throw collectionFrozen(config, upload.collectionName);
   }
   return requireAction(config, principal, upload.collectionName, "upload");
 }

@@ -73,6 +73,7 @@ export const CODES: Readonly<Record<Reason, CodeName>> = {
   ORGANIZATION_NOT_FOUND: "not_found",
   ORGANIZATION_CLOSED: "failed_precondition",
   PURGE_REFUSED: "failed_precondition",
+  CONFIGURATION_OUTDATED: "unavailable",
   STORE_UNAVAILABLE: "unavailable",
   DATABASE_UNAVAILABLE: "unavailable",
   SHUTTING_DOWN: "unavailable",

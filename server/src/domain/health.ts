@@ -180,8 +180,15 @@ export function listed<V>({ count, few }: SomeVersions<V>, separator: string, te
  * The only check of a collection whose configuration object is gone: there is nothing left to compare with,
  * and no backup comes.
  * @param since when that was first seen, where it was.
+ * @param isOutdated whether a newer configuration, which this server could not take up, may name it.
  */
-export function frozenCheck(since: Date | null): HealthCheck {
+export function frozenCheck(since: Date | null, isOutdated: boolean): HealthCheck {
+  if (isOutdated) {
+    const message = "this server does not know the collection, and could not take up the newest configuration";
+    const advice =
+      "Correct the configuration; `strongroom check-config` lists all problems. Another server may know it.";
+    return { name: "frozen", status: "failed", message, since: undefined, advice };
+  }
   const message =
     "expected the collection's configuration object; it is gone, so nothing is uploaded, rotated or deleted";
   const advice = "Put the configuration object back under the same name, or take the versions elsewhere.";

@@ -485,6 +485,14 @@ export enum ErrorReason {
    * @generated from enum value: ERROR_REASON_PURGE_REFUSED = 54;
    */
   PURGE_REFUSED = 54,
+
+  /**
+   * [UNAVAILABLE] This server does not know the collection, and could not take up the newest configuration, which may
+   * name it: another server may. Example: {"reason":"CONFIGURATION_OUTDATED","metadata":{"collection":"pg-main"}}
+   *
+   * @generated from enum value: ERROR_REASON_CONFIGURATION_OUTDATED = 55;
+   */
+  CONFIGURATION_OUTDATED = 55,
 }
 
 /**

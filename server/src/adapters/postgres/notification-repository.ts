@@ -34,12 +34,19 @@ export function notificationRepository(db: Executor, now: Date): NotificationRep
       const rows = await db.select({ subject: reviews.subject, digest: reviews.digest }).from(reviews);
       return new Map(rows.map((row) => [row.subject, row.digest]));
     },
-    lockDue: async (furthestMs) =>
+    lockDue: async (furthestMs, of) =>
       (
         await db
           .select()
           .from(reviews)
-          .where(or(lte(reviews.reviewAt, now), gt(reviews.reviewAt, after(furthestMs + CLOCK_SLACK_MS))))
+          .where(
+            and(
+              or(lte(reviews.reviewAt, now), gt(reviews.reviewAt, after(furthestMs + CLOCK_SLACK_MS))),
+              of === undefined
+                ? undefined
+                : sql`${reviews.subject} in (select jsonb_array_elements_text(${JSON.stringify(of)}::text::jsonb))`,
+            ),
+          )
           .orderBy(asc(reviews.reviewAt))
           .limit(1)
           .for("update", { skipLocked: true })

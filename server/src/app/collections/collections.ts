@@ -16,7 +16,7 @@ import {
 import { NOTHING_STORED, storeCheck } from "../../domain/store-health.ts";
 import { nextWindowStart, openWindow } from "../../domain/window.ts";
 import { findFrozen, requireVisible } from "../guards.ts";
-import { type ConfigSource, pinned } from "../ports/config-source.ts";
+import { type ConfigSource, isOutdated, pinned } from "../ports/config-source.ts";
 import type { CollectionRow, Database, FailedUpload, Transaction } from "../ports/database.ts";
 import type { CollectionFacts } from "../ports/live-versions.ts";
 import { lockCollection } from "../uploads/reservations.ts";
@@ -118,6 +118,7 @@ export interface CollectionHealth {
 /** Every check of a collection; one without a configuration is frozen. */
 export async function healthChecks(
   tx: Transaction,
+  config: ConfigSource,
   spec: CollectionSpec | undefined,
   facts: CollectionFacts | undefined,
   clock: ClockState,
@@ -125,7 +126,7 @@ export async function healthChecks(
   const { now } = tx;
   const own =
     spec === undefined
-      ? [frozenCheck(facts?.frozenSince ?? null)]
+      ? [frozenCheck(facts?.frozenSince ?? null, isOutdated(config))]
       : [...checkHealth(spec, facts ?? NO_FACTS, clock, now), await policyOf(tx, spec, facts)];
   return [...own, storeCheck(facts, facts?.lost ?? [], facts ?? NOTHING_STORED, now)];
 }
@@ -155,7 +156,7 @@ export async function getCollectionHealth(
     const facts = (await tx.live.facts([{ ...spec, name }], tx.now)).get(name);
     const clock = clockState(await tx.clock.read(), tx.now);
     const newest = facts?.newest;
-    const checks = await healthChecks(tx, spec, facts, clock);
+    const checks = await healthChecks(tx, config, spec, facts, clock);
     // Not where many collections are listed: it asks the organization's row under a lock.
     if (spec !== undefined && collection !== undefined)
       checks.push(await roomCheck(tx, config, spec, collection, newest));

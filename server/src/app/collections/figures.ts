@@ -39,13 +39,14 @@ export async function collectionFigures(deps: {
   readonly database: Database;
   readonly config: ConfigSource;
 }): Promise<AllFigures> {
-  const configured = pinned(deps).config.current().collections;
+  const { config } = pinned(deps);
+  const configured = config.current().collections;
   const { now, health, facts, frozen } = await deps.database.read(async (tx) => {
     const clock = clockState(await tx.clock.read(), tx.now);
     const facts = await tx.live.facts([...configured.values()], tx.now);
     const health = new Map<string, HealthStatus>();
     for (const spec of configured.values()) {
-      const checks = await healthChecks(tx, spec, facts.get(spec.name), clock);
+      const checks = await healthChecks(tx, config, spec, facts.get(spec.name), clock);
       health.set(spec.name, worst(checks.map(({ status }) => status)));
     }
     return { now: tx.now, facts, health, frozen: await tx.collections.countStoredExcept([...configured.keys()]) };

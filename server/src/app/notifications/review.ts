@@ -16,7 +16,7 @@ import {
   watches,
 } from "../../domain/notifications.ts";
 import { type SizeSums, sumVersions } from "../../domain/quota.ts";
-import { type ConfigSource, pinned } from "../ports/config-source.ts";
+import { type ConfigSource, isOutdated, pinned } from "../ports/config-source.ts";
 import type { CollectionRow, Database, Transaction, UploadRow } from "../ports/database.ts";
 import type { ReviewRow, SignalRow, ToldRow } from "../ports/notifications.ts";
 import type { Log } from "../settings.ts";
@@ -56,13 +56,16 @@ export interface ReviewReport {
  * notifier was told, and takes the difference into the outbox, all in one transaction. Undefined when none is due.
  */
 export async function reviewNext(deps: ReviewDeps): Promise<ReviewReport | undefined> {
-  const configuration = pinned(deps).config.current();
+  const { config } = pinned(deps);
+  const configuration = config.current();
+  // What a server does not know that could not take up the newest configuration is reviewed by those that could.
+  const known = isOutdated(config) ? subjectsOf(configuration) : undefined;
   let subject: string | undefined;
   try {
     return await deps.database.transaction(async (tx) => {
-      const review = await tx.notifications.lockDue(FURTHEST_MS);
+      const review = await tx.notifications.lockDue(FURTHEST_MS, known);
       subject = review?.subject;
-      return review === undefined ? undefined : await new Review(tx, deps, configuration, review).run();
+      return review === undefined ? undefined : await new Review(tx, { ...deps, config }, configuration, review).run();
     });
   } catch (error) {
     if (subject === undefined) throw error;
@@ -81,12 +84,7 @@ export async function reviewNext(deps: ReviewDeps): Promise<ReviewReport | undef
 export async function markChanged(deps: ReviewDeps): Promise<void> {
   const configuration = pinned(deps).config.current();
   const known = await deps.database.read(async (tx) => await tx.notifications.subjects());
-  const { collections, organizations } = configuration;
-  const subjects = [
-    SYSTEM_SUBJECT,
-    ...collections.keys(),
-    ...[...organizations.keys()].map((n) => `organization:${n}`),
-  ];
+  const subjects = subjectsOf(configuration);
   const changed = subjects.filter((subject) => known.get(subject) !== digestOf(configuration, subject));
   const configured = new Set(subjects);
   const gone = [...known.keys()].filter((subject) => !configured.has(subject));
@@ -102,6 +100,11 @@ export async function markChanged(deps: ReviewDeps): Promise<void> {
 }
 
 const MARKED_AT_ONCE = 500;
+
+/** Everything that is reviewed. */
+function subjectsOf({ collections, organizations }: Configuration): string[] {
+  return [SYSTEM_SUBJECT, ...collections.keys(), ...[...organizations.keys()].map((n) => `organization:${n}`)];
+}
 
 /** Of everything in the configuration that a subject's review depends on; never of a secret. */
 function digestOf(configuration: Configuration, subject: string): string {
@@ -128,6 +131,8 @@ class Review {
   readonly #tx: Transaction;
   readonly #deps: ReviewDeps;
   readonly #configuration: Configuration;
+  /** Whether a newer configuration may say of notifiers what this one does not. */
+  readonly #isOutdated: boolean;
   readonly #review: ReviewRow;
   readonly #full = new Set<string>();
   readonly #due: Date[] = [];
@@ -137,6 +142,7 @@ class Review {
     this.#tx = tx;
     this.#deps = deps;
     this.#configuration = configuration;
+    this.#isOutdated = isOutdated(deps.config);
     this.#review = review;
   }
 
@@ -158,7 +164,7 @@ class Review {
     for (const notifier of this.#configuration.notifiers?.values() ?? []) {
       const of = told.filter((row) => row.notifier === notifier.name && row.event !== "heartbeat");
       if (!watches(notifier, subject, tenantOf(this.#configuration, subject)) && findings !== undefined)
-        for (const row of of) await this.#tx.notifications.untell(row);
+        for (const row of this.#isOutdated ? [] : of) await this.#tx.notifications.untell(row);
       else await this.#tell(notifier, of, conditions, undecided, signals);
     }
     if (subject === SYSTEM_SUBJECT) await this.#beat(told);
@@ -274,6 +280,7 @@ class Review {
     for (const row of told) {
       if (goesOn.has(row.event)) continue;
       const isWanted = (notifier.events as readonly string[]).includes(row.event);
+      if (!isWanted && this.#isOutdated) continue;
       if (isWanted && notifier.recovery) {
         const event = row.event as NotificationEvent;
         const isConfigured = this.#configuration.collections.has(this.#review.subject);

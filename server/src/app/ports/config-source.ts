@@ -32,5 +32,14 @@ export interface ConfigSource {
 /** The same dependencies with the configuration of this moment, so that a use case never sees parts of two states. */
 export function pinned<D extends { readonly config: ConfigSource }>(deps: D): D {
   const now = deps.config.current();
-  return { ...deps, config: { current: () => now } };
+  const status = deps.config.status?.();
+  return { ...deps, config: { current: () => now, ...(status === undefined ? {} : { status: () => status }) } };
+}
+
+/**
+ * Whether what the configuration in force does not name may be in a newer one, which this server refused or could not
+ * read: then it must not conclude that it is gone.
+ */
+export function isOutdated(config: ConfigSource): boolean {
+  return config.status?.().problem !== undefined;
 }

@@ -3,6 +3,7 @@ import { removalRules } from "../../domain/policy-guard.ts";
 import { isFrozen } from "../guards.ts";
 import { isSameInstallation } from "../installation.ts";
 import type { PendingBlob } from "../ports/blob-store.ts";
+import { isOutdated } from "../ports/config-source.ts";
 import type { CollectionRow, Page, Transaction, UploadRow, VersionRow } from "../ports/database.ts";
 import { cleanUpload } from "../uploads/clean-upload.ts";
 import { type CommitDeps, finishCommit } from "../uploads/commit-upload.ts";
@@ -213,6 +214,8 @@ export async function sweep(deps: SweepDeps, timesHold: boolean, options: SweepO
  * force, for their health.
  */
 async function noteConfiguration({ database, config }: SweepDeps, rows: readonly CollectionRow[]): Promise<void> {
+  // What is noted here is true of the newest configuration; the last good state was noted while it was that.
+  if (isOutdated(config)) return;
   const { collections } = config.current();
   for (const row of rows) {
     const spec = collections.get(row.name);
