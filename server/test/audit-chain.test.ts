@@ -10,7 +10,7 @@ import { sql } from "drizzle-orm";
 import { AuditKeyError, makeAuditKey, openAuditKey, openAuditPublicKeys } from "../src/adapters/audit-key/audit-key.ts";
 import { MemoryBlobStore } from "../src/adapters/memory/memory-blob-store.ts";
 import type { SqlDatabase } from "../src/adapters/postgres/database.ts";
-import { acceptLoss } from "../src/app/audit/accept-loss.ts";
+import { acceptLoss, NoAuditLossError } from "../src/app/audit/accept-loss.ts";
 import { chainEvents } from "../src/app/audit/chain.ts";
 import { noteConfiguration } from "../src/app/audit/configuration-events.ts";
 import { AuditContradictionError, hexOf, type StoredHead, storedHeads, writeHead } from "../src/app/audit/heads.ts";
@@ -98,6 +98,15 @@ class Log {
     }
     await this.sql.query(sql`update audit_chain set place = ${place}::bigint, hash = decode(${hexOf(hash)}, 'hex')`);
   }
+}
+
+/** Prunes all 22 rows of a filled log, up to a signed head. */
+async function prunedWhole(log: Log): Promise<void> {
+  await log.sign();
+  await writeHead(log.deps, { always: true });
+  log.h.clock.advance(500 * DAY);
+  await writeHead(log.deps, { always: true });
+  await pruneLog(log.deps, 400 * DAY);
 }
 
 /** Ten rows and a head, ten more and a head, and two that no head covers. */
@@ -415,6 +424,62 @@ test("a rebuilt database begins a log of its own, after an operator's word", asy
   const head = await acceptLoss(log.deps);
   t.is(head.sequence, 3n, "no head of before is replaced");
   t.deepEqual((await log.verify()).problems, []);
+});
+
+test("a log that was pruned whole has lost nothing that could be accepted", async (t) => {
+  const log = await filled(t.context.h);
+  await prunedWhole(log);
+  await t.throwsAsync(acceptLoss(log.deps), { instanceOf: NoAuditLossError });
+  await log.add(3);
+  await log.sign();
+  t.deepEqual((await log.verify()).problems, []);
+});
+
+for (const keeps of ["some of its rows", "none"])
+  test(`a copy of the database that was itself pruned, and has ${keeps}, goes on from where it begins`, async (t) => {
+    const log = await filled(t.context.h);
+    if (keeps === "none") await prunedWhole(log);
+    else {
+      await log.sign();
+      log.h.clock.advance(100 * DAY);
+      await log.add(10);
+      await log.sign();
+      t.is(await pruneLog(log.deps, 50 * DAY), 22);
+    }
+    await log.sql.query(sql`create table copied_events as select * from audit_events`);
+    await log.sql.query(sql`create table copied_chain as select * from audit_chain`);
+    // What the database went on with; by now the heads that the copy knew are pruned.
+    for (let n = 0; n < 2; n++) {
+      await log.add(10);
+      await log.sign();
+      log.h.clock.advance(100 * DAY);
+    }
+    await log.add(10);
+    await log.sign();
+    t.true((await pruneLog(log.deps, 50 * DAY)) > 0);
+    // The copy is put back.
+    await log.sql.query(sql`truncate audit_events, audit_chain`);
+    await log.sql.query(sql`insert into audit_events select * from copied_events`);
+    await log.sql.query(sql`insert into audit_chain select * from copied_chain`);
+    await log.sql.query(sql`drop table copied_events, copied_chain`);
+    await log.add(2);
+    await t.throwsAsync(log.sign(), { instanceOf: AuditContradictionError });
+    const head = await acceptLoss(log.deps);
+    t.is(head.cut.place, 22n);
+    t.deepEqual((await log.verify()).problems, []);
+    await log.add(2);
+    await log.sign();
+    t.deepEqual((await log.verify()).problems, []);
+    await log.sql.query(sql`delete from audit_events where place <= ${String(head.cut.place + 1n)}::bigint`);
+    t.true((await log.verify()).problems.length > 0);
+  });
+
+test("rows that were removed from the beginning are no pruned copy", async (t) => {
+  const log = await filled(t.context.h);
+  await log.sql.query(sql`delete from audit_events where place <= 10 or place = 20`);
+  const head = await acceptLoss(log.deps);
+  t.is(head.cut.place, 0n);
+  t.regex((await log.verify()).problems.join(), /rows 1 to 10 are missing/);
 });
 
 test("heads of a lost log do not say what is pruned of the one that follows", async (t) => {

@@ -142,11 +142,8 @@ export async function writeHead(deps: HeadDeps, change: HeadChange = {}): Promis
   return head;
 }
 
-/**
- * Where a log begins of which no head says it: before its first row. Rows before that were pruned while there was no
- * key.
- */
-async function beginning(database: Database, state: Pick<AuditChainRow, "place" | "hash">): Promise<ChainPoint> {
+/** Where the rows of a log begin: before the first that is there. What was before that was pruned, or is lost. */
+export async function beginning(database: Database, state: Pick<AuditChainRow, "place" | "hash">): Promise<ChainPoint> {
   const [first] = await database.read(async (tx) => await tx.auditLog.chained(0n, 1));
   if (first === undefined) return { place: state.place, hash: hexOf(state.hash) };
   return { place: first.place! - 1n, hash: hexOf(first.previousHash ?? FIRST_HASH) };
