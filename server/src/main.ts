@@ -349,16 +349,18 @@ export async function openParts(
   }
 }
 
-type SignerFiles = Pick<ServerOptions, "tokenSecret" | "tokenSecretFile" | "tokenSecretUse" | "oldTokenSecretFile">;
+type SignerFiles = Pick<ServerOptions, "tokenSecret" | "tokenSecretFiles" | "tokenSecretUse" | "oldTokenSecretFile">;
 
 /** What signs and verifies tokens, as the options name it. @throws RangeError for a secret that is too short */
 async function openSigner(options: SignerFiles, database: Database): Promise<JoseSigner> {
-  const { tokenSecret, tokenSecretFile, tokenSecretUse, oldTokenSecretFile } = options;
-  const text = tokenSecretFile === undefined ? tokenSecret : await readFile(tokenSecretFile, "utf8");
+  const { tokenSecret, tokenSecretFiles, tokenSecretUse, oldTokenSecretFile } = options;
+  const texts = tokenSecret === undefined ? [] : [tokenSecret];
+  for (const file of tokenSecretFiles) texts.push(await readFile(file, "utf8"));
   const old = oldTokenSecretFile === undefined ? undefined : await readFile(oldTokenSecretFile, "utf8");
   const bytesOf = (secret: string | undefined) => (secret === undefined ? undefined : Buffer.from(secret.trim()));
   if (old?.trim() === "") throw new Error("the file of --old-token-secret-file is empty");
-  const secrets = { secret: bytesOf(text), secretUse: tokenSecretUse, oldSecret: bytesOf(old) };
+  const [secret, ...otherSecrets] = texts.map((text) => bytesOf(text)!);
+  const secrets = { secret, otherSecrets, secretUse: tokenSecretUse, oldSecret: bytesOf(old) };
   return await JoseSigner.fromDatabase(database, secrets);
 }
 

@@ -29,7 +29,7 @@ export interface ServerOptions {
   readonly sessionLifetimeMs: number;
   /** How long a session can be valid at most when its login asks for a time. */
   readonly sessionMaxMs: number;
-  readonly tokenSecretFile: string | undefined;
+  readonly tokenSecretFiles: readonly string[];
   /** The secret itself, from the environment; never beside the file. */
   readonly tokenSecret: string | undefined;
   readonly tokenSecretUse: "only" | "sign" | "verify";

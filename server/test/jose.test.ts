@@ -432,3 +432,23 @@ test.serial("a server that runs on takes tokens signed with a key that another m
   const renewed = await open(after(91 * 24 * 3_600_000));
   t.true(await old.verify(await sign(renewed), now));
 });
+
+test.serial("a secret is changed without ending a session: the first signs, and tokens of all are valid", async (t) => {
+  const [older, newer, third] = [randomBytes(32), randomBytes(32), randomBytes(32)];
+  const before = await sign(JoseSigner.withSecret(older));
+  const both = JoseSigner.withSecret(newer, { otherSecrets: [older] });
+  t.true(await both.verify(before, now));
+  const after = await sign(both);
+  t.true(await both.verify(after, now));
+  t.true(await JoseSigner.withSecret(newer).verify(after, now), "the first signed it");
+  t.false(await JoseSigner.withSecret(older).verify(after, now));
+  t.true(
+    await JoseSigner.withSecret(older, { otherSecrets: [newer] }).verify(after, now),
+    "a server that is told first",
+  );
+  t.false(await both.verify(await sign(JoseSigner.withSecret(third)), now));
+  t.throws(() => JoseSigner.withSecret(newer, { otherSecrets: [randomBytes(31)] }), { message: /at least 32/ });
+  const beside = await JoseSigner.fromDatabase(database, { secret: newer, otherSecrets: [older], secretUse: "verify" });
+  t.true(await beside.verify(before, now));
+  t.true(await beside.verify(after, now));
+});

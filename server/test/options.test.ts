@@ -74,7 +74,7 @@ test("the defaults", async (t) => {
     sessionMs: 6 * 3_600_000,
     sessionLifetimeMs: 7 * 24 * 3_600_000,
     sessionMaxMs: 6 * 3_600_000,
-    tokenSecretFile: undefined,
+    tokenSecretFiles: [],
     tokenSecret: undefined,
     tokenSecretUse: "only",
     oldTokenSecretFile: undefined,
@@ -284,10 +284,10 @@ const VALUES: Readonly<
     ],
   },
   "token-secret-file": {
-    read: (o) => o.tokenSecretFile,
+    read: (o) => o.tokenSecretFiles,
     values: [
-      ["/a", "/a"],
-      ["/b", "/b"],
+      ["/a", ["/a"]],
+      ["/b", ["/b"]],
     ],
   },
   "segment-size": {

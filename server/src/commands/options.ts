@@ -1,5 +1,5 @@
 import { resolve } from "node:path";
-import { choice, flag, type Option, option, type Secret, wordOf } from "@strongroom/command-line/option";
+import { choice, flag, list, type Option, option, type Secret, wordOf } from "@strongroom/command-line/option";
 import { SHARED } from "@strongroom/command-line/shared-options";
 import { shown } from "@strongroom/command-line/shown";
 import { formatDuration, formatSize, parseDuration, parseSize } from "@strongroom/protocol/sizes";
@@ -176,10 +176,12 @@ export const SERVE = {
     help: "how long a session can be valid at most when its login asks for a time (`login --lifetime`)",
     read: durationBetween(60_000, 3660 * DAY_MS),
   }),
-  tokenSecretFile: option({
+  tokenSecretFile: list({
     name: "token-secret-file",
     value: "file",
-    help: "sign tokens with the secret in this file (HS256, at least 32 bytes) instead of keys kept in the database",
+    help:
+      "sign tokens with the secret in this file (HS256, at least 32 bytes) instead of keys kept in the database; given " +
+      "several times, the first signs, and tokens of the others stay valid",
   }),
 
   tokenSecretUse: choice({

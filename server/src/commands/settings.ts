@@ -100,15 +100,15 @@ export async function serverOptions(values: OptionValues, env: Environment): Pro
 }
 
 function tokenSecrets(values: OptionValues, env: Environment) {
-  const tokenSecretFile = values.get(SERVE.tokenSecretFile);
+  const tokenSecretFiles = values.get(SERVE.tokenSecretFile);
   const tokenSecret = env[TOKEN_SECRET.env] || undefined;
-  if (tokenSecretFile !== undefined && tokenSecret !== undefined)
+  if (tokenSecretFiles.length > 0 && tokenSecret !== undefined)
     throw new UsageError(`--token-secret-file and ${TOKEN_SECRET.env}: give one of them, not both`);
   const tokenSecretUse = values.get(SERVE.tokenSecretUse);
-  if (tokenSecretUse !== "only" && tokenSecretFile === undefined && tokenSecret === undefined)
+  if (tokenSecretUse !== "only" && tokenSecretFiles.length === 0 && tokenSecret === undefined)
     throw new UsageError(`--token-secret-use ${tokenSecretUse} needs --token-secret-file or ${TOKEN_SECRET.env}`);
   const oldTokenSecretFile = values.get(SERVE.oldTokenSecretFile);
-  return { tokenSecretFile, tokenSecret, tokenSecretUse, oldTokenSecretFile };
+  return { tokenSecretFiles, tokenSecret, tokenSecretUse, oldTokenSecretFile };
 }
 
 /** A shorter one would refuse what a login gets that asks for nothing. */

@@ -9,7 +9,7 @@ import type { KeySet, VerifyingKey } from "./keys.ts";
 import { verifyOldToken } from "./old-tokens.ts";
 
 const ISSUER = "strongroom";
-/** The key id of the shared secret; those of a key set are UUIDs. */
+/** The key id of shared secrets; those of a key set are UUIDs. */
 const SECRET_ID = "secret";
 /** A secret is not shorter than what HS256 makes of it (RFC 7518, 3.2). */
 const LEAST_SECRET_BYTES = 32;
@@ -25,6 +25,8 @@ const MAX_MISSING = 100;
 export interface SignerOptions {
   /** A shared secret of at least 32 bytes, beside the key set or instead of it. */
   readonly secret?: Uint8Array | undefined;
+  /** Secrets whose tokens stay valid beside those of {@link secret}, which signs. */
+  readonly otherSecrets?: readonly Uint8Array[] | undefined;
   /**
    * `only` (the default) signs and verifies with the secret alone; with `sign` the key set verifies as well, and with
    * `verify` it signs, while tokens of the secret stay valid.
@@ -62,8 +64,11 @@ export class JoseSigner implements TokenSigner {
   }
 
   /** A signer with a shared secret of at least 32 bytes, and nothing else. @throws RangeError for a shorter one */
-  static withSecret(secret: Uint8Array, { oldSecret }: Pick<SignerOptions, "oldSecret"> = {}): JoseSigner {
-    const keys = withSecret(undefined, secret, true);
+  static withSecret(
+    secret: Uint8Array,
+    { oldSecret, otherSecrets = [] }: Pick<SignerOptions, "oldSecret" | "otherSecrets"> = {},
+  ): JoseSigner {
+    const keys = withSecrets(undefined, [secret, ...otherSecrets], true);
     return new JoseSigner({ keys, source: async () => keys, oldSecret });
   }
 
@@ -73,11 +78,11 @@ export class JoseSigner implements TokenSigner {
    * @throws RangeError for a secret that is too short
    */
   static async fromDatabase(database: Database, options: SignerOptions = {}): Promise<JoseSigner> {
-    const { secret, secretUse = "only", oldSecret } = options;
-    if (secret !== undefined && secretUse === "only") return JoseSigner.withSecret(secret, { oldSecret });
+    const { secret, otherSecrets = [], secretUse = "only", oldSecret } = options;
+    if (secret !== undefined && secretUse === "only") return JoseSigner.withSecret(secret, { oldSecret, otherSecrets });
     const source = async () => {
       const keys = await readKeySet(database);
-      return secret === undefined ? keys : withSecret(keys, secret, secretUse === "sign");
+      return secret === undefined ? keys : withSecrets(keys, [secret, ...otherSecrets], secretUse === "sign");
     };
     const rotate = secret !== undefined && secretUse === "sign" ? undefined : async () => await rotateKeySet(database);
     return new JoseSigner({ keys: await source(), source, rotate, oldSecret });
@@ -100,15 +105,9 @@ export class JoseSigner implements TokenSigner {
     if (token.length > MAX_TOKEN_LENGTH) return false;
     try {
       const { kid } = decodeProtectedHeader(token);
-      const found = typeof kid === "string" ? await this.#verifyingKey(kid) : undefined;
-      if (found === undefined) return false;
-      await jwtVerify(token, found.key, {
-        algorithms: [found.algorithm],
-        issuer: ISSUER,
-        currentDate: now,
-        requiredClaims: ["exp"],
-      });
-      return true;
+      for (const key of typeof kid === "string" ? await this.#verifyingKeys(kid) : [])
+        if (await isSignedBy(key, token, now)) return true;
+      return false;
     } catch (error) {
       // A database that does not answer says nothing of the token.
       if (error instanceof DomainError) throw error;
@@ -132,19 +131,19 @@ export class JoseSigner implements TokenSigner {
     return id;
   }
 
-  async #verifyingKey(id: string): Promise<VerifyingKey | undefined> {
+  async #verifyingKeys(id: string): Promise<readonly VerifyingKey[]> {
     const known = this.#keys.verifying.get(id);
     if (known !== undefined) return known;
     const missedAt = this.#missing.get(id);
-    if (missedAt !== undefined && performance.now() - missedAt < REREAD_MISSING_MS) return undefined;
+    if (missedAt !== undefined && performance.now() - missedAt < REREAD_MISSING_MS) return [];
     // Another server may have made it since; a reading that has begun already may not see it.
     await this.#reading;
     if (!this.#keys.verifying.has(id)) await this.#reread(0);
-    const key = this.#keys.verifying.get(id);
-    if (key !== undefined) return key;
+    const keys = this.#keys.verifying.get(id);
+    if (keys !== undefined) return keys;
     if (this.#missing.size >= MAX_MISSING) this.#missing.clear();
     this.#missing.set(id, performance.now());
-    return undefined;
+    return [];
   }
 
   /** Reads the keys again if that was longer ago; callers at the same time share one reading. */
@@ -162,15 +161,26 @@ export class JoseSigner implements TokenSigner {
   }
 }
 
-/** A key set with the secret beside its keys, or of the secret alone. */
-function withSecret(keys: KeySet, secret: Uint8Array, signs: boolean): KeySet;
-function withSecret(keys: undefined, secret: Uint8Array, signs: true): KeySet;
-function withSecret(keys: KeySet | undefined, secret: Uint8Array, signs: boolean): KeySet {
-  if (secret.length < LEAST_SECRET_BYTES)
-    throw new RangeError(`the token secret has ${secret.length} bytes; at least ${LEAST_SECRET_BYTES} are needed`);
-  const own = { algorithm: "HS256", key: createSecretKey(secret) } as const;
+/** Whether a token is signed by this key, and in time. */
+async function isSignedBy({ key, algorithm }: VerifyingKey, token: string, now: Date): Promise<boolean> {
+  const expected = { algorithms: [algorithm], issuer: ISSUER, currentDate: now, requiredClaims: ["exp"] };
+  return await jwtVerify(token, key, expected).then(
+    () => true,
+    () => false,
+  );
+}
+
+/** A key set with secrets beside its keys, or of the secrets alone; the first of them signs, if any does. */
+function withSecrets(keys: KeySet, secrets: readonly Uint8Array[], sign: boolean): KeySet;
+function withSecrets(keys: undefined, secrets: readonly Uint8Array[], sign: true): KeySet;
+function withSecrets(keys: KeySet | undefined, secrets: readonly Uint8Array[], sign: boolean): KeySet {
+  const own = secrets.map((secret) => {
+    if (secret.length < LEAST_SECRET_BYTES)
+      throw new RangeError(`a token secret has ${secret.length} bytes; at least ${LEAST_SECRET_BYTES} are needed`);
+    return { algorithm: "HS256", key: createSecretKey(secret) } as const;
+  });
   return {
-    signing: signs || keys === undefined ? { id: SECRET_ID, ...own } : keys.signing,
+    signing: sign || keys === undefined ? { id: SECRET_ID, ...own[0]! } : keys.signing,
     verifying: new Map([...(keys?.verifying ?? []), [SECRET_ID, own]]),
   };
 }

@@ -89,10 +89,10 @@ async function withoutUnneeded(tx: Transaction, keys: readonly SigningKeyRow[]):
 }
 
 async function keySetOf(rows: readonly SigningKeyRow[]): Promise<KeySet> {
-  const verifying = new Map<string, VerifyingKey>();
+  const verifying = new Map<string, readonly VerifyingKey[]>();
   for (const { id, jwk } of rows) {
     const { d: _private, ...publicPart } = jwk as JWK;
-    verifying.set(id, { algorithm: "EdDSA", key: await importJWK(publicPart, "EdDSA") });
+    verifying.set(id, [{ algorithm: "EdDSA", key: await importJWK(publicPart, "EdDSA") }]);
   }
   const newest = rows[0]!;
   const key = await importJWK(newest.jwk as JWK, "EdDSA");

@@ -10,5 +10,6 @@ export interface VerifyingKey {
 /** Keys by their ids; one of them signs. */
 export interface KeySet {
   readonly signing: VerifyingKey & { readonly id: string };
-  readonly verifying: ReadonlyMap<string, VerifyingKey>;
+  /** Shared secrets have one id, and a token of it may be of any of them. */
+  readonly verifying: ReadonlyMap<string, readonly VerifyingKey[]>;
 }
