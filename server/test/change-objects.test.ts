@@ -76,8 +76,9 @@ interface World {
 async function opened(
   t: ExecutionContext<{ database: SqlDatabase }>,
   files: Record<string, string> = { [USERS]: FILE, "site/c.yaml": collection("db") },
+  below = "",
 ): Promise<World> {
-  const dir = await temporaryFolder(t);
+  const dir = join(await temporaryFolder(t), below);
   for (const [file, text] of Object.entries(files)) {
     await mkdir(dirname(join(dir, file)), { recursive: true });
     await writeFile(join(dir, file), text);
@@ -279,6 +280,9 @@ test("two changes at once are both made, or one is told to come again", async (t
 test("a source that is written elsewhere says so, with the YAML to commit", async (t) => {
   const isGit = await opened(t);
   await mkdir(join(isGit.dir, ".git"));
+  const isInGit = await opened(t, undefined, "clusters/one/backups");
+  // A worktree's is a file.
+  await writeFile(join(isInGit.dir, "../../../.git"), "gitdir: elsewhere");
   const isMounted = await opened(t);
   await mkdir(join(isMounted.dir, "..data"));
   const isLinked = await opened(t);
@@ -287,7 +291,8 @@ test("a source that is written elsewhere says so, with the YAML to commit", asyn
   await symlink(join(linked, "l.yaml"), join(isLinked.dir, "l.yaml"));
   await isLinked.source.reload();
   for (const [w, name, why] of [
-    [isGit, "db", /Git/],
+    [isGit, "db", /it is a Git/],
+    [isInGit, "db", /it is in a Git/],
     [isMounted, "db", /ConfigMap/],
     [isLinked, "linked", /symbolic link/],
   ] as const) {

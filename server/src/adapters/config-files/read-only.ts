@@ -4,7 +4,7 @@ import type { PlannedFile } from "../../objects/plan-change.ts";
 
 /**
  * Why a directory is not to be written, at least not these files; undefined where it may be. A mounted ConfigMap is
- * links into `..data`, a checkout has `.git`: what is written there is lost or in the way with the next update.
+ * links into `..data`, a checkout has `.git` at its top: what is written there is lost or in the way with the next update.
  * @param dir the configuration directory.
  */
 export async function whyReadOnly(
@@ -12,7 +12,10 @@ export async function whyReadOnly(
   files: readonly Pick<PlannedFile, "file">[],
 ): Promise<string | undefined> {
   const root = await realpath(dir);
-  if (await exists(join(root, ".git"))) return "it is a Git checkout";
+  for (let folder = root; ; folder = dirname(folder)) {
+    if (await exists(join(folder, ".git"))) return `it is ${folder === root ? "" : "in "}a Git checkout`;
+    if (folder === dirname(folder)) break;
+  }
   for (const { file } of files) {
     let path = root;
     for (const name of file.split("/")) {
