@@ -56,12 +56,19 @@ const ANY_COLLECTION = collectionDocument(
   "maxBackupsCount: 20, maxOneVersionSize: 100M, maxCollectionSize: 3G, encryption: any-of",
 );
 
+/** A collection that takes one version an hour. */
+const RARE_COLLECTION = collectionDocument(
+  "rare",
+  "maxBackupsCount: 20, maxOneVersionSize: 100M, maxCollectionSize: 3G, encryption: any-of, minInterval: 1h",
+);
+
 /** A temporary directory with a configuration, a running server, a session and a key. */
 async function makePlace(): Promise<Place> {
   const dir = await mkdtemp(join(tmpdir(), "strongroom-e2e-"));
   const data = join(dir, "data");
   const password = await initConfiguration(join(data, "config"), "db");
   await writeFile(join(data, "config", "any.yaml"), ANY_COLLECTION);
+  await writeFile(join(data, "config", "rare.yaml"), RARE_COLLECTION);
   const place = { dir, data, password, server: await startServerProcess(["--data", data]) };
   await mkdir(join(dir, "home"), { mode: 0o700 });
   await login(place);
@@ -193,6 +200,23 @@ test.serial("a failing dump command never becomes a version, and health says why
   const empty = await strongroom(place, ["backup", "db", ...PUBLIC], { input: "" });
   t.not(empty.code, 0);
   t.deepEqual(await versionsOf(place), before);
+});
+
+test.serial("a dump command is not started for an upload that the server would refuse", async (t) => {
+  const { place } = t.context;
+  const command = [...PUBLIC, "-c", "touch started; echo dump"];
+  const started = join(place.dir, "started");
+  succeeded(t, await strongroom(place, ["backup", "rare", ...command]));
+  await rm(started);
+  for (const [collection, why] of [
+    ["rare", "minInterval"],
+    ["nowhere", 'collection "nowhere"'],
+  ] as const) {
+    const { code, stderr } = await strongroom(place, ["backup", collection, ...command]);
+    t.not(code, 0);
+    t.true(stderr.includes(why), stderr);
+    await t.throwsAsync(stat(started), { code: "ENOENT" }, collection);
+  }
 });
 
 test.serial("a cut connection: the upload goes on", async (t) => {

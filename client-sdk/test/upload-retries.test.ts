@@ -3,7 +3,7 @@ import { Readable } from "node:stream";
 import { Code, ConnectError } from "@connectrpc/connect";
 import test from "ava";
 import { StrongroomClient } from "../src/client.ts";
-import type { UnavailableError } from "../src/errors.ts";
+import type { StrongroomError, UnavailableError } from "../src/errors.ts";
 import { chunked, ciphertext } from "./support/bytes.ts";
 import { clientOf } from "./support/client.ts";
 import { FakeServer, MIB, refusal, type ServerOptions } from "./support/server.ts";
@@ -221,8 +221,42 @@ test("what is no HTTP server is given up after a few attempts", async (t) => {
   });
 });
 
+for (const [reason, code] of [
+  ["COLLECTION_NOT_FOUND", Code.NotFound],
+  ["ACCESS_DENIED", Code.PermissionDenied],
+  ["QUOTA_EXCEEDED", Code.ResourceExhausted],
+  ["WINDOW_CLOSED", Code.FailedPrecondition],
+  ["VERSION_TOO_SOON", Code.FailedPrecondition],
+  ["COLLECTION_BUSY", Code.Aborted],
+] as const) {
+  test(`what the server would not take (${reason}) is refused before the source is read`, async (t) => {
+    let refusals = 0;
+    const server = await serve(t, {
+      checks: true,
+      onCall: (method) => {
+        if (method !== "CheckUpload" || refusals >= 3) return;
+        refusals += 1;
+        throw refusal(code, reason);
+      },
+    });
+    let refusedBefore: number | undefined;
+    async function* source(): AsyncGenerator<Uint8Array> {
+      refusedBefore = refusals;
+      yield ciphertext(MIB);
+    }
+    const error = await t.throwsAsync(clientOf(server).upload(ask(source())));
+    t.is((error as StrongroomError).reason, reason);
+    t.is(refusedBefore, undefined);
+    t.is(server.count("CreateUpload"), 0);
+    if (!["WINDOW_CLOSED", "VERSION_TOO_SOON", "COLLECTION_BUSY"].includes(reason)) return;
+    await clientOf(server).upload(ask(source(), { waitMs: 60_000 }));
+    t.is(refusedBefore, 3, "waited for before it is read");
+    t.is(server.versions.length, 1);
+  });
+}
+
 for (const reason of ["busy", "window"] as const) {
-  test(`a collection that takes no upload yet (${reason}) is waited for before the source is read`, async (t) => {
+  test(`an older server that takes no upload yet (${reason}) is waited for before the source is read`, async (t) => {
     let asked = 0;
     const server = await serve(t, {
       collection: () => {

@@ -309,6 +309,11 @@ async function create(live: LiveServer, caller: Caller, name: string, options: O
   return "ok";
 }
 
+async function check(live: LiveServer, caller: Caller, name: string, options: Options): Promise<string> {
+  const upload = { collection: nameFor(caller.userName, name) };
+  return await done(live.clients.uploads.checkUpload({ upload }, options));
+}
+
 async function read(live: LiveServer, name: string, number: bigint, options: Options): Promise<string> {
   let bytes = 0;
   for await (const { frame } of live.clients.versions.readVersion(
@@ -339,6 +344,25 @@ const cases: readonly Case[] = [
     expected: always("COLLECTION_NOT_FOUND"),
     sparse: true,
     call: ({ live }, caller, options) => create(live, caller, UNKNOWN, options),
+  },
+  {
+    rpc: "strongroom.v1.UploadService/CheckUpload",
+    title: "in the vault",
+    expected: inVault("upload"),
+    call: ({ live }, caller, options) => check(live, caller, VAULT, options),
+  },
+  {
+    rpc: "strongroom.v1.UploadService/CheckUpload",
+    title: "outside windows",
+    expected: ({ who }) => outcome(who, "upload outside windows", SHUT),
+    call: ({ live }, caller, options) => check(live, caller, SHUT, options),
+  },
+  {
+    rpc: "strongroom.v1.UploadService/CheckUpload",
+    title: "in a collection that does not exist",
+    expected: always("COLLECTION_NOT_FOUND"),
+    sparse: true,
+    call: ({ live }, caller, options) => check(live, caller, UNKNOWN, options),
   },
   ...uploadCases,
   {

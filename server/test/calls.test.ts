@@ -22,6 +22,7 @@ const callTo = (method: string, address = "192.0.2.1"): Call =>
 const LARGEST_KIB: Readonly<Record<string, number>> = {
   Login: 16,
   CreateUpload: 256,
+  CheckUpload: 256,
   ApplyObjects: 1024,
   SetPassword: 16,
 };

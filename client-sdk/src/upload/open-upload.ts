@@ -18,6 +18,9 @@ import type { PreparedSegment } from "./segments.ts";
 /** The most of a reason that is sent, in characters. */
 const REASON_LIMIT = 300;
 
+/** What is asked of the server when an upload is created. */
+export type CreateRequest = Omit<CreateUploadRequest, "$typeName" | "$unknown">;
+
 /** An upload that is open on the server. Create it with {@link OpenUpload.create}; end it with `commit` or `abort`. */
 export class OpenUpload {
   /** What the server answered to CreateUpload. */
@@ -47,11 +50,7 @@ export class OpenUpload {
    *
    * @param signal - ends the upload's calls, but not `abort`
    */
-  static async create(
-    context: TransferContext,
-    request: Omit<CreateUploadRequest, "$typeName" | "$unknown">,
-    signal: AbortSignal,
-  ): Promise<OpenUpload> {
+  static async create(context: TransferContext, request: CreateRequest, signal: AbortSignal): Promise<OpenUpload> {
     const { connection, retrier, timings } = context;
     const client = createClient(UploadService, connection.transport);
     const message = create(CreateUploadRequestSchema, request);

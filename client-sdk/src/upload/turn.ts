@@ -2,9 +2,11 @@
 import { createClient } from "@connectrpc/connect";
 import { CollectionService } from "@strongroom/gen/strongroom/v1/collection_service_pb";
 import type { Collection } from "@strongroom/gen/strongroom/v1/resources_pb";
+import { UploadService } from "@strongroom/gen/strongroom/v1/upload_service_pb";
 import { sleep } from "../abort.ts";
 import type { TransferContext } from "../connection/transfer-context.ts";
 import { StrongroomError } from "../errors.ts";
+import type { CreateRequest } from "./open-upload.ts";
 
 /** What an upload waits for. */
 export interface UploadWait {
@@ -44,10 +46,28 @@ export class Turn {
   }
 
   /**
-   * Returns when the server has answered and, as far as may be waited, the collection has a place and an open window. A
-   * dump that begins before would be read into nothing, or hold its snapshot for as long as the server is away.
+   * Returns when the server would take the upload, as far as may be waited. A dump that begins before would be read
+   * into nothing, or hold its snapshot for as long as the server is away. A server of an older version cannot be asked;
+   * of it is only known that it answers, and whether the collection has a place and an open window.
+   *
+   * @param create - what is to be created
    */
-  async come(): Promise<void> {
+  async come(create: CreateRequest): Promise<void> {
+    const { connection, retrier, timings } = this.#context;
+    const client = createClient(UploadService, connection.transport);
+    const { signal } = this.#options;
+    const check = async () => {
+      await client.checkUpload({ upload: create }, { signal, timeoutMs: timings.unaryTimeoutMs });
+    };
+    try {
+      await this.take(() => retrier.run("CheckUpload", signal, check));
+    } catch (error) {
+      if (!(error instanceof StrongroomError && error.code === "unimplemented")) throw error;
+      await this.#comeToOlder();
+    }
+  }
+
+  async #comeToOlder(): Promise<void> {
     const { connection, retrier, timings } = this.#context;
     const { collection, signal } = this.#options;
     const client = createClient(CollectionService, connection.transport);
@@ -63,7 +83,7 @@ export class Turn {
     }
   }
 
-  /** Creates the upload, again for as long as it may be waited: another may have been quicker. */
+  /** Creates the upload, or asks for it, again for as long as it may be waited: another may be quicker. */
   async take<T>(create: () => Promise<T>): Promise<T> {
     for (;;) {
       try {

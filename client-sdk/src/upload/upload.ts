@@ -24,7 +24,7 @@ import { encryptionStage } from "../encryption/stages.ts";
 import { InvalidRequestError, UnavailableError } from "../errors.ts";
 import { peek } from "../peek.ts";
 import { DumpSource } from "./dump-source.ts";
-import { OpenUpload } from "./open-upload.ts";
+import { type CreateRequest, OpenUpload } from "./open-upload.ts";
 import { SegmentQueue } from "./segment-queue.ts";
 import { cutSegments, type PreparedSegment, SegmentBuffers } from "./segments.ts";
 import { Spool } from "./spool.ts";
@@ -63,9 +63,10 @@ export interface UploadOptions {
   /** Name of the collection. */
   collection: string;
   /**
-   * The dump: plain, or already ciphertext with encryption `none`. It is not read before the server has answered, so
-   * one that begins when it is read does not begin in vain. An error it throws aborts the upload. When the upload ends
-   * before the source does, the source is notified with `return()`, and with `destroy()` where it is a Node stream.
+   * The dump: plain, or already ciphertext with encryption `none`. It is not read before the server has said that it
+   * would take the upload, so one that begins when it is read does not begin in vain. An error it throws aborts the
+   * upload. When the upload ends before the source does, the source is notified with `return()`, and with `destroy()`
+   * where it is a Node stream.
    */
   source: AsyncIterable<Uint8Array>;
   /** How to encrypt it. */
@@ -242,10 +243,12 @@ class UploadRun {
     const encrypt = encryptionStage(this.#options.encryption);
     // A folder that cannot be written to is reported before anything is begun.
     if (spoolLimit > 0) await (await Spool.open(spoolDirectory, 1, 1)).close();
-    await this.#turn.come();
+    const request = this.#request();
+    await this.#turn.come(request);
     // The server has to know before the first byte whether the dump is compressed.
     const { plain, compress } = await this.#chooseCompression();
-    const upload = await this.#create(compress);
+    const contentEncoding = compress ? ContentEncoding.ZSTD : ContentEncoding.NONE;
+    const upload = await this.#create({ ...request, contentEncoding });
     const ciphertext = encrypt(compress ? compressed(plain) : plain, signal);
     const segmentSize = Number(upload.upload.segmentSizeBytes);
     const buffers = new SegmentBuffers(bufferCount(memoryLimit, segmentSize, parallel), segmentSize, signal);
@@ -329,17 +332,13 @@ class UploadRun {
     );
   }
 
-  async #create(compress: boolean): Promise<OpenUpload> {
+  #request(): CreateRequest {
     const { collection, requestId = randomUUID(), filename = "", labels = {}, clientMetadata = {} } = this.#options;
-    const request = {
-      collection,
-      requestId,
-      expectedSizeBytes: 0n,
-      filename,
-      contentEncoding: compress ? ContentEncoding.ZSTD : ContentEncoding.NONE,
-      labels,
-      clientMetadata,
-    };
+    const contentEncoding = ContentEncoding.UNSPECIFIED;
+    return { collection, requestId, expectedSizeBytes: 0n, filename, contentEncoding, labels, clientMetadata };
+  }
+
+  async #create(request: CreateRequest): Promise<OpenUpload> {
     const upload = await this.#turn.take(() => OpenUpload.create(this.#context, request, this.#ending.signal));
     this.#upload = upload;
     this.#remaining = upload.upload.remainingBytes;

@@ -86,6 +86,8 @@ export interface ServerOptions extends Faults {
   maxChunkSize?: number;
   leaseMs?: number;
   token?: string;
+  /** Whether it knows CheckUpload, which onCall may refuse; else it is one of an older version. */
+  checks?: boolean;
   /** What GetCollection says; default: a place is free and uploads may begin. */
   collection?: () => { openUploads?: number; acceptsUploadsNow?: boolean };
 }
@@ -206,7 +208,14 @@ export class FakeServer {
   }
 
   #routes(router: ConnectRouter): void {
+    const check = {
+      checkUpload: async (_: unknown, context: HandlerContext) => {
+        await this.#call("CheckUpload", context);
+        return { remainingBytes: 1n << 40n };
+      },
+    };
     router.service(UploadService, {
+      ...(this.options.checks === true ? check : {}),
       createUpload: async (request, context) => {
         await this.#call("CreateUpload", context);
         for (const stored of this.uploads.values()) {

@@ -46,6 +46,7 @@ const SCHEMA = { ...ANYONE, ...UNPACKED, budget: "requests", drawsPerMessage: tr
 /** One entry for every method that is served. */
 export const ROUTES: Readonly<Record<string, Route>> = {
   "strongroom.v1.UploadService/CreateUpload": { ...SESSION, message: 256 * KIB },
+  "strongroom.v1.UploadService/CheckUpload": { ...SESSION, message: 256 * KIB },
   "strongroom.v1.UploadService/WriteSegment": { ...SESSION, ...UNPACKED, message: "chunk" },
   "strongroom.v1.UploadService/RenewUpload": SESSION,
   "strongroom.v1.UploadService/GetUpload": SESSION,

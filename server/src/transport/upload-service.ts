@@ -1,6 +1,10 @@
 import { Code, ConnectError, type ServiceImpl } from "@connectrpc/connect";
 import { ContentEncoding } from "@strongroom/gen/strongroom/v1/resources_pb";
-import type { UploadService, WriteSegmentRequest } from "@strongroom/gen/strongroom/v1/upload_service_pb";
+import type {
+  CreateUploadRequest,
+  UploadService,
+  WriteSegmentRequest,
+} from "@strongroom/gen/strongroom/v1/upload_service_pb";
 import type { ChunkDetour } from "@strongroom/protocol/chunk-detour";
 import {
   MAX_DESCRIPTION_LENGTH,
@@ -14,7 +18,7 @@ import {
 } from "@strongroom/protocol/limits";
 import { stillStanding } from "../app/sessions/sessions.ts";
 import { type CommitDeps, commitUpload } from "../app/uploads/commit-upload.ts";
-import { createUpload } from "../app/uploads/create-upload.ts";
+import { type CreateUploadInput, checkUpload, createUpload } from "../app/uploads/create-upload.ts";
 import { abortUpload, getUpload, listUploads, renewUpload } from "../app/uploads/manage-uploads.ts";
 import { BodyBrokenError } from "../app/uploads/segment-body.ts";
 import { writeSegment } from "../app/uploads/write-segment.ts";
@@ -49,19 +53,16 @@ export function uploadService(deps: UploadServiceDeps): ServiceImpl<typeof Uploa
   return {
     async createUpload(req, context) {
       deps.refuseWhileStopping();
-      const labels = mapOf("labels", req.labels, MAX_LABEL_VALUE_LENGTH);
-      const clientMetadata = mapOf("client_metadata", req.clientMetadata, MAX_METADATA_VALUE_LENGTH);
-      requireSmall(labels, clientMetadata);
-      const view = await createUpload(deps, callerOf(context.values), {
-        collection: collectionNameOf(req.collection),
-        requestId: textOf("request_id", req.requestId, MAX_REQUEST_ID_LENGTH),
-        expectedSize: byteCountOf("expected_size_bytes", req.expectedSizeBytes),
-        filename: filenameOf(req.filename),
-        contentEncoding: contentEncodingOf(req.contentEncoding),
-        labels,
-        clientMetadata,
-      });
+      const view = await createUpload(deps, callerOf(context.values), createInputOf(req));
       return { upload: uploadMessage(view, most) };
+    },
+
+    async checkUpload(req, context) {
+      deps.refuseWhileStopping();
+      if (req.upload === undefined) throw invalidField("upload", "expected the upload to check");
+      const isOpen = req.upload.contentEncoding === ContentEncoding.UNSPECIFIED;
+      const input = { ...createInputOf(req.upload), ...(isOpen ? { contentEncoding: undefined } : {}) };
+      return { remainingBytes: await checkUpload(deps, callerOf(context.values), input) };
     },
 
     async writeSegment(requests, context) {
@@ -151,6 +152,21 @@ export function uploadService(deps: UploadServiceDeps): ServiceImpl<typeof Uploa
       deps.onEnded();
       return { upload: uploadMessage(view, most) };
     },
+  };
+}
+
+function createInputOf(req: CreateUploadRequest): CreateUploadInput {
+  const labels = mapOf("labels", req.labels, MAX_LABEL_VALUE_LENGTH);
+  const clientMetadata = mapOf("client_metadata", req.clientMetadata, MAX_METADATA_VALUE_LENGTH);
+  requireSmall(labels, clientMetadata);
+  return {
+    collection: collectionNameOf(req.collection),
+    requestId: textOf("request_id", req.requestId, MAX_REQUEST_ID_LENGTH),
+    expectedSize: byteCountOf("expected_size_bytes", req.expectedSizeBytes),
+    filename: filenameOf(req.filename),
+    contentEncoding: contentEncodingOf(req.contentEncoding),
+    labels,
+    clientMetadata,
   };
 }
 

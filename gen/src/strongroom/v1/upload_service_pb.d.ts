@@ -100,6 +100,46 @@ export declare type CreateUploadResponse = Message<"strongroom.v1.CreateUploadRe
 export declare const CreateUploadResponseSchema: GenMessage<CreateUploadResponse>;
 
 /**
+ * Asks whether an upload would be taken.
+ *
+ * @generated from message strongroom.v1.CheckUploadRequest
+ */
+export declare type CheckUploadRequest = Message<"strongroom.v1.CheckUploadRequest"> & {
+  /**
+   * The upload, as far as it is known; content_encoding may be left out.
+   *
+   * @generated from field: strongroom.v1.CreateUploadRequest upload = 1;
+   */
+  upload?: CreateUploadRequest | undefined;
+};
+
+/**
+ * Describes the message strongroom.v1.CheckUploadRequest.
+ * Use `create(CheckUploadRequestSchema)` to create a new message.
+ */
+export declare const CheckUploadRequestSchema: GenMessage<CheckUploadRequest>;
+
+/**
+ * It would be taken.
+ *
+ * @generated from message strongroom.v1.CheckUploadResponse
+ */
+export declare type CheckUploadResponse = Message<"strongroom.v1.CheckUploadResponse"> & {
+  /**
+   * Bytes that would be accepted at this moment.
+   *
+   * @generated from field: int64 remaining_bytes = 1;
+   */
+  remainingBytes: bigint;
+};
+
+/**
+ * Describes the message strongroom.v1.CheckUploadResponse.
+ * Use `create(CheckUploadResponseSchema)` to create a new message.
+ */
+export declare const CheckUploadResponseSchema: GenMessage<CheckUploadResponse>;
+
+/**
  * One frame of WriteSegment.
  *
  * @generated from message strongroom.v1.WriteSegmentRequest
@@ -545,6 +585,19 @@ export declare const UploadService: GenService<{
     methodKind: "unary";
     input: typeof CreateUploadRequestSchema;
     output: typeof CreateUploadResponseSchema;
+  },
+  /**
+   * Says whether CreateUpload would take this upload at this moment, and refuses as it would; nothing is created and no
+   * place is taken. For clients that have to begin a dump before they know all that CreateUpload asks for: a dump that
+   * is begun first is begun in vain when the upload is refused. Where room is lacking, lapsed uploads of the collection
+   * give way to it, as they would to the upload. Idempotent.
+   *
+   * @generated from rpc strongroom.v1.UploadService.CheckUpload
+   */
+  checkUpload: {
+    methodKind: "unary";
+    input: typeof CheckUploadRequestSchema;
+    output: typeof CheckUploadResponseSchema;
   },
   /**
    * Writes one segment: first a frame with the header, then frames with chunks until exactly header.size_bytes bytes

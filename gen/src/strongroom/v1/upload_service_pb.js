@@ -12,7 +12,7 @@ import { file_strongroom_v1_resources } from "./resources_pb.js";
  * Describes the file strongroom/v1/upload_service.proto.
  */
 export const file_strongroom_v1_upload_service = /*@__PURE__*/
-  fileDesc("CiJzdHJvbmdyb29tL3YxL3VwbG9hZF9zZXJ2aWNlLnByb3RvEg1zdHJvbmdyb29tLnYxIp0DChNDcmVhdGVVcGxvYWRSZXF1ZXN0EhIKCmNvbGxlY3Rpb24YASABKAkSEgoKcmVxdWVzdF9pZBgCIAEoCRIbChNleHBlY3RlZF9zaXplX2J5dGVzGAMgASgDEhAKCGZpbGVuYW1lGAQgASgJEjgKEGNvbnRlbnRfZW5jb2RpbmcYBSABKA4yHi5zdHJvbmdyb29tLnYxLkNvbnRlbnRFbmNvZGluZxI+CgZsYWJlbHMYBiADKAsyLi5zdHJvbmdyb29tLnYxLkNyZWF0ZVVwbG9hZFJlcXVlc3QuTGFiZWxzRW50cnkSTwoPY2xpZW50X21ldGFkYXRhGAcgAygLMjYuc3Ryb25ncm9vbS52MS5DcmVhdGVVcGxvYWRSZXF1ZXN0LkNsaWVudE1ldGFkYXRhRW50cnkaLQoLTGFiZWxzRW50cnkSCwoDa2V5GAEgASgJEg0KBXZhbHVlGAIgASgJOgI4ARo1ChNDbGllbnRNZXRhZGF0YUVudHJ5EgsKA2tleRgBIAEoCRINCgV2YWx1ZRgCIAEoCToCOAEiPQoUQ3JlYXRlVXBsb2FkUmVzcG9uc2USJQoGdXBsb2FkGAEgASgLMhUuc3Ryb25ncm9vbS52MS5VcGxvYWQiXwoTV3JpdGVTZWdtZW50UmVxdWVzdBIuCgZoZWFkZXIYASABKAsyHC5zdHJvbmdyb29tLnYxLlNlZ21lbnRIZWFkZXJIABIPCgVjaHVuaxgCIAEoDEgAQgcKBWZyYW1lImkKDVNlZ21lbnRIZWFkZXISEQoJdXBsb2FkX2lkGAEgASgJEg0KBWluZGV4GAIgASgFEhIKCnNpemVfYnl0ZXMYAyABKAMSDgoGc2hhMjU2GAQgASgMEhIKCmZyYW1pbmdfaW4YBSABKAwijgEKFFdyaXRlU2VnbWVudFJlc3BvbnNlEicKB3NlZ21lbnQYASABKAsyFi5zdHJvbmdyb29tLnYxLlNlZ21lbnQSFwoPcmVtYWluaW5nX2J5dGVzGAIgASgDEjQKEGxlYXNlX2V4cGlyZXNfYXQYAyABKAsyGi5nb29nbGUucHJvdG9idWYuVGltZXN0YW1wIicKElJlbmV3VXBsb2FkUmVxdWVzdBIRCgl1cGxvYWRfaWQYASABKAkiewoTUmVuZXdVcGxvYWRSZXNwb25zZRI0ChBsZWFzZV9leHBpcmVzX2F0GAEgASgLMhouZ29vZ2xlLnByb3RvYnVmLlRpbWVzdGFtcBIuCgpleHBpcmVzX2F0GAIgASgLMhouZ29vZ2xlLnByb3RvYnVmLlRpbWVzdGFtcCJhChBHZXRVcGxvYWRSZXF1ZXN0EhEKCXVwbG9hZF9pZBgBIAEoCRIRCglwYWdlX3NpemUYAiABKAUSEgoKcGFnZV90b2tlbhgDIAEoCRITCgtmaXJzdF9pbmRleBgEIAEoBSJ9ChFHZXRVcGxvYWRSZXNwb25zZRIlCgZ1cGxvYWQYASABKAsyFS5zdHJvbmdyb29tLnYxLlVwbG9hZBIoCghzZWdtZW50cxgCIAMoCzIWLnN0cm9uZ3Jvb20udjEuU2VnbWVudBIXCg9uZXh0X3BhZ2VfdG9rZW4YAyABKAkiTwoSTGlzdFVwbG9hZHNSZXF1ZXN0EhIKCmNvbGxlY3Rpb24YASABKAkSEQoJcGFnZV9zaXplGAIgASgFEhIKCnBhZ2VfdG9rZW4YAyABKAkiVgoTTGlzdFVwbG9hZHNSZXNwb25zZRImCgd1cGxvYWRzGAEgAygLMhUuc3Ryb25ncm9vbS52MS5VcGxvYWQSFwoPbmV4dF9wYWdlX3Rva2VuGAIgASgJImcKE0NvbW1pdFVwbG9hZFJlcXVlc3QSEQoJdXBsb2FkX2lkGAEgASgJEhIKCnNpemVfYnl0ZXMYAiABKAMSGAoQY29tcG9zaXRlX3NoYTI1NhgDIAEoDBIPCgd3YXJuaW5nGAQgASgJIlgKFENvbW1pdFVwbG9hZFJlc3BvbnNlEicKB3ZlcnNpb24YASABKAsyFi5zdHJvbmdyb29tLnYxLlZlcnNpb24SFwoPcmVtb3ZlZF9udW1iZXJzGAIgAygDIjcKEkFib3J0VXBsb2FkUmVxdWVzdBIRCgl1cGxvYWRfaWQYASABKAkSDgoGcmVhc29uGAIgASgJIjwKE0Fib3J0VXBsb2FkUmVzcG9uc2USJQoGdXBsb2FkGAEgASgLMhUuc3Ryb25ncm9vbS52MS5VcGxvYWQy7gQKDVVwbG9hZFNlcnZpY2USVwoMQ3JlYXRlVXBsb2FkEiIuc3Ryb25ncm9vbS52MS5DcmVhdGVVcGxvYWRSZXF1ZXN0GiMuc3Ryb25ncm9vbS52MS5DcmVhdGVVcGxvYWRSZXNwb25zZRJZCgxXcml0ZVNlZ21lbnQSIi5zdHJvbmdyb29tLnYxLldyaXRlU2VnbWVudFJlcXVlc3QaIy5zdHJvbmdyb29tLnYxLldyaXRlU2VnbWVudFJlc3BvbnNlKAESVAoLUmVuZXdVcGxvYWQSIS5zdHJvbmdyb29tLnYxLlJlbmV3VXBsb2FkUmVxdWVzdBoiLnN0cm9uZ3Jvb20udjEuUmVuZXdVcGxvYWRSZXNwb25zZRJOCglHZXRVcGxvYWQSHy5zdHJvbmdyb29tLnYxLkdldFVwbG9hZFJlcXVlc3QaIC5zdHJvbmdyb29tLnYxLkdldFVwbG9hZFJlc3BvbnNlElQKC0xpc3RVcGxvYWRzEiEuc3Ryb25ncm9vbS52MS5MaXN0VXBsb2Fkc1JlcXVlc3QaIi5zdHJvbmdyb29tLnYxLkxpc3RVcGxvYWRzUmVzcG9uc2USVwoMQ29tbWl0VXBsb2FkEiIuc3Ryb25ncm9vbS52MS5Db21taXRVcGxvYWRSZXF1ZXN0GiMuc3Ryb25ncm9vbS52MS5Db21taXRVcGxvYWRSZXNwb25zZRJUCgtBYm9ydFVwbG9hZBIhLnN0cm9uZ3Jvb20udjEuQWJvcnRVcGxvYWRSZXF1ZXN0GiIuc3Ryb25ncm9vbS52MS5BYm9ydFVwbG9hZFJlc3BvbnNlYgZwcm90bzM", [file_google_protobuf_timestamp, file_strongroom_v1_resources]);
+  fileDesc("CiJzdHJvbmdyb29tL3YxL3VwbG9hZF9zZXJ2aWNlLnByb3RvEg1zdHJvbmdyb29tLnYxIp0DChNDcmVhdGVVcGxvYWRSZXF1ZXN0EhIKCmNvbGxlY3Rpb24YASABKAkSEgoKcmVxdWVzdF9pZBgCIAEoCRIbChNleHBlY3RlZF9zaXplX2J5dGVzGAMgASgDEhAKCGZpbGVuYW1lGAQgASgJEjgKEGNvbnRlbnRfZW5jb2RpbmcYBSABKA4yHi5zdHJvbmdyb29tLnYxLkNvbnRlbnRFbmNvZGluZxI+CgZsYWJlbHMYBiADKAsyLi5zdHJvbmdyb29tLnYxLkNyZWF0ZVVwbG9hZFJlcXVlc3QuTGFiZWxzRW50cnkSTwoPY2xpZW50X21ldGFkYXRhGAcgAygLMjYuc3Ryb25ncm9vbS52MS5DcmVhdGVVcGxvYWRSZXF1ZXN0LkNsaWVudE1ldGFkYXRhRW50cnkaLQoLTGFiZWxzRW50cnkSCwoDa2V5GAEgASgJEg0KBXZhbHVlGAIgASgJOgI4ARo1ChNDbGllbnRNZXRhZGF0YUVudHJ5EgsKA2tleRgBIAEoCRINCgV2YWx1ZRgCIAEoCToCOAEiPQoUQ3JlYXRlVXBsb2FkUmVzcG9uc2USJQoGdXBsb2FkGAEgASgLMhUuc3Ryb25ncm9vbS52MS5VcGxvYWQiSAoSQ2hlY2tVcGxvYWRSZXF1ZXN0EjIKBnVwbG9hZBgBIAEoCzIiLnN0cm9uZ3Jvb20udjEuQ3JlYXRlVXBsb2FkUmVxdWVzdCIuChNDaGVja1VwbG9hZFJlc3BvbnNlEhcKD3JlbWFpbmluZ19ieXRlcxgBIAEoAyJfChNXcml0ZVNlZ21lbnRSZXF1ZXN0Ei4KBmhlYWRlchgBIAEoCzIcLnN0cm9uZ3Jvb20udjEuU2VnbWVudEhlYWRlckgAEg8KBWNodW5rGAIgASgMSABCBwoFZnJhbWUiaQoNU2VnbWVudEhlYWRlchIRCgl1cGxvYWRfaWQYASABKAkSDQoFaW5kZXgYAiABKAUSEgoKc2l6ZV9ieXRlcxgDIAEoAxIOCgZzaGEyNTYYBCABKAwSEgoKZnJhbWluZ19pbhgFIAEoDCKOAQoUV3JpdGVTZWdtZW50UmVzcG9uc2USJwoHc2VnbWVudBgBIAEoCzIWLnN0cm9uZ3Jvb20udjEuU2VnbWVudBIXCg9yZW1haW5pbmdfYnl0ZXMYAiABKAMSNAoQbGVhc2VfZXhwaXJlc19hdBgDIAEoCzIaLmdvb2dsZS5wcm90b2J1Zi5UaW1lc3RhbXAiJwoSUmVuZXdVcGxvYWRSZXF1ZXN0EhEKCXVwbG9hZF9pZBgBIAEoCSJ7ChNSZW5ld1VwbG9hZFJlc3BvbnNlEjQKEGxlYXNlX2V4cGlyZXNfYXQYASABKAsyGi5nb29nbGUucHJvdG9idWYuVGltZXN0YW1wEi4KCmV4cGlyZXNfYXQYAiABKAsyGi5nb29nbGUucHJvdG9idWYuVGltZXN0YW1wImEKEEdldFVwbG9hZFJlcXVlc3QSEQoJdXBsb2FkX2lkGAEgASgJEhEKCXBhZ2Vfc2l6ZRgCIAEoBRISCgpwYWdlX3Rva2VuGAMgASgJEhMKC2ZpcnN0X2luZGV4GAQgASgFIn0KEUdldFVwbG9hZFJlc3BvbnNlEiUKBnVwbG9hZBgBIAEoCzIVLnN0cm9uZ3Jvb20udjEuVXBsb2FkEigKCHNlZ21lbnRzGAIgAygLMhYuc3Ryb25ncm9vbS52MS5TZWdtZW50EhcKD25leHRfcGFnZV90b2tlbhgDIAEoCSJPChJMaXN0VXBsb2Fkc1JlcXVlc3QSEgoKY29sbGVjdGlvbhgBIAEoCRIRCglwYWdlX3NpemUYAiABKAUSEgoKcGFnZV90b2tlbhgDIAEoCSJWChNMaXN0VXBsb2Fkc1Jlc3BvbnNlEiYKB3VwbG9hZHMYASADKAsyFS5zdHJvbmdyb29tLnYxLlVwbG9hZBIXCg9uZXh0X3BhZ2VfdG9rZW4YAiABKAkiZwoTQ29tbWl0VXBsb2FkUmVxdWVzdBIRCgl1cGxvYWRfaWQYASABKAkSEgoKc2l6ZV9ieXRlcxgCIAEoAxIYChBjb21wb3NpdGVfc2hhMjU2GAMgASgMEg8KB3dhcm5pbmcYBCABKAkiWAoUQ29tbWl0VXBsb2FkUmVzcG9uc2USJwoHdmVyc2lvbhgBIAEoCzIWLnN0cm9uZ3Jvb20udjEuVmVyc2lvbhIXCg9yZW1vdmVkX251bWJlcnMYAiADKAMiNwoSQWJvcnRVcGxvYWRSZXF1ZXN0EhEKCXVwbG9hZF9pZBgBIAEoCRIOCgZyZWFzb24YAiABKAkiPAoTQWJvcnRVcGxvYWRSZXNwb25zZRIlCgZ1cGxvYWQYASABKAsyFS5zdHJvbmdyb29tLnYxLlVwbG9hZDLEBQoNVXBsb2FkU2VydmljZRJXCgxDcmVhdGVVcGxvYWQSIi5zdHJvbmdyb29tLnYxLkNyZWF0ZVVwbG9hZFJlcXVlc3QaIy5zdHJvbmdyb29tLnYxLkNyZWF0ZVVwbG9hZFJlc3BvbnNlElQKC0NoZWNrVXBsb2FkEiEuc3Ryb25ncm9vbS52MS5DaGVja1VwbG9hZFJlcXVlc3QaIi5zdHJvbmdyb29tLnYxLkNoZWNrVXBsb2FkUmVzcG9uc2USWQoMV3JpdGVTZWdtZW50EiIuc3Ryb25ncm9vbS52MS5Xcml0ZVNlZ21lbnRSZXF1ZXN0GiMuc3Ryb25ncm9vbS52MS5Xcml0ZVNlZ21lbnRSZXNwb25zZSgBElQKC1JlbmV3VXBsb2FkEiEuc3Ryb25ncm9vbS52MS5SZW5ld1VwbG9hZFJlcXVlc3QaIi5zdHJvbmdyb29tLnYxLlJlbmV3VXBsb2FkUmVzcG9uc2USTgoJR2V0VXBsb2FkEh8uc3Ryb25ncm9vbS52MS5HZXRVcGxvYWRSZXF1ZXN0GiAuc3Ryb25ncm9vbS52MS5HZXRVcGxvYWRSZXNwb25zZRJUCgtMaXN0VXBsb2FkcxIhLnN0cm9uZ3Jvb20udjEuTGlzdFVwbG9hZHNSZXF1ZXN0GiIuc3Ryb25ncm9vbS52MS5MaXN0VXBsb2Fkc1Jlc3BvbnNlElcKDENvbW1pdFVwbG9hZBIiLnN0cm9uZ3Jvb20udjEuQ29tbWl0VXBsb2FkUmVxdWVzdBojLnN0cm9uZ3Jvb20udjEuQ29tbWl0VXBsb2FkUmVzcG9uc2USVAoLQWJvcnRVcGxvYWQSIS5zdHJvbmdyb29tLnYxLkFib3J0VXBsb2FkUmVxdWVzdBoiLnN0cm9uZ3Jvb20udjEuQWJvcnRVcGxvYWRSZXNwb25zZWIGcHJvdG8z", [file_google_protobuf_timestamp, file_strongroom_v1_resources]);
 
 /**
  * Describes the message strongroom.v1.CreateUploadRequest.
@@ -29,95 +29,109 @@ export const CreateUploadResponseSchema = /*@__PURE__*/
   messageDesc(file_strongroom_v1_upload_service, 1);
 
 /**
+ * Describes the message strongroom.v1.CheckUploadRequest.
+ * Use `create(CheckUploadRequestSchema)` to create a new message.
+ */
+export const CheckUploadRequestSchema = /*@__PURE__*/
+  messageDesc(file_strongroom_v1_upload_service, 2);
+
+/**
+ * Describes the message strongroom.v1.CheckUploadResponse.
+ * Use `create(CheckUploadResponseSchema)` to create a new message.
+ */
+export const CheckUploadResponseSchema = /*@__PURE__*/
+  messageDesc(file_strongroom_v1_upload_service, 3);
+
+/**
  * Describes the message strongroom.v1.WriteSegmentRequest.
  * Use `create(WriteSegmentRequestSchema)` to create a new message.
  */
 export const WriteSegmentRequestSchema = /*@__PURE__*/
-  messageDesc(file_strongroom_v1_upload_service, 2);
+  messageDesc(file_strongroom_v1_upload_service, 4);
 
 /**
  * Describes the message strongroom.v1.SegmentHeader.
  * Use `create(SegmentHeaderSchema)` to create a new message.
  */
 export const SegmentHeaderSchema = /*@__PURE__*/
-  messageDesc(file_strongroom_v1_upload_service, 3);
+  messageDesc(file_strongroom_v1_upload_service, 5);
 
 /**
  * Describes the message strongroom.v1.WriteSegmentResponse.
  * Use `create(WriteSegmentResponseSchema)` to create a new message.
  */
 export const WriteSegmentResponseSchema = /*@__PURE__*/
-  messageDesc(file_strongroom_v1_upload_service, 4);
+  messageDesc(file_strongroom_v1_upload_service, 6);
 
 /**
  * Describes the message strongroom.v1.RenewUploadRequest.
  * Use `create(RenewUploadRequestSchema)` to create a new message.
  */
 export const RenewUploadRequestSchema = /*@__PURE__*/
-  messageDesc(file_strongroom_v1_upload_service, 5);
+  messageDesc(file_strongroom_v1_upload_service, 7);
 
 /**
  * Describes the message strongroom.v1.RenewUploadResponse.
  * Use `create(RenewUploadResponseSchema)` to create a new message.
  */
 export const RenewUploadResponseSchema = /*@__PURE__*/
-  messageDesc(file_strongroom_v1_upload_service, 6);
+  messageDesc(file_strongroom_v1_upload_service, 8);
 
 /**
  * Describes the message strongroom.v1.GetUploadRequest.
  * Use `create(GetUploadRequestSchema)` to create a new message.
  */
 export const GetUploadRequestSchema = /*@__PURE__*/
-  messageDesc(file_strongroom_v1_upload_service, 7);
+  messageDesc(file_strongroom_v1_upload_service, 9);
 
 /**
  * Describes the message strongroom.v1.GetUploadResponse.
  * Use `create(GetUploadResponseSchema)` to create a new message.
  */
 export const GetUploadResponseSchema = /*@__PURE__*/
-  messageDesc(file_strongroom_v1_upload_service, 8);
+  messageDesc(file_strongroom_v1_upload_service, 10);
 
 /**
  * Describes the message strongroom.v1.ListUploadsRequest.
  * Use `create(ListUploadsRequestSchema)` to create a new message.
  */
 export const ListUploadsRequestSchema = /*@__PURE__*/
-  messageDesc(file_strongroom_v1_upload_service, 9);
+  messageDesc(file_strongroom_v1_upload_service, 11);
 
 /**
  * Describes the message strongroom.v1.ListUploadsResponse.
  * Use `create(ListUploadsResponseSchema)` to create a new message.
  */
 export const ListUploadsResponseSchema = /*@__PURE__*/
-  messageDesc(file_strongroom_v1_upload_service, 10);
+  messageDesc(file_strongroom_v1_upload_service, 12);
 
 /**
  * Describes the message strongroom.v1.CommitUploadRequest.
  * Use `create(CommitUploadRequestSchema)` to create a new message.
  */
 export const CommitUploadRequestSchema = /*@__PURE__*/
-  messageDesc(file_strongroom_v1_upload_service, 11);
+  messageDesc(file_strongroom_v1_upload_service, 13);
 
 /**
  * Describes the message strongroom.v1.CommitUploadResponse.
  * Use `create(CommitUploadResponseSchema)` to create a new message.
  */
 export const CommitUploadResponseSchema = /*@__PURE__*/
-  messageDesc(file_strongroom_v1_upload_service, 12);
+  messageDesc(file_strongroom_v1_upload_service, 14);
 
 /**
  * Describes the message strongroom.v1.AbortUploadRequest.
  * Use `create(AbortUploadRequestSchema)` to create a new message.
  */
 export const AbortUploadRequestSchema = /*@__PURE__*/
-  messageDesc(file_strongroom_v1_upload_service, 13);
+  messageDesc(file_strongroom_v1_upload_service, 15);
 
 /**
  * Describes the message strongroom.v1.AbortUploadResponse.
  * Use `create(AbortUploadResponseSchema)` to create a new message.
  */
 export const AbortUploadResponseSchema = /*@__PURE__*/
-  messageDesc(file_strongroom_v1_upload_service, 14);
+  messageDesc(file_strongroom_v1_upload_service, 16);
 
 /**
  * Takes encrypted dumps in. An upload is created, its segments are written in any order (several at once, over any

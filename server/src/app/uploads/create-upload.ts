@@ -14,7 +14,7 @@ import type { Transaction, UploadRow } from "../ports/database.ts";
 import { requireFewUploads, requireOpenOrganization, requirePace, requireStoreBegins } from "./admission.ts";
 import { withRoom } from "./clean-upload.ts";
 import { endUpload, leaseFrom, lockCollection, requirePlace, storedBytesOf } from "./reservations.ts";
-import { requireRoom, roomFor } from "./room.ts";
+import { type LockedCollection, requireRoom, roomFor } from "./room.ts";
 import { storeFailure } from "./store-failure.ts";
 import { lastMoment } from "./upload-age.ts";
 import type { UploadDeps, UploadView } from "./upload-deps.ts";
@@ -31,6 +31,11 @@ export interface CreateUploadInput {
   readonly clientMetadata: Record<string, string>;
 }
 
+/** What may be created; the encoding is undefined while the client does not know it. */
+export type CheckUploadInput = Omit<CreateUploadInput, "contentEncoding"> & {
+  readonly contentEncoding: ContentEncoding | undefined;
+};
+
 /** Name of the only storage so far; rows carry it so that several can come. */
 const STORAGE = "default";
 
@@ -40,36 +45,62 @@ export async function createUpload(
   principal: Principal,
   input: CreateUploadInput,
 ): Promise<UploadView> {
-  await requireWritable(deps, principal, input.collection, "upload");
-  const view = await withRoom(deps, async (tx) => {
-    // Again: the limits may have changed while this waited for its turn.
-    const at = pinned(deps);
-    const spec = requireAction(at.config, principal, input.collection, "upload");
-    return await register(tx, at, principal, spec, input);
+  const view = await admitted(deps, principal, input, async (tx, at, spec, admission) => {
+    return admission.known ?? (await register(tx, at, principal, spec, input, admission));
   });
   if (view.upload.storeToken !== null || view.upload.state !== "open") return view;
   return { ...view, upload: await begin(deps, view.upload) };
 }
 
-async function register(
+/** Refuses what {@link createUpload} would refuse now; creates nothing. Returns the bytes that would be accepted. */
+export async function checkUpload(deps: UploadDeps, principal: Principal, input: CheckUploadInput): Promise<bigint> {
+  return await admitted(deps, principal, input, async (_tx, _at, _spec, { known, remaining }) => {
+    return known?.remaining ?? remaining;
+  });
+}
+
+/** What was found out about an upload that may be created. */
+interface Admission {
+  readonly collection: LockedCollection;
+  /** The upload that the same request created before. */
+  readonly known: UploadView | undefined;
+  /** Bytes that would be accepted. */
+  readonly remaining: bigint;
+}
+
+/** Does something with what may be created, in the transaction that found it so. */
+async function admitted<T>(
+  deps: UploadDeps,
+  principal: Principal,
+  input: CheckUploadInput,
+  work: (tx: Transaction, at: UploadDeps, spec: CollectionSpec, admission: Admission) => Promise<T>,
+): Promise<T> {
+  await requireWritable(deps, principal, input.collection, "upload");
+  return await withRoom(deps, async (tx) => {
+    // Again: the limits may have changed while this waited for its turn.
+    const at = pinned(deps);
+    const spec = requireAction(at.config, principal, input.collection, "upload");
+    return await work(tx, at, spec, await admit(tx, at, principal, spec, input));
+  });
+}
+
+async function admit(
   tx: Transaction,
   deps: UploadDeps,
   principal: Principal,
   spec: CollectionSpec,
-  input: CreateUploadInput,
-): Promise<UploadView> {
+  input: CheckUploadInput,
+): Promise<Admission> {
   const collection = await lockCollection(tx, { name: spec.name });
-  const requestDigest = digestOf(input);
-  const owner = { userName: principal.user.name, accessKey: principal.accessKey };
   if (input.requestId !== "") {
     const since = new Date(tx.now.getTime() - deps.settings.requestIdMs);
     // One that failed before the store took it binds its id to nothing: the caller was asked to repeat the call.
     const known = await tx.uploads.findByRequest(
-      { collectionId: collection.row.id, requestId: input.requestId, ...owner },
+      { collectionId: collection.row.id, requestId: input.requestId, ...ownerOf(principal) },
       since,
     );
     if (known !== undefined) {
-      if (known.requestDigest !== requestDigest) {
+      if (!digestsOf(input).includes(known.requestDigest)) {
         throw new DomainError(
           "REQUEST_ID_REUSED",
           `request id "${input.requestId}" was used for another upload to "${spec.name}"; give every backup an ` +
@@ -77,9 +108,11 @@ async function register(
         );
       }
       const storedBytes = await storedBytesOf(tx, known);
-      if (known.state !== "open") return { upload: known, remaining: 0n, storedBytes };
+      if (known.state !== "open")
+        return { collection, known: { upload: known, remaining: 0n, storedBytes }, remaining: 0n };
       const room = await roomFor(tx, deps.config, spec, collection, known.id);
-      return { upload: known, remaining: atLeastZero(room.total - known.reservedBytes), storedBytes };
+      const remaining = atLeastZero(room.total - known.reservedBytes);
+      return { collection, known: { upload: known, remaining, storedBytes }, remaining };
     }
   }
   await requireOpenOrganization(tx, spec);
@@ -90,7 +123,19 @@ async function register(
   requirePlace(tx, spec, collection, undefined);
   const room = await roomFor(tx, deps.config, spec, collection, undefined);
   requireRoom(tx, collection, undefined, room, 0n, input.expectedSize > 0n ? input.expectedSize : 1n);
+  return { collection, known: undefined, remaining: room.total };
+}
 
+const ownerOf = ({ user, accessKey }: Principal) => ({ userName: user.name, accessKey });
+
+async function register(
+  tx: Transaction,
+  deps: UploadDeps,
+  principal: Principal,
+  spec: CollectionSpec,
+  input: CreateUploadInput,
+  { collection, remaining }: Admission,
+): Promise<UploadView> {
   const id = deps.newId();
   const maxSize = maxUploadSize(quotaLimits(spec));
   const upload = await tx.uploads.insert({
@@ -102,10 +147,10 @@ async function register(
     key: objectKey(spec.name, id),
     storeToken: null,
     state: "open",
-    ...owner,
+    ...ownerOf(principal),
     sessionId: principal.sessionId,
     requestId: input.requestId,
-    requestDigest,
+    requestDigest: digestOf(input),
     filename: input.filename,
     contentEncoding: input.contentEncoding,
     labels: input.labels,
@@ -131,7 +176,7 @@ async function register(
     object: id,
     details: { upload_id: id, expected_size: String(input.expectedSize), request_id: input.requestId },
   });
-  return { upload, remaining: room.total, storedBytes: 0n };
+  return { upload, remaining, storedBytes: 0n };
 }
 
 function requireOpenWindow(spec: CollectionSpec, principal: Principal, now: Date): void {
@@ -175,6 +220,12 @@ async function begin(deps: UploadDeps, upload: UploadRow): Promise<UploadRow> {
 
 function notBegun(cause: unknown): DomainError {
   return storeFailure("the object store failed; repeat the call in a moment", cause, 1000);
+}
+
+/** The digests of every request that this may become. */
+function digestsOf({ contentEncoding, ...input }: CheckUploadInput): string[] {
+  const encodings = contentEncoding === undefined ? (["none", "zstd"] as const) : [contentEncoding];
+  return encodings.map((contentEncoding) => digestOf({ ...input, contentEncoding }));
 }
 
 function digestOf(input: CreateUploadInput): string {
