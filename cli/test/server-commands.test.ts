@@ -37,6 +37,11 @@ test.serial("simulate shows what stays of an imagined schedule and of real versi
     report.versions.filter(({ stays }) => !stays).map(({ version }) => version),
     [3, 2, 1],
   );
+  // Damage is read from there too: such a version takes no place, so that another one stays for it.
+  const damaged = versions.map((one) => (one.version === 7 ? { ...one, damage: "its object is missing" } : one));
+  const beside = await simulate(["default", "--history", "-"], JSON.stringify({ versions: damaged }));
+  t.regex(beside.stdout, / 7 .* \(damaged, takes no place\)\n/);
+  t.regex(beside.stdout, / 3 .*newest 7\n/);
   for (const args of [["default"], ["default", "--schedule", "x"], ["default", "--history", "nowhere.json"]]) {
     const wrong = await simulate(args);
     t.is(wrong.code, 2, `${args}: ${wrong.stderr}`);

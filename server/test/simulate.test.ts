@@ -1,11 +1,31 @@
 import test from "ava";
-import type { RotatableVersion, RotationRules } from "../src/domain/rotation.ts";
+import { type GuardedRules, type GuardedVersion, unguardedRotation } from "../src/domain/guarded-rotation.ts";
 import { simulateNext, simulateSeries } from "../src/domain/simulate.ts";
 import { startsBetween } from "../src/domain/window.ts";
 
 const DAY = 24 * 3_600_000;
 const NOW = new Date("2026-11-27T12:00:00Z");
-const FIFO: RotationRules = { rotation: { strategy: "fifo" }, maxBackupsCount: 3, timezone: "UTC" };
+const FIFO: GuardedRules = {
+  rotation: { strategy: "fifo" },
+  maxBackupsCount: 3,
+  timezone: "UTC",
+  shrunkFactor: 4,
+  rotationGuard: undefined,
+  minRetentionMs: undefined,
+};
+const version = (number: number, at: Date, more: Partial<GuardedVersion> = {}): GuardedVersion => ({
+  number: BigInt(number),
+  size: 100n,
+  begunAt: at,
+  committedAt: at,
+  held: false,
+  protectedUntil: null,
+  protectedForMs: null,
+  damage: "",
+  usualSize: 100n,
+  confirmedAt: null,
+  ...more,
+});
 const daily = startsBetween(["0 2 * * *"], "UTC", new Date(NOW.getTime() - 10 * DAY), NOW, 100);
 
 test("times of a schedule: after the first instant, up to the last, in order, over several starts", (t) => {
@@ -20,7 +40,7 @@ test("times of a schedule: after the first instant, up to the last, in order, ov
 });
 
 test("a series under fifo: the newest three, and those that are protected", (t) => {
-  const { left, most } = simulateSeries(daily, FIFO, 0);
+  const { left, most } = simulateSeries(daily, FIFO);
   t.deepEqual(
     left.map(({ number, reason }) => [number, reason]),
     [
@@ -30,7 +50,7 @@ test("a series under fifo: the newest three, and those that are protected", (t) 
     ],
   );
   t.is(most, 3);
-  const guarded = simulateSeries(daily, FIFO, 5 * DAY + 1);
+  const guarded = simulateSeries(daily, { ...FIFO, minRetentionMs: 5 * DAY + 1 });
   t.deepEqual(
     guarded.left.map(({ number }) => number),
     [10n, 9n, 8n, 7n, 6n, 5n],
@@ -39,17 +59,11 @@ test("a series under fifo: the newest three, and those that are protected", (t) 
 });
 
 test("real versions: what the next one removes", (t) => {
-  const live = [1, 2, 3, 4].map(
-    (number): RotatableVersion => ({
-      number: BigInt(number),
-      size: 1n,
-      begunAt: new Date(NOW.getTime() - (5 - number) * DAY),
-      held: number === 1,
-      protectedUntil: null,
-    }),
+  const live = [1, 2, 3, 4].map((number) =>
+    version(number, new Date(NOW.getTime() - (5 - number) * DAY), { held: number === 1 }),
   );
   t.deepEqual(
-    simulateNext(live, FIFO, NOW).map(({ number, reason }) => [
+    simulateNext(live, FIFO, NOW).versions.map(({ number, reason }) => [
       number,
       typeof reason === "object" ? reason.rule : reason,
     ]),
@@ -64,7 +78,7 @@ test("real versions: what the next one removes", (t) => {
 });
 
 test("a version whose time is beyond now counts as begun when the next higher known one was", (t) => {
-  const rules: RotationRules = {
+  const rules: GuardedRules = {
     ...FIFO,
     rotation: {
       strategy: "gfs",
@@ -72,13 +86,48 @@ test("a version whose time is beyond now counts as begun when the next higher kn
     },
   };
   const at = [-3, 400, -1].map((days) => new Date(NOW.getTime() + days * DAY));
-  const live = at.map((begunAt, i): RotatableVersion => {
-    return { number: BigInt(i + 1), size: 1n, begunAt, held: false, protectedUntil: null };
-  });
+  const live = at.map((begunAt, i) => version(i + 1, begunAt));
   // The second is taken for one of yesterday, and loses to the third there.
-  const kept = simulateNext(live, rules, NOW).filter(({ reason }) => reason !== undefined);
+  const kept = simulateNext(live, rules, NOW).versions.filter(({ reason }) => reason !== undefined);
   t.deepEqual(
     kept.map(({ number }) => number),
     [4n, 3n],
   );
+});
+
+test("shrunk and damaged versions take no place, and a shrunk newest one keeps everything, as in a commit", (t) => {
+  const ago = (days: number) => new Date(NOW.getTime() - days * DAY);
+  const live = [
+    version(1, ago(6)),
+    version(2, ago(5)),
+    version(3, ago(4), { damage: "its object is missing" }),
+    version(4, ago(3), { size: 1n }),
+    version(5, ago(2)),
+  ];
+  const GUARDED: GuardedRules = { ...FIFO, rotationGuard: "shrunk" };
+  const shown = (versions: readonly GuardedVersion[], rules: GuardedRules) =>
+    simulateNext(versions, rules, NOW).versions.map(({ number, reason, aside }) => [
+      Number(number),
+      typeof reason === "object" ? `${reason.rule} ${reason.place}` : reason,
+      aside,
+    ]);
+  t.deepEqual(shown(live, GUARDED), [
+    [6, "newest 1", undefined],
+    [5, "newest 2", undefined],
+    [4, "newest 3", "shrunk"],
+    [3, "newest 3", "damaged"],
+    [2, "newest 3", undefined],
+    [1, undefined, undefined],
+  ]);
+  const shrunk = [...live, version(6, ago(1), { size: 1n })];
+  t.is(simulateNext(shrunk, GUARDED, NOW).guard, 6n);
+  t.deepEqual(shown(shrunk, GUARDED).at(-1), [1, "guard", undefined]);
+  t.is(simulateNext(shrunk, FIFO, NOW).guard, undefined);
+  for (const rules of [GUARDED, FIFO]) {
+    for (const versions of [live, shrunk]) {
+      const gone = unguardedRotation(versions, rules, NOW, NOW, []).remove.map(({ number }) => number);
+      const shownGone = simulateNext(versions, rules, NOW).versions.filter(({ reason }) => reason === undefined);
+      t.deepEqual(shownGone.map(({ number }) => number).sort(), gone.sort());
+    }
+  }
 });

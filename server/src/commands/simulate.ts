@@ -5,7 +5,7 @@ import { option } from "@strongroom/command-line/option";
 import { SHARED } from "@strongroom/command-line/shared-options";
 import { parseDuration, ValueError } from "@strongroom/protocol/sizes";
 import type { CollectionSpec } from "../domain/configuration.ts";
-import type { RotatableVersion } from "../domain/rotation.ts";
+import type { GuardedVersion } from "../domain/guarded-rotation.ts";
 import type { SimulatedVersion } from "../domain/simulate.ts";
 import type { OperatorCommand, OperatorInvocation } from "./context.ts";
 import { DATA } from "./options.ts";
@@ -63,19 +63,29 @@ async function run({ args, values, context }: OperatorInvocation): Promise<ExitC
   const now = new Date();
   let versions: readonly SimulatedVersion[];
   let summary: string;
+  let guard: bigint | undefined;
   if (file === undefined) {
     const times = await imaginedTimes(spec, values.get(schedule), values.get(span), now);
-    const { left, most } = simulateSeries(times, spec, spec.minRetentionMs ?? 0);
+    const { left, most } = simulateSeries(times, spec);
     versions = left;
     summary = `${times.length} backups; ${left.length} versions are left, ${most} were there at once at the most`;
   } else {
-    versions = simulateNext(await readHistory(file), spec, now);
+    const next = simulateNext(await readHistory(file), spec, now);
+    versions = next.versions;
+    guard = next.guard;
     const stay = versions.filter(({ reason }) => reason !== undefined).length;
     summary = `with the next backup, version ${versions[0]!.number}: ${stay} stay, ${versions.length - stay} go`;
+    if (guard !== undefined)
+      summary += `; version ${guard} is shrunk and keeps rotation from removing, see \`strongroom confirm\``;
   }
   if (values.get(SHARED.json)) {
     context.stdout.write(
-      jsonLine({ collection: spec.name, strategy: spec.rotation.strategy, versions: versions.map(report) }),
+      jsonLine({
+        collection: spec.name,
+        strategy: spec.rotation.strategy,
+        guardedBy: guard === undefined ? undefined : Number(guard),
+        versions: versions.map(report),
+      }),
     );
     return EXIT.ok;
   }
@@ -125,23 +135,36 @@ async function imaginedTimes(
   return times;
 }
 
-/** The versions of `strongroom ls COLLECTION --json`. */
-async function readHistory(file: string): Promise<RotatableVersion[]> {
+/** The live versions of `strongroom ls COLLECTION --json`. */
+async function readHistory(file: string): Promise<GuardedVersion[]> {
   try {
     const { versions } = JSON.parse(await readText(file)) as { versions: readonly Record<string, unknown>[] };
-    return versions.map((version) => ({
-      number: BigInt(version.version as number),
-      size: BigInt(version.size as number),
-      begunAt: date(version.begunAt),
-      held: version.held === true,
-      protectedUntil: version.protectedUntil === undefined ? null : date(version.protectedUntil),
-    }));
+    return versions.filter(({ removedAt }) => removedAt === undefined).map(fromHistory);
   } catch (error) {
     throw new UsageError(`cannot read the history ${file}: ${error instanceof Error ? error.message : String(error)}`, {
       hint: "it is what `strongroom ls COLLECTION --json` prints",
       cause: error,
     });
   }
+}
+
+function fromHistory(version: Record<string, unknown>): GuardedVersion {
+  const dateOr = <T>(value: unknown, none: T) => (value === undefined ? none : date(value));
+  const begunAt = date(version.begunAt);
+  const committedAt = dateOr(version.committedAt, begunAt);
+  const protectedUntil = dateOr(version.protectedUntil, null);
+  return {
+    number: BigInt(version.version as number),
+    size: BigInt(version.size as number),
+    begunAt,
+    committedAt,
+    held: version.held === true,
+    protectedUntil,
+    protectedForMs: protectedUntil === null ? null : Math.max(0, protectedUntil.getTime() - committedAt.getTime()),
+    damage: typeof version.damage === "string" ? version.damage : "",
+    usualSize: version.usualSize === undefined ? null : BigInt(version.usualSize as number),
+    confirmedAt: dateOr(version.confirmedAt, null),
+  };
 }
 
 async function readText(file: string): Promise<string> {
@@ -163,14 +186,16 @@ function date(value: unknown): Date {
 }
 
 /** Why a version stays, as a table shows it. */
-function why({ reason }: SimulatedVersion): string {
-  if (reason === undefined) return "removed";
-  return typeof reason === "string" ? reason : `${reason.rule} ${reason.place}`;
+function why({ reason, aside }: SimulatedVersion): string {
+  const beside = aside === undefined ? "" : ` (${aside}, takes no place)`;
+  if (reason === undefined) return `removed${beside}`;
+  return `${typeof reason === "string" ? reason : `${reason.rule} ${reason.place}`}${beside}`;
 }
 
-function report({ number, begunAt, reason }: SimulatedVersion) {
+function report({ number, begunAt, reason, aside }: SimulatedVersion) {
   const stays = reason !== undefined;
-  return { version: Number(number), begunAt: begunAt.toISOString(), stays, ...(stays ? reportReason(reason) : {}) };
+  const why = stays ? reportReason(reason) : {};
+  return { version: Number(number), begunAt: begunAt.toISOString(), stays, ...why, aside };
 }
 
 function reportReason(reason: Exclude<SimulatedVersion["reason"], undefined>) {

@@ -1,39 +1,57 @@
-import {
-  isRemovalBlocked,
-  type KeepReason,
-  keepReasons,
-  newestFirst,
-  planRotation,
-  type RotatableVersion,
-  type RotationRules,
-} from "./rotation.ts";
+import { asideBecause, type GuardedRules, type GuardedVersion, unguardedRotation } from "./guarded-rotation.ts";
+import { isRemovalBlocked, type KeepReason, keepReasons, newestFirst } from "./rotation.ts";
+import { withProtection } from "./version.ts";
 
 /** A version of a simulation, and what becomes of it. */
 export interface SimulatedVersion {
   readonly number: bigint;
   readonly begunAt: Date;
-  /** Why it stays; `held` or `protected` for one that stays for that alone; undefined: it is removed. */
-  readonly reason: KeepReason | "held" | "protected" | undefined;
+  /**
+   * Why it stays; `held` or `protected` for one that stays for that alone, `guard` while a shrunk version keeps rotation
+   * from removing; undefined: it is removed.
+   */
+  readonly reason: KeepReason | "held" | "protected" | "guard" | undefined;
+  /** Why it takes no place beside the others; undefined where it does. */
+  readonly aside?: "damaged" | "shrunk" | undefined;
 }
 
-/** What a policy does to versions that are there, when the next one is published now. */
-export function simulateNext(live: readonly RotatableVersion[], rules: RotationRules, now: Date): SimulatedVersion[] {
-  const versions = newestFirst(live);
-  const number = (versions[0]?.number ?? 0n) + 1n;
-  const reasons = keepReasons([{ number, begunAt: now }, ...versions], rules, now);
-  return [
-    { number, begunAt: now, reason: reasons.get(number) },
-    ...versions.map((version) => ({
-      number: version.number,
-      begunAt: version.begunAt,
-      reason: reasons.get(version.number) ?? blockOf(version, now),
-    })),
-  ];
+/** What a policy does to versions that are there. */
+export interface SimulatedNext {
+  /** With the next one, highest number first. */
+  readonly versions: readonly SimulatedVersion[];
+  /** The shrunk version that keeps rotation from removing; undefined for none. */
+  readonly guard: bigint | undefined;
 }
 
-function blockOf(version: RotatableVersion, now: Date): "held" | "protected" | undefined {
-  if (!isRemovalBlocked(version, now)) return undefined;
-  return version.held ? "held" : "protected";
+/** What a policy does to versions that are there, when the next one is published now: what the commit would do. */
+export function simulateNext(live: readonly GuardedVersion[], rules: GuardedRules, now: Date): SimulatedNext {
+  const versions = newestFirst(live.map((version) => withProtection(version, rules)));
+  const next = { number: (versions[0]?.number ?? 0n) + 1n, begunAt: now };
+  const { keep, older, guard } = unguardedRotation(live, rules, now, now, []);
+  const stays = new Set([...keep, ...older].map(({ number }) => number));
+  const aside = new Map(versions.map((version) => [version.number, asideBecause(version, rules, now)]));
+  const others = versions.filter(({ number }) => aside.get(number) === undefined);
+  const reasons = keepReasons([next, ...others], rules, now);
+  const reasonOf = (version: GuardedVersion): SimulatedVersion["reason"] => {
+    if (!stays.has(version.number)) return undefined;
+    const beside = () => keepReasons(newestFirst([next, ...others, version]), rules, now).get(version.number);
+    const reason = aside.get(version.number) === undefined ? reasons.get(version.number) : beside();
+    if (reason !== undefined) return reason;
+    if (!isRemovalBlocked(version, now)) return "guard";
+    return version.held ? "held" : "protected";
+  };
+  return {
+    versions: [
+      { ...next, reason: reasons.get(next.number) },
+      ...versions.map((version) => ({
+        number: version.number,
+        begunAt: version.begunAt,
+        reason: reasonOf(version),
+        aside: aside.get(version.number),
+      })),
+    ],
+    guard: guard?.number,
+  };
 }
 
 /** How a series of backups ended up. */
@@ -45,17 +63,28 @@ export interface SimulatedSeries {
 }
 
 /**
- * Publishes a version at each of some times, and rotates after each as the server does; there is always room.
+ * Publishes a version at each of some times, and rotates after each as the server does; there is always room, and each
+ * is of the usual size.
  * @param times in order.
- * @param minRetentionMs as the collection's; 0 for none.
  */
-export function simulateSeries(times: readonly Date[], rules: RotationRules, minRetentionMs: number): SimulatedSeries {
-  let live: RotatableVersion[] = [];
+export function simulateSeries(times: readonly Date[], rules: GuardedRules): SimulatedSeries {
+  let live: GuardedVersion[] = [];
   let most = 0;
+  const protectedForMs = rules.minRetentionMs ?? null;
   for (const [index, begunAt] of times.entries()) {
-    const plan = planRotation(live, rules, { begunAt }, begunAt);
-    const protectedUntil = minRetentionMs === 0 ? null : new Date(begunAt.getTime() + minRetentionMs);
-    const version = { number: BigInt(index + 1), size: 0n, begunAt, held: false, protectedUntil };
+    const plan = unguardedRotation(live, rules, begunAt, begunAt, []);
+    const version: GuardedVersion = {
+      number: BigInt(index + 1),
+      size: 0n,
+      begunAt,
+      committedAt: begunAt,
+      held: false,
+      protectedUntil: protectedForMs === null ? null : new Date(begunAt.getTime() + protectedForMs),
+      protectedForMs,
+      damage: "",
+      usualSize: null,
+      confirmedAt: null,
+    };
     live = [version, ...newestFirst([...plan.keep, ...plan.older])];
     most = Math.max(most, live.length);
   }

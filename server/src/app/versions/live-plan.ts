@@ -3,6 +3,7 @@
  */
 import type { ClockState } from "../../domain/clock.ts";
 import type { CollectionSpec } from "../../domain/configuration.ts";
+import { asideBecause, unguardedRotation } from "../../domain/guarded-rotation.ts";
 import { mustWait, type PolicyChange } from "../../domain/policy-guard.ts";
 import {
   LEAST_COUNTED_SIZE,
@@ -17,7 +18,6 @@ import { BASELINE, guardingVersion, isShrunk, type SizedVersion, usualSize } fro
 import { withProtection } from "../../domain/version.ts";
 import type { CollectionRow, Transaction, UploadRow } from "../ports/database.ts";
 import type { LiveVersion } from "../ports/live-versions.ts";
-import { unguardedRotation } from "./removal.ts";
 
 /** A plan of `rotationOf` whose kept versions are only summed up: all live ones but `older` and `remove`. */
 export interface LivePlan {
@@ -126,10 +126,7 @@ async function byNumber(
   const odd = await tx.live.odd(row.id, spec.rotationGuard === undefined ? undefined : spec.shrunkFactor);
   const aside = odd
     .map((version) => withProtection(version, spec))
-    .filter(
-      (version) =>
-        (version.damage !== "" && !isBlocked(version)) || (spec.rotationGuard !== undefined && isShrunk(version, spec)),
-    );
+    .filter((version) => asideBecause(version, spec, tx.now) !== undefined);
   // A damaged version gives way to the hard limit: it must not take the room of the next backup.
   const damagedOf = (versions: readonly LiveVersion[]) =>
     newestFirst(versions.filter((version) => version.damage !== "" && !isBlocked(version)));

@@ -1,19 +1,18 @@
 import type { ClockState } from "../../domain/clock.ts";
 import type { CollectionSpec } from "../../domain/configuration.ts";
 import { DomainError } from "../../domain/errors.ts";
+import { type UnconfirmedPlan, unguardedRotation } from "../../domain/guarded-rotation.ts";
 import { mustWait, type PolicyChange } from "../../domain/policy-guard.ts";
 import { quotaLimits, sumVersions, victimsOf } from "../../domain/quota.ts";
-import { goesByTime, isRemovalBlocked, newestFirst, planRotation, type RotationPlan } from "../../domain/rotation.ts";
-import { guardingVersion, isShrunk, type SizedVersion } from "../../domain/shrunk.ts";
+import { goesByTime, newestFirst } from "../../domain/rotation.ts";
+import type { SizedVersion } from "../../domain/shrunk.ts";
 import { withProtection } from "../../domain/version.ts";
 import type { CollectionRow, Transaction, UploadRow, UsageChange, VersionRow } from "../ports/database.ts";
 import type { LiveVersion } from "../ports/live-versions.ts";
 import type { UploadSettings } from "../settings.ts";
 
 /** A plan, and why it removes nothing, where that is so. */
-export interface GuardedPlan extends RotationPlan<LiveVersion> {
-  /** The shrunk version that keeps rotation from removing; undefined for none. */
-  readonly guard: SizedVersion | undefined;
+export interface GuardedPlan extends UnconfirmedPlan<LiveVersion> {
   /** The change of rules that waits for a confirmation; undefined for none. */
   readonly waits?: PolicyChange | undefined;
 }
@@ -40,40 +39,6 @@ export function rotationOf(
   if (plan.guard !== undefined || !mustWait(change, spec, row.confirmedPolicy)) return plan;
   const keep = live.map((version) => withProtection(version, spec));
   return { keep, older: [], remove: [], guard: undefined, waits: change };
-}
-
-/**
- * What stays and what goes of these live versions when one more is published, with the protection in force. In a
- * collection that is guarded against shrunk versions nothing goes while the newest is one that nobody confirmed; and
- * such versions take no place, so that however many came, they push nothing out: each goes where the policy would not
- * keep it beside the others. Neither do damaged versions, in any collection: a whole one must not go for one of them.
- * @param begunAt when the upload of the new one was created.
- * @param coming versions that are being committed: a shrunk one is the newest in a moment.
- */
-export function unguardedRotation(
-  live: readonly LiveVersion[],
-  spec: CollectionSpec,
-  begunAt: Date,
-  now: Date,
-  coming: readonly SizedVersion[],
-): GuardedPlan {
-  const versions = live.map((version) => withProtection(version, spec));
-  const guard = guardingVersion(spec, live, coming);
-  if (guard !== undefined) return { keep: versions, older: [], remove: [], guard };
-  const isDamaged = (version: LiveVersion) => version.damage !== "" && !isRemovalBlocked(version, now);
-  const aside = versions.filter(
-    (version) => isDamaged(version) || (spec.rotationGuard !== undefined && isShrunk(version, spec)),
-  );
-  if (aside.length === 0) return { ...planRotation(versions, spec, { begunAt }, now), guard };
-  const others = versions.filter((version) => !aside.includes(version));
-  const plan = planRotation(others, spec, { begunAt }, now);
-  for (const version of aside) {
-    const beside = planRotation([...others, version], spec, { begunAt }, now);
-    const kind = (["keep", "older", "remove"] as const).find((kind) => beside[kind].includes(version))!;
-    // A damaged version gives way to the hard limit: it must not take the room of the next backup.
-    plan[kind === "keep" && isDamaged(version) ? "older" : kind].push(version);
-  }
-  return { ...plan, older: newestFirst(plan.older), guard };
 }
 
 /**

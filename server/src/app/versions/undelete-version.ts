@@ -2,20 +2,14 @@ import { formatSize, formatSizePair } from "@strongroom/protocol/sizes";
 import type { Principal } from "../../domain/access.ts";
 import type { CollectionSpec } from "../../domain/configuration.ts";
 import { DomainError } from "../../domain/errors.ts";
+import { unguardedRotation } from "../../domain/guarded-rotation.ts";
 import { countedSize, quotaLimits } from "../../domain/quota.ts";
 import { isRemovalBlocked } from "../../domain/rotation.ts";
 import { protectionUntil, withProtection } from "../../domain/version.ts";
 import { clockDoubt } from "../clock-doubt.ts";
 import { requireAction, requireWritable } from "../guards.ts";
 import type { Transaction, VersionRow } from "../ports/database.ts";
-import {
-  comingVersions,
-  keptAfterRemovalMs,
-  moveUsage,
-  plansBeside,
-  unguardedRotation,
-  withoutTime,
-} from "./removal.ts";
+import { comingVersions, keptAfterRemovalMs, moveUsage, plansBeside, withoutTime } from "./removal.ts";
 import { requireVersion, settled, type VersionDeps, versionNotFound } from "./versions.ts";
 
 /**
