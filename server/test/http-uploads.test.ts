@@ -370,16 +370,18 @@ test("an allowance whose segment the pool has not is refused with the option's n
 test("a pool gives its buffers in order, uses them again, and never has more than it may", async (t) => {
   const pool = new BufferPool(10);
   const { signal } = new AbortController();
-  const a = await pool.take(4, signal);
-  const b = await pool.take(6, signal);
+  let owners = 0;
+  const owner = () => `${++owners}`;
+  const a = await pool.take(4, owner(), signal);
+  const b = await pool.take(6, owner(), signal);
   const order: string[] = [];
-  const c = pool.take(5, signal).then((buffer) => {
+  const c = pool.take(5, owner(), signal).then((buffer) => {
     order.push("c");
     return buffer;
   });
   const gone = new AbortController();
-  const d = pool.take(1, gone.signal);
-  const e = pool.take(4, signal).then((buffer) => {
+  const d = pool.take(1, owner(), gone.signal);
+  const e = pool.take(4, owner(), signal).then((buffer) => {
     order.push("e");
     return buffer;
   });
@@ -395,9 +397,34 @@ test("a pool gives its buffers in order, uses them again, and never has more tha
   pool.giveBack(await c, false);
   pool.giveBack(await e, true);
   t.is(pool.allocated, 4, "what somebody may still read is given to nobody");
-  const whole = await pool.take(10, signal);
+  const whole = await pool.take(10, owner(), signal);
   t.is(whole.length, 10);
   t.is(a.length, 0, "its memory is free at once");
   t.is(pool.mostAllocated, 10);
-  await t.throwsAsync(pool.take(11, signal), { message: /--http-buffer/ });
+  await t.throwsAsync(pool.take(11, owner(), signal), { message: /--http-buffer/ });
+});
+
+test("nobody holds more than a quarter of a pool, but one buffer always, and is passed over until then", async (t) => {
+  let now = 0;
+  const pool = new BufferPool(16, () => now);
+  const { signal } = new AbortController();
+  const mine: Buffer[] = [];
+  for (let n = 0; n < 2; n++) mine.push(await pool.take(2, "me", signal));
+  const third = pool.take(2, "me", signal);
+  t.is(pool.waiting, 1);
+  now = 5;
+  const others = [await pool.take(4, "a", signal), await pool.take(8, "b", signal)];
+  t.is(pool.waiting, 1, "an empty pool is no reason to give more of it");
+  t.is(pool.pressedSince("me"), 0, "it waits for itself");
+  t.is(pool.pressedSince("a"), undefined, "what it waits for is not a's");
+  const fourth = pool.take(4, "c", signal);
+  t.is(pool.pressedSince("a"), 5);
+  t.is(pool.waiting, 2);
+  pool.giveBack(mine[0]!, true);
+  pool.giveBack(await third, true);
+  pool.giveBack(mine[1]!, true);
+  pool.giveBack(await fourth, true);
+  for (const buffer of others) pool.giveBack(buffer, true);
+  t.is(pool.pressedSince("a"), undefined);
+  t.is((await pool.take(16, "me", signal)).length, 16, "a segment that is larger than the share has its turn too");
 });

@@ -6,11 +6,14 @@ import { DomainError } from "../../domain/errors.ts";
 import { maxUploadSize, quotaLimits } from "../../domain/quota.ts";
 import { chooseSegmentSize } from "../../domain/segments.ts";
 import { requireWritable } from "../guards.ts";
-import type { VersionRow } from "../ports/database.ts";
+import type { UploadRow, VersionRow } from "../ports/database.ts";
+import { inPace } from "./body-pace.ts";
 import type { BufferPool } from "./buffer-pool.ts";
 import { type CommitDeps, commitUpload } from "./commit-upload.ts";
 import { createUpload } from "./create-upload.ts";
 import { refuseUpload, renewUpload } from "./manage-uploads.ts";
+import { LONGEST_WAIT_MS } from "./tenant-shares.ts";
+import type { UploadDeps } from "./upload-deps.ts";
 import { writeSegment } from "./write-segment.ts";
 
 /** The ports of {@link receiveVersion}. */
@@ -62,18 +65,22 @@ export async function receiveVersion(
     labels: {},
     clientMetadata: {},
   });
-  // Collecting a segment from a slow client, or waiting for a buffer, can take longer than a lease.
-  const renewing = setInterval(
-    () => void renewUpload(deps, principal, upload.id).catch(() => {}),
-    deps.settings.leaseMs / 3,
-  ).unref();
+  // Collecting a segment from a slow client, or waiting for a place or a buffer, can take longer than a lease. Whoever
+  // waits learns from it that the upload was ended, or is too old.
+  const ended = new AbortController();
+  const signal = AbortSignal.any([input.signal, ended.signal]);
+  const renew = async () =>
+    await renewUpload(deps, principal, upload.id).catch((error: unknown) => {
+      if (error instanceof DomainError && ENDED.has(error.reason)) ended.abort(error);
+    });
+  const renewing = setInterval(() => void renew(), deps.settings.leaseMs / 3).unref();
   try {
-    const commit = await store(deps, principal, input, { id: upload.id, segmentSize: upload.segmentSize });
-    const outcome = await patiently(input.signal, async () => {
+    const commit = await store(deps, principal, { ...input, signal }, upload);
+    const outcome = await patiently(signal, async () => {
       // Each time again: the client may have left while this waited.
       await input.confirmed();
       await input.stands();
-      input.signal.throwIfAborted();
+      signal.throwIfAborted();
       return await commitUpload(deps, principal, commit);
     });
     return outcome.version;
@@ -85,27 +92,37 @@ export async function receiveVersion(
   }
 }
 
+/** What an upload cannot go on after. */
+const ENDED: ReadonlySet<string> = new Set(["UPLOAD_NOT_OPEN", "UPLOAD_NOT_FOUND", "UPLOAD_TOO_OLD"]);
+
 /** Stores the body. @returns what a commit says of it. */
 async function store(
   deps: ReceiveDeps,
   principal: Principal,
   input: ReceiveInput,
-  upload: { readonly id: string; readonly segmentSize: bigint },
+  upload: Pick<UploadRow, "id" | "segmentSize" | "organization" | "userName">,
 ): Promise<{ uploadId: string; size: bigint; compositeSha256: Uint8Array }> {
   const { signal } = input;
+  const { buffers } = deps;
+  const owner = upload.organization === "" ? `user:${upload.userName}` : `organization:${upload.organization}`;
+  const placed = { ...deps, shares: withPlace(deps.shares) };
   const chunks = input.body[Symbol.asyncIterator]();
   const digests: Uint8Array[] = [];
   let size = 0n;
   try {
-    // A buffer is taken when there is something to put into it.
+    // A buffer is taken when there is something to put into it, and a place to send it on from: whoever waits for one
+    // of its organization's holds no memory meanwhile.
     for (let rest = await nextOf(chunks); rest !== undefined; ) {
       const left = input.size === undefined || input.size <= size ? upload.segmentSize : input.size - size;
       const most = Number(left < upload.segmentSize ? left : upload.segmentSize);
-      const buffer = await deps.buffers.take(most, signal);
+      const limits = deps.config.current().organizations.get(upload.organization);
+      const leave = limits && (await deps.shares?.enter(limits, signal, LONGEST_WAIT_MS));
+      let buffer: Buffer | undefined;
       let tries = 0;
       let isStored = false;
       try {
-        const collected = await collect(buffer.subarray(0, most), rest, chunks);
+        buffer = await buffers.take(most, owner, signal);
+        const collected = await collect(buffer.subarray(0, most), rest, inPace(buffers, owner, rest, chunks));
         rest = collected.rest;
         const bytes = buffer.subarray(0, collected.length);
         const sha256 = createHash("sha256").update(bytes).digest();
@@ -114,14 +131,15 @@ async function store(
           await input.stands();
           tries++;
           const body = piecesOf(bytes, deps.settings.maxChunkSize);
-          await writeSegment(deps, principal, { ...segment, framingIn: new Uint8Array() }, body, signal);
+          await writeSegment(placed, principal, { ...segment, framingIn: new Uint8Array() }, body, signal);
         });
         isStored = true;
         digests.push(sha256);
         size += segment.size;
         input.onSegment?.(bytes.length);
       } finally {
-        deps.buffers.giveBack(buffer, isStored && tries === 1);
+        if (buffer !== undefined) buffers.giveBack(buffer, isStored && tries === 1);
+        leave?.();
       }
       rest ??= await nextOf(chunks);
     }
@@ -129,6 +147,11 @@ async function store(
     void chunks.return?.().catch(() => {});
   }
   return { uploadId: upload.id, size, compositeSha256: compositeSha256(digests) };
+}
+
+/** The shares of an organization for a segment that has its place already. */
+function withPlace(shares: UploadDeps["shares"]): UploadDeps["shares"] {
+  return shares && { enter: async () => () => {}, pace: async (...of) => await shares.pace(...of) };
 }
 
 /** The next chunk that has bytes; undefined at the end. */

@@ -14,6 +14,8 @@ export type ShareLimits = Pick<OrganizationSpec, "name" | "maxUploadRate" | "max
 
 /** How long a segment waits for a place before its client is asked to come again, in milliseconds. */
 export const PLACE_WAIT_MS = 10_000;
+/** The longest that a timer waits, in milliseconds: longer than any upload lasts. */
+export const LONGEST_WAIT_MS = 2 ** 31 - 1;
 /** Bytes that were not used are saved up for so long, in milliseconds. */
 const BURST_MS = 1000;
 
@@ -38,15 +40,20 @@ export class TenantShares {
 
   /**
    * Takes a place for one segment, in the order of asking.
+   * @param waitMs how long it waits for one, in milliseconds.
    * @returns gives the place back.
-   * @throws DomainError RATE_LIMITED when none was free in {@link PLACE_WAIT_MS}; what `signal` was aborted with
+   * @throws DomainError RATE_LIMITED when none was free in time; what `signal` was aborted with
    */
-  async enter({ name, maxParallelSegments }: ShareLimits, signal: AbortSignal): Promise<() => void> {
+  async enter(
+    { name, maxParallelSegments }: ShareLimits,
+    signal: AbortSignal,
+    waitMs: number = PLACE_WAIT_MS,
+  ): Promise<() => void> {
     if (maxParallelSegments === undefined) return () => {};
     const places = this.#places.get(name) ?? { taken: 0, waiting: [] };
     this.#places.set(name, places);
     if (places.taken < maxParallelSegments) places.taken++;
-    else await this.#wait(places.waiting, { name, maxParallelSegments }, signal);
+    else await this.#wait(places.waiting, { name, maxParallelSegments }, signal, waitMs);
     return () => {
       const next = places.waiting.shift();
       // The place goes from one to the next; it is never free in between.
@@ -55,13 +62,13 @@ export class TenantShares {
     };
   }
 
-  async #wait(waiting: Waiter[], limits: ShareLimits, signal: AbortSignal): Promise<void> {
+  async #wait(waiting: Waiter[], limits: ShareLimits, signal: AbortSignal, waitMs: number): Promise<void> {
     const over = new AbortController();
     const { promise, resolve } = Promise.withResolvers<void>();
     const waiter = { admit: resolve };
     waiting.push(waiter);
     try {
-      const timeout = this.#clock.sleep(PLACE_WAIT_MS, AbortSignal.any([signal, over.signal]));
+      const timeout = this.#clock.sleep(waitMs, AbortSignal.any([signal, over.signal]));
       await Promise.race([promise, timeout.then(() => Promise.reject(noPlace(limits)))]);
     } catch (error) {
       const at = waiting.indexOf(waiter);

@@ -14,7 +14,7 @@ export interface UploadDeps {
   /** The segment writes under way in this process, of which the newest attempt wins. */
   readonly attempts: SegmentAttempts;
   /** Shares of organizations in this process; none when left out, for tests. */
-  readonly shares?: TenantShares | undefined;
+  readonly shares?: Pick<TenantShares, "enter" | "pace"> | undefined;
   /** Makes a unique id, a UUID. */
   readonly newId: () => string;
 }
