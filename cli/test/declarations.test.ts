@@ -24,6 +24,7 @@ const ARGUMENTS_ONLY = [
   "--confirm-rollback",
   "--delete-unknown",
   "--dry-run",
+  "--finish",
   "--force",
   "--give-up-commit",
   "--leave-damaged",

@@ -63,6 +63,8 @@ export function gatedDatabase(inner: Database, seam: Seam): Database {
     installation: () => scheduler.working(async () => await inner.installation()),
     startRecovery: (id) => inner.startRecovery(id),
     finishRecovery: () => inner.finishRecovery(),
+    startImport: () => inner.startImport(),
+    finishImport: () => inner.finishImport(),
     exclusively: (name, work) => inner.exclusively(name, work),
     ping: () => inner.ping(),
     close: () => inner.close(),
@@ -193,6 +195,9 @@ export function gatedStore(inner: BlobStore, seam: Seam): BlobStore {
     delete: (key) =>
       call("delete", () => inner.delete(key), { before: "store.delete before", after: "store.delete answer lost" }),
     list: (prefix) => inner.list(prefix),
+    listForeign: () => inner.listForeign(),
+    adopt: (key) => inner.adopt(key),
+    forgetForeign: (key) => inner.forgetForeign(key),
     close: () => inner.close(),
   };
 }

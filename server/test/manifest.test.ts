@@ -225,6 +225,9 @@ const versions = fc
     number: big,
     removedAt: fc.option(instant),
     key: fc.constant("collections/a/b"),
+    adoptedKey: fc.option(fc.constantFrom("a/b.gpg", "a/b c.gpg")),
+    keptForReturn: fc.boolean(),
+    unchecked: words,
     filename: fc.constant("a.tar"),
     contentEncoding: fc.constantFrom("none" as const, "zstd" as const),
     encryptionFormat: fc.constantFrom("openpgp" as const, "age" as const),
@@ -271,7 +274,17 @@ const versions = fc
   });
 
 test("the message of a version is made of every field but those that clients do not see", (t) => {
-  const unseen = ["collectionId", "organization", "storage", "key", "removedBy", "protectedForMs", "heldByAdmin"];
+  const unseen = [
+    "collectionId",
+    "organization",
+    "storage",
+    "key",
+    "adoptedKey",
+    "keptForReturn",
+    "removedBy",
+    "protectedForMs",
+    "heldByAdmin",
+  ];
   const [{ version }] = fc.sample(versions, { numRuns: 1, seed: 1 }) as [{ version: Version; digests: Uint8Array[] }];
   const read = new Set<string | symbol>();
   const watched = new Proxy(

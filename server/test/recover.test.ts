@@ -319,7 +319,7 @@ test.serial("what a manifest says is checked", async (t) => {
   t.deepEqual(parsed.version, { ...version, compositeSha256: Uint8Array.from(compositeOf(cutSegments(message, MIB))) });
   const text = new TextDecoder().decode(whole);
   const wrong: [RegExp, string][] = [
-    [/"format": 6/, '"format": 7'],
+    [/"format": 7/, '"format": 8'],
     [/"revision": 1/, '"revision": 0'],
     [/"state": "live"/, '"state": "removed"'],
     [/"state": "live"/, '"state": "purged"'],

@@ -163,6 +163,7 @@ export function versionsTable(versions: readonly Version[], sdk: Sdk, now: numbe
 function flags(version: Version, sdk: Sdk, now: number): string {
   const found: string[] = [];
   if (version.damage !== undefined) found.push("DAMAGED");
+  if (version.unchecked) found.push("UNCHECKED");
   if (version.clientMetadata.warning !== undefined) found.push("WARNING");
   if (enumWord(sdk.ContentEncoding, version.contentEncoding) === "zstd") found.push("zstd");
   if (version.armored) found.push("armored");

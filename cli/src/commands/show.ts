@@ -61,6 +61,7 @@ function versionText(version: Version, sdk: Sdk, now: number): string {
     ["Protected until", protectedUntil && formatTime(protectedUntil)],
     ["Verified", version.verifiedAt && formatTime(version.verifiedAt)],
     ["Damaged", damage && `${damage.message}${damage.foundAt ? ` (found ${formatTime(damage.foundAt)})` : ""}`],
+    ["Unchecked", version.unchecked || undefined],
     ["Warning", version.clientMetadata.warning],
     ["Confirmed", version.confirmedAt && formatTime(version.confirmedAt)],
     ["Digest", Buffer.from(version.compositeSha256).toString("hex")],

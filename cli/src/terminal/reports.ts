@@ -37,6 +37,7 @@ export function versionReport(version: Version, sdk: Sdk) {
     usualSize: version.usualSizeBytes === 0n ? undefined : version.usualSizeBytes,
     confirmedAt: toIso(version.confirmedAt),
     verifiedAt: toIso(version.verifiedAt),
+    unchecked: version.unchecked || undefined,
     damage: version.damage?.message,
     damageReason: version.damage && enumWord(sdk.DamageReason, version.damage.reason),
     damagedSegment: version.damage?.segment,

@@ -1,4 +1,4 @@
-import { INSTALLATION_KEY } from "../domain/object-keys.ts";
+import { foreignName, INSTALLATION_KEY } from "../domain/object-keys.ts";
 import type { BlobReader, BlobStore } from "./ports/blob-store.ts";
 import type { Database } from "./ports/database.ts";
 
@@ -12,14 +12,26 @@ export class InstallationMismatchError extends Error {
 
 /**
  * Makes sure that database and store carry the same installation id: an empty or rolled-back database must never empty
- * a store. A new database and an unmarked store are bound together here.
+ * a store. A new database and an unmarked store are bound together here, unless another program uses the store.
+ * @param accepted.importing also while the first import is not complete.
+ * @throws InstallationMismatchError
  */
-export async function checkInstallation(database: Database, store: BlobStore): Promise<string> {
-  const { id, fresh, recovering } = await database.installation();
+export async function checkInstallation(
+  database: Database,
+  store: BlobStore,
+  accepted: { readonly importing?: boolean } = {},
+): Promise<string> {
+  const { id, fresh, recovering, importing } = await database.installation();
   if (recovering) {
     throw new InstallationMismatchError(
       "the database is being rebuilt and is not complete: run `strongroom recover` with the same storage and " +
         "database again",
+    );
+  }
+  if (importing && accepted.importing !== true) {
+    throw new InstallationMismatchError(
+      "the versions of Backup Repository are being taken over, and some are missing yet: run `strongroom import` with " +
+        "the same storage and database again",
     );
   }
   const bytes = await store.get(INSTALLATION_KEY, 4096);
@@ -31,8 +43,14 @@ export async function checkInstallation(database: Database, store: BlobStore): P
           "purpose, begin with a new database",
       );
     }
-    const marker = { installation_id: id, what: "Belongs to the Strongroom installation of this id. Do not delete." };
-    await store.put(INSTALLATION_KEY, new TextEncoder().encode(`${JSON.stringify(marker)}\n`));
+    for await (const { key } of store.listForeign()) {
+      if (foreignName(key) === undefined) continue;
+      throw new InstallationMismatchError(
+        `the database is new, but the store holds objects of another program (${key}). If they are those of Backup ` +
+          "Repository, take them over first: `strongroom import`. Else choose an empty bucket, prefix or directory",
+      );
+    }
+    await markInstallation(store, id);
     return id;
   }
   const found = installationIdOf(bytes);
@@ -44,6 +62,12 @@ export async function checkInstallation(database: Database, store: BlobStore): P
     );
   }
   return id;
+}
+
+/** Writes into a store to which installation it belongs. */
+export async function markInstallation(store: BlobStore, id: string): Promise<void> {
+  const marker = { installation_id: id, what: "Belongs to the Strongroom installation of this id. Do not delete." };
+  await store.put(INSTALLATION_KEY, new TextEncoder().encode(`${JSON.stringify(marker)}\n`));
 }
 
 /**

@@ -2,6 +2,7 @@ import { auditAcceptLoss, auditKeygen, auditVerify } from "./audit.ts";
 import { checkConfig, hashPassword, init } from "./configuration.ts";
 import type { OperatorCommand } from "./context.ts";
 import { copyStorage } from "./copy-storage.ts";
+import { importCommand } from "./import.ts";
 import { recover } from "./recover.ts";
 import { serve } from "./serve.ts";
 import { simulate } from "./simulate.ts";
@@ -17,6 +18,7 @@ export const COMMANDS: readonly OperatorCommand[] = [
   sweep,
   verify,
   recover,
+  importCommand,
   init,
   checkConfig,
   simulate,

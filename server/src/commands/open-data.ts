@@ -59,9 +59,14 @@ export async function asCommandError(error: unknown): Promise<unknown> {
 
 /**
  * Opens store and database for a command, which must belong together.
+ * @param opening.importing also while the first import is not complete.
  * @throws UsageError when there is nothing at that place: a command makes no new data.
  */
-export async function openData(options: DataOptions, log: Logger): Promise<{ store: BlobStore; database: Database }> {
+export async function openData(
+  options: DataOptions,
+  log: Logger,
+  { importing = false }: { readonly importing?: boolean } = {},
+): Promise<{ store: BlobStore; database: Database }> {
   await requireDirectory(options.storage, "--data and --storage");
   const { database } = options;
   if (database.kind === "pglite" && database.directory !== undefined && !(await exists(database.directory)))
@@ -74,7 +79,7 @@ export async function openData(options: DataOptions, log: Logger): Promise<{ sto
   try {
     if ((await storeInstallation(opened.store)) === undefined)
       throw new InstallationMismatchError("the store is empty, or not one of Strongroom; check --storage");
-    await checkInstallation(opened.database, opened.store);
+    await checkInstallation(opened.database, opened.store, { importing });
     return opened;
   } catch (error) {
     await opened.database.close();

@@ -29,6 +29,12 @@ export const AUDIT_KINDS = {
   "version.repaired": { what: "a damaged version was found whole again" },
   "object.deleted": { what: "an operator had an unknown object deleted", administrative: true },
   "collection.recovered": { what: "a collection was rebuilt from the store", administrative: true },
+  "collection.imported": { what: "versions of Backup Repository were taken over", administrative: true },
+  "sessions.imported": { what: "sessions of Backup Repository were taken over", administrative: true },
+  "import.finished": {
+    what: "an operator ended the time in which one can go back to Backup Repository",
+    administrative: true,
+  },
   "collection.policy-confirmed": {
     what: "changed rules of rotation were confirmed, with how many versions they remove",
   },

@@ -8,6 +8,11 @@
  *   strongroom-copying.json             instead of that, while a store is copied to
  *   strongroom-probe-MS-ID              an object of a moment, made and removed by readiness
  *   strongroom-probe/ID                 an unfinished object of a moment, made and removed when a store is opened
+ *
+ * And those of Backup Repository, which `strongroom import` takes over as they are:
+ *
+ *   NAME/FILENAME                       the object of a version; FILENAME is the template's of its collection
+ *   .health-NANOSECONDS                 an object of a moment
  */
 
 /** Key of the object that says which installation a store belongs to. */
@@ -88,4 +93,35 @@ export function meaningOf(key: string): KeyMeaning {
   if (AUDIT_HEAD.test(key)) return { kind: "audit" };
   if (key === INSTALLATION_KEY || key === COPYING_KEY) return { kind: "marker" };
   return { kind: key.startsWith(READINESS_PROBES) || key.startsWith(OPENING_PROBES) ? "probe" : "foreign" };
+}
+
+/** Beginning of the keys of the objects that Backup Repository stored for a collection. */
+export function foreignPrefix(collection: string): string {
+  return `${collection}/`;
+}
+
+/** An object of Backup Repository: whose it is, and its name there. */
+export interface ForeignName {
+  readonly collection: string;
+  readonly filename: string;
+}
+
+/** What a key of Backup Repository says; undefined for any that cannot be of a version of it. */
+export function foreignName(key: string): ForeignName | undefined {
+  const slash = key.indexOf("/");
+  if (slash <= 0 || slash === key.length - 1 || meaningOf(key).kind !== "foreign") return undefined;
+  return { collection: key.slice(0, slash), filename: key.slice(slash + 1) };
+}
+
+/**
+ * The number in a name that Backup Repository made: it replaced the first `${version}` of the template only. Undefined
+ * for a name that the template does not make; 1 for a template without a number, whose versions share one name.
+ */
+export function foreignNumber(template: string, filename: string): bigint | undefined {
+  const [before = "", ...rest] = template.split("${version}");
+  if (rest.length === 0) return filename === template ? 1n : undefined;
+  const after = rest.join("${version}");
+  if (!filename.startsWith(before) || !filename.endsWith(after)) return undefined;
+  const digits = filename.slice(before.length, filename.length - after.length);
+  return before.length + after.length < filename.length && /^[1-9]\d{0,17}$/.test(digits) ? BigInt(digits) : undefined;
 }

@@ -67,8 +67,17 @@ export const VERSION_FIELDS = {
   number: stated("number", count()),
   /** A purged one has no object any more, and no manifest. */
   state: statedSince(2, "state", oneOf("live", "removed", "purged"), "live"),
-  /** Key of the object in the store. */
+  /** Key in the store: the manifest lies beside it, and so does the object, unless it was adopted. */
   key: stated("key", notEmpty),
+  /**
+   * Key of the object that another program stored and `strongroom import` adopted where it lies; null for one under
+   * `key`. See {@link objectOf}.
+   */
+  adoptedKey: statedSince(7, "adopted_key", orNull(notEmpty), null),
+  /** Its object is not deleted, even when it is removed: the program that stored it may be put to use again. */
+  keptForReturn: statedSince(7, "kept_for_return", flag(), false),
+  /** Why its ciphertext is not known to be what is accepted, for an imported one; empty for one that passed the check. */
+  unchecked: statedSince(7, "unchecked", text(), ""),
   filename: stated("filename", notEmpty),
   /** Bytes. */
   size: stated("size", count()),
@@ -148,6 +157,11 @@ export const STATED_FIELDS = Object.entries(VERSION_FIELDS).filter(
   ([, { name }]) => name !== undefined,
 ) as unknown as readonly (readonly [StatedField, Stated<unknown>])[];
 
+/** Key of the object with a version's bytes. */
+export function objectOf({ key, adoptedKey }: Pick<Version, "key" | "adoptedKey">): string {
+  return adoptedKey ?? key;
+}
+
 /** The state of a version that has just been published. */
 export const PUBLISHED = {
   revision: 1,
@@ -167,6 +181,9 @@ export const PUBLISHED = {
   damagedSegment: null,
   damagedAt: null,
   confirmedAt: null,
+  adoptedKey: null,
+  keptForReturn: false,
+  unchecked: "",
 } as const satisfies Partial<Version>;
 
 type Protected = Pick<Version, "committedAt" | "protectedUntil" | "protectedForMs">;

@@ -138,6 +138,7 @@ export function versionMessage(row: VersionRow): pb.Version {
       create(pb.RecipientSchema, { name, count }),
     ),
     manifestPending: row.manifestRevision !== row.revision,
+    unchecked: row.unchecked,
   };
   return create(pb.VersionSchema, message);
 }

@@ -5,6 +5,7 @@ import type {
   BlobStat,
   BlobStore,
   BlobStoreCapabilities,
+  ForeignBlob,
   ListedBlob,
   PartPlacement,
   PendingBlob,
@@ -37,7 +38,14 @@ export interface Stall {
   release(): void;
 }
 
-const STREAMING: ReadonlySet<FaultyOperation> = new Set(["writePart", "putStream", "read", "list", "listPending"]);
+const STREAMING: ReadonlySet<FaultyOperation> = new Set([
+  "writePart",
+  "putStream",
+  "read",
+  "list",
+  "listPending",
+  "listForeign",
+]);
 const REPEATABLE: ReadonlySet<FaultyOperation> = new Set(["begin", "complete", "abort", "put", "delete"]);
 
 interface Fault {
@@ -178,6 +186,18 @@ export class FaultyBlobStore implements BlobStore, PartLister {
 
   list(prefix: string): AsyncIterable<ListedBlob> {
     return this.#stream(this.#due("list"), this.#inner.list(prefix));
+  }
+
+  listForeign(): AsyncIterable<ForeignBlob> {
+    return this.#stream(this.#due("listForeign"), this.#inner.listForeign());
+  }
+
+  adopt(key: string): Promise<void> {
+    return this.#call("adopt", () => this.#inner.adopt(key));
+  }
+
+  forgetForeign(key: string): Promise<void> {
+    return this.#call("forgetForeign", () => this.#inner.forgetForeign(key));
   }
 
   close(): Promise<void> {

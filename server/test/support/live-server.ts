@@ -259,6 +259,8 @@ function keptOpen(database: SqlDatabase): Database {
     installation: async () => await database.installation(),
     startRecovery: async (id) => await database.startRecovery(id),
     finishRecovery: async () => await database.finishRecovery(),
+    startImport: async () => await database.startImport(),
+    finishImport: async () => await database.finishImport(),
     exclusively: async (name, work) => await database.exclusively(name, work),
     ping: async () => await database.ping(),
     close: async () => {},

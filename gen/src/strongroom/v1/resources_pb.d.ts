@@ -342,6 +342,14 @@ export declare type Version = Message<"strongroom.v1.Version"> & {
    * @generated from field: bool manifest_pending = 35;
    */
   manifestPending: boolean;
+
+  /**
+   * Why its ciphertext is not known to be of an accepted form, for a version that was imported from another program and
+   * did not pass the check that uploads pass; it may be damaged, cut off or no ciphertext at all. Empty for all others.
+   *
+   * @generated from field: string unchecked = 36;
+   */
+  unchecked: string;
 };
 
 /**

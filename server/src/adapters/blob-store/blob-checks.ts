@@ -27,6 +27,28 @@ export function isBlobKey(key: string): boolean {
   return key.length <= MAX_KEY_LENGTH && key.split("/").every(isSegment);
 }
 
+/** Names that a directory or a protocol takes for another, or that are no text. */
+const FOREIGN_SEGMENT = /^(?!\.{1,2}$)[^\\\p{Cc}\p{Cs}]+$/u;
+
+/**
+ * Refuses a key under which neither this nor another program can have stored an object, or that could name something
+ * outside of the store. Others are less strict with their keys, and their objects can be adopted.
+ * @throws BlobStoreError
+ */
+export function assertReadableKey(key: string): void {
+  if (isReadableKey(key)) return;
+  throw new BlobStoreError(
+    `The key ${quote(key)} cannot be used: expected at most ${MAX_KEY_LENGTH} bytes in segments separated by "/", each ` +
+      `of at most ${MAX_SEGMENT_LENGTH}, without control characters, and none of them "." or "..".`,
+  );
+}
+
+/** Whether an object of another program can have this key; see {@link assertReadableKey}. */
+export function isReadableKey(key: string): boolean {
+  const fits = (segment: string) => Buffer.byteLength(segment) <= MAX_SEGMENT_LENGTH && FOREIGN_SEGMENT.test(segment);
+  return Buffer.byteLength(key) <= MAX_KEY_LENGTH && key.split("/").every(fits);
+}
+
 /**
  * Refuses a prefix with which no key can begin because of its form; the last segment may be incomplete or empty.
  * @throws BlobStoreError

@@ -3,6 +3,7 @@ import type {
   BlobStat,
   BlobStore,
   BlobStoreCapabilities,
+  ForeignBlob,
   ListedBlob,
   PartPlacement,
   PendingBlob,
@@ -83,6 +84,18 @@ export class RetryingBlobStore implements BlobStore, PartLister {
 
   list(prefix: string): AsyncIterable<ListedBlob> {
     return this.#inner.list(prefix);
+  }
+
+  listForeign(): AsyncIterable<ForeignBlob> {
+    return this.#inner.listForeign();
+  }
+
+  adopt(key: string): Promise<void> {
+    return retried(() => this.#inner.adopt(key));
+  }
+
+  forgetForeign(key: string): Promise<void> {
+    return retried(() => this.#inner.forgetForeign(key));
   }
 
   close(): Promise<void> {

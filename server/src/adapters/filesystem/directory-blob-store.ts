@@ -5,6 +5,7 @@ import type {
   BlobStat,
   BlobStore,
   BlobStoreCapabilities,
+  ForeignBlob,
   ListedBlob,
   PartPlacement,
   PendingBlob,
@@ -16,6 +17,7 @@ import {
   assertBlobKey,
   assertKeyPrefix,
   assertRange,
+  assertReadableKey,
   contiguousSize,
   partOffset,
 } from "../blob-store/blob-checks.ts";
@@ -26,6 +28,7 @@ import { eachOnDisk, onDisk } from "./disk-error.ts";
 import { createDurably, DIRECTORY_MODE, syncDirectory, syncUpTo } from "./durable-files.ts";
 import { KeyedLock } from "./keyed-lock.ts";
 import { ObjectTree } from "./object-tree.ts";
+import { OldTree } from "./old-tree.ts";
 import { PartAttempts } from "./part-attempts.ts";
 import { PendingUploads, type PlacedPart } from "./pending-uploads.ts";
 import { publishObject } from "./publish-object.ts";
@@ -38,6 +41,8 @@ import { writePartFile } from "./write-part-file.ts";
  * - `objects/<key>`: the finished objects, plain files;
  * - `meta/<key>`: the upload of each finished object;
  * - `pending/<token>/`: unfinished objects, one data file each, see {@link PendingUploads};
+ * - `<key>`: what Backup Repository stored in the same directory; an adopted object is one file with two names, the other
+ *   of which is `objects/<key>`, see {@link OldTree};
  * - `.lock`: the lock that keeps a second server out, see {@link acquireFileLock}. Nothing in this process may open it.
  *
  * Everything that is acknowledged has been through fsync, file and directory. Publishing is one rename on one file
@@ -56,6 +61,7 @@ export class DirectoryBlobStore implements BlobStore, PartLister {
   readonly #lock: FileLock;
   readonly #pending: PendingUploads;
   readonly #tree: ObjectTree;
+  readonly #old: OldTree;
   readonly #attempts = new PartAttempts();
   readonly #keys = new KeyedLock();
   readonly #running = new Set<Promise<unknown>>();
@@ -66,6 +72,7 @@ export class DirectoryBlobStore implements BlobStore, PartLister {
     this.#lock = lock;
     this.#pending = new PendingUploads(join(root, "pending"));
     this.#tree = new ObjectTree(join(root, "objects"), join(root, "meta"));
+    this.#old = new OldTree(root, join(root, "objects"));
   }
 
   /**
@@ -193,7 +200,7 @@ export class DirectoryBlobStore implements BlobStore, PartLister {
   }
 
   async get(key: string, maxBytes: number): Promise<Uint8Array | undefined> {
-    assertBlobKey(key);
+    assertReadableKey(key);
     return await this.#run(`read ${key}`, async () => {
       const found = await this.#tree.open(key);
       if (found === undefined) return undefined;
@@ -207,12 +214,12 @@ export class DirectoryBlobStore implements BlobStore, PartLister {
   }
 
   async stat(key: string): Promise<BlobStat | undefined> {
-    assertBlobKey(key);
+    assertReadableKey(key);
     return await this.#run(`look up ${key}`, () => this.#tree.stat(key));
   }
 
   async *read(key: string, offset: bigint, length: bigint, signal: AbortSignal): AsyncIterable<Uint8Array> {
-    assertBlobKey(key);
+    assertReadableKey(key);
     signal.throwIfAborted();
     const found = await this.#run(`read ${key}`, () => this.#tree.open(key));
     if (found === undefined) throw new BlobNotFoundError(`There is no object ${key}.`);
@@ -225,7 +232,7 @@ export class DirectoryBlobStore implements BlobStore, PartLister {
   }
 
   async delete(key: string): Promise<void> {
-    assertBlobKey(key);
+    assertReadableKey(key);
     await this.#change(key, `delete ${key}`, () => this.#tree.remove(key));
   }
 
@@ -233,6 +240,26 @@ export class DirectoryBlobStore implements BlobStore, PartLister {
     assertKeyPrefix(prefix);
     this.#assertOpen();
     yield* eachOnDisk(this.#doing("list the objects"), this.#tree.list(prefix));
+  }
+
+  async *listForeign(): AsyncIterable<ForeignBlob> {
+    this.#assertOpen();
+    yield* eachOnDisk(this.#doing("list the objects of another program"), this.#old.list());
+  }
+
+  async adopt(key: string): Promise<void> {
+    assertReadableKey(key);
+    await this.#change(key, `adopt ${key}`, () =>
+      this.#pending.withTemporary(async (temporary) => {
+        if (await this.#old.link(key, temporary)) await this.#tree.place(key, temporary);
+        else await this.#tree.syncPlace(key);
+      }),
+    );
+  }
+
+  async forgetForeign(key: string): Promise<void> {
+    assertReadableKey(key);
+    await this.#change(key, `take away the other name of ${key}`, () => this.#old.remove(key));
   }
 
   /** Breaks off parts under way, waits for everything else, and lets another server have the directory. */

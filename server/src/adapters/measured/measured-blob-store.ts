@@ -4,6 +4,7 @@ import {
   type BlobStat,
   type BlobStore,
   type BlobStoreCapabilities,
+  type ForeignBlob,
   type ListedBlob,
   type PartPlacement,
   type PendingBlob,
@@ -99,6 +100,18 @@ export class MeasuredBlobStore implements BlobStore {
 
   list(prefix: string): AsyncIterable<ListedBlob> {
     return this.#timedItems("list", () => this.#inner.list(prefix));
+  }
+
+  listForeign(): AsyncIterable<ForeignBlob> {
+    return this.#timedItems("listForeign", () => this.#inner.listForeign());
+  }
+
+  adopt(key: string): Promise<void> {
+    return this.#timed("adopt", () => this.#inner.adopt(key));
+  }
+
+  forgetForeign(key: string): Promise<void> {
+    return this.#timed("forgetForeign", () => this.#inner.forgetForeign(key));
   }
 
   async close(): Promise<void> {

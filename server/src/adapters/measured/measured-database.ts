@@ -20,6 +20,8 @@ export function measuredDatabase(inner: Database, onError: () => void): Database
     installation: async () => await measured(inner.installation()),
     startRecovery: async (id) => await measured(inner.startRecovery(id)),
     finishRecovery: async () => await measured(inner.finishRecovery()),
+    startImport: async () => await measured(inner.startImport()),
+    finishImport: async () => await measured(inner.finishImport()),
     // What fails inside it is reported by the calls it makes.
     exclusively: async (name, work) => await inner.exclusively(name, work),
     ping: async () => await measured(inner.ping()),

@@ -4,18 +4,21 @@ import type {
   BlobStat,
   BlobStore,
   BlobStoreCapabilities,
+  ForeignBlob,
   ListedBlob,
   PartPlacement,
   PendingBlob,
   StreamInput,
 } from "../../app/ports/blob-store.ts";
 import { BlobNotFoundError, BlobStoreError } from "../../app/ports/blob-store.ts";
+import { meaningOf } from "../../domain/object-keys.ts";
 import {
   assertAtMost,
   assertBlobKey,
   assertKeyPrefix,
   assertPartsStored,
   assertRange,
+  assertReadableKey,
   contiguousSize,
   isSamePart,
   partOffset,
@@ -150,7 +153,7 @@ export class MemoryBlobStore implements BlobStore, PartLister {
   }
 
   async get(key: string, maxBytes: number): Promise<Uint8Array | undefined> {
-    assertBlobKey(key);
+    assertReadableKey(key);
     const object = this.#objects.get(key);
     if (object === undefined) return undefined;
     assertAtMost(key, object.size, maxBytes);
@@ -158,14 +161,14 @@ export class MemoryBlobStore implements BlobStore, PartLister {
   }
 
   async stat(key: string): Promise<BlobStat | undefined> {
-    assertBlobKey(key);
+    assertReadableKey(key);
     const object = this.#objects.get(key);
     return object && { key, size: object.size, uploadId: object.uploadId };
   }
 
   async *read(key: string, offset: bigint, length: bigint, signal: AbortSignal): AsyncIterable<Uint8Array> {
     signal.throwIfAborted();
-    assertBlobKey(key);
+    assertReadableKey(key);
     const object = this.#objects.get(key);
     if (object === undefined) throw new BlobNotFoundError(`There is no object ${key}.`);
     assertRange(key, offset, length, object.size);
@@ -176,7 +179,7 @@ export class MemoryBlobStore implements BlobStore, PartLister {
   }
 
   async delete(key: string): Promise<void> {
-    assertBlobKey(key);
+    assertReadableKey(key);
     this.#objects.delete(key);
   }
 
@@ -187,6 +190,20 @@ export class MemoryBlobStore implements BlobStore, PartLister {
       const object = this.#objects.get(key);
       if (object !== undefined) yield { key, size: object.size };
     }
+  }
+
+  async *listForeign(): AsyncIterable<ForeignBlob> {
+    for await (const blob of this.list(""))
+      if (meaningOf(blob.key).kind === "foreign") yield { ...blob, modifiedAt: new Date(0) };
+  }
+
+  async adopt(key: string): Promise<void> {
+    if ((await this.stat(key)) === undefined) throw new BlobNotFoundError(`There is no object ${key}.`);
+  }
+
+  /** Both have one name. */
+  async forgetForeign(key: string): Promise<void> {
+    assertReadableKey(key);
   }
 
   async close(): Promise<void> {}

@@ -1,7 +1,7 @@
 import { randomUUID } from "node:crypto";
 import { setTimeout as sleep } from "node:timers/promises";
 import { type SQL, sql } from "drizzle-orm";
-import type { Database, Transaction } from "../../app/ports/database.ts";
+import type { Database, InstallationRow, Transaction } from "../../app/ports/database.ts";
 import { auditRecord } from "../../domain/audit.ts";
 import { DomainError } from "../../domain/errors.ts";
 import { auditRepository } from "./audit-repository.ts";
@@ -72,7 +72,7 @@ export class SqlDatabase implements Database {
     return await this.#retried(async () => await this.#driver.run(async (db) => await work(await this.#bind(db))));
   }
 
-  async installation(): Promise<{ id: string; fresh: boolean; recovering: boolean }> {
+  async installation(): Promise<InstallationRow> {
     return await this.#retried(async () => await this.#driver.transaction(installationOf));
   }
 
@@ -93,6 +93,17 @@ export class SqlDatabase implements Database {
               clockNewestAt: sql`(select max(${schema.versions.committedAt}) from ${schema.versions})`,
             }),
         ),
+    );
+  }
+
+  async startImport(): Promise<boolean> {
+    return await this.#retried(async () => await this.#driver.transaction(claimForImport));
+  }
+
+  async finishImport(): Promise<void> {
+    await this.#retried(
+      async () =>
+        await this.#driver.run(async (db) => await db.update(schema.installation).set({ importingSince: null })),
     );
   }
 
@@ -177,13 +188,22 @@ async function databaseTime(db: Executor): Promise<Date> {
   return new Date(Number(rows[0]!.now));
 }
 
-async function installationOf(db: Executor): Promise<{ id: string; fresh: boolean; recovering: boolean }> {
+async function installationOf(db: Executor): Promise<InstallationRow> {
   await db.execute(sql`lock table ${schema.installation} in exclusive mode`);
   const used = await db.select({ id: schema.collections.id }).from(schema.collections).limit(1);
   const existing = (await db.select().from(schema.installation))[0];
   const id = existing?.id ?? randomUUID();
   if (existing === undefined) await db.insert(schema.installation).values({ id, createdAt: await databaseTime(db) });
-  return { id, fresh: used.length === 0, recovering: existing != null && existing.recoveringSince !== null };
+  const { recoveringSince = null, importingSince = null } = existing ?? {};
+  return { id, fresh: used.length === 0, recovering: recoveringSince !== null, importing: importingSince !== null };
+}
+
+async function claimForImport(db: Executor): Promise<boolean> {
+  const { fresh, recovering, importing } = await installationOf(db);
+  if (importing) return true;
+  if (!fresh || recovering) return false;
+  await db.update(schema.installation).set({ importingSince: await databaseTime(db) });
+  return true;
 }
 
 async function claimForRecovery(db: Executor, id: string): Promise<boolean> {

@@ -28,6 +28,8 @@ export const installation = pgTable("installation", {
   createdAt: instant("created_at").notNull(),
   /** Since when it is being rebuilt from a store; null when it is not. */
   recoveringSince: instant("recovering_since"),
+  /** Since when versions of another program are taken over for the first time; null when they are not. */
+  importingSince: instant("importing_since"),
   clockNewestAt: instant("clock_newest_at"),
   clockPausedUntil: instant("clock_paused_until"),
   clockPauseReason: text("clock_pause_reason").notNull().default(""),
@@ -181,6 +183,9 @@ export const versions = pgTable(
     organization: text().notNull(),
     storage: text().notNull(),
     key: text().notNull().unique(),
+    adoptedKey: text("adopted_key").unique(),
+    keptForReturn: boolean("kept_for_return").notNull().default(false),
+    unchecked: text().notNull().default(""),
     number: byteCount("number").notNull(),
     filename: text().notNull(),
     size: byteCount("size").notNull(),

@@ -170,6 +170,7 @@ export function versionRepository(db: Executor, now: Date): VersionRepository {
       await page(
         and(
           eq(versions.state, "removed"),
+          eq(versions.keptForReturn, false),
           lte(versions.purgeAfter, now),
           notIn(never),
           or(notIn(unconfigured), ofPurged),
@@ -182,7 +183,11 @@ export function versionRepository(db: Executor, now: Date): VersionRepository {
         : await db
             .select(columns)
             .from(versions)
-            .where(inArray(versions.key, [...keys])),
+            .where(or(inArray(versions.key, [...keys]), inArray(versions.adoptedKey, [...keys]))),
+    adopted: async (of) => await page(eq(versions.keptForReturn, true), of),
+    async endReturn(id) {
+      await change(eq(versions.id, id), { keptForReturn: false });
+    },
     staleManifests: async (of) =>
       // Where purging has begun, a manifest written now would be left over.
       await page(
@@ -262,6 +267,7 @@ export function versionRepository(db: Executor, now: Date): VersionRepository {
           and(
             eq(versions.id, id),
             eq(versions.state, "removed"),
+            eq(versions.keptForReturn, false),
             lte(versions.purgeAfter, now),
             isConfigured ? undefined : ofPurged,
           ),

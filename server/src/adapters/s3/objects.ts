@@ -1,6 +1,6 @@
 import type { Readable } from "node:stream";
 import { GetObjectCommand, HeadObjectCommand, ListObjectsV2Command } from "@aws-sdk/client-s3";
-import { BlobStoreError, BlobStoreUnavailableError, type ListedBlob } from "../../app/ports/blob-store.ts";
+import { BlobStoreError, BlobStoreUnavailableError, type ForeignBlob } from "../../app/ports/blob-store.ts";
 import { type Bucket, CALL_MS, callOptions, UPLOAD_ID_METADATA } from "./bucket.ts";
 import { isNoSuchKey, statusOf } from "./s3-error.ts";
 
@@ -65,16 +65,16 @@ export async function getObject(
   }
 }
 
-/** Every object whose key begins with a prefix, by key; keys are those in the bucket. */
-export async function* listObjects({ client, name }: Bucket, prefix: string): AsyncGenerator<ListedBlob> {
+/** Every object whose key begins with a prefix, by key, with its time; keys are those in the bucket. */
+export async function* listObjects({ client, name }: Bucket, prefix: string): AsyncGenerator<ForeignBlob> {
   let token: string | undefined;
   do {
     const page = await client.send(
       new ListObjectsV2Command({ Bucket: name, Prefix: prefix, ContinuationToken: token }),
       callOptions(),
     );
-    for (const { Key, Size } of page.Contents ?? []) {
-      if (Key !== undefined) yield { key: Key, size: BigInt(Size ?? 0) };
+    for (const { Key, Size, LastModified } of page.Contents ?? []) {
+      if (Key !== undefined) yield { key: Key, size: BigInt(Size ?? 0), modifiedAt: LastModified ?? new Date(0) };
     }
     token = page.IsTruncated === true ? page.NextContinuationToken : undefined;
     if (page.IsTruncated === true && token === undefined) {

@@ -5,6 +5,7 @@ import type {
   BlobStat,
   BlobStore,
   BlobStoreCapabilities,
+  ForeignBlob,
   ListedBlob,
   PartPlacement,
   PendingBlob,
@@ -19,8 +20,10 @@ import {
   assertKeyPrefix,
   assertPartsStored,
   assertRange,
+  assertReadableKey,
   contiguousSize,
   isBlobKey,
+  isReadableKey,
   partOffset,
 } from "../blob-store/blob-checks.ts";
 import type { PartLister, StoredPart } from "../blob-store/part-lister.ts";
@@ -172,7 +175,7 @@ export class S3BlobStore implements BlobStore, PartLister {
         listsUploads === "by-prefix" ? this.#prefix : undefined,
       )) {
         const own = this.#ownKey(key);
-        if (own !== undefined && meaningOf(own).kind !== "probe") yield { key: own, token: uploadId };
+        if (own !== undefined && isBlobKey(own) && meaningOf(own).kind !== "probe") yield { key: own, token: uploadId };
       }
     } catch (error) {
       throw storeError("list the unfinished objects", error);
@@ -199,7 +202,7 @@ export class S3BlobStore implements BlobStore, PartLister {
   }
 
   async get(key: string, maxBytes: number): Promise<Uint8Array | undefined> {
-    assertBlobKey(key);
+    assertReadableKey(key);
     const { abortSignal } = callOptions();
     try {
       const { body, length } = await getObject(this.#bucket, this.#prefix + key, undefined, abortSignal);
@@ -217,13 +220,13 @@ export class S3BlobStore implements BlobStore, PartLister {
   }
 
   async stat(key: string): Promise<BlobStat | undefined> {
-    assertBlobKey(key);
+    assertReadableKey(key);
     const head = await this.#call(`look up ${key}`, () => headObject(this.#bucket, this.#prefix + key));
     return head && { key, ...head };
   }
 
   async *read(key: string, offset: bigint, length: bigint, signal: AbortSignal): AsyncIterable<Uint8Array> {
-    assertBlobKey(key);
+    assertReadableKey(key);
     signal.throwIfAborted();
     if (offset < 0n || length <= 0n) {
       // No range of HTTP says this.
@@ -249,7 +252,7 @@ export class S3BlobStore implements BlobStore, PartLister {
   }
 
   async delete(key: string): Promise<void> {
-    assertBlobKey(key);
+    assertReadableKey(key);
     await this.#call(`delete ${key}`, () =>
       this.#bucket.client.send(
         new DeleteObjectCommand({ Bucket: this.#bucket.name, Key: this.#prefix + key }),
@@ -268,6 +271,26 @@ export class S3BlobStore implements BlobStore, PartLister {
     } catch (error) {
       throw storeError("list the objects", error);
     }
+  }
+
+  async *listForeign(): AsyncIterable<ForeignBlob> {
+    try {
+      for await (const { key, ...found } of listObjects(this.#bucket, this.#prefix)) {
+        const own = this.#ownKey(key);
+        if (own !== undefined && meaningOf(own).kind === "foreign") yield { key: own, ...found };
+      }
+    } catch (error) {
+      throw storeError("list the objects", error);
+    }
+  }
+
+  async adopt(key: string): Promise<void> {
+    if ((await this.stat(key)) === undefined) throw new BlobNotFoundError(`There is no object ${key}.`);
+  }
+
+  /** A bucket has one name for an object. */
+  async forgetForeign(key: string): Promise<void> {
+    assertReadableKey(key);
   }
 
   async close(): Promise<void> {
@@ -317,7 +340,7 @@ export class S3BlobStore implements BlobStore, PartLister {
   /** The key below the prefix; undefined for what somebody else put into the bucket. */
   #ownKey(key: string): string | undefined {
     const own = key.startsWith(this.#prefix) ? key.slice(this.#prefix.length) : "";
-    return isBlobKey(own) ? own : undefined;
+    return isReadableKey(own) ? own : undefined;
   }
 
   async #call<T>(doing: string, call: () => Promise<T>): Promise<T> {

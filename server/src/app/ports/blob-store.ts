@@ -83,6 +83,29 @@ export interface BlobLister {
   listPending(): AsyncIterable<PendingBlob>;
 }
 
+/** An object that is not Strongroom's. */
+export interface ForeignBlob extends ListedBlob {
+  /** When it was last changed, by the clock of the store. */
+  readonly modifiedAt: Date;
+}
+
+/** Takes over objects that another program stored in the same place, without copying them. */
+export interface BlobAdopter {
+  /** Every object there that is none of Strongroom's, by key; files that only describe others are left out. */
+  listForeign(): AsyncIterable<ForeignBlob>;
+  /**
+   * From then on the object is one of this store's, under its key. What the other program knows it by stays. May be
+   * repeated; when the other program has replaced the object, the new one is taken.
+   * @throws BlobNotFoundError when there is none. BlobStoreError when the store cannot keep it, with what to do.
+   */
+  adopt(key: string): Promise<void>;
+  /**
+   * Takes away what only the other program needs to find an adopted object: names beside the store's own. The object
+   * stays. May be repeated.
+   */
+  forgetForeign(key: string): Promise<void>;
+}
+
 /** Makes objects of parts. */
 export interface BlobBuilder {
   /**
@@ -122,7 +145,7 @@ export interface BlobBuilder {
  * `put` and `delete` may be repeated after an unknown outcome. Keys are never reused, so nothing is ever overwritten by
  * other bytes. Failures are {@link BlobStoreError} or errors of the body.
  */
-export interface BlobStore extends BlobReader, BlobLister, BlobBuilder {
+export interface BlobStore extends BlobReader, BlobLister, BlobBuilder, BlobAdopter {
   readonly capabilities: BlobStoreCapabilities;
   /** Stores a small object whole, replacing an earlier one atomically. */
   put(key: string, bytes: Uint8Array): Promise<void>;

@@ -463,7 +463,7 @@ export interface VersionRepository {
   /** Versions removed for this version or by this person. */
   removedBy(removedBy: string): Promise<VersionRow[]>;
   /**
-   * Removed versions past their time, except in collections of `never`, and in those of `unconfigured` except what a
+   * Removed versions past their time that are not kept for a return, except in collections of `never`, and in those of `unconfigured` except what a
    * purge of its closed organization removed.
    */
   purgeable(
@@ -471,8 +471,12 @@ export interface VersionRepository {
     collectionIds: { readonly never: readonly string[]; readonly unconfigured: readonly string[] },
     page: Page,
   ): Promise<VersionRow[]>;
-  /** The versions of these keys, whatever their state. */
+  /** The versions of these keys, their own or those of adopted objects, whatever their state. */
   byKeys(keys: readonly string[]): Promise<VersionRow[]>;
+  /** Versions that are kept for a return to the program that stored them, whatever their state. */
+  adopted(page: Page): Promise<VersionRow[]>;
+  /** From now on the object of the version is deleted as any other. */
+  endReturn(id: string): Promise<void>;
   /** Versions with an object whose manifest says another revision than theirs. */
   staleManifests(page: Page): Promise<VersionRow[]>;
   /**
@@ -631,6 +635,14 @@ export interface Transaction {
   audit(...events: AuditEvent[]): Promise<void>;
 }
 
+/** Which installation a database belongs to, and whether it can be used. */
+export interface InstallationRow {
+  readonly id: string;
+  readonly fresh: boolean;
+  readonly recovering: boolean;
+  readonly importing: boolean;
+}
+
 /** The database. Failures of the connection are `DATABASE_UNAVAILABLE` errors. */
 export interface Database {
   /**
@@ -644,9 +656,16 @@ export interface Database {
   read<T>(work: (tx: Transaction) => Promise<T>): Promise<T>;
   /**
    * The id of this installation; made at the first call. `fresh` while no collection was ever uploaded to, `recovering`
-   * from the beginning to the end of a rebuild.
+   * from the beginning to the end of a rebuild, `importing` from the beginning to the end of the first import.
    */
-  installation(): Promise<{ id: string; fresh: boolean; recovering: boolean }>;
+  installation(): Promise<InstallationRow>;
+  /**
+   * Begins the first import: nobody serves until {@link finishImport}. Returns false, having changed nothing, when the
+   * database is in use; the same call again goes on with an import that was interrupted.
+   */
+  startImport(): Promise<boolean>;
+  /** The first import is complete. */
+  finishImport(): Promise<void>;
   /**
    * Takes over the id of an installation whose database was lost. Returns false, having changed nothing, when this
    * database is in use; the same call again goes on with a rebuild that was interrupted.

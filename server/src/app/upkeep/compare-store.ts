@@ -1,5 +1,6 @@
 import { splitDigests } from "@strongroom/protocol/digests";
 import { manifestKey } from "../../domain/object-keys.ts";
+import { objectOf } from "../../domain/version.ts";
 import { InstallationMismatchError, isSameInstallation } from "../installation.ts";
 import { type BlobStore, BlobStoreError } from "../ports/blob-store.ts";
 import { type Database, EMPTY_COLLECTION, type UploadRow, type VersionRow } from "../ports/database.ts";
@@ -8,7 +9,14 @@ import { changeReservation } from "../uploads/reservations.ts";
 import { encodeManifest, type Manifest, ManifestError } from "../versions/manifest.ts";
 import { recordVerification, verifyObject } from "../versions/verify-version.ts";
 import { noteLaterState } from "./later-state.ts";
-import { committedUpload, restoreVersion, storedCollections, storedManifest, withDamage } from "./stored-versions.ts";
+import {
+  adoptedSizes,
+  committedUpload,
+  restoreVersion,
+  storedCollections,
+  storedManifest,
+  withDamage,
+} from "./stored-versions.ts";
 
 /** The database and the store that are compared. */
 export interface CompareDeps {
@@ -74,9 +82,11 @@ export async function compareStore(
 
 async function compareCollection(deps: CompareDeps, act: CompareAct, listed: Listed, contents: boolean): Promise<void> {
   const { versions, uploads } = await rowsOf(deps, listed);
-  for (const version of versions.values()) {
-    const { state, damage, key } = version;
-    if (state === "live" && damage === "" && listed.objects.get(key) !== version.size)
+  const known = [...versions.values()];
+  const sizeOf = await sizesOf(deps, listed, known);
+  for (const version of known) {
+    const { state, damage } = version;
+    if (state === "live" && damage === "" && sizeOf(version) !== version.size)
       await act("missing", "a live version has no object, or one of another size", ofVersion(version), async () => {
         const found = await verifyObject(deps, version);
         if (found.damage !== "") await recordVerification(deps, version, found);
@@ -89,19 +99,36 @@ async function compareCollection(deps: CompareDeps, act: CompareAct, listed: Lis
     const state = uploads.get(objectKey)?.state;
     // What is being committed has its manifest before its row.
     if (versions.has(objectKey) || state === "committing" || state === "committed") continue;
-    if (!listed.objects.has(objectKey)) continue;
     const manifest = await usable(deps, listed.name, objectKey);
     if (manifest !== undefined) lost.push(manifest);
   }
+  const sizeOfLost = await sizesOf(
+    deps,
+    listed,
+    lost.map(({ version }) => version),
+  );
   // Of two of one number, which a database gave out twice, the one published last has it.
   lost.sort((a, b) => b.version.committedAt.getTime() - a.version.committedAt.getTime());
-  for (const manifest of lost)
+  for (const manifest of lost) {
+    const size = sizeOfLost(manifest.version);
+    if (size === undefined) continue;
     await act(
       "added",
       "added a version that the store has and the database did not know",
       ofVersion(manifest.version),
-      () => add(deps, manifest, listed.objects.get(manifest.version.key)!),
+      () => add(deps, manifest, size),
     );
+  }
+}
+
+/** The sizes of objects as the store lists them; undefined for one that it does not. */
+async function sizesOf(
+  { store }: CompareDeps,
+  { name, objects }: Listed,
+  versions: readonly Pick<VersionRow, "adoptedKey" | "state">[],
+): Promise<(version: Pick<VersionRow, "key" | "adoptedKey">) => bigint | undefined> {
+  const adopted = await adoptedSizes(store, name, versions);
+  return (version) => (version.adoptedKey === null ? objects : adopted).get(objectOf(version));
 }
 
 /** Rows of what is listed, whatever their state, and every live version of the collection, by key. */

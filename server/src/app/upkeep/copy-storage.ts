@@ -10,7 +10,8 @@ import {
   BlobStoreError,
   type ListedBlob,
 } from "../ports/blob-store.ts";
-import { decodeDigests, type ManifestDigests } from "../versions/manifest.ts";
+import { decodeAdopted, decodeDigests, type ManifestDigests } from "../versions/manifest.ts";
+import { storedCollections } from "./stored-versions.ts";
 
 /** What {@link copyStorage} needs. */
 export interface CopyDeps {
@@ -72,10 +73,11 @@ export async function copyStorage(deps: CopyDeps): Promise<CopyReport> {
   const { from, to } = deps;
   const installation = await begin(from, to);
   const report: CopyReport = { installation, copied: 0, present: 0, failed: 0, left: 0, bytes: 0n, pending: 0 };
+  const adopted = await adoptedObjects(from);
   for await (const object of from.list("")) {
     deps.signal.throwIfAborted();
     if (meaningOf(object.key).kind === "marker") continue;
-    const done = await copyOrSay(deps, object);
+    const done = await copyOrSay(deps, object, adopted.get(object.key));
     report[done.outcome]++;
     if (done.outcome === "copied") report.bytes += done.size;
     deps.onObject(done);
@@ -124,12 +126,40 @@ interface SourceTrouble {
   unreadable: boolean;
 }
 
-async function copyOrSay(deps: CopyDeps, { key, size }: ListedBlob): Promise<CopiedObject> {
+/**
+ * The manifests of versions whose object is not beside them, since it was adopted, by the object's key. Only such
+ * manifests are read.
+ */
+async function adoptedObjects(from: BlobReader & BlobLister): Promise<ReadonlyMap<string, AdoptedObject>> {
+  const adopted = new Map<string, AdoptedObject>();
+  for await (const { objects, manifests } of storedCollections(from)) {
+    for (const objectKey of manifests) {
+      if (objects.has(objectKey)) continue;
+      const key = manifestKey(objectKey);
+      const manifest = await from.get(key, SMALL_BYTES);
+      const found = manifest && decodeAdopted(manifest);
+      if (found !== undefined) adopted.set(found.adoptedKey, { manifest: key, uploadId: found.id });
+    }
+  }
+  return adopted;
+}
+
+/** How an adopted object is copied: as one of this program's own. */
+interface AdoptedObject {
+  readonly manifest: string;
+  readonly uploadId: string;
+}
+
+async function copyOrSay(
+  deps: CopyDeps,
+  { key, size }: ListedBlob,
+  adopted: AdoptedObject | undefined,
+): Promise<CopiedObject> {
   const trouble: SourceTrouble = { damaged: false, unreadable: false };
   try {
     return ["manifest", "audit"].includes(meaningOf(key).kind)
       ? await copySmall(deps, key, size)
-      : await copyObject(deps, { key, size }, trouble);
+      : await copyObject(deps, { key, size }, trouble, adopted);
   } catch (error) {
     deps.signal.throwIfAborted();
     // A source that is away altogether must not become an empty target.
@@ -163,20 +193,23 @@ async function copyObject(
   deps: CopyDeps,
   { key, size }: Pick<ListedBlob, "key" | "size">,
   trouble: SourceTrouble,
+  adopted: AdoptedObject | undefined,
 ): Promise<CopiedObject> {
   const { from, to, signal } = deps;
-  const [source, target] = await Promise.all([from.stat(key), to.stat(key)]);
+  const [found, target] = await Promise.all([from.stat(key), to.stat(key)]);
   // Deleted since it was listed.
-  if (source === undefined) return { key, size, outcome: "present", verified: false };
-  if (source.uploadId === undefined) return await copySmall(deps, key, size);
+  if (found === undefined) return { key, size, outcome: "present", verified: false };
+  const uploadId = found.uploadId ?? adopted?.uploadId;
+  if (uploadId === undefined) return await copySmall(deps, key, size);
+  const source = { ...found, uploadId };
   if (target !== undefined) return { ...alreadyThere(source, target), outcome: "present", verified: false };
-  const manifest = await from.get(manifestKey(key), SMALL_BYTES);
+  const manifest = await from.get(adopted?.manifest ?? manifestKey(key), SMALL_BYTES);
   const digests = manifest === undefined ? undefined : decodeDigests(manifest);
   const body = verified(from.read(key, 0n, source.size, signal), source, digests, trouble);
   // The manifest's own segments where they fit, so that S3's composite checksum is the version's.
   const least = digests?.segmentSize ?? LEAST_PART;
   const partSize = chooseSegmentSize(source.size, least, to.capabilities);
-  await to.putStream({ key, uploadId: source.uploadId, partSize, signal }, body);
+  await to.putStream({ key, uploadId, partSize, signal }, body);
   return { key, size: source.size, outcome: "copied", verified: digests !== undefined };
 }
 

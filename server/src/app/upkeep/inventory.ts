@@ -94,7 +94,9 @@ export async function takeInventory(
       versions: await tx.versions.byKeys(keys),
       uploads: await tx.uploads.byKeys(keys),
     }));
-    const versionState = new Map(versions.map((version) => [version.key, version.state]));
+    const versionState = new Map(
+      versions.flatMap(({ key, adoptedKey, state }) => [[key, state] as const, [adoptedKey ?? key, state] as const]),
+    );
     const uploadState = new Map(uploads.map((upload) => [upload.key, upload.state]));
     const findings: Finding[] = [];
     for (const { key, size } of batch) {

@@ -1,11 +1,12 @@
 import { INSTALLATION_KEY, manifestKey } from "../../domain/object-keys.ts";
-import type { Version } from "../../domain/version.ts";
+import { objectOf, type Version } from "../../domain/version.ts";
 import { storeInstallation } from "../installation.ts";
 import type { BlobLister, BlobReader } from "../ports/blob-store.ts";
 import { type Database, EMPTY_COLLECTION, type Transaction } from "../ports/database.ts";
 import { type Manifest, ManifestError } from "../versions/manifest.ts";
 import { UnsafeError } from "./inventory.ts";
 import {
+  adoptedSizes,
   restoreVersion,
   type StoredCollection,
   storedCollections,
@@ -88,7 +89,13 @@ export async function recover(deps: RecoverDeps): Promise<RecoveryReport> {
   for await (const stored of storedCollections(store, foreign)) {
     const { name } = stored;
     const { usable, lastNumber } = withoutDuplicates(await manifestsOf(store, stored, report), report.skipped);
-    const versions = await restorable(usable, stored.objects, report, database);
+    const adopted = await adoptedSizes(
+      store,
+      name,
+      usable.map(({ version }) => version),
+    );
+    const sizes = new Map([...stored.objects, ...adopted]);
+    const versions = await restorable(usable, sizes, report, database);
     if (database !== undefined) {
       await database.transaction(async (tx) => await restoreCollection(tx, name, usable, versions, lastNumber));
     }
@@ -161,16 +168,17 @@ async function restorable(
   const kept: Manifest[] = [];
   for (const manifest of manifests) {
     const { version } = manifest;
-    const size = sizes.get(version.key);
+    const size = sizes.get(objectOf(version));
     if (size === version.size) {
       // Nothing is read here, so what an earlier verification found still holds.
-      if (version.damage !== "") report.damaged.push({ key: version.key, why: damageOf(version, version.damage) });
+      if (version.damage !== "")
+        report.damaged.push({ key: objectOf(version), why: damageOf(version, version.damage) });
       kept.push(manifest);
       continue;
     }
     if (size === undefined && version.state === "removed" && version.purgeAfter! <= now) continue;
     const damaged = withDamage(manifest, size, now);
-    report.damaged.push({ key: version.key, why: damageOf(version, damaged.version.damage) });
+    report.damaged.push({ key: objectOf(version), why: damageOf(version, damaged.version.damage) });
     kept.push(damaged);
   }
   return kept;

@@ -1,12 +1,13 @@
 /** What a store says of versions without a database: its list, by collection, and its manifests. */
-import { manifestKey, meaningOf, VERSIONS_PREFIX } from "../../domain/object-keys.ts";
+import { foreignPrefix, manifestKey, meaningOf, VERSIONS_PREFIX } from "../../domain/object-keys.ts";
+import type { Version } from "../../domain/version.ts";
 import type { BlobLister, BlobReader } from "../ports/blob-store.ts";
 import type { NewUploadRow, Transaction, VersionRow } from "../ports/database.ts";
 import { MANIFEST_MAX_BYTES, type Manifest, ManifestError, parseManifest } from "../versions/manifest.ts";
 import { moveUsage } from "../versions/removal.ts";
 
 /** Name of the storage that versions are recorded in; there is one. */
-const STORAGE = "default";
+export const STORAGE = "default";
 
 /** What the store lists of one collection. */
 export interface StoredCollection {
@@ -58,6 +59,23 @@ export async function storedManifest(
   const { key, collectionName } = manifest.version;
   if (key !== objectKey || collectionName !== collection) throw new ManifestError(`it belongs to ${key}`);
   return manifest;
+}
+
+/**
+ * Bytes of the adopted objects of a collection, by key. The store is asked only where one of the versions has such an
+ * object.
+ */
+export async function adoptedSizes(
+  store: BlobLister,
+  collection: string,
+  versions: readonly Pick<Version, "adoptedKey" | "state">[],
+): Promise<ReadonlyMap<string, bigint>> {
+  const wanted = new Set(versions.map(({ adoptedKey, state }) => (state === "purged" ? null : adoptedKey)));
+  wanted.delete(null);
+  const sizes = new Map<string, bigint>();
+  if (wanted.size === 0) return sizes;
+  for await (const { key, size } of store.list(foreignPrefix(collection))) if (wanted.has(key)) sizes.set(key, size);
+  return sizes;
 }
 
 /**

@@ -1,5 +1,6 @@
 import { manifestKey } from "../../domain/object-keys.ts";
 import { removalRules } from "../../domain/policy-guard.ts";
+import { objectOf } from "../../domain/version.ts";
 import { isFrozen } from "../guards.ts";
 import { isSameInstallation } from "../installation.ts";
 import type { PendingBlob } from "../ports/blob-store.ts";
@@ -175,7 +176,7 @@ export async function sweep(deps: SweepDeps, timesHold: boolean, options: SweepO
     await act("unfinished", what, { key: blob.key }, async () => await deps.store.abort(blob));
   }
   for await (const version of pages((tx, page) => tx.versions.staleManifests(page))) {
-    if (version.purgeAfter !== null && version.purgeAfter <= now) continue;
+    if (!version.keptForReturn && version.purgeAfter !== null && version.purgeAfter <= now) continue;
     const what = `wrote the manifest of a ${version.state} version again`;
     await act("manifests", what, ofVersion(version), async () => await rewriteManifest(deps, version));
   }
@@ -236,7 +237,7 @@ function ofUpload(upload: UploadRow): Record<string, string> {
 }
 
 function ofVersion(version: VersionRow): SweepFields {
-  return { collection: version.collectionName, number: version.number, key: version.key };
+  return { collection: version.collectionName, number: version.number, key: objectOf(version) };
 }
 
 /** Returns false when it is not overdue any more. */
@@ -272,7 +273,7 @@ async function purge(deps: SweepDeps, version: VersionRow): Promise<boolean> {
     return rolledBackAt === null && (await tx.versions.beginPurge(version.id, tx.now, isConfigured));
   });
   if (!begun) return false;
-  await deps.store.delete(version.key);
+  await deps.store.delete(objectOf(version));
   await deps.store.delete(manifestKey(version.key));
   await deps.database.transaction(async (tx) => {
     await tx.collections.lockById(version.collectionId);

@@ -6,9 +6,9 @@ import { STATED_FIELDS, type StatedField, VERSION_FIELDS, type Version } from ".
 /**
  * The manifest's form; a reader refuses numbers it does not know. 2 added `state` and `removed_by`, 3 `revision`,
  * `damage` and `damaged_segment`, 4 `protected_for_ms`, 5 `usual_size` and `confirmed_at`, 6 who holds it since when,
- * `damaged_at` and `recipients`.
+ * `damaged_at` and `recipients`, 7 `adopted_key`, `kept_for_return` and `unchecked`.
  */
-export const MANIFEST_FORMAT = 6;
+export const MANIFEST_FORMAT = 7;
 
 /**
  * More bytes than the manifest of the largest version has: 1,000,000 segments of 70 bytes each, and what a client may
@@ -41,6 +41,22 @@ export function decodeDigests(manifest: Uint8Array): ManifestDigests {
     segmentSize: taken(json, VERSION_FIELDS.segmentSize),
     segments: taken(json, SEGMENT_DIGESTS),
   };
+}
+
+/**
+ * Reads from a manifest of any format which object of another program it describes; undefined for one of an object of
+ * its own, and for what is no manifest.
+ */
+export function decodeAdopted(manifest: Uint8Array): { readonly id: string; readonly adoptedKey: string } | undefined {
+  try {
+    const { json, format } = opened(manifest);
+    if (format < VERSION_FIELDS.adoptedKey.since) return undefined;
+    const adoptedKey = taken(json, VERSION_FIELDS.adoptedKey);
+    return adoptedKey === null ? undefined : { id: taken(json, VERSION_FIELDS.id), adoptedKey };
+  } catch (error) {
+    if (error instanceof ManifestError) return undefined;
+    throw error;
+  }
 }
 
 /**

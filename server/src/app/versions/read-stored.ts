@@ -2,6 +2,7 @@ import { createHash, type Hash } from "node:crypto";
 import { splitDigests } from "@strongroom/protocol/digests";
 import { DomainError } from "../../domain/errors.ts";
 import { bytesEqual } from "../../domain/segments.ts";
+import { objectOf } from "../../domain/version.ts";
 import type { Verification, VersionRow } from "../ports/database.ts";
 import { recordVerification, type VerifyDeps, verifyObject, verifySegment } from "./verify-version.ts";
 
@@ -24,7 +25,7 @@ export async function* storedBytes(
   const passing = new PassingSegments(deps, version, offset);
   let failure: unknown;
   try {
-    for await (const chunk of deps.store.read(version.key, offset, length, signal)) {
+    for await (const chunk of deps.store.read(objectOf(version), offset, length, signal)) {
       if (!(await passing.take(chunk))) break;
       yield chunk;
     }

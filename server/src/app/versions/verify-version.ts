@@ -2,6 +2,7 @@ import { createHash } from "node:crypto";
 import { setTimeout as sleep, setImmediate as yieldToOthers } from "node:timers/promises";
 import { compositeSha256, splitDigests } from "@strongroom/protocol/digests";
 import { bytesEqual } from "../../domain/segments.ts";
+import { objectOf } from "../../domain/version.ts";
 import { isSameInstallation } from "../installation.ts";
 import { BlobNotFoundError, type BlobReader, BlobStoreError } from "../ports/blob-store.ts";
 import type { Database, Verification, VersionRow } from "../ports/database.ts";
@@ -75,7 +76,7 @@ export async function verifyObject(
   deps: Pick<VerifyDeps, "database" | "store">,
   version: VersionRow,
 ): Promise<Verification> {
-  const stat = await deps.store.stat(version.key);
+  const stat = await deps.store.stat(objectOf(version));
   if (stat === undefined) return await missing(deps);
   if (stat.size === version.size) return WHOLE;
   return {
@@ -130,9 +131,10 @@ async function readsOthers(deps: VerifyDeps, version: VersionRow, signal: AbortS
   }
   const others = await database.read(async (tx) => await tx.versions.undamagedSample(version.id, SAMPLES));
   if (others.length === 0) return true;
-  for (const { key, size } of others) {
+  for (const other of others) {
+    const { size } = other;
     try {
-      for await (const _ of store.read(key, 0n, size < SAMPLE_BYTES ? size : SAMPLE_BYTES, signal));
+      for await (const _ of store.read(objectOf(other), 0n, size < SAMPLE_BYTES ? size : SAMPLE_BYTES, signal));
       return true;
     } catch (error) {
       signal.throwIfAborted();
@@ -171,7 +173,7 @@ async function readSegment(
   const rest = version.size - offset;
   const hash = createHash("sha256");
   const length = rest < version.segmentSize ? rest : version.segmentSize;
-  for await (const chunk of store.read(version.key, offset, length, signal)) {
+  for await (const chunk of store.read(objectOf(version), offset, length, signal)) {
     hash.update(chunk);
     await onBytes?.(chunk.length);
     // A chunk has at most 1 MiB, so calls wait a few milliseconds at most.
@@ -195,10 +197,10 @@ export async function recordVerification(deps: VerifyDeps, version: VersionRow, 
       actor: "server",
       collectionName: version.collectionName,
       object: version.id,
-      details: { number: String(version.number), key: version.key, damage: result.damage },
+      details: { number: String(version.number), key: objectOf(version), damage: result.damage },
     });
   });
-  const fields = { collection: version.collectionName, number: String(version.number), key: version.key };
+  const fields = { collection: version.collectionName, number: String(version.number), key: objectOf(version) };
   if (result.damage !== "") deps.log.error({ ...fields, damage: result.damage }, "verification: a version is damaged");
   else if (version.damage !== "") deps.log.warn(fields, "verification: a version that was damaged is whole again");
 }
