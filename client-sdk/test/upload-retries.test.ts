@@ -300,6 +300,20 @@ test("a creation that is refused as busy is repeated while it may be waited, and
   });
 });
 
+test("an open upload whose place another took meanwhile waits for it", async (t) => {
+  let refusals = 0;
+  const server = await serve(t, {
+    onCall: (method) => {
+      if (method !== "WriteSegment" || refusals >= 12) return;
+      refusals += 1;
+      throw refusal(Code.Aborted, "COLLECTION_BUSY");
+    },
+  });
+  await clientOf(server).upload(ask(chunked(ciphertext(10))));
+  t.is(refusals, 12);
+  t.is(server.versions.length, 1);
+});
+
 test("an open upload is given up when nothing succeeds for long, and its id is named", async (t) => {
   const server = await serve(t, {
     onCall: (method) => {

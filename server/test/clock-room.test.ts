@@ -251,6 +251,30 @@ test("when the clock is right again, a silent upload gives way as ever", async (
   server.pass(1);
   await server.sweep();
   server.pass(16 * 60_000);
+  await server.sweep();
   t.is((await h.upload(name, openpgpMessage(4 * MIB))).version.number, 1n);
   t.is((await h.deps.database.read(async (tx) => await tx.uploads.find(silent.id)))!.state, "expired");
 });
+
+for (const minutes of [16, 30, 59]) {
+  test(`a leap of ${minutes} minutes does not end a living upload for the room of another`, async (t) => {
+    const { h } = t.context;
+    const { name } = h.add({ ...TIGHT, maxParallelUploads: 4 });
+    const server = new ClockedServer(h);
+    await server.sweep();
+    const { upload } = await h.begin(name);
+    const segments = cutSegments(openpgpMessage(3 * MIB), MIB);
+    for (const segment of segments.slice(1)) await h.write(upload.id, segment);
+    server.jump(minutes * 60_000);
+    // Before a server sees the leap, and afterwards.
+    await refused(t, "COLLECTION_BUSY", h.upload(name, openpgpMessage(4 * MIB)));
+    t.is((await server.sweep()).status, "paused");
+    await refused(t, "COLLECTION_BUSY", h.upload(name, openpgpMessage(4 * MIB)));
+    server.pass(5 * 60_000);
+    await renewUpload(h.deps, h.admin, upload.id);
+    server.pass(10 * 60_000);
+    t.is((await server.sweep()).status, "right");
+    await h.write(upload.id, segments[0]!);
+    t.is((await h.commit(upload.id, segments)).version.number, 1n);
+  });
+}

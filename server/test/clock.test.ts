@@ -55,14 +55,18 @@ for (const [title, ms, says] of [
   });
 }
 
-test("an hour and less is no leap, and a process that was alone for days has seen none", (t) => {
-  const look = (database: number, process: number) =>
-    watchClock(record({ newestAt: at(-9 * DAY) }), { database, process }, { database: NOW, process: 0 }).pausedUntil;
-  t.is(look(NOW + HOUR, 0), null);
+test("a smaller leap forward pauses for as long as a lease; a process that was alone for days has seen none", (t) => {
+  const look = (database: number, process: number, before = record({ newestAt: at(-9 * DAY) })) =>
+    watchClock(before, { database, process }, { database: NOW, process: 0 }).pausedUntil;
+  t.is(look(NOW + 5 * MINUTE, 0), null);
+  t.deepEqual(look(NOW + 5 * MINUTE + 1, 0), at(20 * MINUTE + 1));
+  t.deepEqual(look(NOW + HOUR, 0), at(HOUR + 15 * MINUTE));
+  t.deepEqual(look(NOW + HOUR + 1, 0), at(2 * HOUR + 1));
   t.is(look(NOW - HOUR, 0), null);
-  t.is(look(NOW + 9 * DAY, 9 * DAY), null);
-  t.not(look(NOW + HOUR + 1, 0), null);
   t.not(look(NOW - HOUR - 1, 0), null);
+  t.is(look(NOW + 9 * DAY, 9 * DAY), null);
+  // It does not end a pause that lasts longer.
+  t.deepEqual(look(NOW + 20 * MINUTE, 0, record({ pausedUntil: at(HOUR), pauseReason: "a leap" })), at(HOUR));
 });
 
 test("a server that starts after more than seven days pauses for an hour, since that may have been a leap", (t) => {

@@ -138,7 +138,6 @@ const CASES: readonly Case[] = [
     status: "warning",
     check: health({}, [], clockState({ newestAt: NOW, pausedUntil: at(10, "12:30"), pauseReason: "it leapt" }, NOW)),
     found: /^it leapt\. Until/,
-    since: at(10, "11:30"),
     advice: /`strongroom sweep --clock-is-right`/,
   },
   {

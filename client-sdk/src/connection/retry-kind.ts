@@ -6,10 +6,10 @@ import { foreignAnswer, mayPass } from "./foreign-answer.ts";
 
 /**
  * How an error is retried: not at all; only a few times (the same may come again); only a few times because the session
- * may be refreshed by then; a few times before anything is open and patiently afterwards (what is wrong with TLS or the
+ * may be refreshed by then; patiently, but only when something is open; a few times before anything is open and patiently afterwards (what is wrong with TLS or the
  * protocol most likely is a wrong address, unless it worked before); or patiently.
  */
-export type RetryKind = "no" | "few" | "session" | "connect" | "patient";
+export type RetryKind = "no" | "few" | "session" | "open" | "connect" | "patient";
 
 const RETRY_BY_REASON: Readonly<Record<string, RetryKind>> = {
   STORE_UNAVAILABLE: "patient",
@@ -27,6 +27,8 @@ const RETRY_BY_REASON: Readonly<Record<string, RetryKind>> = {
   INTERNAL: "few",
   SESSION_INVALID: "session",
   AUTHENTICATION_REQUIRED: "session",
+  // An upload whose lease ran out, as when a clock leaps, gets its place again when one is free.
+  COLLECTION_BUSY: "open",
 };
 
 /** Codes with which a proxy refuses for good, when no Strongroom server said anything. */

@@ -99,7 +99,7 @@ export class Retrier {
     let firstFailureAt: number | undefined;
     let delays = 0;
     const { connection } = this.#scope;
-    const counts: Record<RetryKind, number> = { no: 0, few: 0, session: 0, connect: 0, patient: 0 };
+    const counts: Record<RetryKind, number> = { no: 0, few: 0, session: 0, open: 0, connect: 0, patient: 0 };
     for (let attempt = 1; ; attempt++) {
       signal.throwIfAborted();
       try {
@@ -136,6 +136,8 @@ export class Retrier {
         return count <= timings.fewRetries;
       case "session":
         return this.#open && tokenMayChange && count <= timings.fewRetries;
+      case "open":
+        return this.#open;
       case "connect":
         return this.#open || count < timings.connectAttempts * connection.addresses;
       case "patient":

@@ -18,6 +18,12 @@ export const LOOK_MS = 60_000;
 /** How long nothing is deleted after a leap, in milliseconds. */
 const PAUSE_MS = 3_600_000;
 
+/**
+ * The same after a smaller leap forward, of more than {@link CLOCK_SLACK_MS}: it ends leases of living uploads, and
+ * within a lease each of them gives a sign.
+ */
+const LEASE_PAUSE_MS = 15 * 60_000;
+
 /** Whether a time that should be past lies beyond now, so that it says nothing. */
 export function isBeyond(time: Date, now: Date): boolean {
   return time.getTime() > now.getTime() + CLOCK_SLACK_MS;
@@ -50,9 +56,9 @@ export function watchClock(record: ClockRecord, now: ClockReading, before: Clock
     ...record,
     newestAt: newestAt !== null && newestAt.getTime() > now.database ? newestAt : new Date(now.database),
   };
-  const pause = (pauseReason: string): ClockRecord => ({
+  const pause = (pauseReason: string, ms = PAUSE_MS): ClockRecord => ({
     ...next,
-    pausedUntil: new Date(now.database + PAUSE_MS),
+    pausedUntil: new Date(now.database + ms),
     pauseReason,
   });
   const leap = before === undefined ? 0 : now.database - before.database - (now.process - before.process);
@@ -65,6 +71,9 @@ export function watchClock(record: ClockRecord, now: ClockReading, before: Clock
         "database's clock leapt forward",
     );
   const { pausedUntil, pauseReason } = record;
+  const isPausedLonger = pausedUntil !== null && pausedUntil.getTime() > now.database + LEASE_PAUSE_MS;
+  if (leap > CLOCK_SLACK_MS && !isPausedLonger)
+    return pause(`the database's clock leapt forward by ${rounded(leap)}`, LEASE_PAUSE_MS);
   // An end further ahead than the pause is long was written by a wrong clock.
   if (pausedUntil !== null && pausedUntil.getTime() > now.database + PAUSE_MS + CLOCK_SLACK_MS)
     return pause(pauseReason);
@@ -104,10 +113,10 @@ export function clockState({ newestAt, pausedUntil, pauseReason }: ClockRecord, 
   }
   if (pausedUntil !== null && pausedUntil > now) {
     const message = `${pauseReason}. Until ${pausedUntil.toISOString()} ${until}; ${confirm}`;
-    return { status: "paused", message, until: pausedUntil, since: new Date(pausedUntil.getTime() - PAUSE_MS) };
+    return { status: "paused", message, until: pausedUntil };
   }
   // Servers look every minute: one of them is about to see a leap.
-  if (newestAt !== null && now.getTime() - newestAt.getTime() > LEAP_MS) {
+  if (newestAt !== null && isBeyond(now, newestAt)) {
     const message =
       `the database's clock is ${rounded(now.getTime() - newestAt.getTime())} after the newest time that was ` +
       "seen, and " +
