@@ -85,6 +85,36 @@ test("few removals, and those of rules that were in force before, wait for nobod
   t.deepEqual((await h.upload(three.name, MESSAGE)).removedNumbers, [1n, 2n], "two are not many");
 });
 
+test("several small changes wait as the large one would, until a week has passed or somebody names the number", async (t) => {
+  const { h } = t.context;
+  const spec = await filled(h, 12, { maxBackupsCount: 12 });
+  const lower = (maxBackupsCount: number) => h.collections.set(spec.name, { ...spec, maxBackupsCount });
+  const removed = async () => (await h.upload(spec.name, MESSAGE)).removedNumbers.length;
+  lower(8);
+  t.is(await removed(), 5, "of 12");
+  lower(6);
+  t.is(await removed(), 0, "three more would be 7 of 12");
+  t.is((await policyOf(h, spec.name)).status, "warning");
+  const { removes } = await h.deps.database.read(async (tx) => await removalsWith(tx, { ...spec, maxBackupsCount: 6 }));
+  await confirm(h, spec.name, removes);
+  t.is(await removed(), removes);
+  h.clock.advance(8 * 24 * HOUR);
+  lower(5);
+  t.is(await removed(), 2, "a change of its own");
+});
+
+test("a collection that is taken out and put back with other rules waits too, and another name takes nothing", async (t) => {
+  const { h } = t.context;
+  const spec = await filled(h, 8);
+  h.collections.delete(spec.name);
+  await sweep(h.deps, true);
+  h.collections.set(spec.name, { ...spec, maxBackupsCount: 1 });
+  t.deepEqual((await h.upload(spec.name, MESSAGE)).removedNumbers, []);
+  const renamed = h.add({ ...spec, name: `${spec.name}-renamed`, maxBackupsCount: 1 });
+  await h.upload(renamed.name, MESSAGE);
+  t.is((await numbers(h, spec.name)).length, 9, "what has another name takes nothing of it");
+});
+
 test("where nothing may go and no room is left, the refusal names the number and the command", async (t) => {
   const { h } = t.context;
   const limits = { maxOneVersionSize: BigInt(MIB), maxCollectionSize: BigInt(4 * MIB), maxBackupsCount: 4 };

@@ -4,8 +4,8 @@ import { GFS_RULES } from "./gfs.ts";
 /** The share of the live versions above which a change of rules waits, where the configuration names none. */
 export const DEFAULT_REMOVAL_SHARE = 0.5;
 
-/** So few removals never wait: a collection of two or three versions would ask at every change. */
-const LEAST_REMOVALS = 3;
+/** So few removals, all that count together, never wait: a collection of two or three versions would ask at every change. */
+export const LEAST_REMOVALS = 3;
 
 /** What the next backup would remove under rules that are not those that were in force before. */
 export interface PolicyChange {
@@ -13,7 +13,12 @@ export interface PolicyChange {
   readonly removes: number;
   /** Live versions, the next one not counted. */
   readonly live: number;
+  /** Versions that went together with others for one within {@link CHANGES_TOGETHER_MS}; none when left out. */
+  readonly earlier?: number;
 }
+
+/** Changes of rules within this time count as one, so that many small ones do not do what a large one may not. */
+export const CHANGES_TOGETHER_MS = 7 * 24 * 3_600_000;
 
 /** The fields of a collection that decide what rotation removes. */
 export type RemovalRules = Pick<
@@ -53,13 +58,18 @@ export function removalRules(spec: RemovalRules): string {
 
 /**
  * Whether rotation waits until somebody confirms a change of rules: the next backup would remove more than a share of
- * the live versions, and no fewer than three. Of the shares before and after the change the stricter counts, so that a
- * change cannot let itself through.
+ * the live versions, and no fewer than three; what changes before it removed counts with it. Of the shares before and
+ * after the change the stricter counts, so that a change cannot let itself through.
  * @param confirmed the rules that were last in force or confirmed; null for none.
  */
-export function mustWait({ removes, live }: PolicyChange, spec: RemovalRules, confirmed: string | null): boolean {
-  if (removes < LEAST_REMOVALS || removalRules(spec) === confirmed) return false;
-  return removes > live * Math.min(spec.removalShare, shareOf(confirmed));
+export function mustWait(
+  { removes, live, earlier = 0 }: PolicyChange,
+  spec: RemovalRules,
+  confirmed: string | null,
+): boolean {
+  const together = removes + earlier;
+  if (removes === 0 || together < LEAST_REMOVALS || removalRules(spec) === confirmed) return false;
+  return together > (live + earlier) * Math.min(spec.removalShare, shareOf(confirmed));
 }
 
 function shareOf(confirmed: string | null): number {

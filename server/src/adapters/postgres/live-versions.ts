@@ -29,6 +29,9 @@ import * as schema from "./schema.ts";
 
 const { collections, uploads, versions } = schema;
 
+/** What is looked at by its number, the newest of a collection. */
+const NUMBERS_LOOKED_AT = 1000;
+
 /** The columns of what rotation and quota need of a version. */
 export function liveColumns(table: typeof versions) {
   const columns = getTableColumns(table);
@@ -109,6 +112,17 @@ export function liveVersionRepository(db: Executor): LiveVersionRepository {
           except(exceptIds),
         ),
       ),
+    async rotatedTogether(collectionId, since) {
+      const rows = await db.execute<{ count: string }>(sql`
+        select coalesce(sum(greatest(went.count - 1, 0)), 0)::text as count
+        from ${versions} as publisher, lateral (
+          select count(*) as count from ${versions} as victim
+          where victim.removed_by <> '' and victim.removed_by = publisher.id::text) as went
+        where publisher.collection_id = ${collectionId}::uuid and publisher.committed_at > ${asInstant(since)}
+          and publisher.number > (select last_number - ${NUMBERS_LOOKED_AT}::int from ${collections}
+            where id = ${collectionId}::uuid)`);
+      return Number(rowsOf(rows)[0]!.count);
+    },
     async anyBlocked(collectionId, now, minRetentionMs) {
       const forMs = sql`coalesce(${versions.protectedForMs}, 0)`;
       const since = sql`coalesce(${versions.protectedUntil} - ${forMs} * interval '1 millisecond', ${versions.committedAt})`;

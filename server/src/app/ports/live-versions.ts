@@ -56,6 +56,11 @@ export interface LiveVersionRepository {
   /** Damaged ones, and with a factor those that are shrunk by it. */
   odd(collectionId: string, shrunkFactor: number | undefined): Promise<LiveVersion[]>;
   /**
+   * How many rotation removed since then together with others, for one version: all but one of each of those. Looks at
+   * what went for the newest thousand numbers.
+   */
+  rotatedTogether(collectionId: string, since: Date): Promise<number>;
+  /**
    * Those that somebody is told of: the newest, damaged ones, those above the soft limit, and those that were begun
    * after `beyond`. The highest number first.
    */

@@ -1,11 +1,11 @@
 import { hasSystemRole, type Principal } from "../../domain/access.ts";
 import type { CollectionSpec } from "../../domain/configuration.ts";
 import { DomainError } from "../../domain/errors.ts";
-import { mustWait, type PolicyChange, removalRules } from "../../domain/policy-guard.ts";
+import { LEAST_REMOVALS, mustWait, type PolicyChange, removalRules } from "../../domain/policy-guard.ts";
 import { goesByTime } from "../../domain/rotation.ts";
 import { requireAction, requireWritable } from "../guards.ts";
 import type { CollectionRow, Transaction } from "../ports/database.ts";
-import { type PlannedCollection, removalsOf, unguardedLivePlan } from "./live-plan.ts";
+import { changeOf, type PlannedCollection, unguardedLivePlan } from "./live-plan.ts";
 import type { VersionDeps } from "./versions.ts";
 
 /** What the next backup removes under a collection's rules, and whether that waits for a confirmation. */
@@ -24,7 +24,8 @@ export async function nextRemovals(
   row: PlannedCollection | undefined,
 ): Promise<NextRemovals> {
   if (row === undefined) return { removes: 0, live: 0, waits: false };
-  const change = removalsOf(spec, await unguardedLivePlan(tx, row, spec, { begunAt: tx.now, coming: [] }));
+  const plan = await unguardedLivePlan(tx, row, spec, { begunAt: tx.now, coming: [] });
+  const change = await changeOf(tx, row, spec, plan);
   return { ...change, waits: mustWait(change, spec, row.confirmedPolicy) };
 }
 
@@ -39,7 +40,7 @@ export async function removalsWith(tx: Transaction, spec: CollectionSpec): Promi
  */
 export function mayWait(spec: CollectionSpec, row: Pick<CollectionRow, "confirmedPolicy" | "liveVersions">): boolean {
   const most = goesByTime(spec.rotation) ? row.liveVersions : row.liveVersions - (spec.maxBackupsCount - 1);
-  return mustWait({ removes: most, live: 0 }, spec, row.confirmedPolicy);
+  return mustWait({ removes: most, live: 0, earlier: LEAST_REMOVALS }, spec, row.confirmedPolicy);
 }
 
 /**

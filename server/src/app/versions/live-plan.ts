@@ -4,7 +4,7 @@
 import type { ClockState } from "../../domain/clock.ts";
 import type { CollectionSpec } from "../../domain/configuration.ts";
 import { asideBecause, unguardedRotation } from "../../domain/guarded-rotation.ts";
-import { mustWait, type PolicyChange } from "../../domain/policy-guard.ts";
+import { CHANGES_TOGETHER_MS, mustWait, type PolicyChange, removalRules } from "../../domain/policy-guard.ts";
 import {
   LEAST_COUNTED_SIZE,
   quotaLimits,
@@ -52,7 +52,7 @@ export async function livePlan(
   of: PlannedFor,
 ): Promise<LivePlan> {
   const plan = await unguardedLivePlan(tx, row, spec, of);
-  const change = removalsOf(spec, plan);
+  const change = await changeOf(tx, row, spec, plan);
   if (plan.guard !== undefined || !mustWait(change, spec, row.confirmedPolicy)) return plan;
   return { all: plan.all, older: [], remove: [], guard: undefined, waits: change };
 }
@@ -83,6 +83,19 @@ export async function livePlansBeside(
 export function removalsOf(spec: CollectionSpec, plan: LivePlan): PolicyChange {
   const victims = victimsOf(plan, keptSums(plan, spec).bytes, quotaLimits(spec), 0n, 0n);
   return { removes: victims.length, live: plan.all.count };
+}
+
+/** As {@link removalsOf}, with what changes of rules before it removed, where the rules are not those confirmed. */
+export async function changeOf(
+  tx: Transaction,
+  row: PlannedCollection,
+  spec: CollectionSpec,
+  plan: LivePlan,
+): Promise<PolicyChange> {
+  const change = removalsOf(spec, plan);
+  if (change.removes === 0 || removalRules(spec) === row.confirmedPolicy) return change;
+  const since = new Date(tx.now.getTime() - CHANGES_TOGETHER_MS);
+  return { ...change, earlier: await tx.live.rotatedTogether(row.id, since) };
 }
 
 /** As {@link livePlan}, whether or not a change of rules has to wait. */
