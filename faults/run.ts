@@ -56,11 +56,8 @@ if (values.help) {
   if (plays("processes")) await runProcesses(report, seed, from, Number(alone ?? whole("processes", 30)));
   if (plays("power")) await cutPower(report, seed, from, Number(alone ?? whole("power", 60)));
   report.say(`${report.passed} scenarios passed, ${report.failed} failed`);
-  process.exitCode = report.failed === 0 ? 0 : 1;
-  // Whatever is still open then would keep the process for ever, and with it whoever waits for it. It does not keep
-  // the process by itself.
-  setTimeout(() => {
-    report.say(`still open, and ended: ${process.getActiveResourcesInfo().join(", ")}`);
-    process.exit();
-  }, 10_000).unref();
+  // Left to itself, Node.js (24.21) may wait for ever in the clean-up of its own handles when the last of them belongs to
+  // a connection that was broken on purpose: Environment::CleanupHandles, at full load. Standard output is written by
+  // now: to files and pipes it is synchronous.
+  process.exit(report.failed === 0 ? 0 : 1);
 }

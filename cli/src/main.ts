@@ -1,8 +1,17 @@
 #!/usr/bin/env node
-import { EXIT, type ExitCode } from "@strongroom/command-line/exit-codes";
 /** The program `strongroom`. */
-import { processContext } from "./context.ts";
-import { run, tellUncaught } from "./program.ts";
+import { enableCompileCache } from "node:module";
+import { fileURLToPath } from "node:url";
+import type { ExitCode } from "@strongroom/command-line/exit-codes";
+
+// Compiling takes most of the start. What was compiled lies among the packages, where only who installs them can write,
+// not in the temporary folder of everybody, which is Node's default. Where it cannot be written, nothing is kept.
+enableCompileCache(fileURLToPath(new URL("../../node_modules/.cache/strongroom", import.meta.url)));
+const [{ EXIT }, { processContext }, { run, tellUncaught }] = await Promise.all([
+  import("@strongroom/command-line/exit-codes"),
+  import("./context.ts"),
+  import("./program.ts"),
+]);
 
 /** Why the output could not be written, where no write of a command reported it. */
 let broken: NodeJS.ErrnoException | undefined;

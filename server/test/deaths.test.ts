@@ -6,7 +6,6 @@
 import { compositeOf, cutSegments, openpgpMessage } from "@strongroom/testkit/ciphertext";
 import anyTest, { type ExecutionContext, type TestFn } from "ava";
 import { sql } from "drizzle-orm";
-import { openPglite } from "../src/adapters/pglite/pglite.ts";
 import type { SqlDatabase } from "../src/adapters/postgres/database.ts";
 import { checkInstallation } from "../src/app/installation.ts";
 import { giveUpCommit } from "../src/app/upkeep/give-up-commit.ts";
@@ -22,6 +21,7 @@ import { deleteVersion } from "../src/app/versions/versions.ts";
 import { INSTALLATION_KEY, manifestKey } from "../src/domain/object-keys.ts";
 import { type Death, DyingProcess } from "./support/dying-process.ts";
 import { emptyTables, Harness, harnessTest, MIB } from "./support/harness.ts";
+import { openMemoryDatabase } from "./support/memory-database.ts";
 
 const test = harnessTest(anyTest as TestFn<{ h: Harness }>, { fresh: true });
 const DAY = 24 * 3_600_000;
@@ -233,7 +233,7 @@ test("a rebuild", async (t) => {
   const rows = async (database: SqlDatabase) =>
     await database.query(sql`select id, number::text, state, removed_by, size::text from versions order by id`);
   const lost = await rows(h.deps.database as SqlDatabase);
-  const database = await openPglite({ directory: undefined, clock: () => h.clock.now });
+  const database = await openMemoryDatabase(() => h.clock.now);
   let deaths = 0;
   for (let step = 1, survived = false; !survived; step++) {
     await emptyTables(database);

@@ -26,7 +26,6 @@ import { hasPeers, requirePeer } from "@strongroom/testkit/peers/programs";
 import { run, STRONGROOM, startServerProcess } from "@strongroom/testkit/processes";
 import anyTest, { type ExecutionContext, type TestFn } from "ava";
 import { sql } from "drizzle-orm";
-import { openPglite } from "../src/adapters/pglite/pglite.ts";
 import type { SqlDatabase } from "../src/adapters/postgres/database.ts";
 import { processBudgets } from "../src/calls/budgets.ts";
 import { beginCall } from "../src/calls/call.ts";
@@ -38,6 +37,7 @@ import { listen } from "../src/transport/listener.ts";
 import { wholeBody } from "../src/transport/request-body.ts";
 import { collection, MIB, TestClock, user } from "./support/harness.ts";
 import { bearer, type LiveOptions, LiveServer, reasonOf } from "./support/live-server.ts";
+import { openMemoryDatabase } from "./support/memory-database.ts";
 import { parseMetrics } from "./support/prometheus-text.ts";
 
 const KIB = 1024;
@@ -57,7 +57,7 @@ const test = (anyTest as TestFn<{ database: SqlDatabase }>).serial;
 test.before(async (t) => {
   // At the time of each server's own clock, which no test here moves.
   const { now } = new TestClock();
-  t.context.database = await openPglite({ directory: undefined, clock: () => now });
+  t.context.database = await openMemoryDatabase(() => now);
 });
 test.after.always(async (t) => await t.context.database?.close());
 

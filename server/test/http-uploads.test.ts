@@ -9,12 +9,12 @@ import { openpgpMessage } from "@strongroom/testkit/ciphertext";
 import { startHaproxy } from "@strongroom/testkit/peers/haproxy";
 import { hasPeers } from "@strongroom/testkit/peers/programs";
 import anyTest, { type ExecutionContext, type TestFn } from "ava";
-import { openPglite } from "../src/adapters/pglite/pglite.ts";
 import type { SqlDatabase } from "../src/adapters/postgres/database.ts";
 import { BufferPool } from "../src/app/uploads/buffer-pool.ts";
 import { DEFAULT_HTTP_UPLOADS } from "../src/server-options.ts";
 import { collection, MIB, SETTINGS, TestClock, user } from "./support/harness.ts";
 import { type LiveOptions, LiveServer } from "./support/live-server.ts";
+import { openMemoryDatabase } from "./support/memory-database.ts";
 
 const KIB = 1024;
 const pathOf = (name: string) => `/api/alpha/repository/collection/${name}/version`;
@@ -28,7 +28,7 @@ const test = (anyTest as TestFn<{ database: SqlDatabase }>).serial;
 test.before(async (t) => {
   // At the time of each server's own clock, which no test here moves.
   const { now } = new TestClock();
-  t.context.database = await openPglite({ directory: undefined, clock: () => now });
+  t.context.database = await openMemoryDatabase(() => now);
 });
 test.after.always(async (t) => await t.context.database?.close());
 

@@ -3,8 +3,8 @@ import test from "ava";
 import { base64url, exportJWK, exportSPKI, generateKeyPair, importJWK, type JWK, SignJWT, UnsecuredJWT } from "jose";
 import { JoseSigner } from "../src/adapters/jose/jose-signer.ts";
 import { MAX_SIGNING_KEYS } from "../src/adapters/jose/key-set.ts";
-import { openPglite } from "../src/adapters/pglite/pglite.ts";
 import type { SigningKeyRow } from "../src/app/ports/database.ts";
+import { openMemoryDatabase } from "./support/memory-database.ts";
 
 const HOUR = 3_600_000;
 const DAY = 24 * HOUR;
@@ -12,7 +12,7 @@ const START = new Date("2026-01-01T00:00:00Z");
 const SESSION = 6 * HOUR;
 
 let now = START;
-const database = await openPglite({ directory: undefined, clock: () => now });
+const database = await openMemoryDatabase(() => now);
 test.after.always(async () => await database.close());
 
 test.beforeEach(async () => {

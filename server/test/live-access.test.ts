@@ -10,11 +10,11 @@ import argon2 from "argon2";
 import test, { type ExecutionContext } from "ava";
 import { sql } from "drizzle-orm";
 import { Argon2Hasher } from "../src/adapters/argon2/argon2-hasher.ts";
-import { openPglite } from "../src/adapters/pglite/pglite.ts";
 import type { User } from "../src/domain/configuration.ts";
 import { costOf } from "../src/domain/password-cost.ts";
 import { collection, MIB, TestClock, user } from "./support/harness.ts";
 import { bearer, type Clients, clientsOf, framesOf, LiveServer, reasonOf } from "./support/live-server.ts";
+import { openMemoryDatabase } from "./support/memory-database.ts";
 
 const KEY = {
   name: "key",
@@ -26,7 +26,7 @@ const ann = (change: Partial<User> = {}) =>
   user("ann", { roles: ["collectionManager"], passwordHash: "hash of ann-password", accessKeys: [KEY], ...change });
 
 // One database for all, since making one takes seconds; each test has a server of its own over it, as replicas have.
-const database = await openPglite({ directory: undefined, clock: () => new TestClock().now });
+const database = await openMemoryDatabase(() => new TestClock().now);
 test.after.always(async () => await database.close());
 
 async function open(t: ExecutionContext, options: Parameters<typeof LiveServer.open>[2] = {}): Promise<LiveServer> {

@@ -16,7 +16,6 @@ import { Argon2Hasher } from "../src/adapters/argon2/argon2-hasher.ts";
 import { ConfigFilesSource } from "../src/adapters/config-files/source.ts";
 import { JoseSigner } from "../src/adapters/jose/jose-signer.ts";
 import { MemoryBlobStore } from "../src/adapters/memory/memory-blob-store.ts";
-import { openPglite } from "../src/adapters/pglite/pglite.ts";
 import { BlobStoreError } from "../src/app/ports/blob-store.ts";
 import { processBudgets } from "../src/calls/budgets.ts";
 import { beginCall } from "../src/calls/call.ts";
@@ -27,6 +26,7 @@ import { httpDoor } from "../src/transport/http-endpoints.ts";
 import { listen, type RequestHandler } from "../src/transport/listener.ts";
 import { FaultyBlobStore } from "./support/faulty-blob-store.ts";
 import { MIB, SETTINGS } from "./support/harness.ts";
+import { openMemoryDatabase } from "./support/memory-database.ts";
 import { parseMetrics } from "./support/prometheus-text.ts";
 
 const SECRET = "a secret & more=";
@@ -61,7 +61,7 @@ spec: {email: a@example.org, roles: [systemAdmin], password: "${await passwords.
 `,
   );
   await writeFile(join(dir, "collections.yaml"), COLLECTION("db") + COLLECTION("empty"));
-  const database = await openPglite({ directory: undefined });
+  const database = await openMemoryDatabase();
   const store = new FaultyBlobStore(new MemoryBlobStore());
   const config = await ConfigFilesSource.open(dir, { settle: async () => {} });
   let log = "";

@@ -4,7 +4,6 @@ import { cutSegments, openpgpMessage } from "@strongroom/testkit/ciphertext";
 import anyTest, { type TestFn } from "ava";
 import { sql } from "drizzle-orm";
 import { MemoryBlobStore } from "../src/adapters/memory/memory-blob-store.ts";
-import { openPglite } from "../src/adapters/pglite/pglite.ts";
 import type { SqlDatabase } from "../src/adapters/postgres/database.ts";
 import { closeOrganization, listOrganizations, openOrganization } from "../src/app/organizations/organizations.ts";
 import { purgeOrganization } from "../src/app/organizations/purge.ts";
@@ -17,6 +16,7 @@ import { holdVersion, releaseVersion } from "../src/app/versions/hold-version.ts
 import { deleteVersion, readVersion } from "../src/app/versions/versions.ts";
 import { INSTALLATION_KEY } from "../src/domain/object-keys.ts";
 import { type Harness, harnessTest, principal, refused, user } from "./support/harness.ts";
+import { openMemoryDatabase } from "./support/memory-database.ts";
 
 const test = harnessTest(anyTest as TestFn<{ h: Harness }>, { fresh: true });
 
@@ -298,7 +298,7 @@ test("the prefixes of a tenant's collections are all that a receiver needs", asy
   for await (const { key } of h.deps.store.list("collections/"))
     if (key.startsWith("collections/a-")) await theirs.put(key, (await h.deps.store.get(key, 1024 * 1024))!);
   await theirs.put(INSTALLATION_KEY, (await h.deps.store.get(INSTALLATION_KEY, 1024))!);
-  const database = await openPglite({ directory: undefined, clock: () => h.clock.now });
+  const database = await openMemoryDatabase(() => h.clock.now);
   t.teardown(async () => await database.close());
   const report = await recover({ ...h.deps, database, store: theirs });
   t.is(report.versions, 3);

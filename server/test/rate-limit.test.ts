@@ -1,13 +1,13 @@
 import test from "ava";
 import { sql } from "drizzle-orm";
 import fc from "fast-check";
-import { openPglite } from "../src/adapters/pglite/pglite.ts";
 import type { Database } from "../src/app/ports/database.ts";
 import { LoginBudget } from "../src/app/sessions/login-budget.ts";
 import { ProcessBudget } from "../src/calls/budgets.ts";
 import { DomainError } from "../src/domain/errors.ts";
 import { budgetHolder, formatRateLimit, parseRateLimit, type RateLimit, takeToken } from "../src/domain/rate-limit.ts";
 import { refused, TestClock } from "./support/harness.ts";
+import { openMemoryDatabase } from "./support/memory-database.ts";
 
 const forms: [string, RateLimit | undefined][] = [
   ["20/2m", { count: 20, perMs: 120_000 }],
@@ -158,7 +158,7 @@ test("off is off", async (t) => {
 
 test("two servers over one database share the budget of logins, to the token", async (t) => {
   const clock = new TestClock();
-  const database = await openPglite({ directory: undefined, clock: () => clock.now });
+  const database = await openMemoryDatabase(() => clock.now);
   t.teardown(async () => await database.close());
   let local = 0;
   const limit = { count: 7, perMs: 10_000 };
@@ -191,7 +191,7 @@ test("two servers over one database share the budget of logins, to the token", a
 
 test("a budget that is whole again leaves no row", async (t) => {
   const clock = new TestClock();
-  const database = await openPglite({ directory: undefined, clock: () => clock.now });
+  const database = await openMemoryDatabase(() => clock.now);
   t.teardown(async () => await database.close());
   const logins = new LoginBudget(database, { count: 2, perMs: 2000 }, () => 0);
   const rows = async () =>
@@ -211,7 +211,7 @@ test("a budget that is whole again leaves no row", async (t) => {
 
 test("a flood from one address that is refused does not ask the database", async (t) => {
   const clock = new TestClock();
-  const database = await openPglite({ directory: undefined, clock: () => clock.now });
+  const database = await openMemoryDatabase(() => clock.now);
   t.teardown(async () => await database.close());
   let asked = 0;
   const counted = new Proxy(database, {

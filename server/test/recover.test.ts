@@ -2,7 +2,6 @@ import { compositeOf, cutSegments, openpgpMessage } from "@strongroom/testkit/ci
 import anyTest, { type ExecutionContext, type TestFn } from "ava";
 import { sql } from "drizzle-orm";
 import { MemoryBlobStore } from "../src/adapters/memory/memory-blob-store.ts";
-import { openPglite } from "../src/adapters/pglite/pglite.ts";
 import type { SqlDatabase } from "../src/adapters/postgres/database.ts";
 import { checkInstallation, InstallationMismatchError } from "../src/app/installation.ts";
 import type { BlobStore } from "../src/app/ports/blob-store.ts";
@@ -15,13 +14,14 @@ import { deleteVersion } from "../src/app/versions/versions.ts";
 import { manifestKey } from "../src/domain/object-keys.ts";
 import { FaultyBlobStore } from "./support/faulty-blob-store.ts";
 import { emptyTables, Harness, MIB } from "./support/harness.ts";
+import { openMemoryDatabase } from "./support/memory-database.ts";
 
 const test = anyTest as TestFn<{ h: Harness; spare: SqlDatabase }>;
 const DAY = 24 * 3_600_000;
 
 test.before(async (t) => {
   const h = await Harness.open();
-  t.context = { h, spare: await openPglite({ directory: undefined, clock: () => h.clock.now }) };
+  t.context = { h, spare: await openMemoryDatabase(() => h.clock.now) };
 });
 test.beforeEach(async (t) => {
   t.context.h = await t.context.h.reset();

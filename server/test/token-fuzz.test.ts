@@ -6,18 +6,18 @@ import test from "ava";
 import fc from "fast-check";
 import { SignJWT } from "jose";
 import { JoseSigner } from "../src/adapters/jose/jose-signer.ts";
-import { openPglite } from "../src/adapters/pglite/pglite.ts";
 import type { Database, SessionRow } from "../src/app/ports/database.ts";
 import { authenticateCall } from "../src/calls/authentication.ts";
 import type { User } from "../src/domain/configuration.ts";
 import { DomainError } from "../src/domain/errors.ts";
+import { openMemoryDatabase } from "./support/memory-database.ts";
 
 const SECRET = Buffer.from("0123456789abcdef0123456789abcdef");
 const OLD_SECRET = Buffer.from("theirs");
 const NOW = new Date("2026-01-01T00:00:00Z");
 const END = new Date("2026-01-02T00:00:00Z");
 
-const database = await openPglite({ directory: undefined, clock: () => NOW });
+const database = await openMemoryDatabase(() => NOW);
 const tokens = await JoseSigner.fromDatabase(database, { secret: SECRET, secretUse: "verify", oldSecret: OLD_SECRET });
 const good = await tokens.sign({ subject: "ann", issuedAt: NOW, expiresAt: END });
 test.after.always(async () => await database.close());

@@ -21,9 +21,9 @@ import { destination, pino } from "pino";
 import { Argon2Hasher } from "../src/adapters/argon2/argon2-hasher.ts";
 import { JoseSigner } from "../src/adapters/jose/jose-signer.ts";
 import { MemoryBlobStore } from "../src/adapters/memory/memory-blob-store.ts";
-import { openPglite } from "../src/adapters/pglite/pglite.ts";
 import { type RunningServer, startServer } from "../src/main.ts";
 import { collection, MIB, SETTINGS, user } from "./support/harness.ts";
+import { openMemoryDatabase } from "./support/memory-database.ts";
 
 interface Context {
   server: RunningServer;
@@ -36,7 +36,7 @@ const test = anyTest as TestFn<Context>;
 const SESSION_MS = 6 * 3_600_000;
 
 test.before(async (t) => {
-  const database = await openPglite({ directory: undefined });
+  const database = await openMemoryDatabase();
   const passwords = new Argon2Hasher();
   const admin = user("admin", { roles: ["systemAdmin"], passwordHash: await passwords.hash("right password") });
   const users = new Map([[admin.name, admin]]);

@@ -8,9 +8,9 @@ import { pino } from "pino";
 import { Argon2Hasher } from "../src/adapters/argon2/argon2-hasher.ts";
 import { JoseSigner } from "../src/adapters/jose/jose-signer.ts";
 import { MemoryBlobStore } from "../src/adapters/memory/memory-blob-store.ts";
-import { openPglite } from "../src/adapters/pglite/pglite.ts";
 import { type RunningServer, type ServerParts, startServer } from "../src/main.ts";
 import { SETTINGS, user } from "./support/harness.ts";
+import { openMemoryDatabase } from "./support/memory-database.ts";
 
 interface Context {
   /** Listens on every address of both families, and believes proxies on IPv4 loopback and in 10.0.0.0/8. */
@@ -24,7 +24,7 @@ const test = anyTest as TestFn<Context>;
 const PASSWORD = "right password";
 
 test.before(async (t) => {
-  const database = await openPglite({ directory: undefined });
+  const database = await openMemoryDatabase();
   const passwords = new Argon2Hasher();
   const passwordHash = await passwords.hash(PASSWORD);
   const users = new Map(

@@ -3,10 +3,10 @@
 import { type PostgresPeer, startPostgres } from "@strongroom/testkit/peers/postgres";
 import { findPeer, hasPeers } from "@strongroom/testkit/peers/programs";
 import type { ExecutionContext, ImplementationFn, TestFn } from "ava";
-import { openPglite } from "../../src/adapters/pglite/pglite.ts";
 import type { SqlDatabase } from "../../src/adapters/postgres/database.ts";
 import { openPostgres, type PostgresOptions } from "../../src/adapters/postgres/postgres.ts";
 import { parsePostgresUrl } from "../../src/domain/postgres-url.ts";
+import { openMemoryDatabase } from "./memory-database.ts";
 
 /** Programs that tests on a PostgreSQL server need. */
 export const POSTGRES_PROGRAMS = ["postgres", "initdb", "createdb", "pg_isready"] as const;
@@ -74,7 +74,7 @@ export async function removeSharedCluster(): Promise<void> {
 
 /** Opens a new, empty database of a kind, with a clock of the test. */
 export async function openDatabase(kind: DatabaseKind, clock: () => Date): Promise<SqlDatabase> {
-  if (kind === "PGlite") return await openPglite({ directory: undefined, clock });
+  if (kind === "PGlite") return await openMemoryDatabase(clock);
   return await openServer(await (await sharedCluster()).createDatabase(), clock);
 }
 

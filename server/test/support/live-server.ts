@@ -17,7 +17,6 @@ import { sql } from "drizzle-orm";
 import { destination, pino } from "pino";
 import { JoseSigner } from "../../src/adapters/jose/jose-signer.ts";
 import { MemoryBlobStore } from "../../src/adapters/memory/memory-blob-store.ts";
-import { openPglite } from "../../src/adapters/pglite/pglite.ts";
 import type { SqlDatabase } from "../../src/adapters/postgres/database.ts";
 import type { BlobStore } from "../../src/app/ports/blob-store.ts";
 import type { Database } from "../../src/app/ports/database.ts";
@@ -33,6 +32,7 @@ import type { RateLimits } from "../../src/domain/rate-limit.ts";
 import { type RunningServer, startServer } from "../../src/main.ts";
 import { DEFAULT_HTTP_UPLOADS, type HttpUploads } from "../../src/server-options.ts";
 import { SETTINGS, TestClock } from "./harness.ts";
+import { openMemoryDatabase } from "./memory-database.ts";
 
 const SESSION_MS = 6 * 3_600_000;
 
@@ -127,7 +127,7 @@ export class LiveServer {
     options: LiveOptions = {},
   ): Promise<LiveServer> {
     const clock = new TestClock();
-    const database = options.database ?? (await openPglite({ directory: undefined, clock: () => clock.now }));
+    const database = options.database ?? (await openMemoryDatabase(() => clock.now));
     const store = options.store ?? new MemoryBlobStore();
     const state = {
       current: {

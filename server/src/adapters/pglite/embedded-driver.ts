@@ -27,6 +27,8 @@ interface Running {
 export interface EmbeddedDriverOptions {
   /** The data directory; undefined for memory. */
   readonly directory: string | undefined;
+  /** What memory holds at first, as {@link EmbeddedDriver.dump} gave it. */
+  readonly prepared?: Blob | undefined;
   /** Called when PostgreSQL ended by itself, before it is started again by the next work. */
   readonly onEnded?: ((reason: string) => void) | undefined;
 }
@@ -54,12 +56,17 @@ export class EmbeddedDriver implements SqlDriver {
 
   /** Starts PostgreSQL; see {@link EmbeddedPostgres.start}. */
   static async open(options: EmbeddedDriverOptions): Promise<EmbeddedDriver> {
-    return new EmbeddedDriver(options, await start(options.directory));
+    return new EmbeddedDriver(options, await start(options.directory, options.prepared));
   }
 
   /** For migrations. */
   get db(): PgliteDatabase<typeof schema> {
     return this.#running.db;
+  }
+
+  /** The whole database as an uncompressed tar archive. For tests. */
+  async dump(): Promise<Blob> {
+    return await this.#running.client.dumpDataDir("none");
   }
 
   async transaction<T>(work: (db: Executor) => Promise<T>): Promise<T> {
@@ -148,8 +155,8 @@ export class EmbeddedDriver implements SqlDriver {
   }
 }
 
-async function start(directory: string | undefined): Promise<Running> {
-  const client = await EmbeddedPostgres.start(directory);
+async function start(directory: string | undefined, prepared?: Blob): Promise<Running> {
+  const client = await EmbeddedPostgres.start(directory, prepared);
   return { client, db: drizzle({ client, schema }) };
 }
 

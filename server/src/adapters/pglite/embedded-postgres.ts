@@ -35,9 +35,10 @@ export class EmbeddedPostgres extends PGlite {
   #ended: DatabaseEndedError | undefined;
   #guarded = false;
 
-  private constructor(directory: DataDirectory | undefined, lastWords: { text: string }) {
+  private constructor(directory: DataDirectory | undefined, prepared: Blob | undefined, lastWords: { text: string }) {
     super({
       ...(directory === undefined ? {} : { fs: directory, startParams: START_PARAMETERS }),
+      ...(prepared === undefined ? {} : { loadDataDir: prepared }),
       onStderr: (text) => {
         if (/\b(PANIC|FATAL):/.test(text)) lastWords.text = text.replace(/^.*?(?=(PANIC|FATAL):)/, "");
         return false;
@@ -50,15 +51,16 @@ export class EmbeddedPostgres extends PGlite {
   /**
    * Starts PostgreSQL on the data directory, which is made when it is missing; undefined for memory, where nothing is
    * synced.
+   * @param prepared what the memory holds at first, as `dumpDataDir` gave it; not beside a directory.
    * @throws NoDatabaseError
    * @throws DatabaseEndedError when it cannot start on what is there
    */
-  static async start(directory: string | undefined): Promise<EmbeddedPostgres> {
+  static async start(directory: string | undefined, prepared?: Blob): Promise<EmbeddedPostgres> {
     const lastWords = { text: "" };
     let files: DataDirectory | undefined;
     try {
       files = directory === undefined ? undefined : new DataDirectory(directory);
-      const database = new EmbeddedPostgres(files, lastWords);
+      const database = new EmbeddedPostgres(files, prepared, lastWords);
       await database.waitReady;
       return database;
     } catch (error) {

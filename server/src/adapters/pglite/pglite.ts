@@ -9,6 +9,8 @@ import { makeDirectoryDurably } from "./sync-tree.ts";
 /** Where the embedded database keeps its files; undefined for memory, for tests. */
 export interface PgliteOptions {
   readonly directory: string | undefined;
+  /** What memory holds at first, in the place of an empty database. For tests, since making one takes seconds. */
+  readonly prepared?: Blob | undefined;
   /** Replaces the database's clock; for tests. */
   readonly clock?: (() => Date) | undefined;
   /**
@@ -32,7 +34,7 @@ export async function openPglite(options: PgliteOptions): Promise<SqlDatabase> {
     directory = join(options.directory, "data");
   }
   try {
-    const driver = await EmbeddedDriver.open({ directory, onEnded: options.onEnded });
+    const driver = await EmbeddedDriver.open({ directory, prepared: options.prepared, onEnded: options.onEnded });
     const closing = release;
     release = async () => {
       await driver.close();
