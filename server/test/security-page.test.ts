@@ -15,6 +15,19 @@ test("every limit that docs/security.md claims names its test", async (t) => {
   for (const [, list] of lists) for (const item of list!.split(/^- /m).slice(1)) t.regex(item, TEST_FILE);
 });
 
+test("every feature of the older system names the test that shows it, or says that it is not there", async (t) => {
+  const rows = (await page("features-of-backup-repository.md"))
+    .split("\n")
+    .filter((line) => line.startsWith("| ") && !/^\| (---|feature there)/.test(line));
+  t.true(rows.length >= 45);
+  for (const row of rows) {
+    const [, feature, here, tests] = row.split(/(?<!\\)\|/).map((cell) => cell.trim());
+    t.not(feature, "", row);
+    t.not(here, "", row);
+    if (!here!.startsWith("not there")) t.regex(tests!, TEST_FILE, row);
+  }
+});
+
 test("every test that a page names is there", async (t) => {
   const named = new Set<string>();
   for (const name of (await readdir(join(ROOT, "docs"))).filter((each) => each.endsWith(".md")))
