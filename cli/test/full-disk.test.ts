@@ -39,7 +39,15 @@ test("a full disk refuses clearly, loses nothing acknowledged, and takes the dum
   await writeFile(join(config, "full.yaml"), COLLECTION);
   const storage = join(disk, "storage");
   const args = ["--data", join(dir, "data"), "--config", config, "--storage", `file://${storage}`];
-  const server = await startServerProcess([...args, "--segment-size", "1M", "--sweep-interval", "1s"]);
+  const server = await startServerProcess([
+    ...args,
+    "--segment-size",
+    "1M",
+    "--sweep-interval",
+    "1s",
+    "--disk-reserve",
+    "0",
+  ]);
   t.teardown(async () => void (await server.end("SIGKILL")));
   const env = personEnvironment(dir, server.url);
   const strongroom = async (args: readonly string[], input: string | Uint8Array = "") =>

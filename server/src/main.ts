@@ -9,7 +9,7 @@ import type { Logger } from "pino";
 import { Argon2Hasher } from "./adapters/argon2/argon2-hasher.ts";
 import { openAuditKey } from "./adapters/audit-key/audit-key.ts";
 import { ConfigFilesSource } from "./adapters/config-files/source.ts";
-import { freeSpace } from "./adapters/filesystem/free-space.ts";
+import { diskSize, freeSpace } from "./adapters/filesystem/free-space.ts";
 import { JoseSigner } from "./adapters/jose/jose-signer.ts";
 import { sendMail } from "./adapters/mail/mail.ts";
 import { MeasuredBlobStore } from "./adapters/measured/measured-blob-store.ts";
@@ -38,13 +38,14 @@ import { LoginBudget } from "./app/sessions/login-budget.ts";
 import type { Log } from "./app/settings.ts";
 import { DEFAULT_UPLOAD_SETTINGS, type UploadSettings } from "./app/settings.ts";
 import { ClockWatch } from "./app/upkeep/clock-watch.ts";
-import { Readiness, type WatchedDisk } from "./app/upkeep/readiness.ts";
+import { Readiness } from "./app/upkeep/readiness.ts";
 import { ReplicaSign } from "./app/upkeep/replica-sign.ts";
 import { StartComparison } from "./app/upkeep/start-comparison.ts";
 import { Sweeper } from "./app/upkeep/sweeper.ts";
 import { noteSweep, UpkeepRuns } from "./app/upkeep/upkeep-runs.ts";
 import { type VerificationPlan, Verifier } from "./app/upkeep/verifier.ts";
 import { BufferPool } from "./app/uploads/buffer-pool.ts";
+import { DiskReserve, type ReservedDisk } from "./app/uploads/disk-reserve.ts";
 import { SegmentAttempts } from "./app/uploads/segment-attempts.ts";
 import { TenantShares } from "./app/uploads/tenant-shares.ts";
 import { ManifestWriter } from "./app/versions/manifest-writer.ts";
@@ -79,7 +80,7 @@ export interface ServerParts {
   /** How long events of the audit log are kept, in milliseconds; as by default when left out. */
   readonly auditRetentionMs?: number | undefined;
   /** Disks of this machine that must have room. */
-  readonly disks?: readonly WatchedDisk[] | undefined;
+  readonly disks?: readonly ReservedDisk[] | undefined;
   /** Limits of calls from one address; none when left out, for tests. */
   readonly rateLimits?: RateLimits | undefined;
   /** SHA-256 in hexadecimal of the secret for /ready and /metrics; without one there are no metrics. */
@@ -150,6 +151,7 @@ export async function startServer(
     ...monitoring,
     attempts,
     shares,
+    disk: new DiskReserve(parts.disks ?? []),
     logins,
     audit,
     newId: randomUUID,
@@ -405,7 +407,7 @@ export interface MonitoredParts {
   readonly config: ConfigSource;
   readonly log: Log;
   /** Disks of this machine that must have room. */
-  readonly disks?: readonly WatchedDisk[] | undefined;
+  readonly disks?: readonly ReservedDisk[] | undefined;
   /** SHA-256 of the monitoring secret in hexadecimal. */
   readonly monitoringSecretSha256?: string | undefined;
 }
@@ -431,14 +433,23 @@ export function notificationSender(allowed: readonly string[]): NotificationSend
   };
 }
 
-function watchedDisks({ storage, database }: Pick<ServerOptions, "storage" | "database">): WatchedDisk[] {
-  const disks: WatchedDisk[] = [];
-  if (storage.kind === "directory")
-    disks.push({ check: "storage", freeBytes: async () => await freeSpace(storage.path) });
-  if (database.kind === "pglite" && database.directory !== undefined) {
-    const { directory } = database;
-    disks.push({ check: "database", freeBytes: async () => await freeSpace(directory) });
-  }
+/** What uploads leave free where the options do not say: so much, or a tenth of a smaller disk. */
+const USUAL_RESERVE_BYTES = 64n * 1024n * 1024n;
+
+function watchedDisks({
+  storage,
+  database,
+  diskReserve,
+}: Pick<ServerOptions, "storage" | "database" | "diskReserve">): ReservedDisk[] {
+  const usual = (tenth: bigint) => (tenth < USUAL_RESERVE_BYTES ? tenth : USUAL_RESERVE_BYTES);
+  const disk = (check: ReservedDisk["check"], directory: string): ReservedDisk => ({
+    check,
+    freeBytes: async () => await freeSpace(directory),
+    reserveBytes: async () => diskReserve ?? usual((await diskSize(directory)) / 10n),
+  });
+  const disks: ReservedDisk[] = [];
+  if (storage.kind === "directory") disks.push(disk("storage", storage.path));
+  if (database.kind === "pglite" && database.directory !== undefined) disks.push(disk("database", database.directory));
   return disks;
 }
 

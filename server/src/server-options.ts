@@ -42,6 +42,8 @@ export interface ServerOptions {
   /** Bytes. */
   readonly segmentSize: bigint;
   readonly sweepMs: number;
+  /** Bytes that uploads leave free on the disks of this machine; undefined for the default, which depends on them. */
+  readonly diskReserve: bigint | undefined;
   /** SHA-256 of the monitoring secret in hexadecimal. */
   readonly monitoringSecretSha256: string | undefined;
   /** File with the monitoring secret itself; never beside its digest. */

@@ -8,7 +8,13 @@ import test from "ava";
 import { DirectoryBlobStore } from "../src/adapters/filesystem/directory-blob-store.ts";
 import { freeSpace } from "../src/adapters/filesystem/free-space.ts";
 import { openPglite } from "../src/adapters/pglite/pglite.ts";
+import { getCollectionHealth } from "../src/app/collections/collections.ts";
+import { checkInstallation } from "../src/app/installation.ts";
 import { Readiness, type WatchedDisk } from "../src/app/upkeep/readiness.ts";
+import { sweep } from "../src/app/upkeep/sweep.ts";
+import { DiskReserve } from "../src/app/uploads/disk-reserve.ts";
+import { abortUpload } from "../src/app/uploads/manage-uploads.ts";
+import { deleteVersion } from "../src/app/versions/versions.ts";
 import { Harness, MIB, refused, TestClock } from "./support/harness.ts";
 
 /** Leaves so many bytes on a disk. */
@@ -101,3 +107,53 @@ test.serial(
     t.deepEqual(await failed(ready), []);
   },
 );
+
+test.serial("where database and storage share a disk, uploads leave enough that it can be emptied again", async (t) => {
+  const disk = await smallDisk(t, 240);
+  if (disk === undefined) return;
+  const clock = new TestClock();
+  const database = await openPglite({ directory: join(disk, "database"), clock: () => clock.now });
+  t.teardown(() => database.close());
+  const store = await DirectoryBlobStore.open(join(disk, "storage"));
+  t.teardown(() => store.close());
+  await checkInstallation(database, store);
+  const disks = (["storage", "database"] as const).map((check) => ({
+    check,
+    freeBytes: async () => await freeSpace(disk),
+    reserveBytes: async () => 24n * BigInt(MIB),
+  }));
+  const h = Harness.on(database, clock, store, undefined, new DiskReserve(disks));
+  const { name } = h.add({ maxOneVersionSize: 1024n ** 3n, maxCollectionSize: 1024n ** 4n, maxParallelUploads: 9 });
+  await h.upload(name, openpgpMessage(5 * MIB));
+  const { upload } = await h.begin(name);
+  const segments = cutSegments(openpgpMessage(300 * MIB), Number(upload.segmentSize));
+  let stored = 0;
+  const error = await refused(
+    t,
+    "STORE_UNAVAILABLE",
+    (async () => {
+      for (const segment of segments) {
+        await h.write(upload.id, segment);
+        stored++;
+      }
+    })(),
+  );
+  t.true(stored > 10, String(stored));
+  t.is(error.metadata.cause, "store-full");
+  t.regex(error.message, /24 MiB of it are held back .*--disk-reserve/);
+  await fill(disk, 20 * MIB);
+  await refused(t, "STORE_UNAVAILABLE", h.begin(name));
+  const caller = { principal: h.admin, secret: undefined };
+  const health = await getCollectionHealth({ ...h.deps, sha256: () => "" }, caller, name);
+  const room = health.checks.find((check) => check.name === "room")!;
+  t.is(room.status, "failed");
+  t.regex(room.message, /the disk of the storage has .* left, and 24 MiB of it are held back/);
+
+  await deleteVersion(h.deps, h.admin, { collection: name, number: 1n });
+  await abortUpload(h.deps, h.admin, { uploadId: upload.id, reason: "" });
+  clock.advance(25 * 3_600_000);
+  const report = await sweep(h.deps, true);
+  t.is(report.purged, 1);
+  t.is((await h.upload(name, openpgpMessage(5 * MIB))).version.number, 2n);
+  await h.assertInvariants(t);
+});

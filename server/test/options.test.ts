@@ -80,6 +80,7 @@ test("the defaults", async (t) => {
     oldTokenSecretFile: undefined,
     segmentSize: 16n * 1024n * 1024n,
     sweepMs: 60_000,
+    diskReserve: undefined,
     httpUploads: { bufferBytes: 256 * 1024 * 1024, commitGraceMs: 2000 },
     verification: { everyMs: 30 * 24 * 3_600_000, bytesPerSecond: 32n * 1024n * 1024n },
     shutdownGraceMs: 30_000,
@@ -309,6 +310,13 @@ const VALUES: Readonly<
     values: [
       ["1M", 1024n * 1024n],
       ["4K", 4096n],
+    ],
+  },
+  "disk-reserve": {
+    read: (o) => o.diskReserve,
+    values: [
+      ["1G", 1_073_741_824n],
+      ["0", 0n],
     ],
   },
   "sweep-interval": {

@@ -228,6 +228,15 @@ export const SERVE = {
     help: "how often ended uploads and removed versions are looked for",
     read: durationBetween(1000, DAY_MS),
   }),
+  diskReserve: option({
+    name: "disk-reserve",
+    value: "size",
+    defaultText: "64M, or a tenth of a smaller disk",
+    help:
+      "what uploads leave free on the disk of an embedded database or of a directory, so that versions can still be " +
+      "removed; 0 for nothing",
+    read: parseSize,
+  }),
   httpBuffer: option({
     name: "http-buffer",
     value: "size",

@@ -85,6 +85,7 @@ export async function serverOptions(values: OptionValues, env: Environment): Pro
     auditRetentionMs: values.get(SERVE.auditRetention),
     segmentSize: values.get(SERVE.segmentSize),
     sweepMs: values.get(SERVE.sweepInterval),
+    diskReserve: values.get(SERVE.diskReserve),
     monitoringSecretSha256,
     monitoringSecretFile,
     verification: everyMs === undefined ? undefined : { everyMs, bytesPerSecond: values.get(SERVE.verifyRate) },

@@ -10,6 +10,7 @@ import { DEFAULT_UPLOAD_SETTINGS, type Log, type UploadSettings } from "../../sr
 import type { SweepDeps } from "../../src/app/upkeep/sweep.ts";
 import { commitUpload } from "../../src/app/uploads/commit-upload.ts";
 import { createUpload } from "../../src/app/uploads/create-upload.ts";
+import type { DiskReserve } from "../../src/app/uploads/disk-reserve.ts";
 import { SegmentAttempts } from "../../src/app/uploads/segment-attempts.ts";
 import { writeSegment } from "../../src/app/uploads/write-segment.ts";
 import { ManifestError, parseManifest } from "../../src/app/versions/manifest.ts";
@@ -130,8 +131,10 @@ export class Harness {
     clock: TestClock,
     store: BlobStore = new MemoryBlobStore(),
     settings: UploadSettings = SETTINGS,
+    disk?: DiskReserve,
   ): Harness {
     return new Harness(clock, {
+      disk,
       database,
       store,
       settings,

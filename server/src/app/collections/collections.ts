@@ -19,6 +19,7 @@ import { findFrozen, requireVisible } from "../guards.ts";
 import { type ConfigSource, isOutdated, pinned } from "../ports/config-source.ts";
 import type { CollectionRow, Database, FailedUpload, Transaction } from "../ports/database.ts";
 import type { CollectionFacts } from "../ports/live-versions.ts";
+import type { DiskReserve } from "../uploads/disk-reserve.ts";
 import { lockCollection } from "../uploads/reservations.ts";
 import { roomFor } from "../uploads/room.ts";
 import { mayWait, nextRemovals } from "../versions/confirm-policy.ts";
@@ -28,6 +29,8 @@ import { roomCheck } from "./room-check.ts";
 export interface CollectionDeps {
   readonly database: Database;
   readonly config: ConfigSource;
+  /** What uploads leave free on the disks of this machine; nothing when left out. */
+  readonly disk?: DiskReserve | undefined;
   /** SHA-256 in hexadecimal. */
   readonly sha256: (text: string) => string;
 }
@@ -159,7 +162,7 @@ export async function getCollectionHealth(
     const checks = await healthChecks(tx, config, spec, facts, clock);
     // Not where many collections are listed: it asks the organization's row under a lock.
     if (spec !== undefined && collection !== undefined)
-      checks.push(await roomCheck(tx, config, spec, collection, newest));
+      checks.push(await roomCheck(tx, { config, disk: deps.disk }, spec, collection, newest));
     const lastFailed = collection === undefined ? undefined : await tx.collections.lastFailed(collection.id);
     return { status: worst(checks.map((c) => c.status)), checks, newest, lastFailed };
   });

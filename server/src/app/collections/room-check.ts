@@ -4,6 +4,7 @@ import { type HealthCheck, okCheck } from "../../domain/health.ts";
 import type { SizedVersion } from "../../domain/shrunk.ts";
 import type { ConfigSource } from "../ports/config-source.ts";
 import type { CollectionRow, Transaction } from "../ports/database.ts";
+import type { DiskReserve } from "../uploads/disk-reserve.ts";
 import { quotaExceeded, roomFor } from "../uploads/room.ts";
 
 /**
@@ -14,7 +15,7 @@ import { quotaExceeded, roomFor } from "../uploads/room.ts";
  */
 export async function roomCheck(
   tx: Transaction,
-  config: ConfigSource,
+  { config, disk }: { readonly config: ConfigSource; readonly disk: DiskReserve | undefined },
   spec: CollectionSpec,
   row: CollectionRow,
   newest: SizedVersion | undefined,
@@ -29,6 +30,16 @@ export async function roomCheck(
   const room = await roomFor(tx, config, spec, { row, uploads }, undefined);
   const size = newest === undefined || newest.size < 1n ? 1n : newest.size;
   const like = newest === undefined ? "" : ` as large as version ${newest.number}, ${formatSize(size)}`;
+  const lacking = room.total < size ? undefined : await disk?.lacking(size);
+  if (lacking !== undefined) {
+    return {
+      name,
+      status: (await disk?.lacking(1n)) === undefined ? "warning" : "failed",
+      message: `expected room for a backup${like}; ${lacking.message}`,
+      since: undefined,
+      advice: "Free space on it or enlarge it, or remove versions (`strongroom rm`).",
+    };
+  }
   if (room.total >= size) return okCheck(name, `the next backup has room for ${formatSize(room.total)}`);
   const { reason, message } = quotaExceeded(room, 0n, size);
   return {

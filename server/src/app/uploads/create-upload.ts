@@ -76,6 +76,7 @@ async function admitted<T>(
   work: (tx: Transaction, at: UploadDeps, spec: CollectionSpec, admission: Admission) => Promise<T>,
 ): Promise<T> {
   await requireWritable(deps, principal, input.collection, "upload");
+  await deps.disk?.require(input.expectedSize);
   return await withRoom(deps, async (tx) => {
     // Again: the limits may have changed while this waited for its turn.
     const at = pinned(deps);

@@ -2,6 +2,7 @@ import type { BlobStore } from "../ports/blob-store.ts";
 import type { ConfigSource } from "../ports/config-source.ts";
 import type { Database, UploadRow } from "../ports/database.ts";
 import type { UploadSettings } from "../settings.ts";
+import type { DiskReserve } from "./disk-reserve.ts";
 import type { SegmentAttempts } from "./segment-attempts.ts";
 import type { TenantShares } from "./tenant-shares.ts";
 
@@ -15,6 +16,8 @@ export interface UploadDeps {
   readonly attempts: SegmentAttempts;
   /** Shares of organizations in this process; none when left out, for tests. */
   readonly shares?: Pick<TenantShares, "enter" | "pace"> | undefined;
+  /** What uploads leave free on the disks of this machine; nothing when left out. */
+  readonly disk?: DiskReserve | undefined;
   /** Makes a unique id, a UUID. */
   readonly newId: () => string;
 }

@@ -50,7 +50,9 @@ export async function writeSegment(
     const limits = deps.config.current().organizations.get(organization);
     // Before anything is reserved for it, and before its bytes are read.
     const leave = limits === undefined ? undefined : await deps.shares?.enter(limits, attemptSignal);
+    let written: (() => void) | undefined;
     try {
+      written = await deps.disk?.take(input.size);
       const admitted = await withRoom(deps, async (tx) => await admitSegment(tx, pinned(deps), principal, input));
       if (admitted.segment.state === "stored") return acknowledged(admitted, admitted.upload);
       let checked: Checked;
@@ -61,6 +63,7 @@ export async function writeSegment(
       }
       return await settle(deps, principal, admitted, checked);
     } finally {
+      written?.();
       leave?.();
     }
   });
