@@ -8,6 +8,7 @@ import { interpret, type LoadResult } from "../../objects/read-objects.ts";
 import { ConfigThread } from "./config-thread.ts";
 import { type DirectoryContent, DirectoryJudge, type Judgement, readDirectory } from "./directory.ts";
 import { DirectoryObjects } from "./directory-objects.ts";
+import { finishIntents } from "./intent.ts";
 
 /** Looks at a directory that others go on changing, for a change that is to be in force. */
 const MAX_LOOKS = 5;
@@ -52,6 +53,7 @@ export class ConfigFilesSource implements ConfigSource {
   #status: ConfigStatus;
   #entries: LoadResult["objects"];
   readonly objects: DirectoryObjects;
+  readonly #readOnly: boolean;
   #running: Promise<unknown> = Promise.resolve();
   #log: Log | undefined;
   /** From {@link ConfigFilesSource.watch} on. */
@@ -59,6 +61,7 @@ export class ConfigFilesSource implements ConfigSource {
 
   private constructor(dir: string, content: DirectoryContent, loaded: LoadResult, options: ConfigFilesOptions) {
     this.dir = dir;
+    this.#readOnly = options.readOnly === true;
     this.#judge = new DirectoryJudge(dir, content, options.settle);
     this.#configuration = loaded.configuration;
     this.#warnings = loaded.warnings;
@@ -77,6 +80,8 @@ export class ConfigFilesSource implements ConfigSource {
    * @throws {ConfigInvalidError} when it has any problem; warnings do not count.
    */
   static async open(dir: string, options: ConfigFilesOptions = {}): Promise<ConfigFilesSource> {
+    // Before it is read; one that is not there is reported by the reader.
+    if (options.readOnly !== true) await finishIntents(dir).catch(() => {});
     const content = readDirectory(dir);
     const loaded = await interpret(content);
     if (loaded.problems.length > 0) throw new ConfigInvalidError(dir, loaded.problems);
@@ -122,7 +127,10 @@ export class ConfigFilesSource implements ConfigSource {
    * @param force judges and logs also what was judged before, for an operator who asks.
    */
   async reload(force = false): Promise<ReloadOutcome> {
-    const look = this.#running.then(async () => this.#take(await (this.#thread ?? this.#judge).look(force), force));
+    const look = this.#running.then(async () => {
+      if (force && !this.#readOnly) await finishIntents(this.dir).catch(() => {});
+      return this.#take(await (this.#thread ?? this.#judge).look(force), force);
+    });
     this.#running = look;
     return await look;
   }

@@ -3,13 +3,12 @@ import { link, mkdir, open, readdir, readFile, realpath, rename, rm, stat, unlin
 import { basename, dirname, join } from "node:path";
 import { SourceChangedError } from "../../app/ports/config-objects.ts";
 import type { PlannedFile } from "../../objects/plan-change.ts";
+import { digestOf, finishIntents, type IntendedFile, syncFolder, TEMPORARY, writeIntent } from "./intent.ts";
 
 /** Hashes of passwords are for the server alone. */
 const SECRET_MODE = 0o600;
 const FILE_MODE = 0o644;
 const FOLDER_MODE = 0o700;
-/** Begins with a dot, so that no reader takes it for a part of the configuration. */
-const TEMPORARY = /^\.strongroom-[0-9a-f]{16}\.tmp$/;
 /** A temporary file that is older was left by a server that ended. Milliseconds. */
 const LEFT_BEHIND_MS = 3_600_000;
 
@@ -24,20 +23,53 @@ interface Ready {
 /**
  * Writes files of a configuration directory: each one to a temporary file beside it, synced, and moved into place,
  * and the folder synced. Whatever happens, every file is the old or the new one. All of them are written before the
- * first is moved.
+ * first is moved, and where they are several, what is about to be done is written down: what a death or a failure
+ * leaves half done is finished by the next change, or when the directory is opened.
  * @param dir the configuration directory.
+ * @param onMoved called after each file was moved; for tests.
  * @throws {SourceChangedError} when a file is not what it was planned with; then nothing was changed
  */
-export async function writeFiles(dir: string, files: readonly PlannedFile[]): Promise<void> {
+export async function writeFiles(
+  dir: string,
+  files: readonly PlannedFile[],
+  onMoved: () => void = () => {},
+): Promise<void> {
   const root = await realpath(dir);
+  await finishIntents(root);
   const ready: Ready[] = [];
+  let moved = 0;
+  let isOver: (() => Promise<void>) | undefined;
   try {
     for (const planned of files) ready.push(await prepared(root, planned));
-    for (const each of ready) await requireUnchanged(each);
-    for (const each of ready) await putInPlace(each);
-  } finally {
-    for (const { temporary } of ready) if (temporary !== undefined) await rm(temporary, { force: true });
+    const intended: IntendedFile[] = [];
+    for (const each of ready) intended.push(intendedOf(each, await requireUnchanged(each)));
+    if (intended.length > 1) isOver = await writeIntent(root, intended);
+    for (const each of ready) {
+      await putInPlace(each).catch(async (error: unknown) => {
+        // Another server has opened the directory, and moved it.
+        if (!(await isInPlace(each))) throw error;
+      });
+      moved++;
+      onMoved();
+    }
+    await isOver?.();
+  } catch (error) {
+    // Once one was moved, the others follow: what is ready for them stays.
+    if (moved === 0 || isOver === undefined) {
+      await isOver?.();
+      for (const { temporary } of ready) if (temporary !== undefined) await rm(temporary, { force: true });
+    }
+    throw error;
   }
+}
+
+async function isInPlace({ planned, path }: Ready): Promise<boolean> {
+  const now = await readFile(path).catch(() => undefined);
+  return digestOf(now) === digestOf(planned.text);
+}
+
+function intendedOf({ planned: { file }, temporary }: Ready, now: Buffer | undefined): IntendedFile {
+  return { file, temporary: temporary === undefined ? null : basename(temporary), before: digestOf(now) };
 }
 
 async function prepared(root: string, planned: PlannedFile): Promise<Ready> {
@@ -66,7 +98,8 @@ async function prepared(root: string, planned: PlannedFile): Promise<Ready> {
   return { planned, path, temporary };
 }
 
-async function requireUnchanged({ planned, path }: Ready): Promise<void> {
+/** @returns what the file holds now; undefined for none. */
+async function requireUnchanged({ planned, path }: Ready): Promise<Buffer | undefined> {
   const now = await readFile(path).catch((error: NodeJS.ErrnoException) => {
     if (error.code === "ENOENT") return undefined;
     throw error;
@@ -76,6 +109,7 @@ async function requireUnchanged({ planned, path }: Ready): Promise<void> {
   // A file may begin with a mark of its byte order, which reading takes away.
   const isMarked = now !== undefined && before?.equals(now.subarray(3)) === true && now[0] === 0xef;
   if (!isSame && !isMarked) throw new SourceChangedError(planned.file);
+  return now;
 }
 
 async function putInPlace({ planned, path, temporary }: Ready): Promise<void> {
@@ -97,11 +131,6 @@ async function moveToNew(temporary: string, path: string, file: string): Promise
     if (code !== "EPERM" && code !== "ENOTSUP" && code !== "EOPNOTSUPP" && code !== "ENOSYS") throw error;
     await rename(temporary, path);
   }
-}
-
-async function syncFolder(path: string): Promise<void> {
-  await using folder = await open(path, "r");
-  await folder.sync();
 }
 
 async function removeLeftBehind(folder: string): Promise<void> {
