@@ -2,7 +2,14 @@ import { createHash } from "node:crypto";
 import { openpgpMessage } from "@strongroom/testkit/ciphertext";
 import anyTest, { type TestFn } from "ava";
 import { getCollection } from "../src/app/collections/collections.ts";
-import { type CollectionFilter, EVERY_COLLECTION, listCollections } from "../src/app/collections/list-collections.ts";
+import { collectionFigures } from "../src/app/collections/figures.ts";
+import {
+  type CollectionFilter,
+  EVERY_COLLECTION,
+  LOOKED_AT_ONCE,
+  listCollections,
+} from "../src/app/collections/list-collections.ts";
+import type { Database, Transaction } from "../src/app/ports/database.ts";
 import { type Harness, harnessTest, MIB, principal, user } from "./support/harness.ts";
 
 const test = harnessTest(anyTest as TestFn<{ h: Harness }>);
@@ -97,4 +104,63 @@ test("an overview says how each collection is, filtered and by pages, and how ma
     found.problems.map(({ name }) => name),
     ["size"],
   );
+});
+
+/** A database that notes how many collections each query for facts asks for. */
+function noting(database: Database, asked: number[]): Database {
+  const noted = (tx: Transaction): Transaction => ({
+    ...tx,
+    live: {
+      ...tx.live,
+      facts: async (wanted, now) => {
+        asked.push(wanted.length);
+        return await tx.live.facts(wanted, now);
+      },
+    },
+  });
+  return new Proxy(database, {
+    get(target, name) {
+      const value = Reflect.get(target, name) as unknown;
+      if (name === "transaction" || name === "read")
+        return async (work: (tx: Transaction) => Promise<unknown>) =>
+          await target[name](async (tx) => await work(noted(tx)));
+      return typeof value === "function" ? value.bind(target) : value;
+    },
+  });
+}
+
+test("collections of a health are looked for in parts, until a page is full", async (t) => {
+  const { h } = t.context;
+  h.collections.clear();
+  for (let n = 1000; n < 2200; n++) h.add({ name: `many-${n}`, maxAgeMs: 3_600_000 });
+  const asked: number[] = [];
+  const deps = { ...h.deps, sha256: String, database: noting(h.deps.database, asked) };
+  const page = async (afterName?: string) =>
+    await listCollections(deps, h.admin, {
+      namePrefix: "many-",
+      organization: "",
+      health: ["failed"],
+      afterName,
+      pageSize: 10,
+    });
+  const first = await page();
+  t.is(first.total, 1200);
+  t.true(
+    asked.every((count) => count <= LOOKED_AT_ONCE),
+    String(asked),
+  );
+  asked.length = 0;
+  const second = await page(first.nextAfter);
+  t.deepEqual([second.collections[0]!.name, second.collections.length, second.total], ["many-1010", 10, undefined]);
+  t.deepEqual(asked, [LOOKED_AT_ONCE]);
+  asked.length = 0;
+  const last = await page("many-2195");
+  t.deepEqual([last.collections.map(({ name }) => name).at(-1), last.nextAfter], ["many-2199", undefined]);
+  t.deepEqual(asked, [4]);
+
+  asked.length = 0;
+  const { collections } = await collectionFigures(deps);
+  t.is(collections.length, 1200);
+  t.deepEqual(asked, [500, 500, 200]);
+  h.collections.clear();
 });

@@ -1,8 +1,10 @@
 import { clockState, isBeyond } from "../../domain/clock.ts";
+import type { CollectionSpec } from "../../domain/configuration.ts";
 import { type HealthStatus, worst } from "../../domain/health.ts";
 import { isLost } from "../../domain/store-health.ts";
 import { type ConfigSource, pinned } from "../ports/config-source.ts";
 import type { Database } from "../ports/database.ts";
+import type { CollectionFacts } from "../ports/live-versions.ts";
 import { healthChecks } from "./collections.ts";
 
 /** What monitoring shows of one configured collection. Sizes are bytes. */
@@ -34,40 +36,52 @@ export interface AllFigures {
   readonly frozen: number;
 }
 
-/** Reads the figures of all collections in three queries that lock nothing. */
+/** Collections whose facts are in memory at once. */
+const READ_AT_ONCE = 500;
+
+/** Reads the figures of all collections in a few queries that lock nothing. */
 export async function collectionFigures(deps: {
   readonly database: Database;
   readonly config: ConfigSource;
 }): Promise<AllFigures> {
   const { config } = pinned(deps);
-  const configured = config.current().collections;
-  const { now, health, facts, frozen } = await deps.database.read(async (tx) => {
+  const configured = [...config.current().collections.values()];
+  return await deps.database.read(async (tx) => {
     const clock = clockState(await tx.clock.read(), tx.now);
-    const facts = await tx.live.facts([...configured.values()], tx.now);
-    const health = new Map<string, HealthStatus>();
-    for (const spec of configured.values()) {
-      const checks = await healthChecks(tx, config, spec, facts.get(spec.name), clock);
-      health.set(spec.name, worst(checks.map(({ status }) => status)));
+    const collections: CollectionFigures[] = [];
+    for (let at = 0; at < configured.length; at += READ_AT_ONCE) {
+      const some = configured.slice(at, at + READ_AT_ONCE);
+      const facts = await tx.live.facts(some, tx.now);
+      for (const spec of some) {
+        const of = facts.get(spec.name);
+        const checks = await healthChecks(tx, config, spec, of, clock);
+        const health = worst(checks.map(({ status }) => status));
+        collections.push(figuresOf(spec, of, health, tx.now));
+      }
     }
-    return { now: tx.now, facts, health, frozen: await tx.collections.countStoredExcept([...configured.keys()]) };
+    return { collections, frozen: await tx.collections.countStoredExcept(configured.map(({ name }) => name)) };
   });
-  const collections = [...configured.values()].map((spec): CollectionFigures => {
-    const of = facts.get(spec.name);
-    return {
-      name: spec.name,
-      storedBytes: of?.storedBytes ?? 0n,
-      reservedBytes: of?.reservedBytes ?? 0n,
-      trashBytes: of?.trashBytes ?? 0n,
-      limitBytes: spec.maxCollectionSize,
-      versions: of?.liveVersions ?? 0,
-      openUploads: of?.openUploads ?? 0,
-      newestAt: of?.newest === undefined || isBeyond(of.newest.begunAt, now) ? undefined : of.newest.begunAt,
-      newestSize: of?.newest?.size,
-      damaged: of?.damaged.count ?? 0,
-      lostCommits: of?.lost.filter((upload) => isLost(upload, now)).length ?? 0,
-      rolledBack: of !== undefined && of.rolledBackAt !== null,
-      health: health.get(spec.name)!,
-    };
-  });
-  return { collections, frozen };
+}
+
+function figuresOf(
+  spec: CollectionSpec,
+  of: CollectionFacts | undefined,
+  health: HealthStatus,
+  now: Date,
+): CollectionFigures {
+  return {
+    name: spec.name,
+    storedBytes: of?.storedBytes ?? 0n,
+    reservedBytes: of?.reservedBytes ?? 0n,
+    trashBytes: of?.trashBytes ?? 0n,
+    limitBytes: spec.maxCollectionSize,
+    versions: of?.liveVersions ?? 0,
+    openUploads: of?.openUploads ?? 0,
+    newestAt: of?.newest === undefined || isBeyond(of.newest.begunAt, now) ? undefined : of.newest.begunAt,
+    newestSize: of?.newest?.size,
+    damaged: of?.damaged.count ?? 0,
+    lostCommits: of?.lost.filter((upload) => isLost(upload, now)).length ?? 0,
+    rolledBack: of !== undefined && of.rolledBackAt !== null,
+    health,
+  };
 }

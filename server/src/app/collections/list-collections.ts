@@ -44,6 +44,9 @@ interface Candidate {
   readonly spec: CollectionSpec | undefined;
 }
 
+/** Collections whose facts are in memory at once. */
+export const LOOKED_AT_ONCE = 500;
+
 /** Bytes that health and the newest version take in an answer, generously. */
 const OVERVIEW_BYTES = 1500;
 
@@ -61,7 +64,8 @@ function sortedNames(collections: Configuration["collections"]): readonly string
 /**
  * Lists the collections that the caller may see, by name, after `afterName`, each with usage, newest version and
  * health. systemAdmin sees frozen ones too. Takes the same few queries however many there are, and looks at a page of
- * them only, unless it is asked for their health.
+ * them only. Asked for a health it has to look for it, {@link LOOKED_AT_ONCE} at a time: through all of them for the
+ * first page, which counts them, and until the page is full for the others.
  */
 export async function listCollections(
   deps: CollectionDeps,
@@ -75,7 +79,7 @@ export async function listCollections(
     (organization === "" || spec.organization === organization) && maySee(principal, spec);
   const names = sortedNames(collections);
   // A name may be what frozen ones are listed by, so that it need not be among these.
-  const from = firstIndex(names, (name) => name >= namePrefix && (health.length > 0 || name > afterName));
+  const from = firstIndex(names, (name) => name >= namePrefix && name > afterName);
   const candidates: Candidate[] = [];
   const isFirst = afterName === "";
   for (let i = from; i < names.length && names[i]!.startsWith(namePrefix); i++) {
@@ -87,9 +91,9 @@ export async function listCollections(
   return await deps.database.transaction(async (tx) => {
     const seesFrozen = organization === "" && hasSystemRole(principal, "systemAdmin");
     const frozen = seesFrozen ? await tx.collections.storedExcept([...collections.keys()], namePrefix) : [];
-    const all = [...candidates, ...frozen.map((name) => ({ name, spec: undefined }))].sort((a, b) =>
-      a.name < b.name ? -1 : 1,
-    );
+    const all = [...candidates, ...frozen.map((name) => ({ name, spec: undefined }))]
+      .filter(({ name }) => name > afterName)
+      .sort((a, b) => (a.name < b.name ? -1 : 1));
     const clock = clockState(await tx.clock.read(), tx.now);
     const viewed = async (wanted: readonly Candidate[]) => {
       const facts = await factsOf(tx, wanted);
@@ -104,21 +108,22 @@ export async function listCollections(
       return views;
     };
     if (health.length === 0) {
-      const { page, more } = cutPage(
-        all.filter(({ name }) => name > afterName),
-        pageSize,
-        bytesOf,
-      );
+      const { page, more } = cutPage(all, pageSize, bytesOf);
       const nextAfter = more ? page.at(-1)!.name : undefined;
       return { collections: await viewed(page), nextAfter, total: isFirst ? all.length : undefined };
     }
-    const matching = (await viewed(all)).filter(({ status }) => health.includes(status));
-    const { page, more } = cutPage(
-      matching.filter(({ name }) => name > afterName),
-      pageSize,
-      bytesOf,
-    );
-    return { collections: page, nextAfter: more ? page.at(-1)!.name : undefined, total: matching.length };
+    const matching: CollectionOverview[] = [];
+    let total = 0;
+    for (let at = 0; at < all.length && (isFirst || matching.length <= pageSize); at += LOOKED_AT_ONCE)
+      for (const view of await viewed(all.slice(at, at + LOOKED_AT_ONCE))) {
+        if (!health.includes(view.status)) continue;
+        total++;
+        // One more than a page, to know whether there is one after it.
+        if (matching.length <= pageSize) matching.push(view);
+      }
+    const { page, more } = cutPage(matching, pageSize, bytesOf);
+    const nextAfter = more ? page.at(-1)!.name : undefined;
+    return { collections: page, nextAfter, total: isFirst ? total : undefined };
   });
 }
 
