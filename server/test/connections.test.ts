@@ -373,3 +373,61 @@ test("more connections than the open files allow are refused at the start, with 
   const started = startServerProcess(["--max-connections", "301", "--data", join(tmpdir(), "never")], {}, 400);
   await t.throwsAsync(started, { message: /--max-connections: expected at most 300/ });
 });
+
+/** A frame of HTTP/2 (RFC 9113, section 4.1). */
+function frame(type: number, flags: number, stream: number, payload: Buffer = Buffer.alloc(0)): Buffer {
+  const head = Buffer.alloc(9);
+  head.writeUIntBE(payload.length, 0, 3);
+  head[3] = type;
+  head[4] = flags;
+  head.writeUInt32BE(stream, 5);
+  return Buffer.concat([head, payload]);
+}
+
+/** `GET /` of a stream, and the word that it is given up. */
+function givenUp(index: number): Buffer {
+  // :method GET, :scheme http, :path / of the static table, and an :authority of one letter.
+  const headers = Buffer.from([0x82, 0x86, 0x84, 0x01, 1, 0x78]);
+  return Buffer.concat([frame(1, 5, 2 * index + 1, headers), frame(3, 0, 2 * index + 1, Buffer.from([0, 0, 0, 8]))]);
+}
+
+test("calls that are given up in the read that begins them are not looked at, and too many of them end the connection", async (t) => {
+  let asked = 0;
+  const listener = await listen(
+    (_req, res) => {
+      asked++;
+      res.end();
+    },
+    "127.0.0.1",
+    0,
+  );
+  t.teardown(async () => await listener.stop(0, () => {}));
+  for (const { calls, ends } of [
+    { calls: 60, ends: false },
+    { calls: 200, ends: true },
+  ]) {
+    const socket = net.connect(listener.port, "127.0.0.1");
+    t.teardown(() => socket.destroy());
+    socket.on("error", () => {});
+    let answer = Buffer.alloc(0);
+    socket.on("data", (data: Buffer) => {
+      answer = Buffer.concat([answer, data]);
+    });
+    const closed = once(socket, "close");
+    const ping = frame(6, 0, 0, Buffer.from("12345678"));
+    socket.write(
+      Buffer.concat([
+        Buffer.from("PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"),
+        frame(4, 0, 0),
+        ...Array.from({ length: calls }, (_, i) => givenUp(i)),
+        ping,
+      ]),
+    );
+    // GOAWAY with INTERNAL_ERROR, or the answer to the ping.
+    const end = Buffer.from([0, 0, 0, 2]);
+    if (ends) await closed;
+    else while (!answer.includes("12345678")) await once(socket, "data");
+    t.is(answer.includes(end), ends, answer.toString("hex"));
+    t.is(asked, 0);
+  }
+});

@@ -211,6 +211,19 @@ for (const chunked of [true, false]) {
   });
 }
 
+test("a whole body with requests behind it is no version: the end of its client could not be seen", async (t) => {
+  const { url, token, versions, ended } = await open(t, {
+    httpUploads: { ...DEFAULT_HTTP_UPLOADS, commitGraceMs: 50 },
+  });
+  for (const behind of [1, 3000]) {
+    const socket = await sendRaw(url, token, openpgpMessage(3000), false);
+    socket.write("GET /health HTTP/1.1\r\nHost: x\r\n\r\n".repeat(behind));
+    t.regex(await ended(), /sent another request before its upload was answered/, `${behind}`);
+    socket.destroy();
+  }
+  t.deepEqual(await versions(), []);
+});
+
 test("a whole body whose client is gone a while later is no version behind HAProxy", async (t) => {
   if (!hasPeers(t, "haproxy")) return;
   const { name, url, token, versions, ended, waits } = await open(t, { httpUploads: FOREVER });

@@ -54,6 +54,7 @@ export class Connection {
   readonly #events: ConnectionEvents | undefined;
   #session: http2.ServerHttp2Session | undefined;
   #isKnown = false;
+  #latest: IncomingRequest | undefined;
 
   /** @param socket - the TCP connection itself, below TLS. */
   constructor(socket: Socket, events?: ConnectionEvents) {
@@ -76,8 +77,14 @@ export class Connection {
   /** Takes note of a request of this connection. */
   carries(req: IncomingRequest, res: http.ServerResponse | http2.Http2ServerResponse): void {
     byRequest.set(req, this);
+    this.#latest = req;
     this.#events?.active(this);
     res.once("close", () => this.#events?.active(this));
+  }
+
+  /** Whether no request began on it after this one. */
+  isLatest(req: IncomingRequest): boolean {
+    return this.#latest === req;
   }
 
   /** A call on it was authenticated: whoever calls may send faster, and more at once. For doors, at each such call. */

@@ -1,11 +1,12 @@
 import { BodyBrokenError } from "../../app/uploads/segment-body.ts";
+import { connectionOf } from "../connection.ts";
 import type { RequestHandler } from "../listener.ts";
 
 /**
  * Waits, after the end of a body, whether the peer stays. An unchanged Backup Maker sends a complete body when its
  * command fails, and closes at once: that is the only sign there is.
  * @param ms how long, in milliseconds
- * @throws BodyBrokenError when the peer closed, half-closed or reset meanwhile; what the signal was aborted with
+ * @throws BodyBrokenError when the peer closed, half-closed or reset meanwhile, or sent more over HTTP/1.1; what the signal was aborted with
  */
 export async function peerStays(
   [req, res]: Parameters<RequestHandler>,
@@ -26,6 +27,12 @@ export async function peerStays(
     if (isGone) leave();
     if (signal.aborted) onAbort();
     await promise;
+    // Behind requests that wait for their turn the end of a connection is not read.
+    if (socket !== undefined && !connectionOf(req).isLatest(req)) {
+      throw new BodyBrokenError(
+        "the client sent another request before its upload was answered, so that its end could not be seen",
+      );
+    }
   } finally {
     clearTimeout(timer);
     res.off("close", leave);
