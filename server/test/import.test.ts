@@ -3,13 +3,13 @@
 import { openpgpMessage } from "@strongroom/testkit/ciphertext";
 
 import test, { type ExecutionContext } from "ava";
-
+import type { SqlDatabase } from "../src/adapters/postgres/database.ts";
 import { OldPostgresDatabase } from "../src/adapters/postgres/old-database.ts";
-
 import { finishImport } from "../src/app/import/finish-import.ts";
 import { type ImportDeps, importInstallation } from "../src/app/import/import-installation.ts";
 import { checkInstallation, InstallationMismatchError } from "../src/app/installation.ts";
 import { type BlobStore, BlobStoreError } from "../src/app/ports/blob-store.ts";
+import { type CopiedObject, copyStorage } from "../src/app/upkeep/copy-storage.ts";
 import { UnsafeError } from "../src/app/upkeep/inventory.ts";
 import { recover } from "../src/app/upkeep/recover.ts";
 import { sweep } from "../src/app/upkeep/sweep.ts";
@@ -297,12 +297,12 @@ for (const { place, database: kind } of PLACES) {
       const bucket = await oldBucket(t, place);
       if (bucket === undefined) return;
       const at = new Date("2025-11-30T05:06:07Z");
-      for (const n of [9, 10, 11]) await bucket.put(`pg/pg-${n}-\${version}.gpg`, openpgpMessage(900 + n), at);
+      for (const n of [9, 10, 11]) await bucket.put(`pg/pg ä-${n}-\${version}.gpg`, openpgpMessage(900 + n), at);
       await bucket.put("pg/pg-x-${version}.gpg", openpgpMessage(50), at);
       await bucket.put("pg/older-name-8.gpg", openpgpMessage(50), at);
       await bucket.put("unknown/a-1", openpgpMessage(50), at);
       const h = await moving(t, bucket, kind);
-      h.add({ name: "pg", filenameTemplate: "pg-${version}-${version}.gpg" });
+      h.add({ name: "pg", filenameTemplate: "pg ä-${version}-${version}.gpg" });
       const report = await take(h);
       t.is(report.sessions, undefined);
       t.deepEqual(
@@ -314,8 +314,10 @@ for (const { place, database: kind } of PLACES) {
       const version = (await listed(h, "pg"))[0]!;
       // The clock of a store may be ahead; nothing is from after now.
       t.deepEqual(version.committedAt, place === "directory" ? at : h.clock.now);
-      t.like(version, { userName: "", filename: "pg-11-${version}.gpg" });
+      t.like(version, { userName: "", filename: "pg ä-11-${version}.gpg" });
+      t.is((await bytesOf(h, "pg", 10n)).length, 910);
       t.like((await take(h)).collections[0], { versions: 3, present: 3 });
+      t.like(await sweep(h.deps, true, { wholeStore: true }), { missing: 0, manifestsWrong: 0, failed: 0 });
       await h.assertInvariants(t);
     },
   );
@@ -370,10 +372,10 @@ for (const { place, database: kind } of PLACES) {
   test.serial(`${kind}, ${place}: broken off anywhere and run again, it ends whole`, async (t) => {
     const bucket = await oldBucket(t, place);
     if (bucket === undefined) return;
-    const messages = Array.from({ length: 6 }, (_, n) => openpgpMessage(1000 + n));
+    const messages = Array.from({ length: 13 }, (_, n) => openpgpMessage(1000 + n));
     for (const [n, bytes] of messages.entries()) await bucket.put(`pg/pg-${n + 1}`, bytes);
     const h = await moving(t, bucket, kind);
-    h.add({ name: "pg", filenameTemplate: "pg-${version}", maxBackupsCount: 6 });
+    h.add({ name: "pg", filenameTemplate: "pg-${version}", maxBackupsCount: 20, maxOneVersionSize: BigInt(MIB) });
     const places = [
       ["listForeign", "during"],
       ["adopt", "before"],
@@ -395,14 +397,65 @@ for (const { place, database: kind } of PLACES) {
     await t.throwsAsync(take(h, undefined, { signal: stopped.signal, onProgress }), { message: "stopped" });
     const report = await take(h);
     t.deepEqual(report.problems, []);
-    t.like(report.collections[0], { versions: 6, nextNumber: 7n });
+    t.like(report.collections[0], { versions: 13, nextNumber: 14n });
     await checkInstallation(h.deps.database, h.deps.store);
-    t.deepEqual(await numbers(h, "pg"), [6, 5, 4, 3, 2, 1]);
+    t.deepEqual(await numbers(h, "pg"), [13, 12, 11, 10, 9, 8, 7, 6, 5, 4, 3, 2, 1]);
     for (const [n, bytes] of messages.entries()) t.true((await bytesOf(h, "pg", BigInt(n + 1))).equals(bytes));
     await h.assertInvariants(t);
     t.like(await sweep(h.deps, true, { wholeStore: true }), { added: 0, missing: 0, manifests: 0, unknown: [] });
+    // Many versions of a moment ago are no uploads that the store did not begin.
+    t.is((await h.upload("pg", openpgpMessage(100))).version.number, 14n);
   });
 }
+
+test.serial("a copy of the storage has imported versions too, and what was left alone stays behind", async (t) => {
+  const [bucket, target] = [await oldBucket(t, "directory"), await oldBucket(t, "directory")];
+  if (bucket === undefined || target === undefined) return;
+  const message = openpgpMessage(MIB + 5);
+  for (const n of [1, 2]) await bucket.put(`pg/pg-${n}`, message);
+  await bucket.put("pg/other", message);
+  const h = await moving(t, bucket);
+  h.add({ name: "pg", filenameTemplate: "pg-${version}" });
+  await take(h);
+  const to = await openOver(t, target);
+  const objects: CopiedObject[] = [];
+  const copy = async () =>
+    await copyStorage({ from: h.deps.store, to, signal: never, onObject: (object) => objects.push(object) });
+  t.like(await copy(), { failed: 0, left: 0 });
+  t.deepEqual(
+    objects.filter(({ key }) => key.startsWith("pg/")).map(({ key, verified }) => [key, verified]),
+    [
+      ["pg/pg-1", true],
+      ["pg/pg-2", true],
+    ],
+  );
+  t.like(await copy(), { copied: 0, failed: 0 });
+  const there = Harness.on(h.deps.database as SqlDatabase, h.clock, to);
+  there.add({ name: "pg" });
+  t.true((await bytesOf(there, "pg", 2n)).equals(message));
+  t.like(await sweep(there.deps, true, { wholeStore: true }), { missing: 0, failed: 0, unknown: [] });
+});
+
+test.serial(
+  "a name in a directory is one of two: what the other program does to its own changes nothing here",
+  async (t) => {
+    const bucket = await oldBucket(t, "directory");
+    if (bucket === undefined) return;
+    const [first, second] = [openpgpMessage(1000), openpgpMessage(2000)];
+    await bucket.put("pg/pg-1", first);
+    await bucket.put("pg/pg-2", first);
+    const h = await moving(t, bucket);
+    h.add({ name: "pg", filenameTemplate: "pg-${version}" });
+    await take(h);
+    await bucket.put("pg/pg-1", second);
+    await bucket.delete("pg/pg-2");
+    for (const n of [1n, 2n]) t.true((await bytesOf(h, "pg", n)).equals(first));
+    t.like((await take(h)).collections[0], { versions: 1, present: 1 }, "the number is taken");
+    t.like(await finishImport({ database: h.deps.database, store: h.deps.store }), { versions: 2 });
+    t.true(await bucket.has("pg/pg-1"), "its new object is not ours");
+    for (const n of [1n, 2n]) t.true((await bytesOf(h, "pg", n)).equals(first));
+  },
+);
 
 test.serial("an object that alone cannot be read is named; a store that is away ends the import", async (t) => {
   const bucket = await oldBucket(t, "directory");
@@ -463,3 +516,58 @@ test.serial("an import needs a database and a store that fit", async (t) => {
   );
   t.is((await listed(h, "pg"))[0]!.id, own.version.id);
 });
+
+for (const { place, database: kind } of PLACES) {
+  test.serial(
+    `${kind}, ${place}: the old server may go on after a first import; the next one catches up`,
+    async (t) => {
+      const [bucket, tables] = [await oldBucket(t, place), await OldTables.make(t)];
+      if (bucket === undefined || tables === undefined) return;
+      const size = 1000;
+      const add = async (collection: string, number: number, filename: string) => {
+        const bytes = openpgpMessage(size);
+        await bucket.put(`${collection}/${filename}`, bytes);
+        await tables.add({ collection, number, filename, size });
+        return bytes;
+      };
+      for (const n of [1, 2, 3]) await add("pg", n, `pg-${n}`);
+      await add("web", 1, "web.gpg");
+      const h = await moving(t, bucket, kind);
+      h.add({ name: "pg", filenameTemplate: "pg-${version}" });
+      h.add({ name: "web", filenameTemplate: "web.gpg" });
+      const old = await oldDatabase(t, tables);
+      t.deepEqual((await take(h, old)).problems, []);
+      // A backup of each, and its rotation.
+      await add("pg", 4, "pg-4");
+      await bucket.delete("pg/pg-1");
+      const newest = await add("web", 2, "web.gpg");
+      await tables.run("update uploaded_versions set deleted_at = now() where version_number = 1");
+      const dry = await importInstallation(depsOf(h, old), { dryRun: true });
+      const report = await take(h, old);
+      t.deepEqual(report.problems, []);
+      t.deepEqual(
+        [dry, report].map(({ collections }) =>
+          collections.map(({ name, versions, retired }) => [name, versions, retired]),
+        ),
+        [0, 1].map(() => [
+          ["pg", 3, 1],
+          ["web", 1, 1],
+        ]),
+      );
+      t.deepEqual(await numbers(h, "pg"), [4, 3, 2]);
+      t.deepEqual(await numbers(h, "web"), [2]);
+      t.true((await bytesOf(h, "web", 2n)).equals(newest));
+      await h.assertInvariants(t);
+      t.like(await sweep(h.deps, true, { wholeStore: true }), { missing: 0, failed: 0, added: 0 });
+      h.clock.advance(2 * DAY);
+      t.like(
+        await sweep(h.deps, true, { wholeStore: true }),
+        { purged: 1, failed: 0 },
+        "what was replaced has nothing left",
+      );
+      t.true((await bytesOf(h, "web", 2n)).equals(newest));
+      t.like(await take(h, old), { problems: [] });
+      await h.assertInvariants(t);
+    },
+  );
+}

@@ -35,6 +35,8 @@ test("a directory and memory", async (t) => {
   t.deepEqual(parseStorage("file:///srv/backups"), { kind: "directory", path: "/srv/backups" });
   t.deepEqual(parseStorage("file:/srv/a%20b"), { kind: "directory", path: "/srv/a b" });
   t.deepEqual(parseStorage("file:./x"), { kind: "directory", path: resolve("x") });
+  t.deepEqual(parseStorage("file:///srv/a%3Fb?create_dir=true&metadata=skip"), { kind: "directory", path: "/srv/a?b" });
+  t.throws(() => parseStorage("file:///srv/a?b"), { message: /%3F/ });
   t.deepEqual(parseStorage("mem://"), { kind: "memory", discard: false });
   t.deepEqual(parseStorage("mem://discard"), { kind: "memory", discard: true });
   const store = await openStore(parseStorage("mem://discard"), { info: () => t.fail("it has nothing to say") });
@@ -84,6 +86,9 @@ test("the options of existing installations are understood", (t) => {
     endpoint: "http://minio:9000",
   });
   t.like(parseStorage("s3://backups?s3ForcePathStyle=true&pathStyle=false"), { pathStyle: false });
+  t.like(parseStorage("s3://backups?prefix=a/b/"), { prefix: "a/b/" });
+  t.throws(() => parseStorage("s3://backups?prefix=a"), { message: /ends in "\/"/ });
+  t.throws(() => parseStorage("s3://backups/a?prefix=b/"), { message: /leave one of them out/ });
 });
 
 const REFUSED: readonly (readonly [url: string, message: RegExp])[] = [

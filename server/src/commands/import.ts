@@ -82,8 +82,6 @@ async function run(invocation: OperatorInvocation, signal: AbortSignal): Promise
   const options = await dataOptions(values, context.env);
   const isEnd = values.get(finish);
   if (isEnd && values.get(DRY_RUN)) throw new UsageError("--dry-run says nothing of --finish; give one of them");
-  if (isEnd && values.get(fromDatabase) !== undefined)
-    throw new UsageError("--finish needs no --from-database; leave it out");
   if (isEnd && !values.get(yes)) throw new UsageError("--finish cannot be undone; add --yes to do it");
   return isEnd ? await end(options, invocation) : await take(options, invocation, signal);
 }
@@ -206,6 +204,11 @@ function print(report: ImportReport, dryRun: boolean, { stdout }: CommandIo): vo
     right("UNCHECKED"),
   ];
   stdout.write(`${table(columns, rows)}\n`);
+  for (const { name, retired } of collections)
+    if (retired > 0)
+      stdout.write(
+        `${name}: ${retired} that Backup Repository has deleted since ${dryRun ? "would be" : "were"} removed\n`,
+      );
   for (const { name, warnings } of collections)
     for (const warning of warnings) stdout.write(`warning: ${name}: ${warning}\n`);
   for (const { kind, key, why } of problems) stdout.write(`${kind}: ${key}: ${why}\n`);

@@ -70,6 +70,15 @@ export class OldPostgresDatabase implements OldDatabase {
     }));
   }
 
+  async deleted(collection: string, filenames: readonly string[]): Promise<ReadonlySet<string>> {
+    const rows = await this.#query(
+      sql`select distinct filename from uploaded_versions where deleted_at is not null
+          and collection_id = ${collection}::text
+          and filename in (select jsonb_array_elements_text(${JSON.stringify(filenames)}::text::jsonb))`,
+    );
+    return new Set(rows.map((row) => text(row.filename)));
+  }
+
   async *sessions(most: number): AsyncGenerator<OldSession> {
     if (!(await this.#hasSessions())) return;
     for (let after = ""; ; ) {

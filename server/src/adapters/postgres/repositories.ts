@@ -420,7 +420,10 @@ export function uploadRepository(db: Executor, now: Date): UploadRepository {
             and(
               eq(uploads.collectionId, collectionId),
               gt(uploads.begunAt, after),
-              inStore ? isNotNull(uploads.storeToken) : and(isNull(uploads.storeToken), isNotNull(uploads.endedAt)),
+              inStore
+                ? isNotNull(uploads.storeToken)
+                : // Those of versions that were recovered or imported have no token either.
+                  and(isNull(uploads.storeToken), isNotNull(uploads.endedAt), ne(uploads.state, "committed")),
             ),
           )
       )[0]!.count,

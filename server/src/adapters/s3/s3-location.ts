@@ -37,6 +37,7 @@ const S3_OPTIONS = [
   "disableSSL",
   "s3ForcePathStyle",
   "awssdk",
+  "prefix",
 ] as const;
 
 type S3Option = (typeof S3_OPTIONS)[number];
@@ -56,7 +57,7 @@ export function parseS3(text: string): S3Location {
   return {
     kind: "s3",
     bucket: match[1]!,
-    prefix: parsePrefix(match[2] ?? ""),
+    prefix: parsePrefix(prefixText(match[2] ?? "", options.get("prefix"))),
     endpoint: parseEndpoint(options.get("endpoint"), disableSsl),
     region: parseRegion(options.get("region")),
     pathStyle: flag(options, "pathStyle") ?? flag(options, "s3ForcePathStyle") ?? false,
@@ -121,6 +122,16 @@ function flag(options: ReadonlyMap<S3Option, string>, name: S3Option): boolean |
   if (/^(true|1)$/i.test(value)) return true;
   if (/^(false|0)$/i.test(value)) return false;
   throw new RangeError(`the option ${name} is true or false`);
+}
+
+/** Backup Repository names it in an option, to which it appends the keys as it is. */
+function prefixText(path: string, option: string | undefined): string {
+  if (option === undefined) return path;
+  if (path !== "")
+    throw new RangeError("the prefix stands in the path and in the option prefix; leave one of them out");
+  if (!option.endsWith("/"))
+    throw new RangeError('the option prefix ends in "/", since objects are kept below it and not beside it');
+  return option;
 }
 
 function parsePrefix(text: string): string {

@@ -9,6 +9,7 @@ import { type AdoptDeps, type Adopted, adoptVersion, plannedRow } from "./adopt-
 import { importSessions, type SessionCounts } from "./import-sessions.ts";
 import { type ImportPlan, type ImportProblem, type PlannedCollection, planImport } from "./plan.ts";
 import { type Prospect, prospectOf } from "./prospects.ts";
+import { retireVersions } from "./retire-versions.ts";
 
 /** What {@link importInstallation} needs. */
 export interface ImportDeps {
@@ -17,7 +18,7 @@ export interface ImportDeps {
   readonly database: Database | undefined;
   readonly old: OldDatabase | undefined;
   readonly config: ConfigSource;
-  readonly settings: Pick<UploadSettings, "leastSegmentSize">;
+  readonly settings: Pick<UploadSettings, "leastSegmentSize" | "purgeDelayMs">;
   readonly signal: AbortSignal;
   readonly onProgress?: (progress: ImportProgress) => void;
 }
@@ -40,6 +41,8 @@ export interface ImportedCollection {
   readonly versions: number;
   /** Of those, how many were there before. */
   readonly present: number;
+  /** Imported before, and removed now, since Backup Repository has deleted or replaced them. */
+  readonly retired: number;
   readonly unchecked: number;
   /** Bytes of all of them. */
   readonly bytes: bigint;
@@ -78,6 +81,10 @@ export async function importInstallation(
   const { database, signal } = deps;
   const claim = options.dryRun || database === undefined ? undefined : await begin(database, deps.store);
   const plan = await planImport({ store: deps.store, old: deps.old, config: deps.config.current() });
+  const retired = new Map<string, number>();
+  if (database !== undefined)
+    for (const planned of plan.collections)
+      retired.set(planned.name, await retireVersions({ ...deps, database }, planned, options));
   const adopted =
     claim === undefined || database === undefined
       ? await surveyed(deps, plan)
@@ -86,7 +93,8 @@ export async function importInstallation(
   const sessions =
     deps.old === undefined ? undefined : await importSessions(options.dryRun ? undefined : database, deps.old);
   const collections: ImportedCollection[] = [];
-  for (const planned of plan.collections) collections.push(await reportOf(deps, planned, adopted.outcomes));
+  for (const planned of plan.collections)
+    collections.push(await reportOf(deps, planned, adopted.outcomes, retired.get(planned.name) ?? 0));
   if (claim !== undefined && database !== undefined) {
     await noteImport(database, collections, sessions);
     if (claim.first) await database.finishImport();
@@ -197,7 +205,12 @@ async function adoptAll(deps: ImportDeps & Omit<AdoptDeps, "onBytes">, plan: Imp
   return { outcomes, problems };
 }
 
-async function reportOf(deps: ImportDeps, planned: PlannedCollection, outcomes: Outcomes): Promise<ImportedCollection> {
+async function reportOf(
+  deps: ImportDeps,
+  planned: PlannedCollection,
+  outcomes: Outcomes,
+  retired: number,
+): Promise<ImportedCollection> {
   const { name } = planned;
   const there = planned.versions.filter(({ key }) => outcomes.has(key));
   const spec = deps.config.current().collections.get(name);
@@ -220,6 +233,7 @@ async function reportOf(deps: ImportDeps, planned: PlannedCollection, outcomes: 
     name,
     versions: there.length,
     present: is("present"),
+    retired,
     unchecked: there.filter(({ key }) => outcomes.get(key)!.unchecked !== "").length,
     bytes: there.reduce((sum, { size }) => sum + size, 0n),
     firstNumber: there[0]?.number ?? 0n,

@@ -34,6 +34,8 @@ export interface OldDatabase {
   collections(): Promise<string[]>;
   /** The live versions of a collection, highest number first. Rows that it deleted are still there, but are not given. */
   versions(collection: string): Promise<OldVersion[]>;
+  /** Which of these names, of versions of a collection, it has deleted. */
+  deleted(collection: string, filenames: readonly string[]): Promise<ReadonlySet<string>>;
   /**
    * Sessions that have not expired, the newest first of each user and access key.
    * @param most of one user and access key.

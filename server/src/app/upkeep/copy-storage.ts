@@ -1,4 +1,4 @@
-import { createHash } from "node:crypto";
+import { createHash, randomUUID } from "node:crypto";
 import { COPYING_KEY, INSTALLATION_KEY, manifestKey, meaningOf } from "../../domain/object-keys.ts";
 import { bytesEqual, chooseSegmentSize } from "../../domain/segments.ts";
 import { installationIdOf } from "../installation.ts";
@@ -200,7 +200,8 @@ async function copyObject(
   // Deleted since it was listed.
   if (found === undefined) return { key, size, outcome: "present", verified: false };
   const uploadId = found.uploadId ?? adopted?.uploadId;
-  if (uploadId === undefined) return await copySmall(deps, key, size);
+  if (uploadId === undefined && found.size <= BigInt(SMALL_BYTES)) return await copySmall(deps, key, size);
+  if (uploadId === undefined) return await copyForeign(deps, found, target);
   const source = { ...found, uploadId };
   if (target !== undefined) return { ...alreadyThere(source, target), outcome: "present", verified: false };
   const manifest = await from.get(adopted?.manifest ?? manifestKey(key), SMALL_BYTES);
@@ -211,6 +212,18 @@ async function copyObject(
   const partSize = chooseSegmentSize(source.size, least, to.capabilities);
   await to.putStream({ key, uploadId, partSize, signal }, body);
   return { key, size: source.size, outcome: "copied", verified: digests !== undefined };
+}
+
+/** A large object of another program, of which nothing is known but its size. */
+async function copyForeign(
+  { from, to, signal }: CopyDeps,
+  { key, size }: BlobStat,
+  target: BlobStat | undefined,
+): Promise<CopiedObject> {
+  if (target?.size === size) return { key, size, outcome: "present", verified: false };
+  const partSize = chooseSegmentSize(size, LEAST_PART, to.capabilities);
+  await to.putStream({ key, uploadId: randomUUID(), partSize, signal }, from.read(key, 0n, size, signal));
+  return { key, size, outcome: "copied", verified: false };
 }
 
 function alreadyThere(source: BlobStat, target: BlobStat): { key: string; size: bigint } {
