@@ -43,7 +43,7 @@ const TABLE: Record<
   VERSION_TOO_SOON: [Code.FailedPrecondition, PolicyRefusedError, "no"],
   VERSION_TOO_SMALL: [Code.FailedPrecondition, PolicyRefusedError, "no"],
   UPLOAD_TOO_OLD: [Code.FailedPrecondition, PolicyRefusedError, "no"],
-  COLLECTION_BUSY: [Code.Aborted, PolicyRefusedError, "no"],
+  COLLECTION_BUSY: [Code.Aborted, PolicyRefusedError, "open"],
   COLLECTION_FROZEN: [Code.FailedPrecondition, PolicyRefusedError, "no"],
   QUOTA_EXCEEDED: [Code.ResourceExhausted, QuotaExceededError, "no"],
   ROTATION_BLOCKED: [Code.FailedPrecondition, PolicyRefusedError, "no"],
@@ -78,6 +78,9 @@ const TABLE: Record<
   STORE_UNAVAILABLE: [Code.Unavailable, UnavailableError, "patient"],
   DATABASE_UNAVAILABLE: [Code.Unavailable, UnavailableError, "patient"],
   CONFIGURATION_OUTDATED: [Code.Unavailable, UnavailableError, "patient"],
+  CALL_UNKNOWN: [Code.Unimplemented, InvalidRequestError, "no"],
+  CALL_MALFORMED: [Code.InvalidArgument, InvalidRequestError, "few"],
+  CALL_TOO_LARGE: [Code.ResourceExhausted, InvalidRequestError, "no"],
   SHUTTING_DOWN: [Code.Unavailable, UnavailableError, "patient"],
   INTERNAL: [Code.Internal, UnavailableError, "few"],
 };
@@ -95,7 +98,7 @@ test("every reason of the contract has its class and its way of retrying", (t) =
     t.is(error.retryAfterMs, 1500);
     t.is(error.cause, wire);
     t.is(error.name, type.name);
-    t.regex(error.message, /^refused with .*\(request req-1\)$/);
+    t.regex(error.message, /(^|It said: )refused with .*\(request req-1\)$/);
     t.is(retryKind(wire), kind as never, reason);
   }
 });

@@ -9,6 +9,7 @@ import http2 from "node:http2";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { gzipSync } from "node:zlib";
+import { fromBinary } from "@bufbuild/protobuf";
 import { Code, ConnectError, createClient, createContextValues, type Transport } from "@connectrpc/connect";
 import {
   compressionGzip,
@@ -17,6 +18,7 @@ import {
   createGrpcWebTransport,
 } from "@connectrpc/connect-node";
 import { Client, credentials, Metadata, type ServiceError } from "@grpc/grpc-js";
+import { ErrorInfoSchema } from "@strongroom/gen/google/rpc/error_details_pb";
 import { Health } from "@strongroom/gen/grpc/health/v1/health_pb";
 import { ServerReflection } from "@strongroom/gen/grpc/reflection/v1/reflection_pb";
 import { SessionService } from "@strongroom/gen/strongroom/v1/session_service_pb";
@@ -50,6 +52,13 @@ interface Line {
   readonly door: string;
   readonly method: string;
   readonly code: string;
+}
+
+/** The reason in an error of the Connect protocol in JSON. */
+function reasonIn(json: unknown): string | undefined {
+  const { details = [] } = json as { details?: readonly { type: string; value: string }[] };
+  const info = details.find(({ type }) => type === "google.rpc.ErrorInfo");
+  return info && fromBinary(ErrorInfoSchema, Buffer.from(info.value, "base64")).reason;
 }
 
 const test = (anyTest as TestFn<{ database: SqlDatabase }>).serial;
@@ -192,6 +201,7 @@ test("a body has a largest size, and a message that is larger is answered over b
       sessions.login({ username: "x".repeat(17 * KIB), password: "right" }),
     )) as ConnectError;
     t.is(error.code, Code.ResourceExhausted, name);
+    t.is(error.findDetails(ErrorInfoSchema)[0]?.reason, "CALL_TOO_LARGE", name);
   }
 });
 
@@ -273,10 +283,40 @@ test("what cannot be parsed is named in one bounded line, and is the caller's mi
   const binary = await post(url, health, Buffer.from([0xff]), { "content-type": "application/proto" });
   t.is(binary.status, 400);
   t.is(binary.json.code, "invalid_argument");
+  for (const { json } of [unknown, binary]) t.is(reasonIn(json), "CALL_MALFORMED");
   const web = Buffer.from([0, 0, 0, 0, 1, 0xff]);
   const { text } = await post(url, health, web, { "content-type": "application/grpc-web+proto" });
   t.regex(text, /grpc-status: 3\r\n/);
+  t.regex(text, /grpc-status-details-bin: /);
   t.true(Math.max(...lines.map((line) => line.length)) < 1500);
+});
+
+test("what is no call has a reason, and the whole URL may stand in the place of the path", async (t) => {
+  const { url } = await open(t);
+  const who = `${url}/strongroom.v1.SessionService/WhoAmI`;
+  for (const [path, init] of [
+    [`${url}/nowhere`, { method: "POST" }],
+    [who, {}],
+    [who, { method: "POST", body: "x" }],
+  ] as const)
+    t.is(reasonIn(await (await fetch(path, init)).json()), "CALL_UNKNOWN");
+  const health = "/grpc.health.v1.Health/Check";
+  const { hostname, port } = new URL(url);
+  for (const [path, host] of [
+    [url + health, "elsewhere"],
+    [`http://strongroom.example.org${health}`, "elsewhere"],
+    [health, "elsewhere"],
+  ] as const) {
+    const status = await new Promise((resolve, reject) => {
+      const headers = { host, "content-type": "application/json" };
+      const req = http.request({ hostname, port, method: "POST", path, headers }, (res) => {
+        res.resume();
+        resolve(res.statusCode);
+      });
+      req.on("error", reject).end("{}");
+    });
+    t.is(status, 200, path);
+  }
 });
 
 test("every question of a reflection stream draws from the budget", async (t) => {

@@ -135,6 +135,7 @@ const CLASS_BY_REASON: Readonly<Record<string, ErrorClass>> = {
   CONFIGURATION_CONFLICT: PolicyRefusedError,
   LOGIN_BUSY: UnavailableError,
   RATE_LIMITED: UnavailableError,
+  CALL_TOO_LARGE: InvalidRequestError,
   VERSION_DAMAGED: IntegrityError,
 };
 
@@ -175,7 +176,7 @@ export function toStrongroomError(error: unknown, context: CallContext = {}): St
   // What a proxy refuses is not about this user's rights at the server.
   if (error.rawMessage.startsWith(PROXY_PREFIX))
     return new UnavailableError(foreignMessage(error, context, details.requestId), details);
-  if (details.reason) {
+  if (details.reason && details.reason !== "CALL_UNKNOWN") {
     const type = CLASS_BY_REASON[details.reason] ?? CLASS_BY_CODE[error.code] ?? StrongroomError;
     return new type(`${sentence(error.rawMessage)}${suffix(details.requestId)}`, details);
   }
@@ -196,7 +197,7 @@ function foreignMessage(error: ConnectError, context: CallContext, requestId: st
   if (error.code === Code.Unimplemented || error.code === Code.NotFound) {
     return (
       `Expected a Strongroom server at ${where}, but it does not know this call; check the address and the ` +
-      `server's version. It said: ${sentence(error.rawMessage)}`
+      `server's version. It said: ${sentence(error.rawMessage)}${suffix(requestId)}`
     );
   }
   return `The call to ${where} failed: ${sentence(error.rawMessage)}${suffix(requestId)}`;

@@ -24,6 +24,7 @@ const RETRY_BY_REASON: Readonly<Record<string, RetryKind>> = {
   SEGMENT_SIZE_MISMATCH: "few",
   SEGMENT_FRAMES_INVALID: "few",
   SEGMENT_SUPERSEDED: "few",
+  CALL_MALFORMED: "few",
   INTERNAL: "few",
   SESSION_INVALID: "session",
   AUTHENTICATION_REQUIRED: "session",

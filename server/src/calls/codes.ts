@@ -77,6 +77,9 @@ export const CODES: Readonly<Record<Reason, CodeName>> = {
   STORE_UNAVAILABLE: "unavailable",
   DATABASE_UNAVAILABLE: "unavailable",
   SHUTTING_DOWN: "unavailable",
+  CALL_UNKNOWN: "unimplemented",
+  CALL_MALFORMED: "invalid_argument",
+  CALL_TOO_LARGE: "resource_exhausted",
 };
 
 /**

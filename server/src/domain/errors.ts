@@ -56,7 +56,10 @@ export type Reason =
   | "CONFIGURATION_OUTDATED"
   | "STORE_UNAVAILABLE"
   | "DATABASE_UNAVAILABLE"
-  | "SHUTTING_DOWN";
+  | "SHUTTING_DOWN"
+  | "CALL_UNKNOWN"
+  | "CALL_MALFORMED"
+  | "CALL_TOO_LARGE";
 
 /** Extras of a {@link DomainError}. */
 export interface DomainErrorOptions {

@@ -1,7 +1,13 @@
+import { create, toBinary } from "@bufbuild/protobuf";
+import { ConnectError } from "@connectrpc/connect";
 import type { UniversalServerResponse } from "@connectrpc/connect/protocol";
+import { setTrailerStatus } from "@connectrpc/connect/protocol-grpc";
+import { ErrorInfoSchema } from "@strongroom/gen/google/rpc/error_details_pb";
+import { ERROR_DOMAIN } from "@strongroom/protocol/headers";
 import type { Door } from "../calls/call.ts";
 import type { CodeName } from "../calls/codes.ts";
 import { MAX_ERROR_LENGTH, plainText } from "../calls/plain-text.ts";
+import type { Reason } from "../domain/errors.ts";
 import { codeName, connectCode } from "./error-map.ts";
 import { decodeGrpcMessage, encodeGrpcMessage } from "./grpc-message.ts";
 
@@ -80,13 +86,41 @@ async function* mendedStream(
 interface ErrorJson {
   code?: string;
   message?: string;
+  details?: { type: string; value: string }[];
 }
+
+/** The reasons of refusals that the library makes by itself: they are none of a service. */
+const OWN_REASONS: Readonly<Partial<Record<string, Reason>>> = {
+  unimplemented: "CALL_UNKNOWN",
+  invalid_argument: "CALL_MALFORMED",
+  resource_exhausted: "CALL_TOO_LARGE",
+};
+
+function detailJson(reason: Reason): { type: string; value: string } {
+  const info = create(ErrorInfoSchema, { reason, domain: ERROR_DOMAIN });
+  return { type: ErrorInfoSchema.typeName, value: base64(toBinary(ErrorInfoSchema, info)) };
+}
+
+/** `grpc-status-details-bin` of such a refusal. */
+function ownDetails({ code, message }: AnswerEnd): string | undefined {
+  const reason = OWN_REASONS[code];
+  if (reason === undefined) return undefined;
+  const detail = { desc: ErrorInfoSchema, value: { reason, domain: ERROR_DOMAIN } };
+  const error = new ConnectError(message, connectCode(code as CodeName), undefined, [detail]);
+  const trailers = new Headers();
+  setTrailerStatus(trailers, error);
+  return trailers.get("grpc-status-details-bin") ?? undefined;
+}
+
+const base64 = (bytes: Uint8Array) => Buffer.from(bytes).toString("base64").replace(/=+$/, "");
 
 /** Mends the code and the text of an error in JSON. */
 function mendJson(error: ErrorJson): AnswerEnd {
   const end = mendedEndOf((error.code ?? "unknown") as CodeName, error.message ?? "");
   error.code = end.code;
   if (error.message !== undefined) error.message = end.message;
+  const reason = (error.details ?? []).length > 0 ? undefined : OWN_REASONS[end.code];
+  if (reason !== undefined) error.details = [detailJson(reason)];
   return end;
 }
 
@@ -119,7 +153,11 @@ async function mendedUnaryError(
     headers.set("content-type", "application/json");
     // RFC 9110, section 15.5.6.
     if (status === 405) headers.set("allow", "POST");
-    return jsonAnswer({ status, header: headers }, end, end, whenDone);
+    const error: ErrorJson = { ...end };
+    // The budget is used up; see `drawnFor` of the door.
+    const reason = status === 429 ? "RATE_LIMITED" : OWN_REASONS[end.code];
+    if (reason !== undefined) error.details = [detailJson(reason)];
+    return jsonAnswer({ status, header: headers }, error, end, whenDone);
   }
   const pieces: Uint8Array[] = [];
   for await (const piece of body) pieces.push(piece);
@@ -169,6 +207,9 @@ function mendedTrailers(piece: Uint8Array): { end: AnswerEnd; piece: Uint8Array 
     if (/^grpc-status:/i.test(line)) return `grpc-status: ${connectCode(end.code as CodeName)}`;
     return /^grpc-message:/i.test(line) ? `grpc-message: ${encodeURIComponent(end.message)}` : line;
   });
+  const details = value("grpc-status-details-bin") === undefined ? ownDetails(end) : undefined;
+  // Before the end of the last line.
+  if (details !== undefined) mended.unshift(`grpc-status-details-bin: ${details}`);
   return { end, piece: envelope(GRPC_WEB_END, mended.join("\r\n")) };
 }
 
@@ -179,6 +220,8 @@ function mendTrailer(trailer: Headers): AnswerEnd {
   const end = mendedEndOf(codeName(status), decodeGrpcMessage(trailer.get("grpc-message") ?? ""));
   trailer.set("grpc-status", String(connectCode(end.code as CodeName)));
   trailer.set("grpc-message", encodeGrpcMessage(end.message));
+  const details = trailer.has("grpc-status-details-bin") ? undefined : ownDetails(end);
+  if (details !== undefined) trailer.set("grpc-status-details-bin", details);
   return end;
 }
 

@@ -109,6 +109,7 @@ export function requestHandler(deps: RouterDeps): RequestHandler {
     authenticated: (req) => connectionOf(req).authenticated(),
   });
   return (req, res) => {
+    toOriginForm(req);
     const path = (req.url ?? "").split("?", 1)[0]!;
     const isHttp = isHttpPath(path);
     const isApi = isApiPath(path);
@@ -132,6 +133,17 @@ export function requestHandler(deps: RouterDeps): RequestHandler {
     crossOrigin.allow(req, res);
     connect(call, req, res);
   };
+}
+
+/**
+ * Clients that take the server for a proxy send the whole URL in the place of the path; what it names then counts for
+ * the Host header too (RFC 9112, section 3.2.2).
+ */
+function toOriginForm(req: Parameters<RequestHandler>[0]): void {
+  const [, authority, rest] = /^https?:\/\/([^/?#]+)(.*)$/is.exec(req.url ?? "") ?? [];
+  if (authority === undefined) return;
+  req.url = rest!.startsWith("/") ? rest! : `/${rest}`;
+  req.headers.host = authority;
 }
 
 /** Adds every service to the router, each method with the bounds of its route. */

@@ -493,6 +493,29 @@ export enum ErrorReason {
    * @generated from enum value: ERROR_REASON_CONFIGURATION_OUTDATED = 55;
    */
   CONFIGURATION_OUTDATED = 55,
+
+  /**
+   * [UNIMPLEMENTED] The server has no such call, or not in this form: another path, HTTP method, content type or
+   * compression, or a call of a newer version of the contract. Example: {"reason":"CALL_UNKNOWN"}
+   *
+   * @generated from enum value: ERROR_REASON_CALL_UNKNOWN = 56;
+   */
+  CALL_UNKNOWN = 56,
+
+  /**
+   * [INVALID_ARGUMENT] A message cannot be read: broken JSON or binary, an unknown field in JSON, or a header of the
+   * protocol that is wrong. Example: {"reason":"CALL_MALFORMED"}
+   *
+   * @generated from enum value: ERROR_REASON_CALL_MALFORMED = 57;
+   */
+  CALL_MALFORMED = 57,
+
+  /**
+   * [RESOURCE_EXHAUSTED] A message is larger than this call takes. Example: {"reason":"CALL_TOO_LARGE"}
+   *
+   * @generated from enum value: ERROR_REASON_CALL_TOO_LARGE = 58;
+   */
+  CALL_TOO_LARGE = 58,
 }
 
 /**
