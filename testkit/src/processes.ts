@@ -89,13 +89,15 @@ export interface ServerProcess {
  * Starts a server on a free port and waits until it listens. Throws with its messages when it ends before.
  * @param openFiles how many files the process may have open, as `ulimit -n` sets it; the shell's own limit when left
  *   out.
+ * @param strongroom the program, when it is not that of this checkout.
  */
 export async function startServerProcess(
   args: readonly string[],
   env: Readonly<Record<string, string>> = {},
   openFiles?: number,
+  strongroom = STRONGROOM,
 ): Promise<ServerProcess> {
-  const serve = [STRONGROOM, "serve", "--listen", "127.0.0.1:0", ...args];
+  const serve = [strongroom, "serve", "--listen", "127.0.0.1:0", ...args];
   const [program = "", ...rest] =
     openFiles === undefined ? serve : ["sh", "-c", `ulimit -n ${openFiles}; exec "$@"`, "sh", ...serve];
   const child = spawn(program, rest, {
