@@ -88,7 +88,12 @@ async function makeInstallation(program: string) {
   await writeFile(join(data, "config/many.yaml"), collectionDocument("many", `maxBackupsCount: 100, ${limits}`));
   await writeFile(join(data, "config/few.yaml"), collectionDocument("few", `maxBackupsCount: 2, ${limits}`));
   const start = async () =>
-    await startServerProcess(["--data", data, "--segment-size", "1M", "--sweep-interval", "1s"], {}, undefined, program);
+    await startServerProcess(
+      ["--data", data, "--segment-size", "1M", "--sweep-interval", "1s"],
+      {},
+      undefined,
+      program,
+    );
   let server = await start();
   const strongroom = async (args: readonly string[], input: string | Uint8Array = "") => {
     const env = personEnvironment(home, server.url);

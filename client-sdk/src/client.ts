@@ -1,7 +1,7 @@
 /** The entry to the SDK. */
 
 import type { MessageInitShape } from "@bufbuild/protobuf";
-import { durationFromMs } from "@bufbuild/protobuf/wkt";
+import { durationFromMs, timestampMs } from "@bufbuild/protobuf/wkt";
 import { type Client, createClient } from "@connectrpc/connect";
 import { AdminService } from "@strongroom/gen/strongroom/v1/admin_service_pb";
 import { CollectionService } from "@strongroom/gen/strongroom/v1/collection_service_pb";
@@ -15,7 +15,7 @@ import { UploadService } from "@strongroom/gen/strongroom/v1/upload_service_pb";
 import { VersionService } from "@strongroom/gen/strongroom/v1/version_service_pb";
 import { MAX_TRANSFER_MESSAGE_BYTES } from "@strongroom/protocol/limits";
 import { LinkedController } from "./abort.ts";
-import { toStrongroomError } from "./connection/error-mapping.ts";
+import { olderServer, toStrongroomError } from "./connection/error-mapping.ts";
 import type { ProxyEnvironment } from "./connection/proxy.ts";
 import { Retrier, type RetryEvent } from "./connection/retry.ts";
 import { DEFAULT_TIMINGS, type Timings } from "./connection/timings.ts";
@@ -23,7 +23,7 @@ import { checkServerUrl, type TokenSource } from "./connection/token.ts";
 import type { TransferContext } from "./connection/transfer-context.ts";
 import { type Connection, createConnection, DOWNLOAD_WINDOW_BYTES, type TlsOptions } from "./connection/transport.ts";
 import { type DownloadOptions, type DownloadResult, download } from "./download/download.ts";
-import { StrongroomError, UnavailableError } from "./errors.ts";
+import { InvalidRequestError, StrongroomError, UnavailableError } from "./errors.ts";
 import { type UploadOptions, type UploadResult, upload } from "./upload/upload.ts";
 
 /** How to reach a server, and how patient to be. */
@@ -79,6 +79,9 @@ export interface LoginResult {
   /** The session. */
   session: Session;
 }
+
+/** Sessions end at whole seconds; in milliseconds. */
+const LIFETIME_ROUNDING_MS = 2000;
 
 /** How long retries go on by default, in milliseconds: as long as a lease. */
 const GIVE_UP_AFTER_MS = 15 * 60_000;
@@ -144,6 +147,7 @@ export class StrongroomClient {
    * Checks a password and gets a token. It is given to the caller; this client goes on with its own. A server that is
    * away is waited for as long as `giveUpAfterMs` says; without it there is one attempt.
    * @throws AuthenticationError when user name and password do not fit, whatever is wrong with them
+   * @throws InvalidRequestError when an older server does not know lifetimes; the session is ended again
    */
   async login(options: LoginOptions): Promise<LoginResult> {
     const { username, password, description = "", scope = [], lifetimeMs } = options;
@@ -161,10 +165,21 @@ export class StrongroomClient {
           ? await call()
           : await this.#retrier(this.#connection, giveUpAfterMs).run("Login", this.#closed.signal, call);
       if (token === "" || session === undefined) throw new UnavailableError(`${this.url} answered without a session.`);
+      if (lifetimeMs !== undefined) await this.#requireLifetime(token, session, lifetimeMs);
       return { token, session };
     } catch (error) {
       throw toStrongroomError(error, { url: this.#connection.url });
     }
+  }
+
+  /** A server that does not know lifetimes would give a session of its own length for one that was to end in an hour. */
+  async #requireLifetime(token: string, session: Session, lifetimeMs: number): Promise<void> {
+    const at = (time: Session["expiresAt"]) => (time === undefined ? 0 : timestampMs(time));
+    if (Math.abs(at(session.expiresAt) - at(session.createdAt) - lifetimeMs) <= LIFETIME_ROUNDING_MS) return;
+    const options = { headers: { authorization: `Bearer ${token}` }, timeoutMs: this.#timings.unaryTimeoutMs };
+    await this.sessions.revokeSession({}, options).catch(() => {});
+    const message = olderServer(this.#connection.url, "does not know how long a session shall last");
+    throw new InvalidRequestError(message, { code: "unimplemented" });
   }
 
   /**

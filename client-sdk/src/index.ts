@@ -61,7 +61,7 @@ export {
   type ScopeElementInit,
   StrongroomClient,
 } from "./client.ts";
-export { type CallContext, toStrongroomError } from "./connection/error-mapping.ts";
+export { type CallContext, olderServer, toStrongroomError } from "./connection/error-mapping.ts";
 export type { ProxyEnvironment } from "./connection/proxy.ts";
 export type { RetryEvent } from "./connection/retry.ts";
 export { type TokenSource, tokenFromFile } from "./connection/token.ts";

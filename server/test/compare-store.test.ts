@@ -265,7 +265,7 @@ test("a version that was brought back after the state of the database is live ag
   await undeleteVersion(h.deps, h.admin, { collection: name, number: 1n });
   await sweep(h.deps, true);
   await database.query(sql`update versions set state = 'removed', revision = ${removed!.revision},
-    manifest_revision = ${removed!.revision}, removed_by = ${removed!.removed_by},
+    manifest_revision = ${removed!.revision}, manifest_writes = manifest_writes + 1, removed_by = ${removed!.removed_by},
     removed_at = ${String(removed!.removed_at)}::timestamptz, purge_after = ${String(removed!.purge_after)}::timestamptz`);
   await database.query(sql`update collections set trash_bytes = stored_bytes, stored_bytes = 0`);
   h.clock.advance(2 * DAY);
@@ -289,7 +289,7 @@ test("it is not deleted either while the store can not be compared, and nothing 
   await undeleteVersion(h.deps, h.admin, { collection: name, number: 1n });
   await sweep(h.deps, true);
   await database.query(sql`update versions set state = 'removed', revision = 2, manifest_revision = 2,
-    removed_by = ${removed!.removed_by}, removed_at = ${String(removed!.removed_at)}::timestamptz,
+    manifest_writes = manifest_writes + 1, removed_by = ${removed!.removed_by}, removed_at = ${String(removed!.removed_at)}::timestamptz,
     purge_after = ${String(removed!.purge_after)}::timestamptz where number = 1`);
   await database.query(sql`update collections set trash_bytes = 2000, stored_bytes = 0`);
   h.clock.advance(2 * DAY);

@@ -194,6 +194,7 @@ function foreignMessage(error: ConnectError, context: CallContext, requestId: st
   const failure = connectFailure(error);
   if (error.rawMessage.startsWith(PROXY_PREFIX)) return `Cannot reach ${where}: ${sentence(error.rawMessage)}`;
   if (failure !== undefined) return `Cannot reach ${where}: ${CONNECT_FAILURES[failure]} (${failure}).`;
+  if (error.code === Code.Unimplemented && requestId) return olderServer(where, "does not know this call", requestId);
   if (error.code === Code.Unimplemented || error.code === Code.NotFound) {
     return (
       `Expected a Strongroom server at ${where}, but it does not know this call; check the address and the ` +
@@ -201,6 +202,17 @@ function foreignMessage(error: ConnectError, context: CallContext, requestId: st
     );
   }
   return `The call to ${where} failed: ${sentence(error.rawMessage)}${suffix(requestId)}`;
+}
+
+/**
+ * Words for what a Strongroom server of an earlier version cannot do.
+ * @param lacks such as "does not know this call".
+ */
+export function olderServer(where: string, lacks: string, requestId?: string): string {
+  return (
+    `The server at ${where} ${lacks}: it is older than this program. Upgrade the server, or use the program of its ` +
+    `version.${suffix(requestId)}`
+  );
 }
 
 function sentence(text: string): string {

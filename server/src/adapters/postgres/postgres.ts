@@ -5,8 +5,8 @@ import type { PostgresLocation } from "../../domain/postgres-url.ts";
 import { PgConnection } from "./connection.ts";
 import { SqlDatabase } from "./database.ts";
 import type { SqlDriver } from "./driver.ts";
-import { CommitOutcomeUnknownError, DatabaseUnreachableError, isConnectionLoss } from "./errors.ts";
-import { MIGRATIONS_FOLDER, needsMigration } from "./migrations.ts";
+import { CommitOutcomeUnknownError, DatabaseUnreachableError, isConnectionLoss, isRetryable } from "./errors.ts";
+import { isOutdated, MIGRATIONS_FOLDER, needsMigration } from "./migrations.ts";
 import { type PasswordSources, withPassword } from "./password.ts";
 import { ConnectionPool } from "./pool.ts";
 import type { Executor } from "./repositories.ts";
@@ -31,6 +31,9 @@ export interface PostgresOptions {
 
 /** Between two tries at the start, in milliseconds. */
 const RETRY_MS = 1000;
+
+/** How often a migration is tried that met a deadlock with running replicas; nothing is left of one that failed. */
+const MIGRATION_ATTEMPTS = 10;
 
 /** How long the holder of a named lock may be silent, in milliseconds. */
 const LOCK_IDLE_MS = 60_000;
@@ -72,7 +75,14 @@ async function migrated(connection: PgConnection): Promise<void> {
   await connection.use(async (db) => {
     await db.execute(sql`select pg_advisory_lock(${lockKey("migrate")})`);
     // The lock ends with the session.
-    if (await needsMigration(db)) await migrate(db as never, { migrationsFolder: MIGRATIONS_FOLDER });
+    for (let attempt = 1; await needsMigration(db); attempt++) {
+      try {
+        await migrate(db as never, { migrationsFolder: MIGRATIONS_FOLDER });
+      } catch (error) {
+        // Replicas of the version before go on meanwhile, and take the same locks in another order.
+        if (!isRetryable(error) || attempt >= MIGRATION_ATTEMPTS) throw error;
+      }
+    }
   });
 }
 
@@ -120,6 +130,8 @@ class PostgresDriver implements SqlDriver {
         async (db) => await db.execute(sql`select pg_try_advisory_lock(${lockKey(name)}) as taken`),
       );
       if ((taken as unknown as { taken: boolean }[])[0]?.taken !== true) return undefined;
+      // Upkeep by older rules could undo what a newer replica wrote; that one does it.
+      if (await connection.use(isOutdated)) return undefined;
       return { result: await keptAlive(connection, this.#lockIdleMs, work) };
     } finally {
       await connection.close();

@@ -220,6 +220,8 @@ export const versions = pgTable(
     purgedAt: instant("purged_at"),
     revision: integer().notNull().default(1),
     manifestRevision: integer("manifest_revision").notNull().default(1),
+    /** Raised by every write of the manifest; a trigger knows by it what a replica of release 0.1 wrote, in its format. */
+    manifestWrites: integer("manifest_writes").notNull().default(0),
     verifiedAt: instant("verified_at"),
     verifyingUntil: instant("verifying_until"),
     damage: text().notNull().default(""),

@@ -34,6 +34,7 @@ export function versionRepository(db: Executor, now: Date): VersionRepository {
     segmentDigests: _digests,
     purgedAt: _purgedAt,
     verifyingUntil: _verifyingUntil,
+    manifestWrites: _manifestWrites,
     ...columns
   } = getTableColumns(versions);
   const live = (collectionId: string) => and(eq(versions.collectionId, collectionId), eq(versions.state, "live"));
@@ -204,7 +205,8 @@ export function versionRepository(db: Executor, now: Date): VersionRepository {
     async manifestWritten(id, { revision, before }) {
       const known = sql`case when ${versions.manifestRevision} = ${before}::int then ${revision}::int
         else least(${versions.manifestRevision}, ${revision}::int) end`;
-      await db.update(versions).set({ manifestRevision: known }).where(eq(versions.id, id));
+      const manifestWrites = sql`${versions.manifestWrites} + 1`;
+      await db.update(versions).set({ manifestRevision: known, manifestWrites }).where(eq(versions.id, id));
     },
     undamagedSample: async (exceptId, limit) =>
       await db
