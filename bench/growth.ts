@@ -52,7 +52,7 @@ if (values.help) {
 const runs = Number(values.runs);
 const counts = (list: string) => list.split(",").filter(Boolean).map(Number);
 const KIB = 1024n;
-const SILENT: Log = { info() {}, warn() {}, error() {} };
+const SILENT: Log = { debug() {}, info() {}, warn() {}, error() {} };
 
 function specOf(name: string, versions: number): CollectionSpec {
   const rotation =

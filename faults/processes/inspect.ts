@@ -9,7 +9,7 @@ import { wrongCounters } from "../simulation/oracle.ts";
 import { takeSnapshot } from "../simulation/snapshot.ts";
 import type { Setup } from "./setups.ts";
 
-const SILENT = { info() {}, warn() {}, error() {} };
+const SILENT = { debug() {}, info() {}, warn() {}, error() {} };
 const THREE_DAYS = 3 * 24 * 3_600_000;
 
 /**

@@ -54,7 +54,7 @@ interface Running extends Operation {
   readonly begun: number;
 }
 
-const SILENT = { info() {}, warn() {}, error() {} };
+const SILENT = { debug() {}, info() {}, warn() {}, error() {} };
 
 /**
  * An operation older than this by the clock is one across which the clock leapt; deletions are paused while there is

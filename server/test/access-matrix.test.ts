@@ -158,7 +158,7 @@ async function owned(live: LiveServer, userName: string, accessKey: string): Pro
     return uploadId;
   };
   const committed = await whole();
-  const log = { info() {}, warn() {}, error() {} };
+  const log = { debug() {}, info() {}, warn() {}, error() {} };
   await commitUpload({ ...live.deps, log }, by, { uploadId: committed, ...COMMIT });
   return { open: await begin(live, by), whole: await whole(), committed, doomed: await begin(live, by) };
 }

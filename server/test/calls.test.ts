@@ -82,7 +82,7 @@ test("many holders together get no more than the bound, and a quarter is kept fo
 /** Calls whose only limit is what they hold. */
 function callsOver(held: HeldBytes): Calls {
   const deps = {
-    log: { info() {}, warn() {}, error() {} },
+    log: { debug() {}, info() {}, warn() {}, error() {} },
     metrics: undefined,
     budgets: processBudgets(NO_LIMITS),
     logins: { take: async () => {} },
@@ -145,11 +145,24 @@ test("a text of a caller becomes one bounded line", (t) => {
   );
 });
 
+test("a probe that is answered is a line at debug, one that is refused and any other call a line at info", (t) => {
+  const levels: string[] = [];
+  const at = (level: string) => () => void levels.push(level);
+  const log = { debug: at("debug"), info: at("info"), warn: at("warn"), error: at("error") };
+  const answered: Ending = { code: "ok", message: "", isFault: false };
+  for (const method of ["/health", "/ready", "/metrics", "grpc.health.v1.Health/Check"])
+    logCall(log, callTo(method), answered);
+  t.deepEqual(levels.splice(0), ["debug", "debug", "debug", "debug"]);
+  logCall(log, callTo("/ready"), { code: "unauthenticated", message: "no secret", isFault: false });
+  logCall(log, callTo(LOGIN), answered);
+  t.deepEqual(levels, ["info", "info"]);
+});
+
 test("a log line is one bounded line, whatever the message and the error are", (t) => {
   const lines: string[] = [];
   const write = (fields: Record<string, unknown>, message: string) =>
     void lines.push(JSON.stringify({ ...fields, message }));
-  const log = { info: write, warn: write, error: write };
+  const log = { debug: write, info: write, warn: write, error: write };
   const long = "line\n".repeat(200_000);
   const cause = new Error(long, { cause: new Error(long) });
   const endings: Ending[] = [

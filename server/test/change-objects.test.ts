@@ -56,7 +56,7 @@ ${person("mia", "roles: [userManager]")}`;
 
 const admin = principal(user("ann", { roles: ["systemAdmin"] }));
 const mia = principal(user("mia", { roles: ["userManager"] }));
-const log = { info() {}, warn() {}, error() {} };
+const log = { debug() {}, info() {}, warn() {}, error() {} };
 const options = {
   dryRun: false,
   expectedRevision: "",

@@ -28,6 +28,7 @@ class Server {
   constructor(h: Harness) {
     this.#h = h;
     const log = {
+      debug: () => {},
       info: (_fields: object, message: string) => void this.logged.push(message),
       warn: () => {},
       error: (_fields: object, message: string) => void this.logged.push(message),

@@ -26,6 +26,7 @@ spec: {maxBackupsCount: 2, maxOneVersionSize: 1M, maxCollectionSize: ${maxCollec
 /** What was logged, a line each. */
 class Lines implements Log {
   readonly all: { level: string; fields: Record<string, unknown>; message: string }[] = [];
+  debug = () => {};
   info = (fields: Record<string, unknown>, message: string) => void this.all.push({ level: "info", fields, message });
   warn = (fields: Record<string, unknown>, message: string) => void this.all.push({ level: "warn", fields, message });
   error = (fields: Record<string, unknown>, message: string) => void this.all.push({ level: "error", fields, message });

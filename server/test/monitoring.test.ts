@@ -197,7 +197,7 @@ test("secrets are guessed within the budget of health checks, and liveness costs
 });
 
 test("a server that is stopping is not ready, and asks nobody", async (t) => {
-  const log = { info() {}, warn() {}, error() {} };
+  const log = { debug() {}, info() {}, warn() {}, error() {} };
   const calls = new Calls({ log, budgets: processBudgets(NO_LIMITS) } as unknown as CallsDeps);
   const ready = async () => await Promise.reject(new Error("asked"));
   const door = httpDoor({ hasSecret: false, stopping: () => true, ready, metrics: undefined }, calls);

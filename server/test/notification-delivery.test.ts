@@ -30,7 +30,7 @@ function notifying(h: Harness, notifiers: readonly NotifierSpec[], log: string[]
   const write = (fields: Record<string, unknown>, text: string) => void log.push(`${JSON.stringify(fields)} ${text}`);
   return new Notifications({
     ...h.deps,
-    log: { info: write, warn: write, error: write },
+    log: { debug: write, info: write, warn: write, error: write },
     config,
     newId: randomUUID,
     random: () => 0,

@@ -27,7 +27,7 @@ async function judge(t: ExecutionContext) {
   const options = { dryRun: true, expectedRevision: "", allowNoAdmin: false, confirmRemovals: 0n };
   return async (documents: string): Promise<string> => {
     try {
-      await applyObjects({ config, database, log: { info() {}, warn() {}, error() {} } }, admin, {
+      await applyObjects({ config, database, log: { debug() {}, info() {}, warn() {}, error() {} } }, admin, {
         documents,
         ...options,
       });

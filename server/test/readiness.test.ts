@@ -20,6 +20,7 @@ function readiness(store: BlobStore, change: Partial<ReadinessDeps> = {}, times:
     database: { ping: async () => {} },
     config: { current: () => EMPTY },
     log: {
+      debug: () => {},
       info: (_fields, message) => void logged.push(message),
       warn: (fields, message) => void logged.push(`${message} ${JSON.stringify(fields)}`),
       error: (_fields, message) => void logged.push(message),

@@ -71,7 +71,7 @@ class Replica implements ConfigSource {
 
   constructor(...users: User[]) {
     this.#configuration = configurationOf(users);
-    const log = { info() {}, warn() {}, error() {} };
+    const log = { debug() {}, info() {}, warn() {}, error() {} };
     this.deps = {
       database,
       tokens,

@@ -67,7 +67,7 @@ const common: Omit<SessionDeps, "database" | "tokens"> = {
     hash: async () => "hash",
   },
   logins: { giveBack: async () => {} },
-  log: { info() {}, warn() {}, error() {} },
+  log: { debug() {}, info() {}, warn() {}, error() {} },
   sha256: (text) => createHash("sha256").update(text).digest("hex"),
   sessionMs: SESSION_MS,
   sessionLifetimeMs: 7 * DAY,

@@ -92,7 +92,7 @@ const common: Omit<SessionDeps, "database" | "tokens"> = {
     hash: async (password) => `hash of ${password}`,
   },
   logins: { giveBack: async () => {} },
-  log: { info() {}, warn() {}, error() {} },
+  log: { debug() {}, info() {}, warn() {}, error() {} },
   sha256: (text) => createHash("sha256").update(text).digest("hex"),
   sessionMs: SESSION_MS,
   sessionLifetimeMs: 4 * SESSION_MS,

@@ -37,6 +37,7 @@ export const DEFAULT_UPLOAD_SETTINGS: UploadSettings = {
 
 /** What server processes log; messages and fields never hold a secret. */
 export interface Log {
+  debug(fields: Record<string, unknown>, message: string): void;
   info(fields: Record<string, unknown>, message: string): void;
   warn(fields: Record<string, unknown>, message: string): void;
   error(fields: Record<string, unknown>, message: string): void;

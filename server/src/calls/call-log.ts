@@ -2,6 +2,7 @@ import type { Log } from "../app/settings.ts";
 import type { Call } from "./call.ts";
 import type { CodeName } from "./codes.ts";
 import { plainError, plainText } from "./plain-text.ts";
+import { routeOf } from "./routes.ts";
 
 /** How a call ended. */
 export interface Ending {
@@ -28,7 +29,9 @@ export function logCall(log: Log, call: Call, { code, message, error, isFault }:
     ms: Math.round(performance.now() - call.startedAt),
     code,
   };
-  if (code === "ok") log.info(fields, "call");
+  // Probes ask every few seconds; what they are told is logged when it changes.
+  if (code === "ok" && routeOf(call.method)?.isProbe === true) log.debug(fields, "call");
+  else if (code === "ok") log.info(fields, "call");
   else if (isFault) log.error({ ...fields, err: plainError(error) }, "call failed by a fault of the server");
   else if (code === "unavailable" && error !== undefined)
     log.warn({ ...fields, err: plainError(error) }, `call: ${plainText(message)}`);

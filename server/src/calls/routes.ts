@@ -30,6 +30,8 @@ export interface Route {
   readonly gzip: boolean;
   /** Whether each message of its stream draws from the budget, not only the first: for streams that need nobody. */
   readonly drawsPerMessage?: boolean;
+  /** Whether machines ask it every few seconds, so that an answer is a line of the log only at the level debug. */
+  readonly isProbe?: boolean;
 }
 
 const KIB = 1024;
@@ -90,21 +92,22 @@ export const ROUTES: Readonly<Record<string, Route>> = {
   "strongroom.v1.OrganizationService/ListUsage": SESSION,
   "strongroom.v1.AdminService/CreateAccessKey": SESSION,
   "strongroom.v1.AdminService/SetPassword": { ...SESSION, message: 16 * KIB },
-  "grpc.health.v1.Health/Check": HEALTH,
-  "grpc.health.v1.Health/List": HEALTH,
-  "grpc.health.v1.Health/Watch": { ...HEALTH, drawsPerMessage: true },
+  "grpc.health.v1.Health/Check": { ...HEALTH, isProbe: true },
+  "grpc.health.v1.Health/List": { ...HEALTH, isProbe: true },
+  "grpc.health.v1.Health/Watch": { ...HEALTH, drawsPerMessage: true, isProbe: true },
   "grpc.reflection.v1.ServerReflection/ServerReflectionInfo": SCHEMA,
   "grpc.reflection.v1alpha.ServerReflection/ServerReflectionInfo": SCHEMA,
 };
 
 const NO_BODY = { message: 0, bodyMs: 0, gzip: false } as const;
+const PROBE = { ...NO_BODY, isProbe: true } as const;
 
 /** One entry for every path of plain HTTP. */
 export const HTTP_ROUTES: Readonly<Record<string, Route>> = {
   // What keeps a process alive must not depend on who else asks.
-  "/health": { ...NO_BODY, who: "anonymous", budget: "none" },
-  "/ready": { ...NO_BODY, who: "monitoring", budget: "health" },
-  "/metrics": { ...NO_BODY, who: "monitoring", budget: "health" },
+  "/health": { ...PROBE, who: "anonymous", budget: "none" },
+  "/ready": { ...PROBE, who: "monitoring", budget: "health" },
+  "/metrics": { ...PROBE, who: "monitoring", budget: "health" },
 };
 
 const API = { ...NO_BODY, who: "session", budget: "requests" } as const satisfies Route;

@@ -97,7 +97,7 @@ export function principal(of: User, change: Partial<Principal> = {}): Principal 
   };
 }
 
-const SILENT: Log = { info() {}, warn() {}, error() {} };
+const SILENT: Log = { debug() {}, info() {}, warn() {}, error() {} };
 
 /** Use cases over a real database, a store, and a clock that tests move. */
 export class Harness {

@@ -141,7 +141,7 @@ export class LiveServer {
     const settings = options.settings ?? SETTINGS;
     const write = options.log;
     const log =
-      write === undefined ? pino({ level: "silent" }, destination({ dest: 2 })) : pino({ level: "info" }, { write });
+      write === undefined ? pino({ level: "silent" }, destination({ dest: 2 })) : pino({ level: "debug" }, { write });
     const server = await startServer(
       {
         database: options.database === undefined ? database : keptOpen(database),

@@ -30,7 +30,7 @@ const configuration = {
 const notifications = new Notifications({
   database: await openServer(databaseUrl, quickClock(Number(pace))),
   config: { current: () => configuration },
-  log: { info() {}, warn: console.error, error() {} },
+  log: { debug() {}, info() {}, warn: console.error, error() {} },
   newId: randomUUID,
   random: Math.random,
   signals: [],
