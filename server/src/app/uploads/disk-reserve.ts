@@ -31,10 +31,12 @@ export class DiskReserve {
   /** What speaks against so many bytes more, for a person; undefined for nothing. */
   async lacking(bytes: bigint): Promise<{ readonly disk: ReservedDisk; readonly message: string } | undefined> {
     for (const disk of this.#disks) {
-      const reserve = await disk.reserveBytes();
-      if (reserve === 0n) continue;
-      const free = await disk.freeBytes();
-      if (free >= reserve + this.#coming + bytes) continue;
+      const figures = await figuresOf(disk);
+      if (figures === undefined) continue;
+      const { reserve, free } = figures;
+      // No byte of an upload goes to the database. Where both are on one disk, it is looked at as the storage's as well.
+      const needed = disk.check === "storage" ? this.#coming + bytes : 0n;
+      if (free >= reserve + needed) continue;
       const message =
         `the disk of the ${disk.check} has ${formatSize(free)} left, and ${formatSize(reserve)} of it are held back ` +
         "so that versions can still be removed (--disk-reserve)";
@@ -66,5 +68,18 @@ export class DiskReserve {
       `${lacking.message}: notify the operator, who has to free space or enlarge it. Until then repeat the call`,
       { retryAfterMs: RETRY_MS, metadata: { cause: isStore ? "store-full" : "disk-full" } },
     );
+  }
+}
+
+/**
+ * Undefined where nothing is held back, and where the disk says nothing (it was unmounted, say): store and database then
+ * tell by themselves what is wrong.
+ */
+async function figuresOf(disk: ReservedDisk): Promise<{ readonly reserve: bigint; readonly free: bigint } | undefined> {
+  try {
+    const reserve = await disk.reserveBytes();
+    return reserve === 0n ? undefined : { reserve, free: await disk.freeBytes() };
+  } catch {
+    return undefined;
   }
 }
