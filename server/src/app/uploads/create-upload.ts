@@ -76,7 +76,6 @@ async function admitted<T>(
   work: (tx: Transaction, at: UploadDeps, spec: CollectionSpec, admission: Admission) => Promise<T>,
 ): Promise<T> {
   await requireWritable(deps, principal, input.collection, "upload");
-  await deps.disk?.require(input.expectedSize);
   return await withRoom(deps, async (tx) => {
     // Again: the limits may have changed while this waited for its turn.
     const at = pinned(deps);
@@ -116,6 +115,7 @@ async function admit(
       return { collection, known: { upload: known, remaining, storedBytes }, remaining };
     }
   }
+  await deps.disk?.require(input.expectedSize);
   await requireOpenOrganization(tx, spec);
   requireOpenWindow(spec, principal, tx.now);
   await requireStoreBegins(tx, collection);

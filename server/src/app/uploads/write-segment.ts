@@ -52,11 +52,12 @@ export async function writeSegment(
     const leave = limits === undefined ? undefined : await deps.shares?.enter(limits, attemptSignal);
     let written: (() => void) | undefined;
     try {
-      written = await deps.disk?.take(input.size);
       const admitted = await withRoom(deps, async (tx) => await admitSegment(tx, pinned(deps), principal, input));
       if (admitted.segment.state === "stored") return acknowledged(admitted, admitted.upload);
       let checked: Checked;
       try {
+        // Only now: what is stored already is acknowledged, however full the disk is.
+        written = await deps.disk?.take(input.size);
         checked = await store(deps, principal, admitted, body, attemptSignal);
       } catch (error) {
         throw await afterFailure(deps, admitted, error, attemptSignal);
