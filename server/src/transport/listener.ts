@@ -20,7 +20,7 @@ const MAX_SESSION_MEMORY_MB = 128;
  * Streams that callers may give up on one connection at once, and each second; nghttp2 ends sessions with INTERNAL_ERROR
  * above that (CVE-2023-44487). A stream that is given up costs a third of a millisecond and makes room for the next, so
  * Node's default of 1000 lets 24 connections hold the event loop for seconds. Whoever ends all of a session's calls
- * loses nothing by its end.
+ * loses nothing by its end; where a proxy puts many clients on one connection, the others repeat theirs.
  */
 const GIVEN_UP = { streamResetBurst: 64, streamResetRate: 33 } as const;
 
