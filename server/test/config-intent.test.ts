@@ -102,3 +102,20 @@ test("a change that fails before its first file is moved leaves nothing", async 
   await t.throwsAsync(writeFiles(dir, PLANNED));
   t.deepEqual(await filesOf(dir), { ...BEFORE, "new.yaml": user("new", "meanwhile") });
 });
+
+test("what has the name of an intent and is none blocks no change, and changes nothing", async (t) => {
+  const dir = await directory(t);
+  const name = `.strongroom-${"0".repeat(16)}.intent`;
+  for (const text of [
+    "",
+    "null",
+    "{}",
+    "[null, 7]",
+    '[{"file": "../a.yaml", "temporary": null, "before": null}]',
+    '[{"file": "a.yaml"}]',
+  ]) {
+    await writeFile(join(dir, name), text);
+    await ConfigFilesSource.open(dir);
+    t.deepEqual(await filesOf(dir), BEFORE, text);
+  }
+});

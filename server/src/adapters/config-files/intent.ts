@@ -29,11 +29,14 @@ export function digestOf(content: string | Uint8Array | undefined): string | nul
  */
 export async function writeIntent(root: string, files: readonly IntendedFile[]): Promise<() => Promise<void>> {
   const path = join(root, `.strongroom-${randomBytes(8).toString("hex")}.intent`);
-  await using file = await open(path, "wx", 0o600);
+  // Whole when it gets its name: another server takes one that is cut off for one of which nothing was moved.
+  const unfinished = path.replace(/intent$/, "tmp");
+  await using file = await open(unfinished, "wx", 0o600);
   await file.writeFile(JSON.stringify(files));
   await file.sync();
+  await rename(unfinished, path);
   await syncFolder(root);
-  return async () => await rm(path, { force: true });
+  return async () => await removeIntent(root, path);
 }
 
 /**
@@ -48,21 +51,34 @@ export async function finishIntents(dir: string): Promise<number> {
     const text = await ifThere(readFile(join(root, name), "utf8"));
     if (text === undefined) continue;
     for (const intended of readIntent(text)) await finish(root, intended);
-    await rm(join(root, name), { force: true });
+    await removeIntent(root, join(root, name));
   }
   return names.length;
 }
 
-/** What an intent says; nothing for one whose writing was cut off: then no file was moved yet. */
+/** Durable, so that no power cut brings back what says that a file is to be removed. */
+async function removeIntent(root: string, path: string): Promise<void> {
+  await rm(path, { force: true });
+  await syncFolder(root);
+}
+
+/** What an intent says; nothing for a file that no server wrote. */
 function readIntent(text: string): readonly IntendedFile[] {
-  let files: readonly IntendedFile[];
+  let files: unknown;
   try {
-    files = JSON.parse(text) as readonly IntendedFile[];
+    files = JSON.parse(text);
   } catch {
     return [];
   }
-  const isBelow = (file: string) => normalize(file) === file && !file.startsWith("..") && !file.startsWith("/");
-  return files.filter(({ file, temporary }) => isBelow(file) && (temporary === null || TEMPORARY.test(temporary)));
+  return Array.isArray(files) ? files.filter(isIntended) : [];
+}
+
+function isIntended(value: unknown): value is IntendedFile {
+  const { file, temporary, before } = (value ?? {}) as Partial<Record<keyof IntendedFile, unknown>>;
+  if (typeof file !== "string" || normalize(file) !== file || file.startsWith("..") || file.startsWith("/"))
+    return false;
+  if (before !== null && typeof before !== "string") return false;
+  return temporary === null || (typeof temporary === "string" && TEMPORARY.test(temporary));
 }
 
 async function finish(root: string, { file, temporary, before }: IntendedFile): Promise<void> {
@@ -81,7 +97,8 @@ export async function syncFolder(path: string): Promise<void> {
   await folder.sync();
 }
 
-async function ifThere<T>(what: Promise<T>): Promise<T | undefined> {
+/** Undefined where the file is missing. */
+export async function ifThere<T>(what: Promise<T>): Promise<T | undefined> {
   return await what.catch((error: NodeJS.ErrnoException) => {
     if (error.code === "ENOENT") return undefined;
     throw error;

@@ -3,7 +3,7 @@ import { link, mkdir, open, readdir, readFile, realpath, rename, rm, stat, unlin
 import { basename, dirname, join } from "node:path";
 import { SourceChangedError } from "../../app/ports/config-objects.ts";
 import type { PlannedFile } from "../../objects/plan-change.ts";
-import { digestOf, finishIntents, type IntendedFile, syncFolder, TEMPORARY, writeIntent } from "./intent.ts";
+import { digestOf, finishIntents, type IntendedFile, ifThere, syncFolder, TEMPORARY, writeIntent } from "./intent.ts";
 
 /** Hashes of passwords are for the server alone. */
 const SECRET_MODE = 0o600;
@@ -49,6 +49,7 @@ export async function writeFiles(
         // Another server has opened the directory, and moved it.
         if (!(await isInPlace(each))) throw error;
       });
+      await syncFolder(dirname(each.path));
       moved++;
       onMoved();
     }
@@ -64,8 +65,7 @@ export async function writeFiles(
 }
 
 async function isInPlace({ planned, path }: Ready): Promise<boolean> {
-  const now = await readFile(path).catch(() => undefined);
-  return digestOf(now) === digestOf(planned.text);
+  return digestOf(await ifThere(readFile(path))) === digestOf(planned.text);
 }
 
 function intendedOf({ planned: { file }, temporary }: Ready, now: Buffer | undefined): IntendedFile {
@@ -116,7 +116,6 @@ async function putInPlace({ planned, path, temporary }: Ready): Promise<void> {
   if (temporary === undefined) await unlink(path);
   else if (planned.before === undefined) await moveToNew(temporary, path, planned.file);
   else await rename(temporary, path);
-  await syncFolder(dirname(path));
 }
 
 /** Moves a file to where there must be none; one that appeared meanwhile is not replaced. */
