@@ -3,6 +3,7 @@
 import { openpgpMessage } from "@strongroom/testkit/ciphertext";
 
 import test, { type ExecutionContext } from "ava";
+import { MemoryBlobStore } from "../src/adapters/memory/memory-blob-store.ts";
 import type { SqlDatabase } from "../src/adapters/postgres/database.ts";
 import { OldPostgresDatabase } from "../src/adapters/postgres/old-database.ts";
 import { finishImport } from "../src/app/import/finish-import.ts";
@@ -571,3 +572,22 @@ for (const { place, database: kind } of PLACES) {
     },
   );
 }
+
+test.serial("what is stored again under the key of a purged version stays", async (t) => {
+  const clock = new TestClock();
+  const database = await openDatabase("PGlite", () => clock.now);
+  t.teardown(async () => await database.close());
+  // As in a bucket, an adopted object has one name.
+  const h = Harness.on(database, clock, new MemoryBlobStore());
+  h.add({ name: "web", filenameTemplate: "web.gpg" });
+  await h.deps.store.put("web/web.gpg", openpgpMessage(1000));
+  await take(h);
+  await finishImport({ database: h.deps.database, store: h.deps.store });
+  await deleteVersion(h.deps, h.admin, { collection: "web", number: 1n });
+  clock.advance(2 * DAY);
+  t.like(await sweep(h.deps, true, { wholeStore: true }), { purged: 1 });
+  await h.deps.store.put("web/web.gpg", openpgpMessage(2000));
+  t.like(await sweep(h.deps, true, { wholeStore: true }), { leftovers: 0, failed: 0 });
+  t.is((await h.deps.store.stat("web/web.gpg"))?.size, 2000n);
+  await h.assertInvariants(t);
+});

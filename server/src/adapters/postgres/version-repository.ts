@@ -306,10 +306,14 @@ export function versionRepository(db: Executor, now: Date): VersionRepository {
       return protection.length + removal.length;
     },
     async markPurged(id, now) {
-      // No revision: there is no manifest any more that could say it.
+      // No revision: there is no manifest any more that could say it. What is stored from now on under the key of the
+      // adopted object belongs to somebody else.
       const rows = await db
         .update(versions)
-        .set({ state: "purged", purgedAt: now, labels: {}, clientMetadata: {}, segmentDigests: Buffer.alloc(0) })
+        .set({
+          ...{ state: "purged", purgedAt: now, adoptedKey: null },
+          ...{ labels: {}, clientMetadata: {}, segmentDigests: Buffer.alloc(0) },
+        })
         .where(and(eq(versions.id, id), eq(versions.state, "removed")))
         .returning({ id: versions.id });
       return rows.length > 0;
