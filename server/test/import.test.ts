@@ -14,6 +14,7 @@ import { type CopiedObject, copyStorage } from "../src/app/upkeep/copy-storage.t
 import { UnsafeError } from "../src/app/upkeep/inventory.ts";
 import { recover } from "../src/app/upkeep/recover.ts";
 import { sweep } from "../src/app/upkeep/sweep.ts";
+import { holdVersion, releaseVersion } from "../src/app/versions/hold-version.ts";
 import { recordVerification, verifyVersion } from "../src/app/versions/verify-version.ts";
 import { deleteVersion, listVersions, readVersion } from "../src/app/versions/versions.ts";
 import { foreignNumber } from "../src/domain/object-keys.ts";
@@ -589,5 +590,47 @@ test.serial("what is stored again under the key of a purged version stays", asyn
   await h.deps.store.put("web/web.gpg", openpgpMessage(2000));
   t.like(await sweep(h.deps, true, { wholeStore: true }), { leftovers: 0, failed: 0 });
   t.is((await h.deps.store.stat("web/web.gpg"))?.size, 2000n);
+  await h.assertInvariants(t);
+});
+
+test.serial("a version whose object was replaced after its removal does not take the later one along", async (t) => {
+  const tables = await OldTables.make(t);
+  if (tables === undefined) return;
+  const clock = new TestClock();
+  const database = await openDatabase("PGlite", () => clock.now);
+  t.teardown(async () => await database.close());
+  const h = Harness.on(database, clock, new MemoryBlobStore());
+  const names = ["removed", "held"];
+  for (const name of names) h.add({ name, filenameTemplate: "a.gpg" });
+  const old = await oldDatabase(t, tables);
+  const bytes = new Map<string, Uint8Array>();
+  const store = async (name: string, number: number) => {
+    const message = openpgpMessage(1000);
+    bytes.set(name, message);
+    await h.deps.store.put(`${name}/a.gpg`, message);
+    await tables.add({ collection: name, number, filename: "a.gpg", size: message.length });
+  };
+  for (const name of names) await store(name, 5);
+  t.deepEqual((await take(h, old)).problems, []);
+  await deleteVersion(h.deps, h.admin, { collection: "removed", number: 5n });
+  await holdVersion(h.deps, h.admin, { collection: "held", number: 5n, reason: "audit" });
+  // Back to the old server, which stores the next one over it.
+  for (const name of names) await store(name, 6);
+  await tables.run("update uploaded_versions set deleted_at = now() where version_number = 5");
+  t.deepEqual((await take(h, old)).problems, []);
+  t.deepEqual(await numbers(h, "removed"), [6]);
+  t.deepEqual(
+    (await listed(h, "held")).map(({ number, damageReason }) => [Number(number), damageReason]),
+    [
+      [6, ""],
+      [5, "bytes-differ"],
+    ],
+  );
+  await releaseVersion(h.deps, h.admin, { collection: "held", number: 5n });
+  await deleteVersion(h.deps, h.admin, { collection: "held", number: 5n });
+  await finishImport({ database: h.deps.database, store: h.deps.store });
+  clock.advance(2 * DAY);
+  t.like(await sweep(h.deps, true, { wholeStore: true }), { purged: 2, failed: 0 });
+  for (const name of names) t.true((await bytesOf(h, name, 6n)).equals(bytes.get(name)!), name);
   await h.assertInvariants(t);
 });

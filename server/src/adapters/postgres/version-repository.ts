@@ -187,7 +187,7 @@ export function versionRepository(db: Executor, now: Date): VersionRepository {
             .where(or(inArray(versions.key, [...keys]), inArray(versions.adoptedKey, [...keys]))),
     adopted: async (of) => await page(eq(versions.keptForReturn, true), of),
     async loseAdopted(id) {
-      await change(and(eq(versions.id, id), eq(versions.state, "removed")), { adoptedKey: null, keptForReturn: false });
+      await change(eq(versions.id, id), { adoptedKey: null, keptForReturn: false });
     },
     async endReturn(id) {
       await change(eq(versions.id, id), { keptForReturn: false });

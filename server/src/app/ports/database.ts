@@ -475,7 +475,7 @@ export interface VersionRepository {
   byKeys(keys: readonly string[]): Promise<VersionRow[]>;
   /** Versions that are kept for a return to the program that stored them, whatever their state. */
   adopted(page: Page): Promise<VersionRow[]>;
-  /** The adopted object of a removed version has been replaced by another one's; there is nothing left of it to keep. */
+  /** The adopted object of the version has been replaced by another one's; there is nothing left of it to keep. */
   loseAdopted(id: string): Promise<void>;
   /** From now on the object of the version is deleted as any other. */
   endReturn(id: string): Promise<void>;

@@ -270,10 +270,12 @@ async function purge(deps: SweepDeps, version: VersionRow): Promise<boolean> {
   const begun = await deps.database.transaction(async (tx) => {
     const { rolledBackAt } = await tx.collections.lockById(version.collectionId);
     const isConfigured = deps.config.current().collections.has(version.collectionName);
-    return rolledBackAt === null && (await tx.versions.beginPurge(version.id, tx.now, isConfigured));
+    if (rolledBackAt !== null || !(await tx.versions.beginPurge(version.id, tx.now, isConfigured))) return undefined;
+    // An import may have taken its object from it since the list was read.
+    return await tx.versions.findById(version.id);
   });
-  if (!begun) return false;
-  await deps.store.delete(objectOf(version));
+  if (begun === undefined) return false;
+  await deps.store.delete(objectOf(begun));
   await deps.store.delete(manifestKey(version.key));
   await deps.database.transaction(async (tx) => {
     await tx.collections.lockById(version.collectionId);

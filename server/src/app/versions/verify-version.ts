@@ -17,6 +17,9 @@ export interface VerifyDeps {
   readonly readWaitsMs?: readonly number[];
 }
 
+/** What {@link verifyVersion} needs. */
+export type VerifyReadDeps = Omit<VerifyDeps, "log">;
+
 /** How a verification goes on. */
 export interface VerifyOptions {
   readonly signal: AbortSignal;
@@ -43,7 +46,7 @@ const SAMPLE_BYTES = 64n * 1024n;
  * @throws BlobStoreError when the store does not answer; that says nothing of the version.
  */
 export async function verifyVersion(
-  deps: VerifyDeps,
+  deps: VerifyReadDeps,
   version: VersionRow,
   options: VerifyOptions,
 ): Promise<Verification> {
@@ -92,7 +95,7 @@ export async function verifyObject(
  * @throws BlobStoreError when the store as a whole does not answer.
  */
 export async function verifySegment(
-  deps: VerifyDeps,
+  deps: VerifyReadDeps,
   version: VersionRow,
   index: number,
   expected: Uint8Array,
@@ -122,7 +125,7 @@ async function missing(deps: Pick<VerifyDeps, "database" | "store">): Promise<Ve
 }
 
 /** Whether the store is the right one, and gives the beginning of another version, where there is one. */
-async function readsOthers(deps: VerifyDeps, version: VersionRow, signal: AbortSignal): Promise<boolean> {
+async function readsOthers(deps: VerifyReadDeps, version: VersionRow, signal: AbortSignal): Promise<boolean> {
   const { database, store } = deps;
   try {
     if (!(await isSameInstallation(database, store))) return false;
@@ -146,7 +149,7 @@ async function readsOthers(deps: VerifyDeps, version: VersionRow, signal: AbortS
 
 /** Tries again what the store does not give, for a moment. */
 async function digestOfSegment(
-  deps: VerifyDeps,
+  deps: VerifyReadDeps,
   version: VersionRow,
   index: number,
   options: VerifyOptions,
@@ -164,7 +167,7 @@ async function digestOfSegment(
 }
 
 async function readSegment(
-  { store }: VerifyDeps,
+  { store }: VerifyReadDeps,
   version: VersionRow,
   index: number,
   { signal, onBytes }: VerifyOptions,
