@@ -11,6 +11,7 @@ import { type ImportDeps, importInstallation } from "../src/app/import/import-in
 import { checkInstallation, InstallationMismatchError } from "../src/app/installation.ts";
 import { type BlobStore, BlobStoreError } from "../src/app/ports/blob-store.ts";
 import { type CopiedObject, copyStorage } from "../src/app/upkeep/copy-storage.ts";
+import { forgetByTime } from "../src/app/upkeep/forget.ts";
 import { UnsafeError } from "../src/app/upkeep/inventory.ts";
 import { recover } from "../src/app/upkeep/recover.ts";
 import { sweep } from "../src/app/upkeep/sweep.ts";
@@ -368,6 +369,21 @@ test.serial("sessions go on until they would have expired, and end when they wer
   await tables.run("update granted_accesses set deactivated = true");
   t.deepEqual((await take(h, old)).sessions, { imported: 0, present: 1, ended: 1 });
   t.truthy((await find("a"))!.revokedAt);
+});
+
+test.serial("a session that was revoked here stays so, however late the next import is", async (t) => {
+  const [bucket, tables] = [await oldBucket(t, "directory"), await OldTables.make(t)];
+  if (bucket === undefined || tables === undefined) return;
+  await tables.addTokens({ token: "a", user: "ann", expiresAt: "2099-01-01T00:00:00Z" });
+  const h = await moving(t, bucket);
+  const old = await oldDatabase(t, tables);
+  t.like((await take(h, old)).sessions, { imported: 1 });
+  await h.deps.database.transaction(async (tx) => await tx.sessions.revoke({ userName: "ann" }, tx.now));
+  h.clock.advance(31 * DAY);
+  await forgetByTime(h.deps.database, true);
+  t.like((await take(h, old)).sessions, { imported: 0, present: 1 });
+  const found = await h.deps.database.read(async (tx) => await tx.sessions.find(hashOf("a")));
+  t.truthy(found!.revokedAt);
 });
 
 for (const { place, database: kind } of PLACES) {

@@ -117,9 +117,11 @@ export function sessionRepository(db: Executor): SessionRepository {
       return lives.length + ends.length;
     },
     async deleteEnded(before) {
+      // The next import would make an imported one, which has no fingerprint, valid again until it expires.
+      const revoked = and(isNotNull(sessions.fingerprint), lt(sessions.revokedAt, before));
       const rows = await db
         .delete(sessions)
-        .where(or(lt(sessions.expiresAt, before), lt(sessions.revokedAt, before)))
+        .where(or(lt(sessions.expiresAt, before), revoked))
         .returning({ id: sessions.id });
       return rows.length;
     },

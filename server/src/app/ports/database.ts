@@ -580,7 +580,7 @@ export interface SessionRepository {
    * @param id of one session; all when left out.
    */
   healTimes(now: Date, id?: string): Promise<number>;
-  /** Deletes sessions that ended before this time. */
+  /** Deletes sessions that ended before this time; imported ones that were revoked only when they expired before it. */
   deleteEnded(before: Date): Promise<number>;
   /** Whether a session is valid that was issued between these times, the second not among them. */
   hasValidBetween(from: Date, to: Date, now: Date): Promise<boolean>;
