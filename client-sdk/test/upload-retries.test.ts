@@ -314,6 +314,24 @@ test("an open upload whose place another took meanwhile waits for it", async (t)
   t.is(server.versions.length, 1);
 });
 
+test("an open upload asks for its place again soon, however long the lease of the other runs", async (t) => {
+  const server = await serve(t, {
+    onCall: (method) => {
+      if (method === "WriteSegment") throw refusal(Code.Aborted, "COLLECTION_BUSY", { retryAfterMs: 900_000 });
+    },
+  });
+  const stop = new AbortController();
+  const delays: number[] = [];
+  const client = clientOf(server, {
+    onRetry: ({ delayMs }) => {
+      delays.push(delayMs);
+      stop.abort(new Error("seen enough"));
+    },
+  });
+  await t.throwsAsync(client.upload(ask(chunked(ciphertext(10)), { signal: stop.signal })), { message: "seen enough" });
+  t.true(delays[0]! >= 30_000 && delays[0]! <= 33_000, String(delays));
+});
+
 test("an open upload is given up when nothing succeeds for long, and its id is named", async (t) => {
   const server = await serve(t, {
     onCall: (method) => {

@@ -18,6 +18,9 @@ import { leavesServer, type RetryKind, retryKind } from "./retry-kind.ts";
 import type { Timings } from "./timings.ts";
 import type { Connection } from "./transport.ts";
 
+/** The longest between two tries to get back the place of an upload, whatever the server asks for, in milliseconds. */
+const OPEN_RETRY_MS = 30_000;
+
 /** Called before every wait for a retry. */
 export interface RetryEvent {
   /** What is going to be tried again, for example `WriteSegment`. */
@@ -150,7 +153,9 @@ export class Retrier {
     // The few attempts to reach a server at all are spread over some seconds.
     const doublings = count - 1 + (kind === "connect" && !this.#open ? 2 : 0);
     const backOff = Math.min(retryBaseMs * 2 ** doublings, retryMaxMs) * Math.random();
-    return Math.round(Math.max(backOff, (retryAfterMs ?? 0) * (1 + Math.random() / 10)));
+    // A lease of somebody else may run for longer than this has patience, and end long before.
+    const askedFor = kind === "open" ? Math.min(retryAfterMs ?? 0, OPEN_RETRY_MS) : (retryAfterMs ?? 0);
+    return Math.round(Math.max(backOff, askedFor * (1 + Math.random() / 10)));
   }
 
   #gaveUp(operation: string, attempts: number, failingMs: number, last: StrongroomError): UnavailableError {

@@ -14,7 +14,7 @@ export const LEAST_RATE_OVER_MS = 30_000;
  * @throws DomainError SEGMENT_IDLE
  */
 export function inPace(
-  pool: BufferPool,
+  pool: Pick<BufferPool, "now" | "pressedSince">,
   owner: string,
   first: Uint8Array,
   chunks: AsyncIterator<Uint8Array>,
@@ -22,12 +22,15 @@ export function inPace(
   let since = pool.now;
   let bytes = first.length;
   let isPressed = false;
+  let lookedAt = pool.now;
   return {
     async next() {
       const next = await chunks.next();
       const pressed = pool.pressedSince(owner);
-      if (pressed !== undefined && !isPressed) [since, bytes] = [Math.max(since, pressed), 0];
+      // From when nobody had counted yet: who waits may have waited long before this buffer would have helped.
+      if (pressed !== undefined && !isPressed) [since, bytes] = [Math.max(lookedAt, pressed), 0];
       isPressed = pressed !== undefined;
+      lookedAt = pool.now;
       bytes += next.value?.length ?? 0;
       const ms = pool.now - since;
       if (!isPressed || next.done === true || ms < LEAST_RATE_OVER_MS || bytes * 1000 >= LEAST_RATE * ms) return next;
