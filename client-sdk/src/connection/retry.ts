@@ -8,7 +8,8 @@
  *   five seconds when a nightly job begins must not cost the night. Only what is wrong with TLS or the protocol is
  *   given up after a few attempts as long as nothing was open: most likely the address is wrong.
  * - Delays are random between 0 and a bound that grows from 250 ms to 15 s by doubling ("full jitter"), so that clients
- *   do not come back all at once. A longer `google.rpc.RetryInfo` wins.
+ *   do not come back all at once. A longer `google.rpc.RetryInfo` wins, but for an upload that waits for
+ *   its place: it asks again within half a minute.
  * - Where another address of the installation did not fail just now, the call is made there without a delay.
  */
 import { orAborted, sleep } from "../abort.ts";
