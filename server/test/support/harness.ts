@@ -4,6 +4,7 @@ import type { ExecutionContext, TestFn } from "ava";
 import { sql } from "drizzle-orm";
 import { MemoryBlobStore } from "../../src/adapters/memory/memory-blob-store.ts";
 import type { SqlDatabase } from "../../src/adapters/postgres/database.ts";
+import { isRetryable } from "../../src/adapters/postgres/errors.ts";
 import { checkInstallation } from "../../src/app/installation.ts";
 import type { BlobStore } from "../../src/app/ports/blob-store.ts";
 import { DEFAULT_UPLOAD_SETTINGS, type Log, type UploadSettings } from "../../src/app/settings.ts";
@@ -284,9 +285,15 @@ export function harnessTest(
   });
 }
 
-/** Deletes every row. */
+const EMPTY = sql`truncate installation, usage_days, collections, organizations, uploads, segments, versions, unknown_objects, audit_events, audit_chain, audit_configuration, sessions, signing_keys, login_budgets, notification_reviews, notification_signals, notification_told, notification_outbox, replicas, upkeep_runs`;
+
+/** Deletes every row. What a test before has left running may be in the way of it: then again. */
 export async function emptyTables(database: SqlDatabase): Promise<void> {
-  await database.query(
-    sql`truncate installation, usage_days, collections, organizations, uploads, segments, versions, unknown_objects, audit_events, audit_chain, audit_configuration, sessions, signing_keys, login_budgets, notification_reviews, notification_signals, notification_told, notification_outbox, replicas, upkeep_runs`,
-  );
+  for (let tries = 1; ; tries++) {
+    try {
+      return void (await database.query(EMPTY));
+    } catch (error) {
+      if (!isRetryable(error) || tries === 10) throw error;
+    }
+  }
 }
