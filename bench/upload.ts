@@ -4,6 +4,7 @@
  */
 
 import { spawn } from "node:child_process";
+import { once } from "node:events";
 import { mkdtemp, readFile, rm, writeFile } from "node:fs/promises";
 import { cpus, tmpdir, totalmem } from "node:os";
 import { join } from "node:path";
@@ -16,17 +17,31 @@ import { collectionDocument, initConfiguration } from "@strongroom/testkit/insta
 import { Authority } from "@strongroom/testkit/peers/certificates";
 import { startPostgres } from "@strongroom/testkit/peers/postgres";
 import { S3_PEERS, startS3 } from "@strongroom/testkit/peers/s3";
-import { type ServerProcess, startServerProcess } from "@strongroom/testkit/processes";
+import { endWithUs, type ServerProcess, startServerProcess } from "@strongroom/testkit/processes";
 import { startProxy } from "@strongroom/testkit/proxy";
 import { delay } from "@strongroom/testkit/proxy-behaviours";
 import type { ClientTask } from "./client.ts";
+import {
+  type ClientFigures,
+  COMPARED,
+  type Figures,
+  ratiosOf,
+  rowOf,
+  type Summary,
+  summaryOf,
+  TABLE_HEAD,
+} from "./figures.ts";
+import type { RawClientTask } from "./raw-client.ts";
+import type { RawServerTask } from "./raw-server.ts";
 
 const MIB = 1024 * 1024;
 const USAGE = `Usage: npm run bench -- [options]
 
   --runs N       runs of each case (3)
   --mib N        size of an upload in MiB (2048)
-  --only TEXT    only cases whose name contains the text
+  --only TEXT    only cases whose name contains the text; "compared" for those beside raw HTTP
+  --quick        one run of 256 MiB, and only what runs side by side with raw HTTP
+  --json FILE    writes the figures and their ratios there too
   --tls          with certificates made by openssl
   --parallel N   segments under way (the SDK's default)
   --delay MS     a line with this round trip between client and server (none)
@@ -36,9 +51,11 @@ The cases with PostgreSQL and S3 need the programs that peers/install.sh install
 `;
 const { values } = parseArgs({
   options: {
-    runs: { type: "string", default: "3" },
-    mib: { type: "string", default: "2048" },
+    runs: { type: "string" },
+    mib: { type: "string" },
     only: { type: "string", default: "" },
+    quick: { type: "boolean", default: false },
+    json: { type: "string" },
     tls: { type: "boolean", default: false },
     parallel: { type: "string" },
     delay: { type: "string", default: "0" },
@@ -49,34 +66,25 @@ if (values.help) {
   process.stdout.write(USAGE);
   process.exit(0);
 }
-const runs = Number(values.runs);
-const size = Number(values.mib) * MIB;
+const runs = Number(values.runs ?? (values.quick ? 1 : 3));
+const size = Number(values.mib ?? (values.quick ? 256 : 2048)) * MIB;
 const delayMs = Number(values.delay);
 
-interface ClientFigures {
-  bytes: number;
-  seconds: number;
-  cpuSeconds: number;
-  rssMiB: number;
-}
-
-interface Figures extends ClientFigures {
-  serverCpuSeconds: number;
-  serverRssMiB: number;
-  /** 99th percentile of the server's event-loop delay, in milliseconds. */
-  serverDelayMs: number;
+/** A process under measurement. */
+interface Measured {
+  readonly pid: number;
+  /** The event loop's delay since the last time it was asked, in milliseconds. */
+  readonly eventLoopDelay: () => Promise<number>;
 }
 
 /** A server under measurement. */
-interface Subject {
+interface Subject extends Measured {
   readonly server: ServerProcess;
   /** Where clients reach it. */
   readonly url: string;
   readonly token: string;
   /** File with the authority of its certificate; undefined without TLS. */
   readonly ca: string | undefined;
-  /** The event loop's delay since the last time it was asked, in milliseconds. */
-  readonly eventLoopDelay: () => Promise<number>;
 }
 
 /** CPU seconds a process has used, from /proc/PID/stat (proc(5), fields 14 and 15, in ticks of 10 ms). */
@@ -97,18 +105,20 @@ async function client({ url, token, ca }: Subject, transfer: Transfer): Promise<
   const script = fileURLToPath(new URL("client.ts", import.meta.url));
   const parallel = values.parallel === undefined ? undefined : Number(values.parallel);
   const task: ClientTask = { ...transfer, url, collection: "bench", parallel, ca };
+  return await clientProcess(script, task, token);
+}
+
+async function clientProcess(script: string, task: unknown, input: string): Promise<ClientFigures> {
   const child = spawn(process.execPath, [script, JSON.stringify(task)], { stdio: ["pipe", "pipe", "inherit"] });
-  child.stdin.end(token);
+  child.stdin.end(input);
   return JSON.parse(await text(child.stdout)) as ClientFigures;
 }
 
-async function measure(subject: Subject, transfer: Transfer): Promise<Figures> {
-  const { server, eventLoopDelay } = subject;
-  const pid = server.child.pid!;
+async function measure({ pid, eventLoopDelay }: Measured, work: () => Promise<ClientFigures>): Promise<Figures> {
   await writeFile(`/proc/${pid}/clear_refs`, "5");
   await eventLoopDelay();
   const before = await cpuSecondsOf(pid);
-  const figures = await client(subject, transfer);
+  const figures = await work();
   return {
     ...figures,
     serverCpuSeconds: (await cpuSecondsOf(pid)) - before,
@@ -188,37 +198,97 @@ async function withServer(
     });
     const { token } = await sdk.login({ username: "admin", password });
     sdk.close();
-    const eventLoopDelay = async () => {
-      await rm(delayFile, { force: true });
-      server.child.kill("SIGUSR2");
-      for (;;) {
-        const written = await readFile(delayFile, "utf8").catch(() => "");
-        if (written !== "") return Number(written);
-        await sleep(10);
-      }
-    };
-    await work({ server, url, token, ca, eventLoopDelay });
+    const { pid } = server.child as { readonly pid: number };
+    await work({ server, pid, url, token, ca, eventLoopDelay: () => eventLoopDelayOf(pid, delayFile) });
   } finally {
     for (const part of opened.reverse()) await part.remove();
     await rm(dir, { recursive: true, force: true });
   }
 }
 
+/** Asks the probe in a process for the event loop's delay, which it writes to the file. */
+async function eventLoopDelayOf(pid: number, file: string): Promise<number> {
+  await rm(file, { force: true });
+  process.kill(pid, "SIGUSR2");
+  for (;;) {
+    const written = await readFile(file, "utf8").catch(() => "");
+    if (written !== "") return Number(written);
+    await sleep(10);
+  }
+}
+
+const summaries: Summary[] = [];
+
 function report(name: string, all: Figures[]): void {
-  const sorted = (pick: (f: Figures) => number) => all.map(pick).sort((a, b) => a - b);
-  const median = (pick: (f: Figures) => number) => sorted(pick)[Math.floor(all.length / 2)]!;
-  const rates = sorted((f) => f.bytes / MIB / f.seconds);
-  const perGiB = (cpu: (f: Figures) => number) => median((f) => cpu(f) / (f.bytes / MIB / 1024)).toFixed(2);
-  const row = [
-    name.padEnd(56),
-    `${median((f) => f.bytes / MIB / f.seconds).toFixed(0)} (${rates[0]!.toFixed(0)} - ${rates.at(-1)!.toFixed(0)})`,
-    perGiB((f) => f.serverCpuSeconds),
-    perGiB((f) => f.cpuSeconds),
-    median((f) => f.serverRssMiB).toFixed(0),
-    median((f) => f.rssMiB).toFixed(0),
-    median((f) => f.serverDelayMs).toFixed(0),
-  ];
-  console.log(`| ${row.join(" | ")} |`);
+  const summary = summaryOf(name, all);
+  summaries.push(summary);
+  console.log(rowOf(summary));
+}
+
+/** Measures one transfer over Node.js' own HTTP. */
+type RawTransfer = (direction: RawClientTask["direction"], bytes: number) => Promise<Figures>;
+
+async function withRawServer(task: RawServerTask, work: (transfer: RawTransfer) => Promise<void>): Promise<void> {
+  const dir = await mkdtemp(join(tmpdir(), "strongroom-bench-"));
+  const delayFile = join(dir, "event-loop-delay");
+  const script = fileURLToPath(new URL("raw-server.ts", import.meta.url));
+  const probe = fileURLToPath(new URL("event-loop-probe.ts", import.meta.url));
+  const child = spawn(process.execPath, [`--import=${probe}`, script, JSON.stringify(task)], {
+    stdio: ["pipe", "pipe", "inherit"],
+    env: { ...process.env, STRONGROOM_BENCH_EVENT_LOOP: delayFile },
+  });
+  endWithUs(child, "SIGKILL");
+  try {
+    const [line] = (await once(child.stdout, "data")) as [Buffer];
+    const port = Number(line.toString());
+    const clientScript = fileURLToPath(new URL("raw-client.ts", import.meta.url));
+    const measured = { pid: child.pid!, eventLoopDelay: () => eventLoopDelayOf(child.pid!, delayFile) };
+    await work(async (direction, bytes) => {
+      const of: RawClientTask = { ...task, port, direction, bytes };
+      return await measure(measured, () => clientProcess(clientScript, of, ""));
+    });
+  } finally {
+    child.kill("SIGKILL");
+    await rm(dir, { recursive: true, force: true });
+  }
+}
+
+/** The SDK and Node.js' own HTTP, in turn, so that what else the machine does falls on all of them. */
+async function compare(): Promise<void> {
+  type Step = readonly [name: string, run: () => Promise<Figures>];
+  const sdk = (subject: Subject, name: string, direction: Transfer["direction"]): Step => {
+    const transfer = { direction, bytes: size, count: 1 };
+    return [name, () => measure(subject, () => client(subject, transfer))];
+  };
+  const all = new Map<string, Figures[]>();
+  await withServer("discarding memory", "PGlite", async (discarding) => {
+    await withServer("memory", "PGlite", async (keeping) => {
+      await client(keeping, { direction: "upload", bytes: size, count: 1 });
+      await withRawServer({ protocol: "HTTP/2", digest: true }, async (http2) => {
+        await withRawServer({ protocol: "HTTP/2", digest: false }, async (plainHttp2) => {
+          await withRawServer({ protocol: "HTTP/1.1", digest: true }, async (http1) => {
+            await withRawServer({ protocol: "HTTP/1.1", digest: false }, async (plainHttp1) => {
+              const steps: readonly Step[] = [
+                sdk(discarding, COMPARED.sdkUpload, "upload"),
+                [COMPARED.rawHttp2Upload, () => http2("upload", size)],
+                [COMPARED.rawHttp2PlainUpload, () => plainHttp2("upload", size)],
+                [COMPARED.rawHttp1Upload, () => http1("upload", size)],
+                [COMPARED.rawHttp1PlainUpload, () => plainHttp1("upload", size)],
+                sdk(keeping, COMPARED.sdkDownload, "download"),
+                [COMPARED.rawHttp2Download, () => http2("download", size)],
+              ];
+              // Once to warm up.
+              for (const [, run] of steps) await run();
+              for (let i = 0; i < runs; i++) {
+                for (const [name, run] of steps) all.set(name, [...(all.get(name) ?? []), await run()]);
+              }
+            });
+          });
+        });
+      });
+    });
+  });
+  for (const [name, figures] of all) report(name, figures);
 }
 
 interface Case {
@@ -264,12 +334,10 @@ console.log(
     `${Math.round(totalmem() / MIB / 1024)} GiB, ` +
     `loopback${delayMs > 0 ? ` with a round trip of ${delayMs} ms` : ""}; median of ${runs} (min - max)\n`,
 );
-console.log(
-  "| case | MiB/s | server CPU-s/GiB | client CPU-s/GiB | server peak RSS MiB | client peak RSS MiB | " +
-    "event-loop delay p99 ms |",
-);
-console.log("| --- | --- | --- | --- | --- | --- | --- |");
-for (const each of [...EMBEDDED, ...SERVERS]) {
+console.log(TABLE_HEAD);
+// A line with delay stands between the SDK and its server only, and raw HTTP here is without certificates.
+if (delayMs === 0 && !values.tls && (values.only === "" || "compared".includes(values.only))) await compare();
+for (const each of values.quick ? [] : [...EMBEDDED, ...SERVERS]) {
   const name = nameOf(each);
   if (!name.includes(values.only)) continue;
   await withServer(each.storage, each.database ?? "PGlite", async (subject) => {
@@ -278,7 +346,19 @@ for (const each of [...EMBEDDED, ...SERVERS]) {
     const first = direction === "download" ? bytes : 256 * MIB;
     await client(subject, { direction: "upload", bytes: first, count: 1 });
     const all: Figures[] = [];
-    for (let i = 0; i < runs; i++) all.push(await measure(subject, { direction, bytes, count }));
+    for (let i = 0; i < runs; i++) {
+      all.push(await measure(subject, () => client(subject, { direction, bytes, count })));
+    }
     report(name, all);
   });
+}
+
+const ratios = ratiosOf(summaries);
+console.log(`\nratios ${JSON.stringify(ratios)}`);
+if (values.json !== undefined) {
+  const machine = { node: process.version, cores: cpus().length, memoryBytes: totalmem() };
+  await writeFile(
+    values.json,
+    `${JSON.stringify({ machine, mib: size / MIB, delayMs, cases: summaries, ratios }, null, 2)}\n`,
+  );
 }
