@@ -56,8 +56,7 @@ if (values.help) {
   if (plays("processes")) await runProcesses(report, seed, from, Number(alone ?? whole("processes", 30)));
   if (plays("power")) await cutPower(report, seed, from, Number(alone ?? whole("power", 60)));
   report.say(`${report.passed} scenarios passed, ${report.failed} failed`);
-  // Left to itself, Node.js (24.21) may wait for ever in the clean-up of its own handles when the last of them belongs to
-  // a connection that was broken on purpose: Environment::CleanupHandles, at full load. Standard output is written by
-  // now: to files and pipes it is synchronous.
+  // Left to itself, Node.js (24.21) spins for ever here, in the clean-up of its own handles (seen in
+  // Environment::CleanupHandles). Standard output is written by now: to files and pipes it is synchronous.
   process.exit(report.failed === 0 ? 0 : 1);
 }

@@ -6,8 +6,9 @@ import { foreignAnswer, mayPass } from "./foreign-answer.ts";
 
 /**
  * How an error is retried: not at all; only a few times (the same may come again); only a few times because the session
- * may be refreshed by then; patiently, but only when something is open; a few times before anything is open and patiently afterwards (what is wrong with TLS or the
- * protocol most likely is a wrong address, unless it worked before); or patiently.
+ * may be refreshed by then; patiently, but only when an upload is open; a few times before anything is open and patiently
+ * afterwards (what is wrong with TLS or the protocol most likely is a wrong address, unless it worked before); or
+ * patiently.
  */
 export type RetryKind = "no" | "few" | "session" | "open" | "connect" | "patient";
 

@@ -79,10 +79,14 @@ export class Connection {
     byRequest.set(req, this);
     this.#latest = req;
     this.#events?.active(this);
-    res.once("close", () => this.#events?.active(this));
+    res.once("close", () => {
+      // An idle connection keeps nothing of what it carried.
+      if (this.#latest === req) this.#latest = undefined;
+      this.#events?.active(this);
+    });
   }
 
-  /** Whether no request began on it after this one. */
+  /** Whether no request began on it after this one, which is not answered yet. */
   isLatest(req: IncomingRequest): boolean {
     return this.#latest === req;
   }

@@ -4,7 +4,8 @@ import type { PlannedFile } from "../../objects/plan-change.ts";
 
 /**
  * Why a directory is not to be written, at least not these files; undefined where it may be. A mounted ConfigMap is
- * links into `..data`, a checkout has `.git` at its top: what is written there is lost or in the way with the next update.
+ * links into `..data`, a checkout has `.git` at its top: what is written there is lost or in the way with the
+ * next update.
  * @param dir the configuration directory.
  */
 export async function whyReadOnly(

@@ -6,7 +6,8 @@ import type { RequestHandler } from "../listener.ts";
  * Waits, after the end of a body, whether the peer stays. An unchanged Backup Maker sends a complete body when its
  * command fails, and closes at once: that is the only sign there is.
  * @param ms how long, in milliseconds
- * @throws BodyBrokenError when the peer closed, half-closed or reset meanwhile, or sent more over HTTP/1.1; what the signal was aborted with
+ * @throws BodyBrokenError when the peer closed, half-closed or reset meanwhile, or sent more over HTTP/1.1;
+ *   what the signal was aborted with
  */
 export async function peerStays(
   [req, res]: Parameters<RequestHandler>,
