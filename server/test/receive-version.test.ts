@@ -134,3 +134,60 @@ for (const waits of [true, false])
     t.regex(error.message, /1000 bytes a second, and others wait/);
     t.is(buffers.waiting, 0, "who waited has it");
   });
+
+/** An organization with one place, and a collection of it. */
+function onePlace(h: Harness) {
+  const limits = { name: "acme", maxTotalSize: undefined, maxParallelSegments: 1, maxUploadRate: undefined };
+  h.organizations.set("acme", limits);
+  h.add({ name: "db", organization: "acme" });
+  const time = new ShareTime();
+  const shares = new TenantShares(time);
+  const buffers = new BufferPool(4 * MIB, time.monotonic);
+  return { limits, time, shares, buffers };
+}
+
+test("a slow body gives its place to an upload that waits for one, which was asked to come again meanwhile", async (t) => {
+  const { h } = t.context;
+  const { limits, time, shares, buffers } = onePlace(h);
+  const never = new AbortController().signal;
+  const message = openpgpMessage(100_000);
+  const refusals: Promise<unknown>[] = [];
+  const body = (async function* () {
+    for (let at = 0; at < message.length; at += 1000) {
+      yield message.subarray(at, at + 1000);
+      // Comes again and again, as its client does.
+      if (at % 12_000 === 0) {
+        refusals.push(shares.enter(limits, never, { upload: "other" }).catch((error: unknown) => error));
+        await new Promise((resolve) => setImmediate(resolve));
+      }
+      time.advance(1000);
+      await new Promise((resolve) => setImmediate(resolve));
+    }
+  })();
+  const error = await refused(
+    t,
+    "SEGMENT_IDLE",
+    receiveVersion({ ...h.deps, shares, buffers }, h.admin, { ...input("db", 0), body }),
+  );
+  t.regex(error.message, /1000 bytes a second, and others wait/);
+  t.like(await refusals[0], { reason: "RATE_LIMITED" });
+  t.is(typeof (await refusals.at(-1)), "function", "it has the place");
+});
+
+test("an upload that was ended gives place and memory back while its client is silent", async (t) => {
+  const { h } = t.context;
+  const { limits, shares, buffers } = onePlace(h);
+  const settings = { ...h.deps.settings, leaseMs: 30 };
+  const body = (async function* () {
+    yield openpgpMessage(1000);
+    await new Promise(() => {});
+  })();
+  const done = receiveVersion({ ...h.deps, settings, shares, buffers }, h.admin, { ...input("db", 0), body });
+  const list = async () => (await listUploads(h.deps, h.admin, { collection: "db", from: 0, pageSize: 10 })).uploads;
+  await until(async () => buffers.allocated > 0 && (await list()).length > 0);
+  await abortUpload(h.deps, h.admin, { uploadId: (await list())[0]!.upload.id, reason: "not needed" });
+  await refused(t, "UPLOAD_NOT_OPEN", done);
+  (await shares.enter(limits, new AbortController().signal))();
+  const all = await Promise.all([buffers.take(MIB, "organization:acme", new AbortController().signal)]);
+  t.is(all.length, 1);
+});

@@ -120,3 +120,79 @@ test("a tenant that has its places full, or is slow, leaves the line to the othe
   const waited = time.now - began;
   t.true(waited >= 1000 && waited <= 2100, `${waited} ms for 2 MiB at 1 MiB a second, one saved up`);
 });
+
+test("who is asked to come again counts as waiting until it does, and never for itself", async (t) => {
+  const time = new ShareTime();
+  const shares = new TenantShares(time);
+  const limits = { name: "acme", maxParallelSegments: 1, maxUploadRate: undefined };
+  t.is(shares.pressedMs("acme", "one"), undefined);
+  const leave = await shares.enter(limits, never, { upload: "one" });
+  t.is(shares.pressedMs("acme", "one"), undefined);
+  const own = shares.enter(limits, never, { upload: "one", waitMs: 60_000 });
+  const asked = t.throwsAsync(shares.enter(limits, never, { upload: "two" }));
+  await turn();
+  time.advance(PLACE_WAIT_MS);
+  await asked;
+  t.is(shares.pressedMs("acme", "two"), PLACE_WAIT_MS, "the first waits for its second segment");
+  time.advance(5000);
+  t.is(shares.pressedMs("acme", "one"), PLACE_WAIT_MS + 5000, "two will come again");
+  const again = shares.enter(limits, never, { upload: "two" });
+  await turn();
+  time.advance(5000);
+  t.is(shares.pressedMs("acme", "one"), PLACE_WAIT_MS + 10_000);
+  leave();
+  (await own)();
+  const two = await again;
+  t.is(shares.pressedMs("acme", "two"), undefined);
+  const gone = t.throwsAsync(shares.enter(limits, never, { upload: "three" }));
+  await turn();
+  time.advance(PLACE_WAIT_MS);
+  await gone;
+  t.is(shares.pressedMs("acme", "two"), PLACE_WAIT_MS);
+  time.advance(PLACE_WAIT_MS);
+  t.is(shares.pressedMs("acme", "two"), undefined, "it does not come again");
+  two();
+});
+
+test("a slow segment gives its place to another upload, and not to its own next segment", async (t) => {
+  const { h } = t.context;
+  const time = new ShareTime();
+  const deps = { ...h.deps, shares: new TenantShares(time) };
+  h.organizations.set("acme", { name: "acme", maxTotalSize: undefined, maxParallelSegments: 1 });
+  for (const name of ["a", "b", "c"]) h.add({ name, organization: "acme" });
+  const message = openpgpMessage(2 * MIB);
+  const begun = async (name: string) => {
+    const { upload } = await h.begin(name);
+    return { id: upload.id, segments: cutSegments(message, Number(upload.segmentSize)) };
+  };
+  const [a, b] = [await begun("a"), await begun("b")];
+  const write = async (of: typeof a, index: number, body: AsyncIterable<Uint8Array>) =>
+    await writeSegment(deps, h.admin, { uploadId: of.id, ...of.segments[index]! }, body, never);
+  async function* slow(wakes: PromiseWithResolvers<void>) {
+    for await (const chunk of chunked(a.segments[0]!.bytes, 10_000)) {
+      wakes.resolve();
+      yield chunk;
+      await turn();
+      time.advance(1000);
+      await turn();
+    }
+  }
+  const alone = Promise.withResolvers<void>();
+  const first = write(a, 0, slow(alone));
+  await alone.promise;
+  const own = write(a, 1, chunked(a.segments[1]!.bytes)).catch((error: unknown) => error);
+  await first;
+  await own;
+  const pressed = Promise.withResolvers<void>();
+  const c = await begun("c");
+  const held = write(c, 0, slow(pressed));
+  await pressed.promise;
+  const waits = (async () => {
+    for (;;) {
+      const done = await write(b, 0, chunked(b.segments[0]!.bytes)).catch((error: unknown) => error as DomainError);
+      if (!(done instanceof DomainError)) return done;
+    }
+  })();
+  await refused(t, "SEGMENT_IDLE", held);
+  t.is((await waits).index, 0);
+});

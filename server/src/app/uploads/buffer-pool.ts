@@ -41,8 +41,8 @@ export class BufferPool {
     this.#monotonic = monotonic;
   }
 
-  /** Milliseconds that only go forward, as {@link BufferPool.pressedSince} has them. */
-  get now(): number {
+  /** Milliseconds that only go forward, by which the pool counts how long somebody has waited. */
+  now(): number {
     return this.#monotonic();
   }
 
@@ -99,9 +99,13 @@ export class BufferPool {
     }
   }
 
-  /** Since when somebody waits whom a buffer of this owner would help; undefined while nobody does. */
-  pressedSince(owner: string): number | undefined {
-    return this.#line.find((waiting) => waiting.owner === owner || this.#isWithinShare(waiting))?.since;
+  /**
+   * For how long somebody has waited whom a buffer of this owner would help, in milliseconds; undefined while nobody
+   * does.
+   */
+  pressedMs(owner: string): number | undefined {
+    const first = this.#line.find((waiting) => waiting.owner === owner || this.#isWithinShare(waiting));
+    return first && this.#monotonic() - first.since;
   }
 
   /**

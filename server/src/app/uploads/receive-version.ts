@@ -106,7 +106,7 @@ async function store(
   const { buffers } = deps;
   const owner = upload.organization === "" ? `user:${upload.userName}` : `organization:${upload.organization}`;
   const placed = { ...deps, shares: withPlace(deps.shares) };
-  const chunks = input.body[Symbol.asyncIterator]();
+  const chunks = endedBy(signal, input.body[Symbol.asyncIterator]());
   const digests: Uint8Array[] = [];
   let size = 0n;
   try {
@@ -116,13 +116,17 @@ async function store(
       const left = input.size === undefined || input.size <= size ? upload.segmentSize : input.size - size;
       const most = Number(left < upload.segmentSize ? left : upload.segmentSize);
       const limits = deps.config.current().organizations.get(upload.organization);
-      const leave = limits && (await deps.shares?.enter(limits, signal, LONGEST_WAIT_MS));
+      const leave =
+        limits && (await deps.shares?.enter(limits, signal, { upload: upload.id, waitMs: LONGEST_WAIT_MS }));
       let buffer: Buffer | undefined;
       let tries = 0;
       let isStored = false;
       try {
         buffer = await buffers.take(most, owner, signal);
-        const collected = await collect(buffer.subarray(0, most), rest, inPace(buffers, owner, rest, chunks));
+        const pressedMs = () =>
+          longest(buffers.pressedMs(owner), deps.shares?.pressedMs(upload.organization, upload.id));
+        const paced = inPace({ pressedMs, now: () => buffers.now() }, rest.length, chunks);
+        const collected = await collect(buffer.subarray(0, most), rest, paced);
         rest = collected.rest;
         const bytes = buffer.subarray(0, collected.length);
         const sha256 = createHash("sha256").update(bytes).digest();
@@ -151,7 +155,34 @@ async function store(
 
 /** The shares of an organization for a segment that has its place already. */
 function withPlace(shares: UploadDeps["shares"]): UploadDeps["shares"] {
-  return shares && { enter: async () => () => {}, pace: async (...of) => await shares.pace(...of) };
+  return (
+    shares && {
+      enter: async () => () => {},
+      pressedMs: () => undefined,
+      now: () => shares.now(),
+      pace: async (...of) => await shares.pace(...of),
+    }
+  );
+}
+
+function longest(a: number | undefined, b: number | undefined): number | undefined {
+  return a === undefined || b === undefined ? (a ?? b) : Math.max(a, b);
+}
+
+/** Chunks that end with the signal, whatever their source waits for: what is held for them is free at once. */
+function endedBy(signal: AbortSignal, chunks: AsyncIterator<Uint8Array>): AsyncIterator<Uint8Array> {
+  let fail: (reason: unknown) => void = () => {};
+  signal.addEventListener("abort", () => fail(signal.reason), { once: true });
+  return {
+    async next() {
+      signal.throwIfAborted();
+      return await new Promise((resolve, reject) => {
+        fail = reject;
+        chunks.next().then(resolve, reject);
+      });
+    },
+    return: async (value) => (await chunks.return?.(value)) ?? { done: true, value },
+  };
 }
 
 /** The next chunk that has bytes; undefined at the end. */

@@ -19,8 +19,22 @@ export const LONGEST_WAIT_MS = 2 ** 31 - 1;
 /** Bytes that were not used are saved up for so long, in milliseconds. */
 const BURST_MS = 1000;
 
+/** After it was refused a place, an upload counts as waiting for so long, in milliseconds: it comes again. */
+const COMES_AGAIN_MS = 10_000;
+
 interface Waiter {
+  readonly upload: string;
+  /** Since when it has waited, the tries before this one among it. */
+  readonly since: number;
   readonly admit: () => void;
+}
+
+interface Places {
+  taken: number;
+  /** The first first. */
+  readonly waiting: Waiter[];
+  /** Uploads that were refused and will come again, by id, the first refused first. */
+  readonly refused: Map<string, { readonly since: number; readonly until: number }>;
 }
 
 /**
@@ -30,7 +44,7 @@ interface Waiter {
 export class TenantShares {
   readonly #clock: ShareClock;
   /** Segments under way of organizations that have a limit, and those that wait, the first first. */
-  readonly #places = new Map<string, { taken: number; readonly waiting: Waiter[] }>();
+  readonly #places = new Map<string, Places>();
   /** When what was let through so far will have passed at the organization's rate. */
   readonly #freeAt = new Map<string, number>();
 
@@ -40,6 +54,7 @@ export class TenantShares {
 
   /**
    * Takes a place for one segment, in the order of asking.
+   * @param upload its id.
    * @param waitMs how long it waits for one, in milliseconds.
    * @returns gives the place back.
    * @throws DomainError RATE_LIMITED when none was free in time; what `signal` was aborted with
@@ -47,13 +62,15 @@ export class TenantShares {
   async enter(
     { name, maxParallelSegments }: ShareLimits,
     signal: AbortSignal,
-    waitMs: number = PLACE_WAIT_MS,
+    { upload = "", waitMs = PLACE_WAIT_MS }: { readonly upload?: string; readonly waitMs?: number } = {},
   ): Promise<() => void> {
     if (maxParallelSegments === undefined) return () => {};
-    const places = this.#places.get(name) ?? { taken: 0, waiting: [] };
+    const places = this.#places.get(name) ?? { taken: 0, waiting: [], refused: new Map() };
     this.#places.set(name, places);
+    const since = this.#refusedSince(places, upload) ?? this.#clock.monotonic();
+    places.refused.delete(upload);
     if (places.taken < maxParallelSegments) places.taken++;
-    else await this.#wait(places.waiting, { name, maxParallelSegments }, signal, waitMs);
+    else await this.#wait(places, { upload, since }, { name, maxParallelSegments }, signal, waitMs);
     return () => {
       const next = places.waiting.shift();
       // The place goes from one to the next; it is never free in between.
@@ -62,10 +79,42 @@ export class TenantShares {
     };
   }
 
-  async #wait(waiting: Waiter[], limits: ShareLimits, signal: AbortSignal, waitMs: number): Promise<void> {
+  /** Milliseconds that only go forward, by which it is counted how long somebody has waited. */
+  now(): number {
+    return this.#clock.monotonic();
+  }
+
+  /**
+   * For how long another upload of the organization has waited for a place that this one could give, in milliseconds;
+   * undefined while none does. One that was asked to come again waits meanwhile.
+   */
+  pressedMs(organization: string, upload: string): number | undefined {
+    const places = this.#places.get(organization);
+    if (places === undefined) return undefined;
+    const now = this.#clock.monotonic();
+    const waiting = places.waiting.find((waiter) => waiter.upload !== upload);
+    if (waiting !== undefined) return now - waiting.since;
+    for (const [id, { since }] of places.refused)
+      if (this.#refusedSince(places, id) === undefined) places.refused.delete(id);
+      else if (id !== upload) return now - since;
+    return undefined;
+  }
+
+  #refusedSince(places: Places, upload: string): number | undefined {
+    const refused = places.refused.get(upload);
+    return refused !== undefined && refused.until > this.#clock.monotonic() ? refused.since : undefined;
+  }
+
+  async #wait(
+    { waiting, refused }: Places,
+    { upload, since }: Pick<Waiter, "upload" | "since">,
+    limits: ShareLimits,
+    signal: AbortSignal,
+    waitMs: number,
+  ): Promise<void> {
     const over = new AbortController();
     const { promise, resolve } = Promise.withResolvers<void>();
-    const waiter = { admit: resolve };
+    const waiter = { upload, since, admit: resolve };
     waiting.push(waiter);
     try {
       const timeout = this.#clock.sleep(waitMs, AbortSignal.any([signal, over.signal]));
@@ -75,6 +124,7 @@ export class TenantShares {
       // It was admitted in the same moment: the place is its own, and goes on to the next.
       if (at < 0) return;
       waiting.splice(at, 1);
+      if (!signal.aborted) refused.set(upload, { since, until: this.#clock.monotonic() + COMES_AGAIN_MS });
       throw error;
     } finally {
       over.abort();

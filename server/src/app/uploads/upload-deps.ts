@@ -15,7 +15,7 @@ export interface UploadDeps {
   /** The segment writes under way in this process, of which the newest attempt wins. */
   readonly attempts: SegmentAttempts;
   /** Shares of organizations in this process; none when left out, for tests. */
-  readonly shares?: Pick<TenantShares, "enter" | "pace"> | undefined;
+  readonly shares?: Pick<TenantShares, "enter" | "pace" | "pressedMs" | "now"> | undefined;
   /** What uploads leave free on the disks of this machine; nothing when left out. */
   readonly disk?: DiskReserve | undefined;
   /** Makes a unique id, a UUID. */

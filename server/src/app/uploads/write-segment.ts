@@ -7,6 +7,7 @@ import { BlobDigestError, BlobNotFoundError } from "../ports/blob-store.ts";
 import { pinned } from "../ports/config-source.ts";
 import type { UploadRow } from "../ports/database.ts";
 import { type Admission, admitSegment, type SegmentInput } from "./admit-segment.ts";
+import { inPace } from "./body-pace.ts";
 import { withRoom } from "./clean-upload.ts";
 import { endLostUpload } from "./lost-upload.ts";
 import { refuseUpload, renewUpload } from "./manage-uploads.ts";
@@ -49,7 +50,8 @@ export async function writeSegment(
   return await deps.attempts.run(name, signal, async (attemptSignal) => {
     const limits = deps.config.current().organizations.get(organization);
     // Before anything is reserved for it, and before its bytes are read.
-    const leave = limits === undefined ? undefined : await deps.shares?.enter(limits, attemptSignal);
+    const leave =
+      limits === undefined ? undefined : await deps.shares?.enter(limits, attemptSignal, { upload: input.uploadId });
     let written: (() => void) | undefined;
     try {
       const admitted = await withRoom(deps, async (tx) => await admitSegment(tx, pinned(deps), principal, input));
@@ -58,7 +60,7 @@ export async function writeSegment(
       try {
         // Only now: what is stored already is acknowledged, however full the disk is.
         written = await deps.disk?.take(input.size);
-        checked = await store(deps, principal, admitted, body, attemptSignal);
+        checked = await store(deps, principal, admitted, inPlace(deps, admitted.upload, body), attemptSignal);
       } catch (error) {
         throw await afterFailure(deps, admitted, error, attemptSignal);
       }
@@ -115,6 +117,20 @@ async function store(
     throw bodyFailure === undefined ? error : bodyFailure.error;
   }
   return { framingOut: framing.encodeState(), recipients: framing.recipients ?? null };
+}
+
+/** The body of a segment that gives its place back when it comes too slowly for those that wait for one. */
+function inPlace(
+  { shares, config }: UploadDeps,
+  { id, organization }: Pick<UploadRow, "id" | "organization">,
+  body: AsyncIterable<Uint8Array>,
+): AsyncIterable<Uint8Array> {
+  const limits = config.current().organizations.get(organization);
+  if (shares === undefined || limits?.maxParallelSegments === undefined) return body;
+  const pressedMs = () => shares.pressedMs(organization, id);
+  return {
+    [Symbol.asyncIterator]: () => inPace({ pressedMs, now: () => shares.now() }, 0, body[Symbol.asyncIterator]()),
+  };
 }
 
 /** Keeps to the rate of an organization that has one; undefined for every other. */
