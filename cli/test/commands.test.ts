@@ -18,6 +18,8 @@ import { at, collection, fakeSdk, LOGGED_IN, session, version } from "./support/
 
 const NOW = Date.parse("2026-01-01T05:00:00Z");
 const now = () => NOW;
+
+const timezone = "Europe/Warsaw";
 const URL = { STRONGROOM_URL: "http://127.0.0.1:9" };
 
 /** Answers a login, and remembers it. */
@@ -299,7 +301,7 @@ test("rm asks on a terminal, and removes only after yes", async (t) => {
       getVersion: async () => ({ version: version({ number: 7n }) }),
       deleteVersion: async ({ number }: { number: bigint }) => {
         removed.push(number);
-        return { version: version({ number, purgeAfter: at("23:00:00") }) };
+        return { version: version({ number, purgeAfter: at("22:00:00"), timezone }) };
       },
     },
   });
@@ -313,19 +315,69 @@ test("rm asks on a terminal, and removes only after yes", async (t) => {
   t.true(no.text.includes("Remove version 7 of pg-main (1.2 GiB, of 2026-01-01 02:00 UTC)? [y/N]"));
   t.deepEqual(removed, []);
   const yes = await answer("y\r");
-  const brings = "`strongroom undelete pg-main 7` brings it back until 2026-01-01 23:00 UTC.\n";
+  const brings = "`strongroom undelete pg-main 7` brings it back until 2026-01-01 23:00 +01:00.\n";
   t.true(yes.text.endsWith(`Removed version 7 of pg-main; ${brings}`), yes.text);
   const { run } = await testContext(t, { sdk: load, env: LOGGED_IN });
   t.is(await run("rm", "pg-main", "8", "--yes"), 0);
   t.deepEqual(removed, [7n, 8n]);
 });
 
+test("times of a collection are in its zone", async (t) => {
+  const { load } = fakeSdk({
+    versions: {
+      getVersion: async () => ({
+        version: version({
+          timezone: "Europe/Warsaw",
+          committedAt: at("03:00:00"),
+          protectedUntil: at("04:00:00"),
+          verifiedAt: at("05:00:00"),
+          confirmedAt: at("06:00:00"),
+          held: true,
+          holdReason: "evidence",
+          heldAt: at("07:00:00"),
+          damage: { $typeName: "strongroom.v1.Damage", reason: 1, message: "gone", foundAt: at("08:00:00") },
+        }),
+      }),
+    },
+    uploads: {
+      listUploads: async () => ({
+        uploads: [
+          {
+            uploadId: "0199-upload",
+            user: "alice",
+            accessKey: "",
+            clientMetadata: {},
+            begunAt: at("02:00:00"),
+            storedBytes: 0n,
+            state: 1,
+            lapsed: false,
+            leaseExpiresAt: at("09:00:00"),
+            timezone: "America/New_York",
+          },
+        ],
+        nextPageToken: "",
+      }),
+    },
+  });
+  const shown = await testContext(t, { sdk: load, env: LOGGED_IN, now });
+  t.is(await shown.run("show", "pg-main"), 0);
+  const times = shown.stdout.text.match(/2026-01-01 \d\d:00 [+\d:UTC]+/g);
+  t.deepEqual(
+    times,
+    ["03", "04", "08", "05", "06", "09", "07"].map((hour) => `2026-01-01 ${hour}:00 +01:00`),
+  );
+  t.regex(shown.stdout.text, /^Time zone: +Europe\/Warsaw$/m);
+  const listed = await testContext(t, { sdk: load, env: LOGGED_IN, now });
+  t.is(await listed.run("uploads", "pg-main"), 0);
+  t.regex(listed.stdout.text, /2026-01-01 04:00 -05:00/);
+});
+
 test("rm says of a version that rotation removed that it was removed, and not that it did it", async (t) => {
-  const purged = version({ number: 3n, removedAt: at("01:00:00"), purgeAfter: at("02:00:00") });
+  const purged = version({ number: 3n, removedAt: at("01:00:00"), purgeAfter: at("02:00:00"), timezone });
   const { load } = fakeSdk({ versions: { deleteVersion: async () => ({ version: purged, alreadyRemoved: true }) } });
   const { run, stderr } = await testContext(t, { sdk: load, env: LOGGED_IN, now });
   t.is(await run("rm", "pg-main", "3", "--yes"), 0);
-  t.is(stderr.text, "Version 3 of pg-main was removed before, at 2026-01-01 01:00 UTC.\n");
+  t.is(stderr.text, "Version 3 of pg-main was removed before, at 2026-01-01 02:00 +01:00.\n");
   const json = await testContext(t, { sdk: load, env: LOGGED_IN, now });
   t.is(await json.run("rm", "pg-main", "3", "--yes", "--json"), 0);
   t.true((JSON.parse(json.stdout.text) as { alreadyRemoved: boolean }).alreadyRemoved);
@@ -337,26 +389,26 @@ test("ls --removed lists what can be brought back, undelete does it", async (t) 
     versions: {
       listVersions: async (request) => {
         asked.push(request);
-        const removed = version({ number: 3n, removedAt: at("04:00:00"), purgeAfter: at("23:00:00") });
+        const removed = version({ number: 3n, removedAt: at("03:00:00"), purgeAfter: at("22:00:00"), timezone });
         return { versions: [removed], nextPageToken: "" };
       },
       undeleteVersion: async (request) => {
         asked.push(request);
-        return { version: version({ number: 3n, protectedUntil: at("23:30:00") }) };
+        return { version: version({ number: 3n, protectedUntil: at("22:30:00"), timezone }) };
       },
     },
   });
   const listed = await testContext(t, { sdk: load, env: LOGGED_IN, now });
   t.is(await listed.run("ls", "pg-main", "--removed"), 0);
   t.deepEqual(listed.stdout.text.split("\n"), [
-    "VERSION     SIZE  BEGUN                 REMOVED               CAN BE BROUGHT BACK UNTIL",
-    "      3  1.2 GiB  2026-01-01 02:00 UTC  2026-01-01 04:00 UTC  2026-01-01 23:00 UTC",
+    "VERSION     SIZE  BEGUN                    REMOVED                  CAN BE BROUGHT BACK UNTIL",
+    "      3  1.2 GiB  2026-01-01 03:00 +01:00  2026-01-01 04:00 +01:00  2026-01-01 23:00 +01:00",
     "",
   ]);
   t.is(await listed.run("ls", "--removed"), 2);
   const back = await testContext(t, { sdk: load, env: LOGGED_IN, now });
   t.is(await back.run("undelete", "pg-main", "v3"), 0);
-  t.is(back.stderr.text, "Version 3 of pg-main is back; it is protected until 2026-01-01 23:30 UTC.\n");
+  t.is(back.stderr.text, "Version 3 of pg-main is back; it is protected until 2026-01-01 23:30 +01:00.\n");
   t.is(await back.run("undelete", "pg-main", "latest"), 2);
   t.deepEqual(asked, [
     { collection: "pg-main", pageToken: "", removed: true },
@@ -397,6 +449,7 @@ test("health: exit codes for monitoring, and the secret in place of a session", 
         newestVersionNumber: 12n,
         newestVersionAt: at("02:00:00"),
         lastFailedUpload: { uploadId: "u", endedAt: at("03:00:00"), reason: "the dump command exited with 1" },
+        timezone,
       };
     };
     const { load, opened } = fakeSdk({ collections: { getCollectionHealth } });
@@ -413,9 +466,9 @@ test("health: exit codes for monitoring, and the secret in place of a session", 
   t.is((await ask(99 as HealthStatus, [])).code, 8, "a status of the future is not taken for well");
   const { text } = await ask(FAILED, []);
   t.regex(text, /Health: +failed\n/);
-  t.regex(text, /Newest version: +12, 2026-01-01 02:00 UTC \(3 h\)\n/);
-  t.regex(text, /Last failed upload: +2026-01-01 03:00 UTC: the dump command exited with 1\n/);
-  t.regex(text, /^window +failed +2026-01-01 02:00 UTC +expected one since 02:00$/m);
+  t.regex(text, /Newest version: +12, 2026-01-01 03:00 \+01:00 \(3 h\)\n/);
+  t.regex(text, /Last failed upload: +2026-01-01 04:00 \+01:00: the dump command exited with 1\n/);
+  t.regex(text, /^window +failed +2026-01-01 03:00 \+01:00 +expected one since 02:00$/m);
   t.true(text.endsWith("\n\nWhat to do:\nwindow:  Make one.\n"), text);
   t.like(JSON.parse((await ask(WARNING, ["--json"])).text), {
     status: "warning",

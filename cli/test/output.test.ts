@@ -146,12 +146,12 @@ test("only a connection that was there is lost", (t) => {
 test("it is said what an upload waits for", (t) => {
   const { stderr, progress } = progressOn(false);
   const opensAt = new Date("2026-01-01T02:00:00Z");
-  progress.waiting("db", { reason: "busy", opensAt: undefined, leftMs: 7_200_000 });
-  progress.waiting("db", { reason: "window", opensAt, leftMs: 7_200_000 });
+  progress.waiting("db", { reason: "busy", opensAt: undefined, timezone: undefined, leftMs: 7_200_000 });
+  progress.waiting("db", { reason: "window", opensAt, timezone: "Europe/Warsaw", leftMs: 7_200_000 });
   t.is(
     stderr.text,
     "waiting for a place in db, which other backups hold, for 2 h at most\n" +
-      "waiting for the upload window of db (2026-01-01 02:00 UTC), for 2 h at most\n",
+      "waiting for the upload window of db (2026-01-01 03:00 +01:00), for 2 h at most\n",
   );
 });
 

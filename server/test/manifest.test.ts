@@ -165,13 +165,13 @@ each(
         reason: "evidence",
       });
     store.fail("put");
-    t.true(versionMessage(await hold()).manifestPending);
+    t.true(versionMessage(await hold(), "").manifestPending);
     t.true((await rowOf(h, version.id)).held);
     t.false((await manifestOf(h, version)).held);
     const stall = store.stall("put");
-    t.true(versionMessage(await hold()).manifestPending);
+    t.true(versionMessage(await hold(), "").manifestPending);
     const behind = hold();
-    t.true(versionMessage(await behind).manifestPending, "in line behind one that hangs, it ends too");
+    t.true(versionMessage(await behind, "").manifestPending, "in line behind one that hangs, it ends too");
     stall.release();
     const again = versionMessage(
       await holdVersion({ ...h.deps, manifests: new ManifestWriter(h.deps) }, h.admin, {
@@ -179,6 +179,7 @@ each(
         number: 1n,
         reason: "evidence",
       }),
+      "",
     );
     t.false(again.manifestPending, "nothing has changed, and the manifest is written");
     t.true((await manifestOf(h, version)).held);
@@ -296,7 +297,7 @@ test("the message of a version is made of every field but those that clients do 
       },
     },
   );
-  const message = versionMessage(watched);
+  const message = versionMessage(watched, "");
   t.deepEqual([...read, ...unseen].sort(), Object.keys(VERSION_FIELDS).sort());
   t.is(message.number, version.number);
 });

@@ -284,6 +284,40 @@ test("expired, revoked and foreign tokens have one answer; login failures too", 
   t.is(wrong.rawMessage, unknown.rawMessage);
 });
 
+test("versions, uploads and health name the time zone of the collection, also in refusals", async (t) => {
+  const timezone = "Europe/Warsaw";
+  const spec = add(t, { timezone, minRetentionMs: 3_600_000, maxParallelUploads: 2 });
+  const transport = createConnectTransport({ baseUrl: t.context.server.url, httpVersion: "1.1" });
+  const uploads = createClient(UploadService, transport);
+  const versions = createClient(VersionService, transport);
+  const { upload } = await uploads.createUpload({ collection: spec.name }, auth(t));
+  t.is(upload!.timezone, timezone);
+  t.is((await uploads.getUpload({ uploadId: upload!.uploadId }, auth(t))).upload!.timezone, timezone);
+  t.is((await uploads.listUploads({ collection: spec.name }, auth(t))).uploads[0]!.timezone, timezone);
+  const message = openpgpMessage(1000);
+  const segments = cutSegments(message, Number(upload!.segmentSizeBytes));
+  for (const segment of segments) await uploads.writeSegment(frames(upload!.uploadId, segment), auth(t));
+  const { version } = await uploads.commitUpload(
+    { uploadId: upload!.uploadId, sizeBytes: BigInt(message.length), compositeSha256: compositeOf(segments) },
+    auth(t),
+  );
+  const held = await versions.holdVersion({ collection: spec.name, number: 1n, reason: "evidence" }, auth(t));
+  t.is(held.version!.timezone, timezone);
+  await versions.releaseVersion({ collection: spec.name, number: 1n }, auth(t));
+  const listed = await versions.listVersions({ collection: spec.name }, auth(t));
+  t.deepEqual([version!.timezone, listed.versions[0]!.timezone], [timezone, timezone]);
+  const collections = createClient(CollectionService, transport);
+  t.is((await collections.getCollectionHealth({ collection: spec.name }, auth(t))).timezone, timezone);
+  const refused = await failing(
+    t,
+    Code.FailedPrecondition,
+    "VERSION_PROTECTED",
+    versions.deleteVersion({ collection: spec.name, number: 1n }, auth(t)),
+  );
+  t.regex(refused.rawMessage, /protected until \d{4}-\d\d-\d\d \d\d:\d\d \+0[12]:00;/);
+  t.is(refused.findDetails(ErrorInfoSchema)[0]!.metadata.timezone, timezone);
+});
+
 test("health by secret needs no session; a wrong secret and an unknown collection have the same answer", async (t) => {
   const secret = "monitoring secret";
   const spec = add(t, { healthSecretSha256: createHash("sha256").update(secret).digest("hex") });

@@ -110,12 +110,15 @@ test("versions that come back leave room for the next backup, since nobody can r
 
 test("after its time it is gone, and the refusal of a removed version says what can still be done", async (t) => {
   const { h } = t.context;
-  const spec = h.add();
+  const spec = h.add({ timezone: "Asia/Kolkata" });
   await h.upload(spec.name, openpgpMessage(1000));
   await remove(h, spec.name, 1n);
   const get = () => getVersion(h.deps, h.admin, { collection: spec.name, number: 1n });
   const removed = await refused(t, "VERSION_NOT_FOUND", get());
-  t.regex(removed.message, /was removed by a person at .*`strongroom undelete c-\d+ 1` brings it back/);
+  t.regex(
+    removed.message,
+    /was removed by a person at [-\d]+ [:\d]+ \+05:30; until [-\d]+ [:\d]+ \+05:30 `strongroom undelete c-\d+ 1` brings it back/,
+  );
   h.clock.advance(DAY);
   t.deepEqual(await numbers(h, spec.name, true), []);
   const late = await refused(t, "VERSION_NOT_FOUND", undelete(h, spec.name, 1n));

@@ -11,7 +11,7 @@ import { readSecretFile } from "../files/input-files.ts";
 import { CONNECTION_OPTIONS, OPTIONS, OUTPUT_OPTIONS, SECRETS, SESSION_SECRETS } from "../options.ts";
 import { readOverview } from "../session/overview.ts";
 import { CALL, withClient } from "../session/session.ts";
-import { formatAge, formatTime, toIso } from "../terminal/format.ts";
+import { formatAge, formatTime, type Timestamp, toIso } from "../terminal/format.ts";
 import { enumWord } from "../terminal/reports.ts";
 import { statusReport, statusTable, worstFirst } from "./status.ts";
 
@@ -145,21 +145,23 @@ function healthReport(collection: string, answer: GetCollectionHealthResponse, s
 }
 
 function healthText(collection: string, answer: GetCollectionHealthResponse, sdk: Sdk, now: number): string {
-  const { newestVersionAt, newestVersionNumber, lastFailedUpload } = answer;
+  const { newestVersionAt, newestVersionNumber, lastFailedUpload, timezone } = answer;
+  const at = (time: Timestamp | undefined) => formatTime(time, timezone);
   const newest =
     newestVersionNumber === 0n
       ? "none"
-      : `${newestVersionNumber}, ${formatTime(newestVersionAt)} (${formatAge(newestVersionAt, now)})`;
+      : `${newestVersionNumber}, ${at(newestVersionAt)} (${formatAge(newestVersionAt, now)})`;
   const head = pairs([
     ["Collection", collection],
     ["Health", enumWord(sdk.HealthStatus, answer.status)],
     ["Newest version", newest],
-    ["Last failed upload", lastFailedUpload && `${formatTime(lastFailedUpload.endedAt)}: ${lastFailedUpload.reason}`],
+    ["Time zone", timezone || undefined],
+    ["Last failed upload", lastFailedUpload && `${at(lastFailedUpload.endedAt)}: ${lastFailedUpload.reason}`],
   ]);
   const rows = answer.checks.map(({ name, status, message, beganAt }) => [
     name,
     enumWord(sdk.HealthStatus, status),
-    beganAt === undefined ? "" : formatTime(beganAt),
+    beganAt === undefined ? "" : at(beganAt),
     message,
   ]);
   if (rows.length === 0) return head;

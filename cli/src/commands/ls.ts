@@ -117,9 +117,9 @@ export function removedTable(versions: readonly Version[]): string {
   const rows = versions.map((version) => [
     String(version.number),
     formatSize(version.sizeBytes),
-    formatTime(version.begunAt),
-    formatTime(version.removedAt),
-    formatTime(version.purgeAfter),
+    formatTime(version.begunAt, version.timezone),
+    formatTime(version.removedAt, version.timezone),
+    formatTime(version.purgeAfter, version.timezone),
   ]);
   return table(
     [

@@ -41,7 +41,9 @@ async function run({ args, values, output, context }: Invocation): Promise<ExitC
         CALL,
       );
       const facts =
-        version === undefined ? "" : ` (${formatSize(version.sizeBytes)}, of ${formatTime(version.begunAt)})`;
+        version === undefined
+          ? ""
+          : ` (${formatSize(version.sizeBytes)}, of ${formatTime(version.begunAt, version.timezone)})`;
       if (!(await confirm(context, `Remove version ${number} of ${collection}${facts}?`))) {
         output.note("Nothing was removed.");
         return EXIT.ok;
@@ -62,10 +64,10 @@ async function run({ args, values, output, context }: Invocation): Promise<ExitC
       const until = version?.purgeAfter;
       const isKept = until !== undefined && toMs(until) > context.now();
       const kept = isKept
-        ? `; \`strongroom undelete ${collection} ${number}\` brings it back until ${formatTime(until)}`
+        ? `; \`strongroom undelete ${collection} ${number}\` brings it back until ${formatTime(until, version?.timezone)}`
         : "";
       const done = alreadyRemoved
-        ? `Version ${number} of ${collection} was removed before, at ${formatTime(version?.removedAt)}`
+        ? `Version ${number} of ${collection} was removed before, at ${formatTime(version?.removedAt, version?.timezone)}`
         : `Removed version ${number} of ${collection}`;
       output.note(`${done}${kept}.`);
     }

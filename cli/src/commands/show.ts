@@ -6,7 +6,7 @@ import type { CommandSpec, Invocation } from "../command.ts";
 import type { Sdk } from "../context.ts";
 import { CONNECTION_OPTIONS, OUTPUT_OPTIONS, SESSION_SECRETS } from "../options.ts";
 import { CALL, withClient } from "../session/session.ts";
-import { formatAge, formatTime } from "../terminal/format.ts";
+import { formatAge, formatTime, type Timestamp } from "../terminal/format.ts";
 import { enumWord, principal, versionReport } from "../terminal/reports.ts";
 import { versionNumber } from "../version-argument.ts";
 
@@ -42,6 +42,7 @@ export const show: CommandSpec = {
 
 function versionText(version: Version, sdk: Sdk, now: number): string {
   const { damage, held, protectedUntil } = version;
+  const at = (time: Timestamp | undefined) => formatTime(time, version.timezone);
   const encoding = enumWord(sdk.ContentEncoding, version.contentEncoding);
   const encryption = [
     enumWord(sdk.EncryptionFormat, version.encryptionFormat),
@@ -54,16 +55,17 @@ function versionText(version: Version, sdk: Sdk, now: number): string {
     ["Size", `${formatSize(version.sizeBytes)}${version.aboveSoftLimit ? ", above the soft limit" : ""}`],
     ["Encryption", encryption.filter((word) => word !== "").join(", ")],
     ["Encrypted to", recipientsText(version)],
-    ["Begun", `${formatTime(version.begunAt)} (${formatAge(version.begunAt, now)})`],
-    ["Committed", formatTime(version.committedAt)],
+    ["Begun", `${at(version.begunAt)} (${formatAge(version.begunAt, now)})`],
+    ["Committed", at(version.committedAt)],
     ["Uploaded by", principal(version.uploadedBy, version.accessKey)],
     ["Held", held ? heldText(version) : undefined],
-    ["Protected until", protectedUntil && formatTime(protectedUntil)],
-    ["Verified", version.verifiedAt && formatTime(version.verifiedAt)],
-    ["Damaged", damage && `${damage.message}${damage.foundAt ? ` (found ${formatTime(damage.foundAt)})` : ""}`],
+    ["Protected until", protectedUntil && at(protectedUntil)],
+    ["Verified", version.verifiedAt && at(version.verifiedAt)],
+    ["Damaged", damage && `${damage.message}${damage.foundAt ? ` (found ${at(damage.foundAt)})` : ""}`],
     ["Unchecked", version.unchecked || undefined],
     ["Warning", version.clientMetadata.warning],
-    ["Confirmed", version.confirmedAt && formatTime(version.confirmedAt)],
+    ["Confirmed", version.confirmedAt && at(version.confirmedAt)],
+    ["Time zone", version.timezone || undefined],
     ["Digest", Buffer.from(version.compositeSha256).toString("hex")],
     ["Labels", words(version.labels)],
   ]);
@@ -75,9 +77,9 @@ function recipientsText({ recipients }: Version): string {
 }
 
 /** Why, by whom and since when a version is held. */
-export function heldText({ holdReason, heldBy, heldAt }: Version): string {
+export function heldText({ holdReason, heldBy, heldAt, timezone }: Version): string {
   const by = heldBy === "" ? "" : ` by ${heldBy}`;
-  const since = heldAt === undefined ? "" : ` since ${formatTime(heldAt)}`;
+  const since = heldAt === undefined ? "" : ` since ${formatTime(heldAt, timezone)}`;
   return `${holdReason} (held${by}${since})`;
 }
 

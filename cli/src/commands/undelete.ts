@@ -39,7 +39,9 @@ async function run({ args, values, output, context }: Invocation): Promise<ExitC
       });
     else {
       const kept =
-        until === undefined || toMs(until) <= context.now() ? "" : `; it is protected until ${formatTime(until)}`;
+        until === undefined || toMs(until) <= context.now()
+          ? ""
+          : `; it is protected until ${formatTime(until, version?.timezone)}`;
       output.note(`Version ${number} of ${collection} is back${kept}.`);
     }
     warnPending(output, version);

@@ -58,7 +58,7 @@ async function run({ args, values, output, context }: Invocation): Promise<ExitC
       formatAge(upload.begunAt, context.now()),
       formatSize(upload.storedBytes),
       upload.lapsed ? "lapsed" : enumWord(sdk.UploadState, upload.state),
-      formatTime(upload.leaseExpiresAt),
+      formatTime(upload.leaseExpiresAt, upload.timezone),
     ]);
     const columns = [
       { title: "UPLOAD" },

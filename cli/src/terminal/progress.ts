@@ -68,13 +68,13 @@ export class Progress {
   }
 
   /** An upload waits for its turn. */
-  waiting(collection: string, { reason, opensAt, leftMs }: UploadWait): void {
+  waiting(collection: string, { reason, opensAt, timezone, leftMs }: UploadWait): void {
     const what = {
       busy: `for a place in ${collection}, which other backups hold`,
       window: `for the upload window of ${collection}`,
       interval: `until ${collection} takes its next version`,
     }[reason];
-    const when = opensAt === undefined ? "" : ` (${formatTime(opensAt)})`;
+    const when = opensAt === undefined ? "" : ` (${formatTime(opensAt, timezone)})`;
     this.note(`waiting ${what}${when}, for ${formatDuration(leftMs)} at most`);
   }
 

@@ -21,6 +21,7 @@ export interface FakeServer {
   readonly sessions?: Readonly<Record<string, Method>>;
   readonly versions?: Readonly<Record<string, Method>>;
   readonly collections?: Readonly<Record<string, Method>>;
+  readonly uploads?: Readonly<Record<string, Method>>;
   readonly organizations?: Readonly<Record<string, Method>>;
   readonly admin?: Readonly<Record<string, Method>>;
 }
@@ -32,6 +33,7 @@ export function fakeSdk(server: FakeServer): { load: () => Promise<Sdk>; opened:
     readonly sessions = server.sessions ?? {};
     readonly versions = server.versions ?? {};
     readonly collections = server.collections ?? {};
+    readonly uploads = server.uploads ?? {};
     readonly organizations = server.organizations ?? {};
     readonly admin = server.admin ?? {};
 

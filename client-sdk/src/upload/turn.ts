@@ -17,6 +17,8 @@ export interface UploadWait {
   readonly reason: "busy" | "window" | "interval";
   /** When the next window opens or the interval ends, as the server says; undefined where it does not. */
   readonly opensAt: Date | undefined;
+  /** Time zone of the collection, an IANA name; undefined where the server does not say it. */
+  readonly timezone: string | undefined;
   /** How long it goes on waiting, in milliseconds. */
   readonly leftMs: number;
 }
@@ -78,7 +80,8 @@ export class Turn {
       const reason = answer.collection === undefined ? undefined : obstacle(answer.collection);
       const opensAt = answer.collection?.nextWindowAt;
       if (reason === undefined) return;
-      const waited = await this.#wait(reason, opensAt && new Date(Number(opensAt.seconds) * 1000));
+      const at = opensAt && new Date(Number(opensAt.seconds) * 1000);
+      const waited = await this.#wait(reason, at, answer.collection?.timezone);
       if (!waited) return;
     }
   }
@@ -91,22 +94,23 @@ export class Turn {
       } catch (error) {
         const reason = error instanceof StrongroomError ? REFUSALS[error.reason] : undefined;
         if (reason === undefined) throw error;
-        const { next_window_at: nextWindow, next_version_at: nextVersion } = (error as StrongroomError).metadata;
-        const opensAt = reason === "interval" ? nextVersion : nextWindow;
-        if (!(await this.#wait(reason, opensAt === undefined ? undefined : new Date(opensAt)))) throw error;
+        const { metadata } = error as StrongroomError;
+        const opensAt = reason === "interval" ? metadata.next_version_at : metadata.next_window_at;
+        const at = opensAt === undefined ? undefined : new Date(opensAt);
+        if (!(await this.#wait(reason, at, metadata.timezone))) throw error;
       }
     }
   }
 
   /** Waits a while; returns whether it did. */
-  async #wait(reason: UploadWait["reason"], opensAt: Date | undefined): Promise<boolean> {
+  async #wait(reason: UploadWait["reason"], opensAt: Date | undefined, timezone: string | undefined): Promise<boolean> {
     const { waitMs, onWait, signal } = this.#options;
     this.#since ??= performance.now();
     const leftMs = waitMs - (performance.now() - this.#since);
     if (leftMs <= 0) return false;
     if (this.#reported !== reason) {
       this.#reported = reason;
-      onWait?.({ reason, opensAt, leftMs });
+      onWait?.({ reason, opensAt, timezone, leftMs });
     }
     // Spread, so that those who wait for one place do not ask in step.
     const pause = this.#context.timings.waitEveryMs * (0.75 + Math.random() / 2);

@@ -34,7 +34,8 @@ export function requireAction(
  * What reads need of a collection. A frozen one, whose configuration object is gone while versions remain, has
  * a name and no limits; it is there for systemAdmin only, since the access list is gone too.
  */
-export type ReadableCollection = Pick<CollectionSpec, "name" | "minRetentionMs">;
+export type ReadableCollection = Pick<CollectionSpec, "name" | "minRetentionMs"> &
+  Partial<Pick<CollectionSpec, "timezone">>;
 
 /** The collection if the caller may read in it: see it, or with "download" its bytes too. */
 export async function requireReadable(

@@ -1,4 +1,4 @@
-import { formatDuration, formatSize } from "@strongroom/protocol/sizes";
+import { formatDuration, formatSize, formatSizePair } from "@strongroom/protocol/sizes";
 import { formatTimeIn } from "@strongroom/protocol/times";
 import { type ClockState, isBeyond } from "./clock.ts";
 import type { CollectionSpec } from "./configuration.ts";
@@ -166,7 +166,7 @@ export function checkHealth(spec: CollectionSpec, facts: HealthFacts, clock: Clo
   if (spec.maxAgeMs !== undefined) checks.push(checkAge({ ...spec, maxAgeMs: spec.maxAgeMs }, newest, now));
   checks.push(checkSize(spec, facts.above), checkSum(spec, facts), checkIntegrity(facts.damaged));
   checks.push(...checkShrunk(spec, facts));
-  checks.push(checkClock(facts.beyond, clock, now));
+  checks.push(checkClock(facts.beyond, clock, now, spec.timezone));
   return checks;
 }
 
@@ -226,7 +226,7 @@ function checkWindow(spec: CollectionSpec, newest: HealthVersion | undefined, no
   if (last === undefined) return okCheck(name, "no upload window has ended yet");
   const at = (time: Date) => formatTimeIn(time, timezone);
   const expected = `the last upload window, ${at(last.start)} to ${at(last.end)}`;
-  if (newest !== undefined && isBeyond(newest.begunAt, now)) return failedBeyond(name, expected, newest);
+  if (newest !== undefined && isBeyond(newest.begunAt, now)) return failedBeyond(name, expected, newest, timezone);
   // A version begun after the window (by a role that may) is fresher than one begun inside it.
   if (newest !== undefined && newest.begunAt >= last.start)
     return okCheck(name, `version ${newest.number} was begun in or after ${expected}`);
@@ -252,7 +252,7 @@ function checkAge(
     advice: MAKE_BACKUP,
   });
   if (newest === undefined) return failed(`expected ${expected}; there is no version`, undefined);
-  if (isBeyond(newest.begunAt, now)) return failedBeyond(name, expected, newest);
+  if (isBeyond(newest.begunAt, now)) return failedBeyond(name, expected, newest, timezone);
   const ageMs = now.getTime() - newest.begunAt.getTime();
   const found = `version ${newest.number} was begun ${formatTimeIn(newest.begunAt, timezone)}`;
   if (ageMs <= maxAgeMs) return okCheck(name, found);
@@ -260,8 +260,13 @@ function checkAge(
 }
 
 /** Nobody knows when it was really begun, so it proves nothing. */
-function failedBeyond(name: "window" | "age", expected: string, { number, begunAt }: HealthVersion): HealthCheck {
-  const found = `the newest, version ${number}, is dated ${begunAt.toISOString()}, which is beyond now`;
+function failedBeyond(
+  name: "window" | "age",
+  expected: string,
+  { number, begunAt }: HealthVersion,
+  timezone: string,
+): HealthCheck {
+  const found = `the newest, version ${number}, is dated ${formatTimeIn(begunAt, timezone)}, which is beyond now`;
   const message = `expected ${expected}; ${found}, so its age is not known`;
   return { name, status: "failed", message, since: undefined, advice: CORRECT_CLOCK };
 }
@@ -269,11 +274,11 @@ function failedBeyond(name: "window" | "age", expected: string, { number, begunA
 const CORRECT_CLOCK =
   "The database's clock was ahead then, or is behind now: correct it. If it is right, make a new backup.";
 
-function checkClock(beyond: SomeVersions, clock: ClockState, now: Date): HealthCheck {
+function checkClock(beyond: SomeVersions, clock: ClockState, now: Date, timezone: string): HealthCheck {
   const name = "clock";
   if (beyond.count > 0) {
-    const list = listed(beyond, ", ", (v) => `version ${v.number} (${v.begunAt.toISOString()})`);
-    const message = `expected no version to be dated beyond now, ${now.toISOString()}; got ${list}`;
+    const list = listed(beyond, ", ", (v) => `version ${v.number} (${formatTimeIn(v.begunAt, timezone)})`);
+    const message = `expected no version to be dated beyond now, ${formatTimeIn(now, timezone)}; got ${list}`;
     const advice = `${CORRECT_CLOCK} Remove these versions when you can do without them.`;
     return { name, status: "failed", message, since: undefined, advice };
   }
@@ -303,7 +308,8 @@ function checkSum(spec: CollectionSpec, { storedBytes: sum, overfullSince: since
   const name = "sum";
   const limit = spec.maxCollectionSize;
   if (sum <= limit) return okCheck(name, `${formatSize(sum)} of ${formatSize(limit)} used`);
-  const message = `the versions have ${sum} bytes together, above maxCollectionSize, ${limit} bytes`;
+  const [sumText, limitText] = formatSizePair(sum, limit);
+  const message = `the versions have ${sumText} together, above maxCollectionSize, ${limitText}`;
   const advice = "Raise maxCollectionSize, or remove versions with `strongroom rm`: no backup has room meanwhile.";
   return { name, status: "failed", message, since, advice };
 }

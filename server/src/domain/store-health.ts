@@ -1,4 +1,5 @@
 import { formatSize } from "@strongroom/protocol/sizes";
+import { formatTimeIn } from "@strongroom/protocol/times";
 import { earliest, type HealthCheck, listed, NO_VERSIONS, okCheck, type SomeVersions, someOf } from "./health.ts";
 import type { DamageReason } from "./version.ts";
 
@@ -69,19 +70,21 @@ export function storedFacts(versions: readonly StoredVersion[]): StoredFacts {
  * The health check `store`: whether store and database agree on the collection.
  * @param committing its uploads that are being committed.
  * @param stored what is known of its live versions in the store.
+ * @param timezone of the collection, for times in messages; empty for UTC.
  */
 export function storeCheck(
   facts: StoreFacts | undefined,
   committing: readonly LostCommit[],
   { gone, withoutManifest }: StoredFacts,
   now: Date,
+  timezone: string,
 ): HealthCheck {
   const name = "store";
   const lost = committing.filter((each) => isLost(each, now));
   const found = lost.map((upload) => ({
     message:
       `the backup of upload ${upload.id} (version ${upload.versionNumber}, ${formatSize(upload.reservedBytes)}) ` +
-      `cannot be completed since ${upload.lostSince!.toISOString()}: the store has neither its object nor its parts`,
+      `cannot be completed since ${formatTimeIn(upload.lostSince!, timezone)}: the store has neither its object nor its parts`,
     since: upload.lostSince,
     advice:
       "Make a new backup; look for the parts in the store, as docs/operations.md says for each, or free the space: " +
@@ -90,7 +93,7 @@ export function storeCheck(
   if (facts !== undefined && facts.rolledBackAt !== null)
     found.push({
       message:
-        `the store showed at ${facts.rolledBackAt.toISOString()} that the database was rolled back to an older ` +
+        `the store showed at ${formatTimeIn(facts.rolledBackAt, timezone)} that the database was rolled back to an older ` +
         `state; ${facts.addedVersions} version(s) were added from the store, and nothing is deleted`,
       since: facts.rolledBackAt,
       advice: "Look at the versions, then: `strongroom sweep --confirm-rollback COLLECTION --yes`.",

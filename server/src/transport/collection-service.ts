@@ -103,6 +103,7 @@ export function collectionService(deps: CollectionDeps & VersionDeps): ServiceIm
         checks: health.checks.map(checkMessage),
         newestVersionAt: time(health.newest?.begunAt),
         newestVersionNumber: health.newest?.number ?? 0n,
+        timezone: health.timezone,
         lastFailedUpload:
           failed === undefined
             ? undefined

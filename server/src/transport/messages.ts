@@ -100,8 +100,11 @@ type Whole<D extends DescMessage> = {
   readonly [F in Exclude<keyof MessageShape<D>, keyof Message> & keyof MessageInitShape<D>]: MessageInitShape<D>[F];
 };
 
-/** A version. */
-export function versionMessage(row: VersionRow): pb.Version {
+/**
+ * A version.
+ * @param timezone of its collection; empty while that is frozen.
+ */
+export function versionMessage(row: VersionRow, timezone: string): pb.Version {
   const message: Whole<typeof pb.VersionSchema> = {
     versionId: row.id,
     collection: row.collectionName,
@@ -139,6 +142,7 @@ export function versionMessage(row: VersionRow): pb.Version {
     ),
     manifestPending: row.manifestRevision !== row.revision,
     unchecked: row.unchecked,
+    timezone,
   };
   return create(pb.VersionSchema, message);
 }
@@ -150,8 +154,11 @@ function damageMessage({ damage, damageReason, damagedSegment, damagedAt }: Vers
   return { reason: DAMAGE_REASONS[damageReason], message: damage, foundAt: time(damagedAt), ...segment };
 }
 
-/** An upload. */
-export function uploadMessage(view: UploadView, maxChunkSize: number): pb.Upload {
+/**
+ * An upload.
+ * @param timezone of its collection; empty when that is not configured any more.
+ */
+export function uploadMessage(view: UploadView, maxChunkSize: number, timezone: string): pb.Upload {
   const { upload: row, remaining, storedBytes } = view;
   return create(pb.UploadSchema, {
     uploadId: row.id,
@@ -172,6 +179,7 @@ export function uploadMessage(view: UploadView, maxChunkSize: number): pb.Upload
     lapsed: row.lapsed,
     abortReason: row.abortReason,
     versionNumber: row.versionNumber ?? 0n,
+    timezone,
   });
 }
 

@@ -16,11 +16,13 @@ import {
   PAGE,
   SEGMENTS_PAGE,
 } from "@strongroom/protocol/limits";
+import { timezoneOf } from "../app/ports/config-source.ts";
 import { stillStanding } from "../app/sessions/sessions.ts";
 import { type CommitDeps, commitUpload } from "../app/uploads/commit-upload.ts";
 import { type CreateUploadInput, checkUpload, createUpload } from "../app/uploads/create-upload.ts";
 import { abortUpload, getUpload, listUploads, renewUpload } from "../app/uploads/manage-uploads.ts";
 import { BodyBrokenError } from "../app/uploads/segment-body.ts";
+import type { UploadView } from "../app/uploads/upload-deps.ts";
 import { writeSegment } from "../app/uploads/write-segment.ts";
 import { DomainError, invalidField } from "../domain/errors.ts";
 import { addressOf, callerOf, detourOf } from "./connect-calls.ts";
@@ -49,12 +51,13 @@ export interface UploadServiceDeps extends CommitDeps {
 
 /** UploadService of the contract. */
 export function uploadService(deps: UploadServiceDeps): ServiceImpl<typeof UploadService> {
-  const most = deps.settings.maxChunkSize;
+  const message = (view: UploadView) =>
+    uploadMessage(view, deps.settings.maxChunkSize, timezoneOf(deps.config, view.upload.collectionName));
   return {
     async createUpload(req, context) {
       deps.refuseWhileStopping();
       const view = await createUpload(deps, callerOf(context.values), createInputOf(req));
-      return { upload: uploadMessage(view, most) };
+      return { upload: message(view) };
     },
 
     async checkUpload(req, context) {
@@ -108,7 +111,7 @@ export function uploadService(deps: UploadServiceDeps): ServiceImpl<typeof Uploa
         pageSize: pageSizeOf(req.pageSize, SEGMENTS_PAGE),
       });
       return {
-        upload: uploadMessage(status, most),
+        upload: message(status),
         segments: status.segments.map(segmentMessage),
         nextPageToken: pageToken("segments", status.nextIndex?.toString()),
       };
@@ -122,7 +125,7 @@ export function uploadService(deps: UploadServiceDeps): ServiceImpl<typeof Uploa
         pageSize: pageSizeOf(req.pageSize, PAGE),
       });
       return {
-        uploads: uploads.map((view) => uploadMessage(view, most)),
+        uploads: uploads.map(message),
         nextPageToken: pageToken("uploads", next?.toString()),
       };
     },
@@ -134,7 +137,10 @@ export function uploadService(deps: UploadServiceDeps): ServiceImpl<typeof Uploa
         compositeSha256: sha256Of("composite_sha256", req.compositeSha256),
         warning: textOf("warning", req.warning, MAX_DESCRIPTION_LENGTH),
       });
-      return { version: versionMessage(outcome.version), removedNumbers: [...outcome.removedNumbers] };
+      return {
+        version: versionMessage(outcome.version, timezoneOf(deps.config, outcome.version.collectionName)),
+        removedNumbers: [...outcome.removedNumbers],
+      };
     },
 
     async abortUpload(req, context) {
@@ -150,7 +156,7 @@ export function uploadService(deps: UploadServiceDeps): ServiceImpl<typeof Uploa
         ),
       });
       deps.onEnded();
-      return { upload: uploadMessage(view, most) };
+      return { upload: message(view) };
     },
   };
 }

@@ -1,6 +1,8 @@
 import type { ServiceImpl } from "@connectrpc/connect";
 import type { GetVersionRequest, VersionService } from "@strongroom/gen/strongroom/v1/version_service_pb";
 import { DIGESTS_PAGE, MAX_REASON_LENGTH, PAGE } from "@strongroom/protocol/limits";
+import { timezoneOf } from "../app/ports/config-source.ts";
+import type { VersionRow } from "../app/ports/database.ts";
 import { stillStanding } from "../app/sessions/sessions.ts";
 import { confirmVersion } from "../app/versions/confirm-version.ts";
 import { holdVersion, releaseVersion } from "../app/versions/hold-version.ts";
@@ -23,6 +25,7 @@ import { byteCountOf, collectionNameOf, pagePosition, pageSizeOf, pageToken, tex
 
 /** VersionService of the contract. */
 export function versionService(deps: VersionDeps): ServiceImpl<typeof VersionService> {
+  const message = (row: VersionRow) => versionMessage(row, timezoneOf(deps.config, row.collectionName));
   return {
     async listVersions(req, context) {
       const list = req.removed ? "removed versions" : "versions";
@@ -33,12 +36,12 @@ export function versionService(deps: VersionDeps): ServiceImpl<typeof VersionSer
         pageSize: pageSizeOf(req.pageSize, PAGE),
         removed: req.removed,
       });
-      return { versions: versions.map(versionMessage), nextPageToken: pageToken(list, nextBefore?.toString()) };
+      return { versions: versions.map(message), nextPageToken: pageToken(list, nextBefore?.toString()) };
     },
 
     async getVersion(req, context) {
       const name = { collection: collectionNameOf(req.collection), number: whichOf(req.which) };
-      return { version: versionMessage(await getVersion(deps, callerOf(context.values), name)) };
+      return { version: message(await getVersion(deps, callerOf(context.values), name)) };
     },
 
     async listSegmentDigests(req, context) {
@@ -61,7 +64,7 @@ export function versionService(deps: VersionDeps): ServiceImpl<typeof VersionSer
         limit: byteCountOf("limit_bytes", req.limitBytes),
       };
       const read = await readVersion(deps, callerOf(context.values), input, context.signal);
-      const header = { version: versionMessage(read.version), offsetBytes: read.offset, lengthBytes: read.length };
+      const header = { version: message(read.version), offsetBytes: read.offset, lengthBytes: read.length };
       yield { frame: { case: "header" as const, value: header } };
       const outlet = outletOf(context.values);
       for await (const pieces of outlet === undefined ? single(read.body) : gathered(read.body)) {
@@ -74,24 +77,24 @@ export function versionService(deps: VersionDeps): ServiceImpl<typeof VersionSer
     async deleteVersion(req, context) {
       const name = { collection: collectionNameOf(req.collection), number: numberOf(req.number) };
       const { version, alreadyRemoved } = await deleteVersion(deps, callerOf(context.values), name);
-      return { version: versionMessage(version), alreadyRemoved };
+      return { version: message(version), alreadyRemoved };
     },
 
     async undeleteVersion(req, context) {
       const name = { collection: collectionNameOf(req.collection), number: numberOf(req.number) };
-      return { version: versionMessage(await undeleteVersion(deps, callerOf(context.values), name)) };
+      return { version: message(await undeleteVersion(deps, callerOf(context.values), name)) };
     },
 
     async confirmVersion(req, context) {
       const name = { collection: collectionNameOf(req.collection), number: numberOf(req.number) };
-      return { version: versionMessage(await confirmVersion(deps, callerOf(context.values), name)) };
+      return { version: message(await confirmVersion(deps, callerOf(context.values), name)) };
     },
 
     async holdVersion(req, context) {
       const reason = textOf("reason", req.reason, MAX_REASON_LENGTH);
       if (reason.trim() === "") throw invalidField("reason", "expected why the version is held, got nothing");
       const name = { collection: collectionNameOf(req.collection), number: numberOf(req.number), reason };
-      return { version: versionMessage(await holdVersion(deps, callerOf(context.values), name)) };
+      return { version: message(await holdVersion(deps, callerOf(context.values), name)) };
     },
 
     async listKeys(req, context) {
@@ -107,7 +110,7 @@ export function versionService(deps: VersionDeps): ServiceImpl<typeof VersionSer
 
     async releaseVersion(req, context) {
       const name = { collection: collectionNameOf(req.collection), number: numberOf(req.number) };
-      return { version: versionMessage(await releaseVersion(deps, callerOf(context.values), name)) };
+      return { version: message(await releaseVersion(deps, callerOf(context.values), name)) };
     },
   };
 }

@@ -391,6 +391,13 @@ export declare type GetCollectionHealthResponse = Message<"strongroom.v1.GetColl
    * @generated from field: strongroom.v1.FailedUpload last_failed_upload = 5;
    */
   lastFailedUpload?: FailedUpload | undefined;
+
+  /**
+   * Time zone of the collection, an IANA name, for showing its times to people; empty while it is frozen.
+   *
+   * @generated from field: string timezone = 6;
+   */
+  timezone: string;
 };
 
 /**

@@ -283,7 +283,8 @@ export enum ErrorReason {
 
   /**
    * [FAILED_PRECONDITION] The version is held or protected and cannot be removed; metadata says until when or why.
-   * Example: {"reason":"VERSION_PROTECTED","metadata":{"protected_until":"2026-01-01T00:00:00.000Z"}}
+   * Example: {"reason":"VERSION_PROTECTED","metadata":
+   * {"protected_until":"2026-01-01T00:00:00.000Z","timezone":"Europe/Warsaw"}}
    *
    * @generated from enum value: ERROR_REASON_VERSION_PROTECTED = 31;
    */

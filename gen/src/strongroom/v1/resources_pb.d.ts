@@ -350,6 +350,13 @@ export declare type Version = Message<"strongroom.v1.Version"> & {
    * @generated from field: string unchecked = 36;
    */
   unchecked: string;
+
+  /**
+   * Time zone of its collection, an IANA name, for showing its times to people; empty while the collection is frozen.
+   *
+   * @generated from field: string timezone = 37;
+   */
+  timezone: string;
 };
 
 /**
@@ -528,6 +535,14 @@ export declare type Upload = Message<"strongroom.v1.Upload"> & {
    * @generated from field: int64 reserved_bytes = 19;
    */
   reservedBytes: bigint;
+
+  /**
+   * Time zone of its collection, an IANA name, for showing its times to people; empty when the collection is not
+   * configured any more.
+   *
+   * @generated from field: string timezone = 20;
+   */
+  timezone: string;
 };
 
 /**

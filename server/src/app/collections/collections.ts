@@ -116,6 +116,8 @@ export interface CollectionHealth {
   readonly newest: HealthVersion | undefined;
   /** The last upload that failed, when no version was begun after it. */
   readonly lastFailed: FailedUpload | undefined;
+  /** Its time zone, an IANA name; empty while it is frozen. */
+  readonly timezone: string;
 }
 
 /** Every check of a collection; one without a configuration is frozen. */
@@ -131,7 +133,7 @@ export async function healthChecks(
     spec === undefined
       ? [frozenCheck(facts?.frozenSince ?? null, isOutdated(config))]
       : [...checkHealth(spec, facts ?? NO_FACTS, clock, now), await policyOf(tx, spec, facts)];
-  return [...own, storeCheck(facts, facts?.lost ?? [], facts ?? NOTHING_STORED, now)];
+  return [...own, storeCheck(facts, facts?.lost ?? [], facts ?? NOTHING_STORED, now, spec?.timezone ?? "")];
 }
 
 async function policyOf(tx: Transaction, spec: CollectionSpec, facts: CollectionFacts | undefined) {
@@ -164,7 +166,7 @@ export async function getCollectionHealth(
     if (spec !== undefined && collection !== undefined)
       checks.push(await roomCheck(tx, { config, disk: deps.disk }, spec, collection, newest));
     const lastFailed = collection === undefined ? undefined : await tx.collections.lastFailed(collection.id);
-    return { status: worst(checks.map((c) => c.status)), checks, newest, lastFailed };
+    return { status: worst(checks.map((c) => c.status)), checks, newest, lastFailed, timezone: spec?.timezone ?? "" };
   });
 }
 

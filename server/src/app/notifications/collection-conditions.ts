@@ -1,4 +1,5 @@
 import { formatDuration, formatSize } from "@strongroom/protocol/sizes";
+import { formatTimeIn } from "@strongroom/protocol/times";
 import { CLOCK_SLACK_MS, type ClockState, isBeyond } from "../../domain/clock.ts";
 import type { CollectionSpec } from "../../domain/configuration.ts";
 import { newestOf } from "../../domain/health.ts";
@@ -69,6 +70,7 @@ function missingCondition(facts: CollectionFacts, due: Date[]): Condition | unde
   const newest = newestOf(live);
   const begunAt = newest?.begunAt ?? firstSeenAt;
   const isUnknown = isBeyond(begunAt, now);
+  const at = (time: Date) => formatTimeIn(time, spec.timezone);
   const expected: { readonly text: string; readonly since: Date }[] = [];
   if (spec.maxAgeMs !== undefined) {
     const end = new Date(begunAt.getTime() + spec.maxAgeMs + 1);
@@ -89,7 +91,7 @@ function missingCondition(facts: CollectionFacts, due: Date[]): Condition | unde
     last !== undefined && (newest === undefined ? last.start >= begunAt : begunAt < last.start || isUnknown);
   // A window that is open now may still bring one; who was told that one is missing is not told that all is well.
   if (isMissed && (open === undefined || isMissingTold)) {
-    const window = `${last.start.toISOString()} to ${last.end.toISOString()}`;
+    const window = `${at(last.start)} to ${at(last.end)}`;
     expected.push({ text: `a version begun in the last upload window, ${window}`, since: last.end });
   }
   if (expected.length === 0) return undefined;
@@ -106,7 +108,7 @@ function missingCondition(facts: CollectionFacts, due: Date[]): Condition | unde
   const found =
     newest === undefined
       ? "there is no version"
-      : `the newest, version ${newest.number}, was begun ${newest.begunAt.toISOString()}`;
+      : `the newest, version ${newest.number}, was begun ${at(newest.begunAt)}`;
   return {
     event: "missing",
     severity: "failed",
@@ -263,7 +265,7 @@ function rollbackCondition({ row, spec }: CollectionFacts): Condition | undefine
   };
 }
 
-function clockCondition({ live, now }: CollectionFacts, due: Date[]): Condition | undefined {
+function clockCondition({ spec, live, now }: CollectionFacts, due: Date[]): Condition | undefined {
   const beyond = live.filter(({ begunAt }) => isBeyond(begunAt, now));
   if (beyond.length === 0) return undefined;
   due.push(...beyond.map(({ begunAt }) => new Date(begunAt.getTime() - CLOCK_SLACK_MS)));
@@ -271,7 +273,7 @@ function clockCondition({ live, now }: CollectionFacts, due: Date[]): Condition 
     event: "clock",
     severity: "failed",
     since: undefined,
-    message: `expected no version to be dated beyond now: ${listed(beyond, (v) => `version ${v.number} (${v.begunAt.toISOString()})`)}`,
+    message: `expected no version to be dated beyond now: ${listed(beyond, (v) => `version ${v.number} (${formatTimeIn(v.begunAt, spec.timezone)})`)}`,
     whatToDo: "correct the database's clock; if it is right, make a new backup, and remove these when you can",
     facts: { versions: numbers(beyond) },
   };

@@ -1,3 +1,4 @@
+import { formatTimeIn } from "@strongroom/protocol/times";
 import type { Principal } from "../../domain/access.ts";
 import { DomainError } from "../../domain/errors.ts";
 import { isRemovalBlocked } from "../../domain/rotation.ts";
@@ -115,7 +116,9 @@ function requireRemovable(tx: Transaction, { config }: PurgeDeps, name: string, 
   const spec = config.current().collections.get(row.collectionName);
   const version = spec === undefined ? row : withProtection(row, spec);
   if (!isRemovalBlocked(version, tx.now)) return;
-  const why = version.held ? "held; release it first" : `protected until ${version.protectedUntil!.toISOString()}`;
+  const why = version.held
+    ? "held; release it first"
+    : `protected until ${formatTimeIn(version.protectedUntil!, spec?.timezone ?? "")}`;
   throw refused(name, "protected", `version ${version.number} of "${version.collectionName}" is ${why}`, {
     collection: version.collectionName,
     number: `${version.number}`,

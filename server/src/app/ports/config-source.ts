@@ -43,3 +43,8 @@ export function pinned<D extends { readonly config: ConfigSource }>(deps: D): D 
 export function isOutdated(config: ConfigSource): boolean {
   return config.status?.().problem !== undefined;
 }
+
+/** Time zone of a collection, an IANA name; empty when it is not configured, as one that is frozen. */
+export function timezoneOf(config: ConfigSource, collection: string): string {
+  return config.current().collections.get(collection)?.timezone ?? "";
+}

@@ -1,3 +1,4 @@
+import { formatTimeIn } from "@strongroom/protocol/times";
 import { manifestKey } from "../../domain/object-keys.ts";
 import { removalRules } from "../../domain/policy-guard.ts";
 import { objectOf } from "../../domain/version.ts";
@@ -248,7 +249,7 @@ async function endOverdue(deps: SweepDeps, overdue: UploadRow, timesHold: boolea
     if (upload.state !== "open") return false;
     if (timesHold && upload.expiresAt <= tx.now) {
       const spec = deps.config.current().collections.get(upload.collectionName);
-      const since = new Date(upload.expiresAt.getTime() - deps.settings.expiryMs).toISOString();
+      const since = formatTimeIn(new Date(upload.expiresAt.getTime() - deps.settings.expiryMs), spec?.timezone ?? "");
       const isTooOld = lastMoment(upload, spec, deps.settings) <= tx.now;
       const reason = isTooOld ? tooOldReason(spec, deps.settings) : `nothing was heard of the client since ${since}`;
       await endUpload(tx, upload, "expired", reason, "server");

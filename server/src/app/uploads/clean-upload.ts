@@ -1,7 +1,9 @@
+import { formatTimeIn } from "@strongroom/protocol/times";
 import { DomainError } from "../../domain/errors.ts";
 import { clockDoubt } from "../clock-doubt.ts";
 import { isSameInstallation } from "../installation.ts";
 import type { BlobStore, PendingBlob } from "../ports/blob-store.ts";
+import { type ConfigSource, timezoneOf } from "../ports/config-source.ts";
 import type { Database, Transaction, UploadRow } from "../ports/database.ts";
 import { changeReservation, endUpload, lockCollection } from "./reservations.ts";
 import { givesWay, RoomTakenError } from "./room.ts";
@@ -12,6 +14,11 @@ export interface CleanDeps {
   readonly database: Database;
   readonly store: BlobStore;
   readonly attempts: SegmentAttempts;
+}
+
+/** The same, where an upload ends for the room of another. */
+export interface RoomDeps extends CleanDeps {
+  readonly config: ConfigSource;
 }
 
 /**
@@ -50,7 +57,7 @@ export async function noteCleaned(tx: Transaction, upload: UploadRow): Promise<U
  * backup. Its caller only waits for the store.
  * @throws DomainError STORE_UNAVAILABLE when the store does not delete them; the call may be repeated.
  */
-export async function withRoom<T>(deps: CleanDeps, work: (tx: Transaction) => Promise<T>): Promise<T> {
+export async function withRoom<T>(deps: RoomDeps, work: (tx: Transaction) => Promise<T>): Promise<T> {
   for (;;) {
     try {
       return await deps.database.transaction(work);
@@ -61,7 +68,7 @@ export async function withRoom<T>(deps: CleanDeps, work: (tx: Transaction) => Pr
   }
 }
 
-async function makeRoom(deps: CleanDeps, { collectionId, forUploadId }: RoomTakenError): Promise<void> {
+async function makeRoom(deps: RoomDeps, { collectionId, forUploadId }: RoomTakenError): Promise<void> {
   const ended = await deps.database.transaction(async (tx) => {
     const { uploads } = await lockCollection(tx, { id: collectionId });
     // Two that were both silent must not end each other: the one that was ended first is refused.
@@ -71,8 +78,9 @@ async function makeRoom(deps: CleanDeps, { collectionId, forUploadId }: RoomTake
       .filter((u) => u.id !== forUploadId && givesWay(u, doubt))
       .sort((a, b) => Number(a.state === "open") - Number(b.state === "open") || silentSince(a) - silentSince(b));
     if (oldest?.state !== "open") return oldest;
+    const timezone = timezoneOf(deps.config, oldest.collectionName);
     const reason =
-      `nothing was heard of the client, its lease ran out ${oldest.leaseExpiresAt.toISOString()}, and another ` +
+      `nothing was heard of the client, its lease ran out ${formatTimeIn(oldest.leaseExpiresAt, timezone)}, and another ` +
       "upload needed its space";
     return await endUpload(tx, oldest, "expired", reason, "server");
   });

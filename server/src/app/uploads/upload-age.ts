@@ -1,4 +1,5 @@
 import { formatDuration } from "@strongroom/protocol/sizes";
+import { formatTimeIn } from "@strongroom/protocol/times";
 import type { CollectionSpec } from "../../domain/configuration.ts";
 import { DomainError } from "../../domain/errors.ts";
 import { clockDoubt } from "../clock-doubt.ts";
@@ -6,7 +7,7 @@ import type { Transaction, UploadRow } from "../ports/database.ts";
 import type { UploadSettings } from "../settings.ts";
 
 type Aged = Pick<UploadRow, "id" | "begunAt">;
-type AgeLimit = Pick<CollectionSpec, "maxUploadAgeMs"> | undefined;
+type AgeLimit = Pick<CollectionSpec, "maxUploadAgeMs" | "timezone"> | undefined;
 type AgeSettings = Pick<UploadSettings, "maxUploadAgeMs">;
 
 /** When an upload must have become a version. No sign of life moves it. */
@@ -37,7 +38,7 @@ export async function requireYoung(
   if ((await clockDoubt(tx)) !== undefined) return;
   throw new DomainError(
     "UPLOAD_TOO_OLD",
-    `upload ${upload.id} was begun ${upload.begunAt.toISOString()}; ${tooOldReason(spec, settings)}. Create a ` +
+    `upload ${upload.id} was begun ${formatTimeIn(upload.begunAt, spec?.timezone ?? "")}; ${tooOldReason(spec, settings)}. Create a ` +
       "new upload",
     {
       metadata: {

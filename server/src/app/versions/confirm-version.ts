@@ -19,7 +19,7 @@ export async function confirmVersion(
     const found = await requireVersion(tx, spec, name, () => true);
     await tx.collections.lockById(found.collectionId);
     const version = (await tx.versions.findById(found.id))!;
-    if (version.state !== "live") throw versionNotFound(spec.name, name.number, version, tx.now);
+    if (version.state !== "live") throw versionNotFound(spec, name.number, version, tx.now);
     if (version.confirmedAt !== null) return { row: version, spec };
     await tx.versions.confirm(version.id, tx.now);
     await tx.audit({

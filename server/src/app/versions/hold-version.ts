@@ -63,7 +63,7 @@ async function changeHold(
     const found = await requireVersion(tx, spec, name, () => true);
     await tx.collections.lockById(found.collectionId);
     const version = (await tx.versions.findById(found.id))!;
-    if (version.state !== "live") throw versionNotFound(spec.name, name.number, version, tx.now);
+    if (version.state !== "live") throw versionNotFound(spec, name.number, version, tx.now);
     const hold = to(version, tx);
     if (hold === undefined) return { row: version, spec };
     if (version.heldByAdmin && !hasSystemRole(principal, "systemAdmin")) throw heldByAdmin(version);

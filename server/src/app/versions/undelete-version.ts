@@ -36,7 +36,7 @@ export async function undeleteVersion(
     const protectedUntil = await protectionFor(tx, spec, back, keptAfterRemovalMs(deps.settings, spec));
     await requireRoom(tx, spec, { ...back, protectedUntil });
     if (!(await tx.versions.restore(version.id, tx.now, protectionUntil(version, protectedUntil))))
-      throw versionNotFound(spec.name, name.number, version, tx.now);
+      throw versionNotFound(spec, name.number, version, tx.now);
     await moveUsage(tx, version, { trashBytes: -version.size, storedBytes: version.size });
     await tx.audit({
       kind: "version.undeleted",

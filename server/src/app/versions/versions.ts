@@ -1,4 +1,5 @@
 import { splitDigests } from "@strongroom/protocol/digests";
+import { formatTimeIn } from "@strongroom/protocol/times";
 import { hasSystemRole, type Principal } from "../../domain/access.ts";
 import { DomainError } from "../../domain/errors.ts";
 import { bytesOfMap, type CutPage, cutPage } from "../../domain/page.ts";
@@ -181,7 +182,7 @@ export async function deleteVersion(
     const row = (await tx.versions.findById(found.id))!;
     if (row.state !== "live") return { row, spec, alreadyRemoved: true };
     const version = withProtection(row, spec);
-    if (isRemovalBlocked(version, tx.now)) throw versionProtected(version);
+    if (isRemovalBlocked(version, tx.now)) throw versionProtected(version, spec.timezone);
     const live = await tx.versions.allLive(version.collectionId);
     const others = live.filter(({ id }) => id !== version.id);
     await requireRoomForCommits(tx, spec, version, others, "delete");
@@ -204,14 +205,18 @@ export async function settled({ manifests }: VersionDeps, row: VersionRow): Prom
   return manifests === undefined ? row : await manifests.settle(row);
 }
 
-function versionProtected(version: VersionRow): DomainError {
-  const until = version.protectedUntil?.toISOString() ?? "";
-  const why = version.held ? `held: ${version.holdReason}` : `protected until ${until}`;
+function versionProtected(version: VersionRow, timezone: string): DomainError {
+  const until = version.protectedUntil ?? undefined;
+  const why = version.held
+    ? `held: ${version.holdReason}`
+    : `protected until ${until === undefined ? "" : formatTimeIn(until, timezone)}`;
   return new DomainError(
     "VERSION_PROTECTED",
     `version ${version.number} of "${version.collectionName}" is ${why}; it cannot be removed`,
     {
-      metadata: version.held ? { hold_reason: version.holdReason } : { protected_until: until },
+      metadata: version.held
+        ? { hold_reason: version.holdReason }
+        : { protected_until: until?.toISOString() ?? "", timezone },
     },
   );
 }
@@ -238,13 +243,13 @@ export async function requireVersion(
       : name.number === "newest"
         ? (await tx.versions.listLive(collection.id, undefined, 1))[0]
         : await tx.versions.findByNumber(collection.id, name.number);
-  if (version === undefined || !accept(version)) throw versionNotFound(spec.name, name.number, version, tx.now);
+  if (version === undefined || !accept(version)) throw versionNotFound(spec, name.number, version, tx.now);
   return withProtection(version, spec);
 }
 
 /** The refusal of a version that is not there: it never was, or `removed` is what is left of it. */
 export function versionNotFound(
-  collection: string,
+  { name: collection, timezone = "" }: ReadableCollection,
   number: bigint | "newest",
   removed: VersionRow | undefined,
   now: Date,
@@ -258,17 +263,23 @@ export function versionNotFound(
     const message = `collection "${collection}" has no version ${number}; list the versions to see what there is`;
     return new DomainError("VERSION_NOT_FOUND", message, { metadata });
   }
-  const removedAt = removed.removedAt.toISOString();
+  const at = (time: Date) => formatTimeIn(time, timezone);
   const how = removed.removedBy.startsWith("user:") ? "by a person" : "by rotation";
-  const until =
-    removed.state === "removed" && removed.purgeAfter! > now ? removed.purgeAfter!.toISOString() : undefined;
+  const until = removed.state === "removed" && removed.purgeAfter! > now ? removed.purgeAfter! : undefined;
   const then =
     until === undefined
       ? "the time to bring it back is over"
-      : `until ${until} \`strongroom undelete ${collection} ${number}\` brings it back`;
+      : `until ${at(until)} \`strongroom undelete ${collection} ${number}\` brings it back`;
   return new DomainError(
     "VERSION_NOT_FOUND",
-    `version ${number} of "${collection}" was removed ${how} at ${removedAt}; ${then}`,
-    { metadata: { ...metadata, removed_at: removedAt, ...(until === undefined ? {} : { purge_after: until }) } },
+    `version ${number} of "${collection}" was removed ${how} at ${at(removed.removedAt)}; ${then}`,
+    {
+      metadata: {
+        ...metadata,
+        removed_at: removed.removedAt.toISOString(),
+        ...(until === undefined ? {} : { purge_after: until.toISOString() }),
+        ...(timezone === "" ? {} : { timezone }),
+      },
+    },
   );
 }
