@@ -179,7 +179,7 @@ export async function startServer(
     monotonic: () => performance.now(),
   });
   const keys = new Map<string, string>();
-  const notifications = startNotifications({ ...shared, logins, keys });
+  const notifications = startNotifications({ ...shared, logins, keys, auditor });
   const verifier = parts.verification === undefined ? undefined : new Verifier(shared, parts.verification);
   const proxies = new AddressSet(trustedProxies);
   const comparison = new StartComparison({ ...parts, ...monitoring });
@@ -188,6 +188,7 @@ export async function startServer(
     startComparison: comparison,
     state,
     replica,
+    auditor,
     upkeep,
     databaseKind: parts.databaseKind ?? "pglite",
     commit: checkoutCommit(),
@@ -256,14 +257,16 @@ function startNotifications(
     readonly newId: () => string;
     /** Keys that the server does not have as it should, by what they are for. */
     readonly keys: ReadonlyMap<string, string>;
+    readonly auditor: Pick<Auditor, "contradiction">;
   },
 ): Notifications | undefined {
-  const { sender, config, logins, keys, metrics } = deps;
+  const { sender, config, logins, keys, metrics, auditor } = deps;
   if (sender === undefined) return undefined;
   const signals: WatchedSignal[] = [
     { event: "configuration-refused", message: () => config.status?.().problem },
     { event: "login-flood", message: () => logins.flood.message },
     { event: "key-missing", message: () => [...keys.values()][0] },
+    { event: "audit", message: () => auditor.contradiction },
   ];
   const notifications = new Notifications({
     ...deps,

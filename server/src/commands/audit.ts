@@ -72,10 +72,11 @@ export const auditVerify: OperatorCommand = {
 /** `strongroom audit accept-loss`. */
 export const auditAcceptLoss: OperatorCommand = {
   name: "audit-accept-loss",
-  summary: "go on with the audit log after its database was put back or rebuilt",
+  summary: "go on with the audit log after database or storage was put back",
   details:
     "After an older copy of the database was put back, or it was rebuilt by `recover`, rows that heads have signed are " +
-    "gone, and servers sign no more. This writes a signed head which says so. Verifications mention it from then on.",
+    "gone; after an older copy of the storage was put back, heads are. Servers sign no more then. This writes a signed " +
+    "head which says so. Verifications mention it from then on.",
   options: [YES, SERVE.auditKeyFile, ...DATA_OPTIONS],
   examples: [["strongroom audit accept-loss --audit-key-file /etc/strongroom/audit.key --yes", "sign the loss"]],
   run: async ({ values, context }) => {
@@ -94,7 +95,9 @@ export const auditAcceptLoss: OperatorCommand = {
       try {
         const head = await acceptLoss({ ...opened, signer });
         const { fromPlace } = head.lost.at(-1)!;
-        context.stdout.write(`Head ${head.sequence} says that the rows from ${fromPlace} on were lost.\n`);
+        context.stdout.write(
+          `Head ${head.sequence} says that the rows from ${fromPlace} on, or the heads that signed them, were lost.\n`,
+        );
         return EXIT.ok;
       } catch (error) {
         if (error instanceof NoAuditLossError) throw new CommandError(error.message, EXIT.refused, { cause: error });

@@ -13,6 +13,7 @@ export const NOTIFICATION_EVENTS = [
   "configuration-refused",
   "login-flood",
   "key-missing",
+  "audit",
 ] as const;
 
 /** One of {@link NOTIFICATION_EVENTS}. */
@@ -189,6 +190,7 @@ const TITLES: Readonly<Record<Notification["event"], string>> = {
   "configuration-refused": "configuration refused",
   "login-flood": "flood of logins",
   "key-missing": "key missing",
+  audit: "audit log changed or lost",
   heartbeat: "all is well",
   test: "test",
 };

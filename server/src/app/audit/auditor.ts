@@ -5,7 +5,7 @@ import type { Database } from "../ports/database.ts";
 import type { Log } from "../settings.ts";
 import { chainEvents } from "./chain.ts";
 import { noteConfiguration } from "./configuration-events.ts";
-import { writeHead } from "./heads.ts";
+import { AuditContradictionError, writeHead } from "./heads.ts";
 import { pruneLog } from "./prune.ts";
 import type { AuditTrail } from "./trail.ts";
 
@@ -30,6 +30,14 @@ export interface AuditorDeps {
 const TICK_MS = 5000;
 const MINUTE_MS = 60_000;
 const PRUNE_MS = 3_600_000;
+/** What does not end is said again this often, in milliseconds. */
+const SAID_AGAIN_MS = 3_600_000;
+
+/** What failed the last time, and when that was said. */
+interface Trouble {
+  readonly error: Error;
+  readonly saidAt: number;
+}
 
 /**
  * Keeps the audit log of this server: chains what was written, signs heads, tells of changes of the configuration, and
@@ -47,12 +55,28 @@ export class Auditor {
   readonly #seen: { sequence: bigint | undefined } = { sequence: undefined };
   #configuration: unknown;
   #refusals = 0;
-  #trouble = "";
+  readonly #troubles = new Map<"log" | "pruning", Trouble>();
 
   constructor(deps: AuditorDeps) {
     this.#deps = deps;
     this.#headAt = deps.monotonic();
     this.#flushedAt = this.#headAt;
+  }
+
+  /** Why the log is not chained, signed or pruned, for people; undefined while all is well. */
+  get problem(): string | undefined {
+    return this.#trouble()?.message;
+  }
+
+  /** The same, only where the log contradicts what was signed: that does not end by itself. */
+  get contradiction(): string | undefined {
+    const error = this.#trouble();
+    return error instanceof AuditContradictionError ? error.message : undefined;
+  }
+
+  #trouble(): Error | undefined {
+    const errors = [...this.#troubles.values()].map(({ error }) => error);
+    return errors.find((error) => error instanceof AuditContradictionError) ?? errors[0];
   }
 
   /** Looks now, and every few seconds from then on. */
@@ -80,7 +104,7 @@ export class Auditor {
 
   /** Looks once. Never throws: what fails is tried again by the next look. */
   async tick(): Promise<void> {
-    const { database, trail, log, monotonic } = this.#deps;
+    const { database, trail, monotonic } = this.#deps;
     try {
       await this.#noteConfiguration();
       if (monotonic() - this.#flushedAt >= MINUTE_MS) {
@@ -93,32 +117,57 @@ export class Auditor {
       }));
       const isPruneDue = this.#prunedAt === undefined || monotonic() - this.#prunedAt >= PRUNE_MS;
       const isSigned = this.#deps.signer === undefined || state.place === state.headPlace;
-      if (rows.length === 0 && isSigned && !isPruneDue) return;
-      await database.exclusively("audit", async () => await this.#work(isPruneDue));
-      if (this.#trouble !== "") log.info({}, "audit: the log is chained and signed again");
-      this.#trouble = "";
+      // What does not hold any more, such as a head that was removed, is no reason to sign: looked at now and then.
+      if (rows.length === 0 && isSigned && !isPruneDue && !this.#troubles.has("log")) return;
+      const done = await database.exclusively("audit", async () => await this.#work(isPruneDue));
+      // Another server does it: how that ends, this one does not know.
+      if (done !== undefined) this.#succeeded("log");
     } catch (error) {
-      const { message } = error as Error;
-      // Every few seconds the same: said once.
-      if (message !== this.#trouble) log.error({ err: error }, `audit: ${message}`);
-      this.#trouble = message;
+      this.#failed("log", error as Error);
     }
   }
 
+  #succeeded(what: "log" | "pruning"): void {
+    if (!this.#troubles.delete(what)) return;
+    this.#deps.log.info({}, `audit: the log is ${what === "log" ? "chained and signed" : "pruned"} again`);
+  }
+
+  /** Every few seconds the same is said once, and now and then again. */
+  #failed(what: "log" | "pruning", error: Error): void {
+    const before = this.#troubles.get(what);
+    const now = this.#deps.monotonic();
+    const isSaid = before?.error.message === error.message && now - before.saidAt < SAID_AGAIN_MS;
+    if (!isSaid) this.#deps.log.error({ err: error }, `audit: ${error.message}`);
+    this.#troubles.set(what, { error, saidAt: isSaid ? before.saidAt : now });
+  }
+
   async #work(isPruneDue: boolean): Promise<void> {
-    const { database, store, signer, monotonic, retentionMs, timesHold } = this.#deps;
+    const { database, store, signer, monotonic } = this.#deps;
     const { administrative } = await chainEvents(database);
     this.#headWanted ||= administrative;
-    if (signer !== undefined && (this.#headWanted || monotonic() - this.#headAt >= MINUTE_MS)) {
+    const isHeadDue = this.#headWanted || isPruneDue || this.#troubles.has("log");
+    if (signer !== undefined && (isHeadDue || monotonic() - this.#headAt >= MINUTE_MS)) {
       await writeHead({ database, store, signer, seen: this.#seen });
       this.#headAt = monotonic();
       this.#headWanted = false;
     }
-    if (!isPruneDue || !timesHold()) return;
+    // After what kept the log from being signed, the reason for which it was not pruned may be gone too.
+    const isPruneFailed = this.#troubles.has("pruning") && this.#troubles.has("log");
+    if (isPruneDue || isPruneFailed) await this.#prune();
+  }
+
+  async #prune(): Promise<void> {
+    const { database, store, signer, monotonic, retentionMs, timesHold, log } = this.#deps;
+    if (!timesHold()) return;
     // Before it: what fails is not tried again every few seconds.
     this.#prunedAt = monotonic();
-    const pruned = await pruneLog({ database, store, signer }, retentionMs);
-    if (pruned > 0) this.#deps.log.info({ rows: pruned }, "audit: pruned events beyond --audit-retention");
+    try {
+      const pruned = await pruneLog({ database, store, signer }, retentionMs);
+      if (pruned > 0) log.info({ rows: pruned }, "audit: pruned events beyond --audit-retention");
+      this.#succeeded("pruning");
+    } catch (error) {
+      this.#failed("pruning", error as Error);
+    }
   }
 
   async #noteConfiguration(): Promise<void> {

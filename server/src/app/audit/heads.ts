@@ -1,9 +1,9 @@
 import { entryHash, FIRST_HASH } from "../../domain/audit-chain.ts";
 import { type AcceptedLoss, type AuditHead, type ChainPoint, headText, parseHead } from "../../domain/audit-head.ts";
-import { AUDIT_HEADS, auditHeadKey } from "../../domain/object-keys.ts";
+import { AUDIT_HEADS, auditHeadKey, meaningOf } from "../../domain/object-keys.ts";
 import type { AuditSigner, AuditVerifier } from "../ports/audit-key.ts";
 import type { AuditChainRow } from "../ports/audit-log.ts";
-import type { BlobLister, BlobReader, BlobStore } from "../ports/blob-store.ts";
+import { type BlobLister, type BlobReader, type BlobStore, BlobStoreError } from "../ports/blob-store.ts";
 import type { Database } from "../ports/database.ts";
 
 /** What heads are written with. */
@@ -52,9 +52,22 @@ export async function* storedHeads(
 }
 
 /** One head; undefined when there is none under this key. */
-export async function readHead(store: BlobReader, keys: AuditVerifier, key: string): Promise<StoredHead | undefined> {
-  const bytes = await store.get(key, MAX_HEAD_BYTES);
-  return bytes === undefined ? undefined : checkedHead(key, new TextDecoder().decode(bytes), keys);
+export async function readHead(
+  store: Pick<BlobReader, "get" | "stat">,
+  keys: AuditVerifier,
+  key: string,
+): Promise<StoredHead | undefined> {
+  // What somebody put there must keep nobody from reading the others.
+  if (meaningOf(key).kind !== "audit") return { key, problem: "its name is not that of a head; somebody put it there" };
+  try {
+    const bytes = await store.get(key, MAX_HEAD_BYTES);
+    return bytes === undefined ? undefined : checkedHead(key, new TextDecoder().decode(bytes), keys);
+  } catch (error) {
+    if (!(error instanceof BlobStoreError)) throw error;
+    const size = (await store.stat(key))?.size ?? 0n;
+    if (size <= BigInt(MAX_HEAD_BYTES)) throw error;
+    return { key, problem: `it has ${size} bytes, more than a head can have` };
+  }
 }
 
 /** The head that a text holds: a line of JSON and a line with its signature. */
@@ -71,15 +84,41 @@ export function checkedHead(key: string, text: string, keys: AuditVerifier): Sto
   }
 }
 
-/** The newest head in the store that is signed. */
-export async function newestHead(store: BlobReader & BlobLister, keys: AuditVerifier): Promise<AuditHead | undefined> {
+/**
+ * The heads in the store that are signed and of this installation, by sequence number: one key may sign for several
+ * installations, whose heads a thief could exchange.
+ */
+export async function ownHeads(
+  store: BlobReader & BlobLister,
+  keys: AuditVerifier,
+  installation: string,
+): Promise<AuditHead[]> {
+  const heads: AuditHead[] = [];
+  for await (const { head } of storedHeads(store, keys)) if (head?.installation === installation) heads.push(head);
+  return heads.sort((a, b) => (a.sequence < b.sequence ? -1 : 1));
+}
+
+/** The newest of {@link ownHeads}, without reading the others. */
+async function newestHead(
+  store: BlobReader & BlobLister,
+  keys: AuditVerifier,
+  installation: string,
+): Promise<AuditHead | undefined> {
   const names: string[] = [];
   for await (const { key } of store.list(AUDIT_HEADS)) names.push(key);
   for (const key of names.sort().reverse()) {
     const found = await readHead(store, keys, key);
-    if (found?.head !== undefined) return found.head;
+    if (found?.head?.installation === installation) return found.head;
   }
   return undefined;
+}
+
+/** Says that the newest head is not in the store, where the database knows of a newer one. */
+export function missingHead(newest: Pick<AuditHead, "sequence"> | undefined, headSequence: bigint): string | undefined {
+  const found = newest?.sequence ?? 0n;
+  if (found >= headSequence) return undefined;
+  const there = newest === undefined ? "which has none" : `whose newest is ${found}`;
+  return `head ${headSequence} is missing in the store, ${there}`;
 }
 
 /** What a head says beside where the chain ends. */
@@ -102,11 +141,13 @@ export interface HeadChange {
 export async function writeHead(deps: HeadDeps, change: HeadChange = {}): Promise<AuditHead | undefined> {
   const { database, store, signer } = deps;
   const state = await database.read(async (tx) => await tx.auditLog.chain());
-  const last = await lastHead(deps, state.headSequence);
-  if (change.loss === undefined && last !== undefined && last.sequence < state.headSequence)
-    throw contradiction(`head ${state.headSequence} is missing in the store`);
+  const { id: installation } = await database.installation();
+  const last = await lastHead(deps, installation, state.headSequence);
+  const missing = missingHead(last, state.headSequence);
+  if (change.loss === undefined && missing !== undefined) throw contradiction(missing);
   const base = change.loss === undefined ? last : undefined;
-  const cut = change.cut ?? base?.cut ?? (state.headSequence === 0n ? await beginning(database, state) : BEGINNING);
+  // Only the first head of all signs a log as it is found.
+  const cut = change.cut ?? base?.cut ?? (await beginning(database, state));
   const from = base ?? { ...cut, cut };
   const start = from.place >= from.cut.place ? from : from.cut;
   // What an operator accepts is signed as it is; `verify` goes on to say what is wrong with it.
@@ -116,7 +157,6 @@ export async function writeHead(deps: HeadDeps, change: HeadChange = {}): Promis
       : { place: state.place, hash: hexOf(state.hash) };
   const isNew = end.place > (last ?? cut).place;
   if (!isNew && change.always !== true && change.cut === undefined && change.loss === undefined) return undefined;
-  const { id: installation } = await database.installation();
   const { sequence, at } = await database.transaction(async (tx) => {
     const { reservedSequence } = await tx.auditLog.lockChain();
     const highest = [reservedSequence, last?.sequence ?? 0n, change.loss?.throughSequence ?? 0n];
@@ -150,10 +190,15 @@ export async function beginning(database: Database, state: Pick<AuditChainRow, "
 }
 
 /** The newest head, without reading the whole list where the database says which it is. */
-async function lastHead({ store, signer, seen }: HeadDeps, sequence: bigint): Promise<AuditHead | undefined> {
+async function lastHead(
+  { store, signer, seen }: HeadDeps,
+  installation: string,
+  sequence: bigint,
+): Promise<AuditHead | undefined> {
   const isKnown = seen?.sequence !== undefined && seen.sequence <= sequence && sequence > 0n;
   const known = isKnown ? await readHead(store, signer, auditHeadKey(sequence)) : undefined;
-  const last = known?.head ?? (await newestHead(store, signer));
+  const isOwn = known?.head?.installation === installation;
+  const last = isOwn ? known?.head : await newestHead(store, signer, installation);
   if (seen !== undefined) seen.sequence = last?.sequence ?? 0n;
   return last;
 }
@@ -187,7 +232,7 @@ async function checkedEnd(database: Database, from: ChainPoint, cutPlace: bigint
 export function contradiction(why: string): AuditContradictionError {
   return new AuditContradictionError(
     `the audit log was changed or lost: ${why}. No further head is signed. Look with \`strongroom audit verify\`; ` +
-      "after a copy of the database was put back, or `recover`, `strongroom audit accept-loss` goes on",
+      "after a copy of database or storage was put back, or `recover`, `strongroom audit accept-loss` goes on",
   );
 }
 

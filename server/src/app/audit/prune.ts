@@ -3,7 +3,7 @@ import { auditHeadKey } from "../../domain/object-keys.ts";
 import type { AuditSigner } from "../ports/audit-key.ts";
 import type { BlobStore } from "../ports/blob-store.ts";
 import type { Database } from "../ports/database.ts";
-import { contradiction, hexOf, storedHeads, writeHead } from "./heads.ts";
+import { beginning, contradiction, hexOf, missingHead, ownHeads, writeHead } from "./heads.ts";
 
 const DAY_MS = 24 * 3_600_000;
 
@@ -42,9 +42,12 @@ export async function pruneLog(deps: PruneDeps, retentionMs: number, most = MOST
     const surplus = state.place - most;
     return await prune(database, upTo > surplus ? upTo : surplus);
   }
-  const heads: AuditHead[] = [];
-  for await (const { head } of storedHeads(store, signer)) if (head !== undefined) heads.push(head);
+  const { id: installation } = await database.installation();
+  const heads = await ownHeads(store, signer, installation);
   const newest = heads.at(-1);
+  // Also where nothing happened that would be signed.
+  const missing = missingHead(newest, state.headSequence);
+  if (missing !== undefined) throw contradiction(missing);
   if (newest === undefined) return 0;
   // Places of heads that an accepted loss made void mean other rows now.
   const old = heads
@@ -53,8 +56,11 @@ export async function pruneLog(deps: PruneDeps, retentionMs: number, most = MOST
   const isNew = old !== undefined && old.sequence < newest.sequence && old.place > newest.cut.place;
   const cut = isNew ? { place: old.place, hash: old.hash } : newest.cut;
   const row = await database.read(async (tx) => await tx.auditLog.at(cut.place));
-  // Without a row there, an earlier pruning got to its end, or the rows are gone and nobody has accepted it yet.
-  const isSigned = row === undefined ? !isNew : row.hash !== null && hexOf(row.hash) === cut.hash;
+  const begun = await beginning(database, state);
+  // Without a row there, an earlier pruning got to its end, or the rows are gone and nobody has accepted it yet. Those
+  // that would go now may be gone: the head which said so was in a storage that was put back from an older copy.
+  const isGone = !isNew || (begun.place === cut.place && begun.hash === cut.hash);
+  const isSigned = row === undefined ? isGone : row.hash !== null && hexOf(row.hash) === cut.hash;
   if (!isSigned || cut.place > state.place) throw contradiction(`row ${cut.place} is not what was signed`);
   if (isNew && (await writeHead({ database, store, signer }, { cut })) === undefined) return 0;
   const rows = await prune(database, cut.place);

@@ -3,7 +3,7 @@ import { auditHeadKey } from "../../domain/object-keys.ts";
 import type { AuditVerifier } from "../ports/audit-key.ts";
 import type { BlobLister, BlobReader } from "../ports/blob-store.ts";
 import type { Database } from "../ports/database.ts";
-import { hexOf, type StoredHead, storedHeads } from "./heads.ts";
+import { hexOf, readHead, type StoredHead, storedHeads } from "./heads.ts";
 import { type AuditReport, verifyLog } from "./verify-log.ts";
 
 /** Rows read at once. */
@@ -34,7 +34,9 @@ export async function verifyDatabase(
   // The heads first: what is signed meanwhile only adds rows.
   const heads = await Array.fromAsync(storedHeads(store, keys));
   const { now, chain } = await database.read(async (tx) => ({ now: tx.now, chain: await tx.auditLog.chain() }));
-  const newest = heads.findLast(({ head }) => head !== undefined)?.head?.sequence ?? 0n;
+  const newest = heads.findLast(({ head }) => head?.installation === installation)?.head?.sequence ?? 0n;
+  const isSignedMeanwhile = async () =>
+    (await readHead(store, keys, auditHeadKey(chain.headSequence)))?.head?.installation === installation;
   return await verifyLog({
     rows: allEntries(database),
     heads: (async function* () {
@@ -42,15 +44,10 @@ export async function verifyDatabase(
     })(),
     installation,
     // One that was signed since the list was read is no theft.
-    knownSequence:
-      chain.headSequence > newest && (await isThere(deps, chain.headSequence)) ? newest : chain.headSequence,
+    knownSequence: chain.headSequence > newest && (await isSignedMeanwhile()) ? newest : chain.headSequence,
     kept: options.kept,
     now,
   });
-}
-
-async function isThere({ store }: { readonly store: BlobReader }, sequence: bigint): Promise<boolean> {
-  return (await store.stat(auditHeadKey(sequence))) !== undefined;
 }
 
 /** A row as a line of an export has it, as values of JSON. */

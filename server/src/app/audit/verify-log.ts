@@ -44,14 +44,14 @@ export async function verifyLog(input: VerifyLogInput): Promise<AuditReport> {
   const head = heads.at(-1);
   if (head === undefined) problem("there is no signed head in the store: nothing can be proved");
   const { place: signed, cut, lost } = head ?? { place: 0n, cut: { place: 0n, hash: "" }, lost: [] };
-  if (head !== undefined && input.knownSequence !== undefined && head.sequence < input.knownSequence)
+  if (input.knownSequence !== undefined && (head?.sequence ?? 0n) < input.knownSequence)
     problem(
       `head ${input.knownSequence}, which the database knows of, is not in the store: it was removed or replaced`,
     );
   for (const { fromPlace, throughSequence, at } of lost)
     notes.push(
       `an operator accepted at ${at.toISOString()} that the rows from ${fromPlace} on, which heads up to ` +
-        `${throughSequence} had signed, are lost`,
+        `${throughSequence} had signed, are lost, or those heads`,
     );
   const expected = new Map<bigint, { readonly hash: string; readonly sequence: bigint }>();
   const kept = input.kept?.head;

@@ -398,6 +398,7 @@ const WHAT_TO_DO: Readonly<Partial<Record<NotificationEvent, string>>> = {
   "configuration-refused": "correct it; `strongroom check-config` lists all problems. The last good state is in force",
   "login-flood": "look in the log where the logins come from, and keep them away before the server",
   "key-missing": "put the key where the server looks for it; the log says which it is",
+  audit: "`strongroom audit verify` says what was changed; docs/audit.md says how the log goes on",
 };
 
 function heartbeat(at: Date): Notification {

@@ -24,6 +24,8 @@ export interface StatusDeps {
   readonly config: ConfigSource;
   readonly readiness: { check(): Promise<readonly ReadinessCheck[]> };
   readonly replica: Pick<ReplicaRow, "id" | "version">;
+  /** Why this server does not chain, sign or prune the audit log. */
+  readonly auditor: { readonly problem: string | undefined };
   /** Kind of database: `pglite` or `postgres`. */
   readonly databaseKind: string;
   /** Id of the commit it was made from; empty where that is not known. */
@@ -90,7 +92,7 @@ export async function getServerStatus(deps: StatusDeps, principal: Principal): P
       refusals: config?.refusals ?? 0,
     },
   };
-  return { ...status, problems: problemsOf(status, checks, now) };
+  return { ...status, problems: problemsOf({ ...status, audit: deps.auditor.problem }, checks, now) };
 }
 
 function abilitiesOf({ verifiesPartDigests, minPartSize, maxParts, keepsRefusedBytes }: BlobStoreCapabilities) {
@@ -103,7 +105,15 @@ function abilitiesOf({ verifiesPartDigests, minPartSize, maxParts, keepsRefusedB
 }
 
 function problemsOf(
-  { database, replicas, version, clock, runs, configuration }: Omit<ServerStatus, "problems">,
+  {
+    database,
+    replicas,
+    version,
+    clock,
+    runs,
+    configuration,
+    audit,
+  }: Omit<ServerStatus, "problems"> & { readonly audit: string | undefined },
   checks: readonly ReadinessCheck[],
   now: Date,
 ): ServerProblem[] {
@@ -119,6 +129,8 @@ function problemsOf(
     add("configuration", configuration.problem, "Correct the file; until then the state before it stays in force.");
   if (clock.status !== "right")
     add("clock", clock.message, "Correct the database's clock; if it is right: `strongroom sweep --clock-is-right`.");
+  if (audit !== undefined)
+    add("audit", audit, "`strongroom audit verify` says what was changed; docs/audit.md says how the log goes on.");
   if (database.damaged > 0)
     add(
       "integrity",
