@@ -130,7 +130,8 @@ export async function requireOwnOrManagedUpload(
   return upload;
 }
 
-function uploadNotFound(uploadId: string): DomainError {
+/** There is no such upload, or it is another's. */
+export function uploadNotFound(uploadId: string): DomainError {
   return new DomainError(
     "UPLOAD_NOT_FOUND",
     `there is no upload ${uploadId} of yours; an upload is continued by the user and access key that created it`,

@@ -18,6 +18,7 @@ import {
   LIVE_VERSION_FIELDS,
   type LiveVersionRepository,
   type LostUpload,
+  type Place,
   type WantedFacts,
 } from "../../app/ports/live-versions.ts";
 import { CLOCK_SLACK_MS } from "../../domain/clock.ts";
@@ -59,28 +60,45 @@ export function liveVersionRepository(db: Executor): LiveVersionRepository {
   const columns = liveColumns(versions);
   const select = (where: SQL | undefined) => db.select(columns).from(versions).where(where);
   const except = (ids: readonly string[]) => (ids.length === 0 ? undefined : notInArray(versions.id, [...ids]));
+  const numberAt = (collectionId: string, { place, from }: Place, exceptIds: readonly string[]) =>
+    db
+      .select({ number: versions.number })
+      .from(versions)
+      .where(and(live(collectionId), except(exceptIds)))
+      .orderBy(from === "lowest" ? asc(versions.number) : desc(versions.number))
+      .offset(place)
+      .limit(1);
   return {
     newest: async (collectionId, limit) => await select(live(collectionId)).orderBy(desc(versions.number)).limit(limit),
     newestNotShrunk: async (collectionId, shrunkFactor, limit) =>
       await select(and(live(collectionId), sql`${isShrunk(shrunkFactor)} is not true`))
         .orderBy(desc(versions.number))
         .limit(limit),
-    async beyondSizes(collectionId, { maxOneVersionSize }, least) {
+    async unusual(collectionId, { maxOneVersionSize }, least, shrunkFactor) {
       const sum = (of: SQL, where: SQL | undefined) =>
         sql<string>`(select coalesce(sum(${of}), 0)::text from ${versions} where ${and(live(collectionId), where)})`;
-      const rows = await db.execute(
-        sql`select ${sum(sql`${versions.size} - ${maxOneVersionSize}::bigint`, gt(versions.size, maxOneVersionSize))} as above,
-          ${least > 0n ? sum(sql`${least}::bigint - ${versions.size}`, lt(versions.size, least)) : sql`'0'`} as below`,
-      );
-      const [row] = rowsOf(rows);
-      return { above: BigInt(String(row!.above)), below: BigInt(String(row!.below)) };
-    },
-    async odd(collectionId, shrunkFactor) {
-      const damaged = await select(and(live(collectionId), sql`${versions.damage} <> ''`));
-      if (shrunkFactor === undefined) return damaged;
-      const known = new Set(damaged.map(({ id }) => id));
-      const shrunk = await select(and(live(collectionId), isShrunk(shrunkFactor)));
-      return [...damaged, ...shrunk.filter(({ id }) => !known.has(id))];
+      const damaged = select(and(live(collectionId), sql`${versions.damage} <> ''`));
+      // Each part looks into an index of its own.
+      const found =
+        shrunkFactor === undefined
+          ? damaged.as("odd")
+          : damaged.union(select(and(live(collectionId), isShrunk(shrunkFactor)))).as("odd");
+      const odd = Object.fromEntries(
+        LIVE_VERSION_FIELDS.map((field) => [field, found[field]]),
+      ) as unknown as typeof columns;
+      const rows = await db
+        .select({
+          above: sum(sql`${versions.size} - ${maxOneVersionSize}::bigint`, gt(versions.size, maxOneVersionSize)),
+          below:
+            least > 0n ? sum(sql`${least}::bigint - ${versions.size}`, lt(versions.size, least)) : sql<string>`'0'`,
+          odd,
+        })
+        .from(sql`(select 1) as always`)
+        .leftJoin(found, sql`true`);
+      const [{ above, below }] = rows as [(typeof rows)[0]];
+      // Where there is none, its columns are null.
+      const some = rows.flatMap((row) => (row.odd?.id == null ? [] : [row.odd]));
+      return { above: BigInt(above), below: BigInt(below), odd: some };
     },
     async notable(collectionId, { maxOneVersionSize }, beyond) {
       const found = [
@@ -92,21 +110,14 @@ export function liveVersionRepository(db: Executor): LiveVersionRepository {
       const byId = new Map(found.map((version) => [version.id, version]));
       return [...byId.values()].sort((a, b) => Number(b.number - a.number));
     },
-    async numberAt(collectionId, place, from, exceptIds) {
-      const rows = await db
-        .select({ number: versions.number })
-        .from(versions)
-        .where(and(live(collectionId), except(exceptIds)))
-        .orderBy(from === "lowest" ? asc(versions.number) : desc(versions.number))
-        .offset(place)
-        .limit(1);
-      return rows[0]?.number;
-    },
+    numberAt: async (collectionId, at, exceptIds) => (await numberAt(collectionId, at, exceptIds))[0]?.number,
     free: async (collectionId, below, now, exceptIds) =>
       await select(
         and(
           live(collectionId),
-          below === undefined ? undefined : lt(versions.number, below),
+          below === undefined
+            ? undefined
+            : sql`${versions.number} < ${typeof below === "bigint" ? below : numberAt(collectionId, below, exceptIds)}`,
           eq(versions.held, false),
           or(isNull(versions.protectedUntil), sql`${versions.protectedUntil} <= ${asInstant(now)}`),
           except(exceptIds),

@@ -4,6 +4,7 @@ import {
   count,
   desc,
   eq,
+  getTableColumns,
   gt,
   gte,
   inArray,
@@ -11,6 +12,7 @@ import {
   isNull,
   lt,
   lte,
+  max,
   ne,
   or,
   type SQL,
@@ -208,6 +210,8 @@ export function organizationRepository(db: Executor, now: Date): OrganizationRep
       .insert(organizations)
       .values({ name, storedBytes: 0n, reservedBytes: 0n, trashBytes: 0n })
       .onConflictDoNothing();
+  const locked = async (name: string) =>
+    (await db.select().from(organizations).where(eq(organizations.name, name)).for("update"))[0];
   return {
     find: async (name) => (await db.select().from(organizations).where(eq(organizations.name, name)))[0],
     list: async ({ after, limit }) =>
@@ -263,8 +267,10 @@ export function organizationRepository(db: Executor, now: Date): OrganizationRep
         );
     },
     async lock(name) {
+      const existing = await locked(name);
+      if (existing !== undefined) return existing;
       await make(name);
-      return (await db.select().from(organizations).where(eq(organizations.name, name)).for("update"))[0]!;
+      return (await locked(name))!;
     },
     async addUsage(name, change) {
       await db.update(organizations).set(usageChange(organizations, change)).where(eq(organizations.name, name));
@@ -278,7 +284,7 @@ const beyond = (time: Date) => new Date(time.getTime() + CLOCK_SLACK_MS);
 
 /** Uploads over SQL. */
 export function uploadRepository(db: Executor, now: Date): UploadRepository {
-  const { uploads } = schema;
+  const { uploads, collections, organizations, segments } = schema;
   const page = async (where: SQL | undefined, { after, limit }: Page) =>
     await db
       .select()
@@ -289,6 +295,15 @@ export function uploadRepository(db: Executor, now: Date): UploadRepository {
   return {
     insert: async (row) => (await db.insert(uploads).values(row).returning())[0]!,
     find: async (id) => (await db.select().from(uploads).where(eq(uploads.id, id)))[0],
+    findLocking: async (id, { userName, accessKey }) =>
+      (
+        await db
+          .select({ upload: getTableColumns(uploads), collection: getTableColumns(collections) })
+          .from(uploads)
+          .innerJoin(collections, eq(collections.id, uploads.collectionId))
+          .where(and(eq(uploads.id, id), eq(uploads.userName, userName), eq(uploads.accessKey, accessKey)))
+          .for("update", { of: collections })
+      )[0],
     findByRequest: async (key, since) =>
       (
         await db
@@ -333,14 +348,50 @@ export function uploadRepository(db: Executor, now: Date): UploadRepository {
       if (change.lostSince !== undefined || change.state === "committing") await markUpload(db, id, now);
       return rows.length > 0;
     },
-    async extendLease(id, lease) {
-      const rows = await db
+    async reserve(upload, delta, change, announced) {
+      const { id, state, collectionId, organization } = upload;
+      const moved = [];
+      if (delta !== 0n) {
+        const of = db
+          .update(collections)
+          .set({ reservedBytes: sql`${collections.reservedBytes} + ${delta}` })
+          .where(eq(collections.id, collectionId))
+          .returning({ id: collections.id });
+        moved.push(db.$with("of_collection").as(of));
+      }
+      if (delta !== 0n && organization !== "") {
+        const of = db
+          .insert(organizations)
+          .values({ name: organization, storedBytes: 0n, reservedBytes: delta > 0n ? delta : 0n, trashBytes: 0n })
+          .onConflictDoUpdate({
+            target: organizations.name,
+            set: { reservedBytes: sql`${organizations.reservedBytes} + ${delta}` },
+          })
+          .returning({ name: organizations.name });
+        moved.push(db.$with("of_organization").as(of));
+      }
+      const updated = db
+        .with(...(announced === undefined ? moved : []))
         .update(uploads)
-        .set(lease)
-        .where(and(eq(uploads.id, id), eq(uploads.state, "open"), eq(uploads.lapsed, false)))
+        .set({ ...change, reservedBytes: upload.reservedBytes + delta })
+        .where(and(eq(uploads.id, id), eq(uploads.state, state)))
         .returning({ id: uploads.id });
-      return rows.length > 0;
+      if (announced === undefined) await updated;
+      else
+        await db
+          .with(...moved, db.$with("of_upload").as(updated))
+          .insert(segments)
+          .values(announced);
+      if (change.lostSince !== undefined || change.state === "committing") await markUpload(db, id, now);
     },
+    noteToken: async (id, storeToken) =>
+      (
+        await db
+          .update(uploads)
+          .set({ storeToken })
+          .where(and(eq(uploads.id, id), eq(uploads.state, "open"), isNull(uploads.storeToken)))
+          .returning()
+      )[0],
     async lapse(id, now) {
       const rows = await db
         .update(uploads)
@@ -411,22 +462,21 @@ export function uploadRepository(db: Executor, now: Date): UploadRepository {
     async forget(ids) {
       if (ids.length > 0) await db.delete(uploads).where(inArray(uploads.id, [...ids]));
     },
-    countBegun: async (collectionId, after, inStore) =>
-      (
-        await db
-          .select({ count: count() })
-          .from(uploads)
-          .where(
-            and(
-              eq(uploads.collectionId, collectionId),
-              gt(uploads.begunAt, after),
-              inStore
-                ? isNotNull(uploads.storeToken)
-                : // Those of versions that were recovered or imported have no token either.
-                  and(isNull(uploads.storeToken), isNotNull(uploads.endedAt), ne(uploads.state, "committed")),
-            ),
-          )
-      )[0]!.count,
+    async countBegun(collectionId, since, failedSince) {
+      const countOf = (where: SQL | undefined) => sql<number>`count(*) filter (where ${where})::int`;
+      // Those of versions that were recovered or imported have no token either.
+      const failed = and(isNull(uploads.storeToken), isNotNull(uploads.endedAt), ne(uploads.state, "committed"));
+      const rows = await db
+        .select({
+          inStore: countOf(and(gt(uploads.begunAt, since), isNotNull(uploads.storeToken))),
+          failed: countOf(and(gt(uploads.begunAt, failedSince), failed)),
+        })
+        .from(uploads)
+        .where(
+          and(eq(uploads.collectionId, collectionId), gt(uploads.begunAt, since < failedSince ? since : failedSince)),
+        );
+      return rows[0]!;
+    },
     byKeys: async (keys) =>
       keys.length === 0
         ? []
@@ -439,14 +489,11 @@ export function uploadRepository(db: Executor, now: Date): UploadRepository {
 
 /** Segments over SQL. */
 export function segmentRepository(db: Executor): SegmentRepository {
-  const { segments } = schema;
+  const { segments, uploads } = schema;
   const one = (uploadId: string, index: number) => and(eq(segments.uploadId, uploadId), eq(segments.index, index));
   const pendingAttempt = (uploadId: string, index: number, attempt: number) =>
     and(one(uploadId, index), eq(segments.state, "pending"), eq(segments.attempt, attempt));
   return {
-    async insert(row) {
-      await db.insert(segments).values(row);
-    },
     async raiseAttempt(uploadId, index) {
       const rows = await db
         .update(segments)
@@ -455,13 +502,39 @@ export function segmentRepository(db: Executor): SegmentRepository {
         .returning({ attempt: segments.attempt });
       return rows[0]!.attempt;
     },
-    async settle(uploadId, index, attempt, found) {
+    async settle({ uploadId, index, attempt }, found, lease) {
+      const open = and(eq(uploads.id, uploadId), eq(uploads.state, "open"), eq(uploads.lapsed, false));
+      const held = db.$with("held").as(db.update(uploads).set(lease).where(open).returning({ id: uploads.id }));
+      const next = db.$with("next").as(
+        db
+          .select({ index: segments.index })
+          .from(segments)
+          .where(and(one(uploadId, index + 1), ne(segments.framingIn, found.framingOut))),
+      );
+      const settled = db.$with("settled").as(
+        db
+          .update(segments)
+          .set({ state: "stored", ...found })
+          .where(
+            and(
+              one(uploadId, index),
+              // The attempt of a stored segment is the one that stored it.
+              eq(segments.attempt, attempt),
+              sql`exists (select from held) and not exists (select from next)`,
+            ),
+          )
+          .returning({ index: segments.index }),
+      );
       const rows = await db
-        .update(segments)
-        .set({ state: "stored", ...found })
-        .where(pendingAttempt(uploadId, index, attempt))
-        .returning({ index: segments.index });
-      return rows.length > 0;
+        .with(held, next, settled)
+        .select({
+          isHeld: sql<boolean>`exists (select from held)`,
+          isBroken: sql<boolean>`exists (select from next)`,
+          isSettled: sql<boolean>`exists (select from settled)`,
+        })
+        .from(sql`(select 1) as always`);
+      const { isHeld, isBroken, isSettled } = rows[0]!;
+      return !isHeld ? "not-held" : isBroken ? "chain-broken" : isSettled ? "settled" : "superseded";
     },
     async dropPending(uploadId, index, attempt) {
       const rows = await db
@@ -477,19 +550,18 @@ export function segmentRepository(db: Executor): SegmentRepository {
         .where(and(eq(segments.uploadId, uploadId), gte(segments.index, fromIndex)))
         .orderBy(asc(segments.index))
         .limit(limit),
-    async summary(uploadId, segmentSize) {
-      const rows = await db
-        .select({
-          bytes: sql<string>`coalesce(sum(${segments.size}), 0)::text`,
-          lastIndex: sql<number>`coalesce(max(${segments.index}), -1)::int`,
-          shortIndex: sql<
-            number | null
-          >`min(case when ${segments.size} < ${segmentSize} then ${segments.index} end)::int`,
-        })
+    async around(uploadId, index) {
+      const last = db
+        .select({ index: max(segments.index) })
         .from(segments)
         .where(eq(segments.uploadId, uploadId));
-      const row = rows[0]!;
-      return { bytes: BigInt(row.bytes), lastIndex: row.lastIndex, shortIndex: row.shortIndex ?? undefined };
+      const rows = await db
+        .select()
+        .from(segments)
+        .where(and(eq(segments.uploadId, uploadId), sql`${segments.index} in (${index - 1}, ${index}, (${last}))`))
+        .orderBy(asc(segments.index));
+      const at = (i: number) => rows.find((row) => row.index === i);
+      return { before: at(index - 1), at: at(index), last: rows.at(-1) };
     },
     async deleteAll(uploadId) {
       await db.delete(segments).where(eq(segments.uploadId, uploadId));

@@ -143,6 +143,13 @@ export interface SegmentRow {
   readonly recipients: Readonly<Record<string, number>> | null;
 }
 
+/** What is known of a segment once it is stored. */
+export type Settled = {
+  readonly framingOut: Uint8Array;
+  readonly recipients: SegmentRow["recipients"];
+  readonly storedAt: Date;
+};
+
 /** The row of a version. */
 export type VersionRow = Version;
 
@@ -354,6 +361,14 @@ export interface UploadRepository {
   insert(row: NewUploadRow): Promise<UploadRow>;
   find(id: string): Promise<UploadRow | undefined>;
   /**
+   * Finds an upload of this user and access key, and locks its collection until the transaction ends. Of the upload
+   * only what never changes is sure: it is read in the same step, and may be older than the lock.
+   */
+  findLocking(
+    id: string,
+    owner: Pick<UploadRow, "userName" | "accessKey">,
+  ): Promise<{ readonly upload: UploadRow; readonly collection: CollectionRow } | undefined>;
+  /**
    * The newest upload of this request id that has not ended, or not before `since`. One that ended before the store
    * took it does not count.
    */
@@ -367,8 +382,18 @@ export interface UploadRepository {
   holding(collectionId: string): Promise<UploadRow[]>;
   /** Changes columns if the state is still `from`. Returns whether it was. */
   update(id: string, from: UploadState, change: Partial<UploadRow>): Promise<boolean>;
-  /** Extends the lease of an upload that is open and not lapsed, locking its row. Returns whether it was. */
-  extendLease(id: string, lease: Pick<UploadRow, "leaseExpiresAt" | "expiresAt">): Promise<boolean>;
+  /**
+   * Changes what an upload has reserved by `delta` bytes, in its row and in the counters of its collection and its
+   * organization; and with it other columns, and the segment that is announced. One step; the collection must be locked.
+   */
+  reserve(
+    upload: Pick<UploadRow, "id" | "state" | "collectionId" | "organization" | "reservedBytes">,
+    delta: bigint,
+    change: Partial<UploadRow>,
+    announced?: SegmentRow,
+  ): Promise<void>;
+  /** Notes the store's name for an open upload that has none, and returns the row; undefined for any other. */
+  noteToken(id: string, storeToken: string): Promise<UploadRow | undefined>;
   /** Marks an open upload as lapsed if its lease is over by now. Returns whether it was. */
   lapse(id: string, now: Date): Promise<boolean>;
   /** Open uploads whose expiry passed, and open ones not lapsed whose lease ran out. */
@@ -386,37 +411,40 @@ export interface UploadRepository {
   forgettable(before: Date, page: Page): Promise<Forgettable[]>;
   /** Deletes these rows. */
   forget(ids: readonly string[]): Promise<void>;
-  /** How many uploads of a collection were begun after this time: those that the store took, or those that ended
-   * because it did not. */
-  countBegun(collectionId: string, after: Date, inStore: boolean): Promise<number>;
+  /**
+   * How many uploads of a collection were begun: after `since` those that the store took, after `failedSince` those that
+   * ended because it did not.
+   */
+  countBegun(
+    collectionId: string,
+    since: Date,
+    failedSince: Date,
+  ): Promise<{ readonly inStore: number; readonly failed: number }>;
   /** The uploads of these keys. */
   byKeys(keys: readonly string[]): Promise<UploadRow[]>;
 }
 
 /** Access to segments. */
 export interface SegmentRepository {
-  insert(row: SegmentRow): Promise<void>;
   /** Raises the attempt of a pending segment and returns it. */
   raiseAttempt(uploadId: string, index: number): Promise<number>;
-  /** `pending -> stored` if this attempt is the newest. Returns whether it was. */
+  /**
+   * `pending -> stored` if this attempt is the newest, and extends the lease of its upload, which is locked for that.
+   * One step, which commits by itself; done twice it is done once.
+   * @returns `not-held` when the upload is not open, or its lease ran out; `chain-broken` when the next segment was
+   *   announced with another framing state than this one ends in; `superseded` when there is a newer attempt.
+   */
   settle(
-    uploadId: string,
-    index: number,
-    attempt: number,
-    found: Pick<SegmentRow, "framingOut" | "recipients"> & { readonly storedAt: Date },
-  ): Promise<boolean>;
+    segment: Pick<SegmentRow, "uploadId" | "index" | "attempt">,
+    found: Settled,
+    lease: Pick<UploadRow, "leaseExpiresAt" | "expiresAt">,
+  ): Promise<"settled" | "not-held" | "chain-broken" | "superseded">;
   /** Drops a pending segment if this attempt is the newest. Returns whether it was. */
   dropPending(uploadId: string, index: number, attempt: number): Promise<boolean>;
   /** Segments in order from `fromIndex`; at most `limit`. */
   list(uploadId: string, fromIndex: number, limit: number): Promise<SegmentRow[]>;
-  /**
-   * Sum of sizes, the highest index (-1 for none), and the index of a segment shorter than `segmentSize` (undefined for
-   * none).
-   */
-  summary(
-    uploadId: string,
-    segmentSize: bigint,
-  ): Promise<{ bytes: bigint; lastIndex: number; shortIndex: number | undefined }>;
+  /** The segment at an index, the one before it, and the one with the highest index, where they are known. */
+  around(uploadId: string, index: number): Promise<Readonly<Record<"before" | "at" | "last", SegmentRow | undefined>>>;
   deleteAll(uploadId: string): Promise<void>;
   /** Sum of the sizes of stored segments, by the upload's id; none for uploads without. */
   storedBytes(uploadIds: readonly string[]): Promise<Map<string, bigint>>;

@@ -29,6 +29,12 @@ export const LIVE_VERSION_FIELDS = [
   "confirmedAt",
 ] as const satisfies readonly (keyof Version)[];
 
+/** Where a version stands among the others of its collection: how many have numbers beyond its own on one side. */
+export interface Place {
+  readonly place: number;
+  readonly from: "lowest" | "highest";
+}
+
 /** A collection whose facts are asked for, with what its configuration says of sizes. */
 export interface WantedFacts {
   readonly name: string;
@@ -47,14 +53,16 @@ export interface LiveVersionRepository {
   newest(collectionId: string, limit: number): Promise<LiveVersion[]>;
   /** As {@link newest}, without those that are shrunk by this factor. */
   newestNotShrunk(collectionId: string, shrunkFactor: number, limit: number): Promise<LiveVersion[]>;
-  /** What sizes have beyond the limits, in bytes: above maxOneVersionSize, and below `least`; each version by itself. */
-  beyondSizes(
+  /**
+   * What is not as usual: what sizes have beyond the limits, in bytes, above maxOneVersionSize and below `least`, each
+   * version by itself; and damaged versions, with a factor those too that are shrunk by it.
+   */
+  unusual(
     collectionId: string,
     limits: Pick<QuotaLimits, "maxOneVersionSize">,
     least: bigint,
-  ): Promise<{ readonly above: bigint; readonly below: bigint }>;
-  /** Damaged ones, and with a factor those that are shrunk by it. */
-  odd(collectionId: string, shrunkFactor: number | undefined): Promise<LiveVersion[]>;
+    shrunkFactor: number | undefined,
+  ): Promise<{ readonly above: bigint; readonly below: bigint; readonly odd: readonly LiveVersion[] }>;
   /**
    * How many rotation removed since then together with others, for one version: all but one of each of those. Looks at
    * what went for the newest thousand numbers.
@@ -69,16 +77,14 @@ export interface LiveVersionRepository {
    * The number of the one that has `place` others on its side, counting from the lowest or the highest number; without
    * the excepted ones. Undefined where there are not so many.
    */
-  numberAt(
-    collectionId: string,
-    place: number,
-    from: "lowest" | "highest",
-    exceptIds: readonly string[],
-  ): Promise<bigint | undefined>;
-  /** Those below the number (undefined: all) that are neither held nor protected by their rows, but the excepted ones. */
+  numberAt(collectionId: string, at: Place, exceptIds: readonly string[]): Promise<bigint | undefined>;
+  /**
+   * Those below the number (undefined: all; or the one at a place, as {@link numberAt} says it) that are neither held nor
+   * protected by their rows, but the excepted ones. None where nothing is at that place.
+   */
   free(
     collectionId: string,
-    below: bigint | undefined,
+    below: bigint | Place | undefined,
     now: Date,
     exceptIds: readonly string[],
   ): Promise<LiveVersion[]>;

@@ -36,16 +36,15 @@ const NOT_BEGUN = { most: 12, withinMs: 10 * 60_000, retryMs: 30_000 };
  * as the store is back.
  * @throws DomainError STORE_UNAVAILABLE
  */
-export async function requireStoreBegins(tx: Transaction, collection: LockedCollection): Promise<void> {
-  const since = new Date(tx.now.getTime() - NOT_BEGUN.withinMs);
-  if ((await tx.uploads.countBegun(collection.row.id, since, false)) < NOT_BEGUN.most) return;
+function requireStoreBegins(failed: number): void {
+  if (failed < NOT_BEGUN.most) return;
   throw storeFailure("the object store failed again and again; repeat the call later", undefined, NOT_BEGUN.retryMs);
 }
 
 /**
  * Refuses an upload where its collection had too many within a day: each leaves rows behind for a while, also when it
- * is aborted at once.
- * @throws DomainError COLLECTION_BUSY
+ * is aborted at once. And while the store fails to begin any.
+ * @throws DomainError STORE_UNAVAILABLE, COLLECTION_BUSY
  */
 export async function requireFewUploads(
   tx: Transaction,
@@ -53,7 +52,10 @@ export async function requireFewUploads(
   { maxUploadsPerDay }: Pick<UploadSettings, "maxUploadsPerDay">,
   collection: LockedCollection,
 ): Promise<void> {
-  const count = await tx.uploads.countBegun(collection.row.id, new Date(tx.now.getTime() - DAY_MS), true);
+  const ago = (ms: number) => new Date(tx.now.getTime() - ms);
+  const begun = await tx.uploads.countBegun(collection.row.id, ago(DAY_MS), ago(NOT_BEGUN.withinMs));
+  requireStoreBegins(begun.failed);
+  const count = begun.inStore;
   if (count < maxUploadsPerDay) return;
   throw new DomainError(
     "COLLECTION_BUSY",

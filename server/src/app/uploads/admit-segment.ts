@@ -3,10 +3,10 @@ import type { Principal } from "../../domain/access.ts";
 import type { CollectionSpec } from "../../domain/configuration.ts";
 import { DomainError } from "../../domain/errors.ts";
 import { bytesEqual } from "../../domain/segments.ts";
-import { requireOwnUpload, requireUploadAccess, uploadNotOpen } from "../guards.ts";
+import { requireUploadAccess, uploadNotOpen } from "../guards.ts";
 import type { SegmentRow, Transaction, UploadRow } from "../ports/database.ts";
 import { atLeastZero } from "./create-upload.ts";
-import { lockCollection, renewLease, uploadIn } from "./reservations.ts";
+import { lockOwnUpload, renewLease } from "./reservations.ts";
 import { quotaExceeded, roomFor } from "./room.ts";
 import type { UploadDeps } from "./upload-deps.ts";
 
@@ -41,26 +41,17 @@ export async function admitSegment(
   principal: Principal,
   input: SegmentInput,
 ): Promise<Admission> {
-  const found = await requireOwnUpload(tx, principal, input.uploadId);
-  const spec = requireUploadAccess(deps.config, principal, found);
-  const collection = await lockCollection(tx, { id: found.collectionId });
-  const upload = await uploadIn(tx, collection, found.id);
+  const own = await lockOwnUpload(tx, principal, input.uploadId, (found) =>
+    requireUploadAccess(deps.config, principal, found),
+  );
+  const { upload, collection, access: spec } = own;
   if (upload.state !== "open" || upload.storeToken === null) throw uploadNotOpen(upload);
 
-  const [before, existing] = await beforeAndAt(tx, input);
+  const { before, at: existing, last } = await tx.segments.around(upload.id, input.index);
   const framingIn = framingStart(input, before, existing);
   if (existing !== undefined) requireSame(existing, input, framingIn);
-  else await requirePlacement(tx, upload, input);
-  const more = existing === undefined ? input.size : 0n;
-  const renewed = await renewLease(tx, deps, spec, collection, upload, more);
-  const room = renewed.room ?? (await roomFor(tx, deps.config, spec, collection, upload.id));
-  const admission = { upload: renewed.upload, spec, remaining: atLeastZero(room.total - renewed.upload.reservedBytes) };
-  if (existing?.state === "stored") return { ...admission, segment: existing };
-  if (existing !== undefined) {
-    const attempt = await tx.segments.raiseAttempt(upload.id, input.index);
-    return { ...admission, segment: { ...existing, attempt } };
-  }
-  const segment: SegmentRow = {
+  else requirePlacement(upload, last, input);
+  const segment: SegmentRow = existing ?? {
     uploadId: upload.id,
     index: input.index,
     size: input.size,
@@ -71,14 +62,12 @@ export async function admitSegment(
     framingOut: null,
     recipients: null,
   };
-  await tx.segments.insert(segment);
-  return { ...admission, segment };
-}
-
-/** The segment before this one and this one itself, where they are known. */
-async function beforeAndAt(tx: Transaction, { uploadId, index }: SegmentInput): Promise<(SegmentRow | undefined)[]> {
-  const rows = await tx.segments.list(uploadId, Math.max(0, index - 1), 2);
-  return [index - 1, index].map((i) => rows.find((row) => row.index === i));
+  const announced = existing === undefined ? segment : undefined;
+  const renewed = await renewLease(tx, deps, spec, collection, upload, announced);
+  const room = renewed.room ?? (await roomFor(tx, deps.config, spec, collection, upload.id));
+  const admission = { upload: renewed.upload, spec, remaining: atLeastZero(room.total - renewed.upload.reservedBytes) };
+  if (announced !== undefined || segment.state === "stored") return { ...admission, segment };
+  return { ...admission, segment: { ...segment, attempt: await tx.segments.raiseAttempt(upload.id, input.index) } };
 }
 
 /** The framing state the segment starts in, checked against the segment before where that is stored. */
@@ -141,8 +130,8 @@ function requireSame(existing: SegmentRow, input: SegmentInput, framingIn: Uint8
   );
 }
 
-/** Sizes and order: only the last segment may be short, and nothing follows it. */
-async function requirePlacement(tx: Transaction, upload: UploadRow, input: SegmentInput): Promise<void> {
+/** Sizes and order: only the last segment may be short, and nothing follows it. So no other than that one is short. */
+function requirePlacement(upload: UploadRow, last: SegmentRow | undefined, input: SegmentInput): void {
   const refuse = (message: string) =>
     new DomainError("SEGMENT_SIZE_MISMATCH", message, {
       metadata: { declared_bytes: String(input.size), segment_size_bytes: String(upload.segmentSize) },
@@ -153,7 +142,8 @@ async function requirePlacement(tx: Transaction, upload: UploadRow, input: Segme
         "bytes, only the last may be shorter",
     );
   }
-  const { lastIndex, shortIndex } = await tx.segments.summary(upload.id, upload.segmentSize);
+  const lastIndex = last?.index ?? -1;
+  const shortIndex = last !== undefined && last.size < upload.segmentSize ? last.index : undefined;
   if (shortIndex !== undefined && input.index > shortIndex) {
     throw refuse(
       `segment ${input.index} comes after segment ${shortIndex}, which is shorter than ${upload.segmentSize} ` +

@@ -14,7 +14,7 @@ import { PUBLISHED } from "../../domain/version.ts";
 import { clockDoubt } from "../clock-doubt.ts";
 import { requireOwnUpload, requireUploadAccess, requireUploadAccessIfConfigured, uploadNotOpen } from "../guards.ts";
 import { pinned } from "../ports/config-source.ts";
-import type { CollectionRow, SegmentRow, Transaction, UploadRow, VersionRow } from "../ports/database.ts";
+import type { SegmentRow, Transaction, UploadRow, VersionRow } from "../ports/database.ts";
 import type { LiveVersion } from "../ports/live-versions.ts";
 import type { Log } from "../settings.ts";
 import { keptSums, livePlan, usualSizeIn } from "../versions/live-plan.ts";
@@ -24,8 +24,8 @@ import { requirePace, requireSize } from "./admission.ts";
 import { withRoom } from "./clean-upload.ts";
 import { noteLoss, whileCompleting } from "./lost-upload.ts";
 import { refuseUpload } from "./manage-uploads.ts";
-import { lockCollection, noteUsage, renewLease, uploadIn } from "./reservations.ts";
-import { requireRoom, roomFor } from "./room.ts";
+import { lockOwnUpload, noteUsage, renewLease } from "./reservations.ts";
+import { type LockedCollection, requireRoom, roomFor } from "./room.ts";
 import { storeFailure } from "./store-failure.ts";
 import type { UploadDeps } from "./upload-deps.ts";
 
@@ -79,21 +79,29 @@ export async function commitUpload(deps: CommitDeps, principal: Principal, input
     throw prepared.refusal;
   }
   if ("version" in prepared) return prepared;
-  return await finishCommit(deps, prepared.committing, principal);
+  return await complete(deps, prepared, principal);
 }
 
-type Prepared = CommitOutcome | { readonly committing: UploadRow } | { readonly refusal: DomainError };
+/** What goes forward only: an upload in the state `committing`, its segments, and the version it becomes. */
+interface PreparedCommit {
+  readonly committing: UploadRow;
+  readonly segments: readonly SegmentRow[];
+  /** Undefined when another server has published it meanwhile, which leaves no segments. */
+  readonly draft: VersionRow | undefined;
+}
+
+type Prepared = CommitOutcome | PreparedCommit | { readonly refusal: DomainError };
 
 async function prepare(tx: Transaction, deps: CommitDeps, principal: Principal, input: CommitInput): Promise<Prepared> {
-  const found = await requireOwnUpload(tx, principal, input.uploadId);
-  requireUploadAccessIfConfigured(deps.config, principal, found);
-  const collection = await lockCollection(tx, { id: found.collectionId });
-  let upload = await uploadIn(tx, collection, found.id);
+  const { collection, ...found } = await lockOwnUpload(tx, principal, input.uploadId, (upload) =>
+    requireUploadAccessIfConfigured(deps.config, principal, upload),
+  );
+  let { upload } = found;
   if (upload.state === "committed") return await alreadyCommitted(tx, upload, input);
   const segments = await allSegments(tx, upload.id);
   if (upload.state === "committing") {
     requireStated(segments, input);
-    return { committing: upload };
+    return draftOf(deps, tx, upload, segments);
   }
   if (upload.state !== "open") throw uploadNotOpen(upload);
   const spec = requireUploadAccess(deps.config, principal, upload);
@@ -119,7 +127,19 @@ async function prepare(tx: Transaction, deps: CommitDeps, principal: Principal, 
   const clientMetadata = warning === "" ? upload.clientMetadata : { ...upload.clientMetadata, warning };
   const prepared = { state: "committing", versionNumber, usualSize: usual, clientMetadata } as const;
   await tx.uploads.update(upload.id, "open", prepared);
-  return { committing: { ...upload, ...prepared } };
+  return draftOf(deps, tx, { ...upload, ...prepared }, segments);
+}
+
+/** The version that a prepared upload becomes, as the configuration in force says. */
+function draftOf(
+  deps: CommitDeps,
+  tx: Transaction,
+  committing: UploadRow,
+  segments: readonly SegmentRow[],
+): PreparedCommit {
+  const spec = deps.config.current().collections.get(committing.collectionName);
+  const draft = segments.length === 0 ? undefined : draftVersion(committing, segments, spec, tx.now);
+  return { committing, segments, draft };
 }
 
 /** Refusals that are final for the upload are returned; every other error goes on. */
@@ -226,18 +246,24 @@ export async function finishCommit(
   upload: UploadRow,
   actor: AuditActor = upload,
 ): Promise<CommitOutcome> {
-  const { segments, draft } = await deps.database.transaction(async (tx) => {
+  const prepared = await deps.database.transaction(async (tx) => {
     // Under the lock, so that another server cannot publish between two pages.
     await tx.collections.lockById(upload.collectionId);
-    const segments = await allSegments(tx, upload.id);
-    const spec = deps.config.current().collections.get(upload.collectionName);
-    return { segments, draft: segments.length === 0 ? undefined : draftVersion(upload, segments, spec, tx.now) };
+    return draftOf(deps, tx, upload, await allSegments(tx, upload.id));
   });
-  // No segments: another server has published meanwhile.
+  return await complete(deps, prepared, actor);
+}
+
+async function complete(
+  deps: CommitDeps,
+  { committing: upload, segments, draft }: PreparedCommit,
+  actor: AuditActor,
+): Promise<CommitOutcome> {
   if (draft !== undefined) await completeObject(deps, upload, segments, draft);
   return await deps.database.transaction(async (tx) => {
     const row = await tx.collections.lockById(upload.collectionId);
-    const current = (await tx.uploads.find(upload.id))!;
+    const holding = await tx.uploads.holding(upload.collectionId);
+    const current = holding.find(({ id }) => id === upload.id) ?? (await tx.uploads.find(upload.id))!;
     if (current.state !== "committing" || draft === undefined) {
       const version = await tx.versions.findById(upload.id);
       // An operator gave the commit up meanwhile.
@@ -246,7 +272,7 @@ export async function finishCommit(
       if (draft !== undefined) await tx.versions.manifestWritten(version.id, { revision: 0, before: 0 });
       return { version, removedNumbers: await removedNumbers(tx, version.id) };
     }
-    return await publish(tx, deps, row, current, draft, segments, actor);
+    return await publish(tx, deps, { row, uploads: holding }, current, draft, segments, actor);
   });
 }
 
@@ -336,13 +362,12 @@ async function completeObject(
  */
 async function rotatedOut(
   tx: Transaction,
-  row: CollectionRow,
+  { row, uploads: holding }: LockedCollection,
   spec: CollectionSpec,
   upload: UploadRow,
   version: VersionRow,
 ): Promise<LiveVersion[]> {
   const doubt = await clockDoubt(tx);
-  const holding = await tx.uploads.holding(upload.collectionId);
   // Older copies stay where there is room beside everything that the store has, what nobody continues included.
   const others = holding.filter((other) => other.id !== upload.id);
   const reserved = others.reduce((sum, { reservedBytes }) => sum + reservedBytes, 0n);
@@ -360,7 +385,7 @@ async function rotatedOut(
 async function publish(
   tx: Transaction,
   deps: CommitDeps,
-  row: CollectionRow,
+  collection: LockedCollection,
   upload: UploadRow,
   version: VersionRow,
   segments: readonly SegmentRow[],
@@ -368,7 +393,7 @@ async function publish(
 ): Promise<CommitOutcome> {
   const spec = deps.config.current().collections.get(upload.collectionName);
   // Without a configuration nothing is rotated: limits that are gone must not remove anything.
-  const victims = spec === undefined ? [] : await rotatedOut(tx, row, spec, upload, version);
+  const victims = spec === undefined ? [] : await rotatedOut(tx, collection, spec, upload, version);
   await tx.versions.insert(version, Buffer.concat(segments.map((s) => s.sha256)));
   await moveUsage(tx, upload, { reservedBytes: -upload.reservedBytes, storedBytes: version.size });
   await noteUsage(tx, upload, { receivedBytes: version.size, storedBytes: version.size, versions: 1n });

@@ -11,7 +11,7 @@ import { nextWindowStart, openWindow } from "../../domain/window.ts";
 import { requireAction, requireWritable } from "../guards.ts";
 import { pinned } from "../ports/config-source.ts";
 import type { Transaction, UploadRow } from "../ports/database.ts";
-import { requireFewUploads, requireOpenOrganization, requirePace, requireStoreBegins } from "./admission.ts";
+import { requireFewUploads, requireOpenOrganization, requirePace } from "./admission.ts";
 import { withRoom } from "./clean-upload.ts";
 import { endUpload, leaseFrom, lockCollection, requirePlace, storedBytesOf } from "./reservations.ts";
 import { type LockedCollection, requireRoom, roomFor } from "./room.ts";
@@ -118,7 +118,6 @@ async function admit(
   await deps.disk?.require(input.expectedSize);
   await requireOpenOrganization(tx, spec);
   requireOpenWindow(spec, principal, tx.now);
-  await requireStoreBegins(tx, collection);
   await requireFewUploads(tx, spec, deps.settings, collection);
   await requirePace(tx, spec, deps.settings, collection, tx.now);
   requirePlace(tx, spec, collection, undefined);
@@ -207,10 +206,8 @@ async function begin(deps: UploadDeps, upload: UploadRow): Promise<UploadRow> {
   }
   const current = await deps.database.transaction(async (tx) => {
     await tx.collections.lockById(upload.collectionId);
-    const row = (await tx.uploads.find(upload.id))!;
-    if (row.storeToken !== null || row.state !== "open") return row;
-    await tx.uploads.update(upload.id, "open", { storeToken: token });
-    return { ...row, storeToken: token };
+    const noted = await tx.uploads.noteToken(upload.id, token);
+    return noted ?? (await tx.uploads.find(upload.id))!;
   });
   // A second call with the same request id may have been faster; its unfinished object is the one.
   if (current.storeToken !== token) await deps.store.abort({ key: upload.key, token }).catch(() => {});

@@ -13,7 +13,7 @@ import {
 import { pinned } from "../ports/config-source.ts";
 import type { SegmentRow, UploadRow } from "../ports/database.ts";
 import { atLeastZero } from "./create-upload.ts";
-import { endUpload, lockCollection, renewLease, storedBytesOf, uploadIn } from "./reservations.ts";
+import { endUpload, lockCollection, lockOwnUpload, renewLease, storedBytesOf } from "./reservations.ts";
 import { roomFor } from "./room.ts";
 import type { UploadDeps, UploadView } from "./upload-deps.ts";
 
@@ -98,11 +98,11 @@ export async function abortUpload(
 /** Extends the lease of one's own upload; one that lapsed takes its place again. */
 export async function renewUpload(deps: UploadDeps, principal: Principal, uploadId: string): Promise<UploadRow> {
   return await deps.database.transaction(async (tx) => {
-    const found = await requireOwnUpload(tx, principal, uploadId);
     const at = pinned(deps);
-    const spec = requireUploadAccess(at.config, principal, found);
-    const collection = await lockCollection(tx, { id: found.collectionId });
-    const upload = await uploadIn(tx, collection, found.id);
+    const own = await lockOwnUpload(tx, principal, uploadId, (found) =>
+      requireUploadAccess(at.config, principal, found),
+    );
+    const { upload, collection, access: spec } = own;
     if (upload.state !== "open") throw uploadNotOpen(upload);
     return (await renewLease(tx, at, spec, collection, upload)).upload;
   });

@@ -1,10 +1,11 @@
+import type { Principal } from "../../domain/access.ts";
 import type { AuditActor } from "../../domain/audit.ts";
 import type { CollectionSpec } from "../../domain/configuration.ts";
 import { DomainError } from "../../domain/errors.ts";
+import { uploadNotFound } from "../guards.ts";
 import type { ConfigSource } from "../ports/config-source.ts";
-import type { Transaction, UploadRow, UsageCounts } from "../ports/database.ts";
+import type { CollectionRow, SegmentRow, Transaction, UploadRow, UsageCounts } from "../ports/database.ts";
 import type { UploadSettings } from "../settings.ts";
-import { moveUsage } from "../versions/removal.ts";
 import { requireOpenOrganization } from "./admission.ts";
 import { type LockedCollection, type Room, requireRoom, roomFor } from "./room.ts";
 import { lastMoment, requireYoung } from "./upload-age.ts";
@@ -24,7 +25,33 @@ export async function lockCollection(
   tx: Transaction,
   by: { id: string } | { name: string },
 ): Promise<LockedCollection> {
-  const row = "id" in by ? await tx.collections.lockById(by.id) : await tx.collections.lockByName(by.name);
+  return await withUploads(
+    tx,
+    "id" in by ? await tx.collections.lockById(by.id) : await tx.collections.lockByName(by.name),
+  );
+}
+
+/**
+ * Finds an upload of the caller, and locks its collection as {@link lockCollection} does.
+ * @param requireAccess refuses a caller who may not go on with it; what it returns is handed back.
+ */
+export async function lockOwnUpload<T>(
+  tx: Transaction,
+  principal: Principal,
+  uploadId: string,
+  requireAccess: (upload: UploadRow) => T,
+): Promise<{ readonly upload: UploadRow; readonly collection: LockedCollection; readonly access: T }> {
+  const { user, accessKey } = principal;
+  const found = await tx.uploads.findLocking(uploadId, { userName: user.name, accessKey });
+  if (found === undefined) throw uploadNotFound(uploadId);
+  const access = requireAccess(found.upload);
+  const collection = await withUploads(tx, found.collection);
+  // As it is now: it may have changed while this waited for the lock.
+  const upload = collection.uploads.find(({ id }) => id === uploadId) ?? (await tx.uploads.find(uploadId))!;
+  return { upload, collection, access };
+}
+
+async function withUploads(tx: Transaction, row: CollectionRow): Promise<LockedCollection> {
   const uploads: UploadRow[] = [];
   for (const upload of await tx.uploads.holding(row.id)) {
     const hasLapsed = upload.state === "open" && !upload.lapsed && upload.leaseExpiresAt <= tx.now;
@@ -33,22 +60,19 @@ export async function lockCollection(
   return { row, uploads };
 }
 
-/** An upload of a locked collection, as it is now. */
-export async function uploadIn(tx: Transaction, collection: LockedCollection, id: string): Promise<UploadRow> {
-  return collection.uploads.find((u) => u.id === id) ?? (await tx.uploads.find(id))!;
-}
-
-/** Changes what an upload has reserved by `delta` bytes, in all counters and, with other changes, in its row. */
+/**
+ * Changes what an upload has reserved by `delta` bytes, in all counters and, with other changes, in its row.
+ * @param announced a segment whose bytes these are.
+ */
 export async function changeReservation(
   tx: Transaction,
   upload: UploadRow,
   delta: bigint,
   change: Partial<UploadRow> = {},
+  announced?: SegmentRow,
 ): Promise<UploadRow> {
-  if (delta !== 0n) await moveUsage(tx, upload, { reservedBytes: delta });
-  const whole = { ...change, reservedBytes: upload.reservedBytes + delta };
-  await tx.uploads.update(upload.id, upload.state, whole);
-  return { ...upload, ...whole };
+  await tx.uploads.reserve(upload, delta, change, announced);
+  return { ...upload, ...change, reservedBytes: upload.reservedBytes + delta };
 }
 
 /** Gives back the place of one open upload, unless its lease was extended meanwhile. */
@@ -93,7 +117,7 @@ export function leaseFrom(
 }
 
 /**
- * Extends the lease of an open upload, and reserves `more` bytes for it. One whose lease ran out takes its place again,
+ * Extends the lease of an open upload, and reserves the bytes of a segment that is announced. One whose lease ran out takes its place again,
  * if it is still free; its space it still has.
  * @returns the row as it is now, and the room it has, where that was looked at.
  */
@@ -103,20 +127,22 @@ export async function renewLease(
   spec: CollectionSpec,
   collection: LockedCollection,
   upload: UploadRow,
-  more = 0n,
+  announced?: SegmentRow,
 ): Promise<{ upload: UploadRow; room: Room | undefined }> {
   await requireOpenOrganization(tx, spec);
   // Its version belongs to the organization that the collection had when the upload began.
-  await requireOpenOrganization(tx, { name: spec.name, organization: upload.organization });
+  if (upload.organization !== spec.organization)
+    await requireOpenOrganization(tx, { name: spec.name, organization: upload.organization });
   await requireYoung(tx, upload, spec, deps.settings);
   if (upload.lapsed) requirePlace(tx, spec, collection, upload.id);
   let room: Room | undefined;
+  const more = announced?.size ?? 0n;
   if (more > 0n) {
     room = await roomFor(tx, deps.config, spec, collection, upload.id);
     requireRoom(tx, collection, upload.id, room, upload.reservedBytes, more);
   }
   const lease = leaseFrom(tx.now, deps.settings, lastMoment(upload, spec, deps.settings));
-  const renewed = await changeReservation(tx, upload, more, { lapsed: false, ...lease });
+  const renewed = await changeReservation(tx, upload, more, { lapsed: false, ...lease }, announced);
   return { upload: renewed, room };
 }
 

@@ -1,7 +1,7 @@
 import { FramingError, FramingMachine, type Recipients } from "@strongroom/framing";
 import type { Principal } from "../../domain/access.ts";
+import type { OrganizationSpec } from "../../domain/configuration.ts";
 import { DomainError } from "../../domain/errors.ts";
-import { bytesEqual } from "../../domain/segments.ts";
 import { requireOwnUpload, requireUploadAccess } from "../guards.ts";
 import { BlobDigestError, BlobNotFoundError } from "../ports/blob-store.ts";
 import { pinned } from "../ports/config-source.ts";
@@ -40,16 +40,11 @@ export async function writeSegment(
   body: AsyncIterable<Uint8Array>,
   signal: AbortSignal,
 ): Promise<AcceptedSegment> {
-  const { organization } = await deps.database.read(async (tx) => {
-    const upload = await requireOwnUpload(tx, principal, input.uploadId);
-    requireUploadAccess(deps.config, principal, upload);
-    return upload;
-  });
   // The owner is part of the name: nobody else's request can end an attempt.
   const name = `${input.uploadId}/${input.index}/${principal.user.name}$${principal.accessKey}`;
   return await deps.attempts.run(name, signal, async (attemptSignal) => {
-    const limits = deps.config.current().organizations.get(organization);
     // Before anything is reserved for it, and before its bytes are read.
+    const limits = await shareLimits(deps, principal, input);
     const leave =
       limits === undefined ? undefined : await deps.shares?.enter(limits, attemptSignal, { upload: input.uploadId });
     let written: (() => void) | undefined;
@@ -70,6 +65,19 @@ export async function writeSegment(
       leave?.();
     }
   });
+}
+
+/** The limits of the upload's organization; where no organization is configured, nobody has to be asked for them. */
+async function shareLimits(
+  deps: UploadDeps,
+  principal: Principal,
+  { uploadId }: SegmentInput,
+): Promise<OrganizationSpec | undefined> {
+  const { organizations } = deps.config.current();
+  if (deps.shares === undefined || organizations.size === 0) return undefined;
+  const upload = await deps.database.read(async (tx) => await requireOwnUpload(tx, principal, uploadId));
+  requireUploadAccess(deps.config, principal, upload);
+  return organizations.get(upload.organization);
 }
 
 /** What the ciphertext check found in a segment. */
@@ -206,7 +214,8 @@ async function release(deps: UploadDeps, { upload, segment }: Admission): Promis
 
 /**
  * Acknowledges the stored bytes, if this is still the newest attempt. Locks the upload alone, since nothing is counted
- * again; only an upload whose lease ran out meanwhile has to take its place and space again first.
+ * again; only an upload whose lease ran out meanwhile has to take its place and space again first. Neighbours that are
+ * announced and settled in the same moment may not see each other; then the commit refuses what does not fit together.
  */
 async function settle(
   deps: UploadDeps,
@@ -216,26 +225,23 @@ async function settle(
 ): Promise<AcceptedSegment> {
   const { segment, upload, spec } = admitted;
   const { framingOut, recipients } = checked;
-  const outcome = await deps.database.transaction(async (tx) => {
+  // One statement, and so no transaction.
+  const { outcome, lease } = await deps.database.read(async (tx) => {
     await requireYoung(tx, upload, spec, deps.settings);
     const lease = leaseFrom(tx.now, deps.settings, lastMoment(upload, spec, deps.settings));
-    if (!(await tx.uploads.extendLease(segment.uploadId, lease))) return "not-held" as const;
-    const next = (await tx.segments.list(segment.uploadId, segment.index + 1, 1))[0];
-    if (next?.index === segment.index + 1 && !bytesEqual(next.framingIn, framingOut)) return "chain-broken" as const;
-    const { uploadId, index, attempt } = segment;
-    if (!(await tx.segments.settle(uploadId, index, attempt, { framingOut, recipients, storedAt: tx.now }))) {
-      throw new DomainError("SEGMENT_SUPERSEDED", `a newer attempt at segment ${segment.index} took over`, {
-        metadata: { index: String(segment.index) },
-      });
-    }
-    return acknowledged(admitted, lease);
+    return { lease, outcome: await tx.segments.settle(segment, { framingOut, recipients, storedAt: tx.now }, lease) };
   });
+  if (outcome === "settled") return acknowledged(admitted, lease);
+  if (outcome === "superseded") {
+    throw new DomainError("SEGMENT_SUPERSEDED", `a newer attempt at segment ${segment.index} took over`, {
+      metadata: { index: String(segment.index) },
+    });
+  }
   if (outcome === "not-held") {
     // Ended, or lapsed: the first is refused there, the second takes place and space again.
     await renewUpload(deps, principal, segment.uploadId);
     return await settle(deps, principal, admitted, checked);
   }
-  if (outcome !== "chain-broken") return outcome;
   const message =
     `segment ${segment.index + 1} was announced with a framing state that segment ${segment.index} does not end ` +
     "in; segments of different streams were mixed";

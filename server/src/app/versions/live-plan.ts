@@ -111,19 +111,30 @@ export async function unguardedLivePlan(
     const { older, remove, guard } = unguardedRotation(live, spec, begunAt, tx.now, coming);
     return { all: sumVersions(spec, live), older, remove, guard };
   }
-  const all = await liveSums(tx, row, spec);
+  const { all, odd } = await counted(tx, row, spec);
   const newest = spec.rotationGuard === undefined ? [] : await tx.live.newest(row.id, 1);
   const guard = guardingVersion(spec, newest, coming);
   if (guard !== undefined) return { all, older: [], remove: [], guard };
-  return { all, ...(await byNumber(tx, row, spec)), guard };
+  return { all, ...(await byNumber(tx, row, spec, odd)), guard };
 }
 
-/** The counters say what the live versions come to, but for the few whose size another limit counts. */
-async function liveSums(tx: Transaction, row: PlannedCollection, spec: CollectionSpec): Promise<SizeSums> {
-  const { maxOneVersionSize } = spec;
+/**
+ * The counters say what the live versions come to, but for the few whose size another limit counts; with those that
+ * take no place.
+ */
+async function counted(
+  tx: Transaction,
+  row: PlannedCollection,
+  spec: CollectionSpec,
+): Promise<{ readonly all: SizeSums; readonly odd: readonly LiveVersion[] }> {
+  if (row.liveVersions === 0) return { all: { count: 0, bytes: 0n, above: 0n }, odd: [] };
+  const { maxOneVersionSize, shrunkFactor } = spec;
   const isSmall = maxOneVersionSize < LEAST_COUNTED_SIZE;
-  const { above, below } = await tx.live.beyondSizes(row.id, spec, isSmall ? maxOneVersionSize : 0n);
-  return { count: row.liveVersions, bytes: isSmall ? row.storedBytes + below : row.countedBytes, above };
+  const least = isSmall ? maxOneVersionSize : 0n;
+  const factor = spec.rotationGuard === undefined ? undefined : shrunkFactor;
+  const { above, below, odd } = await tx.live.unusual(row.id, spec, least, factor);
+  const bytes = isSmall ? row.storedBytes + below : row.countedBytes;
+  return { all: { count: row.liveVersions, bytes, above }, odd };
 }
 
 /**
@@ -134,9 +145,9 @@ async function byNumber(
   tx: Transaction,
   row: PlannedCollection,
   spec: CollectionSpec,
+  odd: readonly LiveVersion[],
 ): Promise<Pick<LivePlan, "older" | "remove">> {
   const isBlocked = (version: LiveVersion) => isRemovalBlocked(version, tx.now);
-  const odd = await tx.live.odd(row.id, spec.rotationGuard === undefined ? undefined : spec.shrunkFactor);
   const aside = odd
     .map((version) => withProtection(version, spec))
     .filter((version) => asideBecause(version, spec, tx.now) !== undefined);
@@ -147,17 +158,15 @@ async function byNumber(
   const places = spec.maxBackupsCount - 1;
   const excess = row.liveVersions - aside.length - places;
   if (excess < 0 || (excess === 0 && aside.length === 0)) return { older: damagedOf(aside), remove: [] };
-  // The lowest number that has a place; without places, none has.
-  const least =
-    places === 0
-      ? undefined
-      : excess < places
-        ? await tx.live.numberAt(row.id, excess, "lowest", ids)
-        : await tx.live.numberAt(row.id, places - 1, "highest", ids);
+  // Where the lowest number is that has a place; without places, none has.
+  const from = excess < places ? ("lowest" as const) : ("highest" as const);
+  const at = places === 0 ? undefined : { place: from === "lowest" ? excess : places - 1, from };
+  const free = excess > 0 ? await tx.live.free(row.id, at, tx.now, ids) : [];
+  const remove = free.map((version) => withProtection(version, spec)).filter((version) => !isBlocked(version));
+  if (aside.length === 0) return { older: [], remove: newestFirst(remove) };
+  const least = at && (await tx.live.numberAt(row.id, at, ids));
   // Where nobody has locked the row, a version can have gone since it was read.
   if (places > 0 && least === undefined) return { older: damagedOf(aside), remove: [] };
-  const free = excess > 0 ? await tx.live.free(row.id, least, tx.now, ids) : [];
-  const remove = free.map((version) => withProtection(version, spec)).filter((version) => !isBlocked(version));
   const hasPlace = ({ number }: LiveVersion) => least !== undefined && number > least;
   return {
     older: damagedOf(aside.filter(hasPlace)),
