@@ -1,5 +1,6 @@
-import { PGlite } from "@electric-sql/pglite";
+import { PGlite, type QueryOptions, type Results, type Transaction } from "@electric-sql/pglite";
 import { DataDirectory, NoDatabaseError } from "./data-directory.ts";
+import { PreparedStatements } from "./prepared-statements.ts";
 
 /** Status of the exception by which PGlite goes on after an ordinary error of a query. */
 const QUERY_FAILED = 100;
@@ -25,13 +26,14 @@ export class DatabaseEndedError extends Error {
 }
 
 /**
- * PGlite that syncs. Also, when PostgreSQL ends inside it (a PANIC, out of memory), every call fails from then on:
+ * PGlite that syncs, and that prepares its statements. Also, when PostgreSQL ends inside it (a PANIC, out of memory), every call fails from then on:
  * PGlite itself (0.5.16) swallows what was thrown, and asks what is dead again and again, in a loop that never gives
  * the process back.
  */
 export class EmbeddedPostgres extends PGlite {
   readonly #directory: DataDirectory | undefined;
   readonly #lastWords: { text: string };
+  readonly #prepared = new PreparedStatements(this);
   #ended: DatabaseEndedError | undefined;
   #guarded = false;
 
@@ -74,6 +76,35 @@ export class EmbeddedPostgres extends PGlite {
   /** Why it ended by itself; undefined while it lives. */
   get ended(): DatabaseEndedError | undefined {
     return this.#ended;
+  }
+
+  override async query<T>(text: string, parameters: unknown[] = [], options?: QueryOptions): Promise<Results<T>> {
+    // What has no parameters is seldom asked again.
+    if (parameters.length === 0) return await super.query<T>(text, parameters, options);
+    await this._checkReady();
+    return await this._runExclusiveTransaction(async () => {
+      const results = await this.#query<T>(text, parameters, options);
+      await this.syncToFs();
+      return results;
+    });
+  }
+
+  override async transaction<T>(work: (tx: Transaction) => Promise<T>): Promise<T> {
+    return await super.transaction(async (tx) => {
+      const query = async <R>(
+        text: string,
+        parameters: unknown[] = [],
+        options?: QueryOptions,
+      ): Promise<Results<R>> => {
+        if (parameters.length === 0 || tx.closed) return await tx.query<R>(text, parameters, options);
+        return await this.#query<R>(text, parameters, options);
+      };
+      return await work(Object.create(tx, { query: { value: query } }) as Transaction);
+    });
+  }
+
+  async #query<T>(text: string, parameters: unknown[], options: QueryOptions | undefined): Promise<Results<T>> {
+    return await this._runExclusiveQuery(async () => await this.#prepared.query<T>(text, parameters, options));
   }
 
   override execProtocolRawSync(message: Uint8Array): Uint8Array {
