@@ -75,6 +75,7 @@ const TABLE: Record<
   CONFIGURATION_CONFLICT: [Code.Aborted, PolicyRefusedError, "no"],
   CONFIGURATION_READ_ONLY: [Code.FailedPrecondition, PolicyRefusedError, "no"],
   NO_ADMIN_LEFT: [Code.FailedPrecondition, PolicyRefusedError, "no"],
+  SERVER_OUTDATED: [Code.FailedPrecondition, PolicyRefusedError, "no"],
   STORE_UNAVAILABLE: [Code.Unavailable, UnavailableError, "patient"],
   DATABASE_UNAVAILABLE: [Code.Unavailable, UnavailableError, "patient"],
   CONFIGURATION_OUTDATED: [Code.Unavailable, UnavailableError, "patient"],

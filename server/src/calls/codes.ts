@@ -67,6 +67,7 @@ export const CODES: Readonly<Record<Reason, CodeName>> = {
   OBJECTS_INVALID: "invalid_argument",
   OBJECT_EXISTS: "already_exists",
   CONFIGURATION_CONFLICT: "aborted",
+  SERVER_OUTDATED: "failed_precondition",
   CONFIGURATION_READ_ONLY: "failed_precondition",
   NO_ADMIN_LEFT: "failed_precondition",
   KEY_ROTATION_REFUSED: "failed_precondition",

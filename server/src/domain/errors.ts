@@ -54,6 +54,7 @@ export type Reason =
   | "ORGANIZATION_CLOSED"
   | "PURGE_REFUSED"
   | "CONFIGURATION_OUTDATED"
+  | "SERVER_OUTDATED"
   | "STORE_UNAVAILABLE"
   | "DATABASE_UNAVAILABLE"
   | "SHUTTING_DOWN"
@@ -127,4 +128,19 @@ export function collectionNotFound(name: string): DomainError {
       "access key and session",
     { metadata: { collection: name } },
   );
+}
+
+/** The database was migrated by a newer version than this server, which therefore does no upkeep. */
+export function serverOutdated(): DomainError {
+  return new DomainError(
+    "SERVER_OUTDATED",
+    "a newer version of Strongroom has migrated the database: this server takes and gives backups, and leaves sweeps, " +
+      "heads of the audit log and changes of the configuration to servers of that version. Ask one of those, or " +
+      "upgrade this one",
+  );
+}
+
+/** Whether something was left undone since this server is older than the database. */
+export function isServerOutdated(error: unknown): error is DomainError {
+  return error instanceof DomainError && error.reason === "SERVER_OUTDATED";
 }

@@ -1097,7 +1097,8 @@ export declare const ConfigurationStatusSchema: GenMessage<ConfigurationStatus>;
  */
 export declare type ServerProblem = Message<"strongroom.v1.ServerProblem"> & {
   /**
-   * What it is about: `database`, `storage`, `configuration`, `clock`, `integrity`, `versions`, `sweep`. The set is open.
+   * What it is about: `database`, `storage`, `configuration`, `clock`, `audit`, `integrity`, `versions`, `outdated`,
+   * `sweep`. The set is open.
    *
    * @generated from field: string name = 1;
    */
@@ -1590,8 +1591,9 @@ export declare const AdminService: GenService<{
     output: typeof GetServerStatusResponseSchema;
   },
   /**
-   * Sweeps now, after a sweep that is under way; calls that come meanwhile share it. Answers when it has ended, or after
-   * 30 seconds while it goes on; GetServerStatus has its result. For systemAdmin.
+   * Sweeps now, after a sweep that is under way; calls that come meanwhile share it. Answers when it has ended, or while
+   * it goes on: after 30 seconds, or at once where another server sweeps. GetServerStatus has its result. Refused with
+   * SERVER_OUTDATED by a server that does not sweep. For systemAdmin.
    *
    * @generated from rpc strongroom.v1.AdminService.RunSweep
    */

@@ -517,6 +517,15 @@ export enum ErrorReason {
    * @generated from enum value: ERROR_REASON_CALL_TOO_LARGE = 58;
    */
   CALL_TOO_LARGE = 58,
+
+  /**
+   * [FAILED_PRECONDITION] A newer version of Strongroom has migrated the database: this server takes and gives backups,
+   * and leaves sweeps and changes of the configuration to servers of that version. Ask one of those, or upgrade this
+   * one. Example: {"reason":"SERVER_OUTDATED"}
+   *
+   * @generated from enum value: ERROR_REASON_SERVER_OUTDATED = 59;
+   */
+  SERVER_OUTDATED = 59,
 }
 
 /**

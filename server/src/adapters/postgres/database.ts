@@ -3,7 +3,7 @@ import { setTimeout as sleep } from "node:timers/promises";
 import { type SQL, sql } from "drizzle-orm";
 import type { Database, InstallationRow, Transaction } from "../../app/ports/database.ts";
 import { auditRecord } from "../../domain/audit.ts";
-import { DomainError } from "../../domain/errors.ts";
+import { DomainError, serverOutdated } from "../../domain/errors.ts";
 import { auditRepository } from "./audit-repository.ts";
 import { budgetRepository } from "./budget-repository.ts";
 import { clockRepository } from "./clock-repository.ts";
@@ -19,6 +19,7 @@ import {
   withoutValues,
 } from "./errors.ts";
 import { liveVersionRepository } from "./live-versions.ts";
+import { isOutdated } from "./migrations.ts";
 import { notificationRepository } from "./notification-repository.ts";
 import {
   collectionRepository,
@@ -109,7 +110,11 @@ export class SqlDatabase implements Database {
 
   async exclusively<T>(name: string, work: () => Promise<T>): Promise<{ readonly result: T } | undefined> {
     try {
-      return await this.#driver.exclusively(name, work);
+      return await this.#driver.exclusively(name, async () => {
+        // Upkeep by older rules could undo what a newer replica wrote; that one does it.
+        if (await this.#driver.run(isOutdated)) throw serverOutdated();
+        return await work();
+      });
     } catch (error) {
       // Errors of the work are its own, also where it lost a connection elsewhere.
       const own = error instanceof DatabaseUnreachableError || error instanceof ConnectionLostError;

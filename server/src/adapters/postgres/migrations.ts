@@ -12,9 +12,15 @@ export class NewerDatabaseError extends Error {
   override name = "NewerDatabaseError";
 }
 
-/** When the newest migration that this version has was made, in milliseconds since 1970. */
+let known: number | undefined;
+
+/**
+ * When the newest migration that this version has was made, in milliseconds since 1970. Read once, at the start: an
+ * upgrade may replace the files while this process, which knows nothing of the new ones, still runs.
+ */
 function newestKnown(): number {
-  return Math.max(...readMigrationFiles({ migrationsFolder: MIGRATIONS_FOLDER }).map((m) => m.folderMillis));
+  known ??= Math.max(...readMigrationFiles({ migrationsFolder: MIGRATIONS_FOLDER }).map((m) => m.folderMillis));
+  return known;
 }
 
 async function newestApplied(db: Executor): Promise<number> {
@@ -25,8 +31,8 @@ async function newestApplied(db: Executor): Promise<number> {
 }
 
 /**
- * Whether a newer version of Strongroom has migrated the database while this one was running: a replica of it runs
- * beside this one, and knows more of what the rows mean.
+ * Whether a newer version of Strongroom has migrated the database while this one was running: it knows more of what the
+ * rows mean, whether a replica of it still runs beside this one or not.
  */
 export async function isOutdated(db: Executor): Promise<boolean> {
   return (await newestApplied(db)) > newestKnown();
@@ -40,13 +46,12 @@ export async function isOutdated(db: Executor): Promise<boolean> {
 export async function needsMigration(db: Executor): Promise<boolean> {
   const table = rowsOf(await db.execute(sql`select to_regclass('drizzle.__drizzle_migrations')::text as name`));
   if (table[0]?.name === null) return true;
-  const known = newestKnown();
   const newest = await newestApplied(db);
-  if (newest > known) {
+  if (newest > newestKnown()) {
     throw new NewerDatabaseError(
       "the database was migrated by a newer version of Strongroom, and there is no way back. Start that " +
         "version, or put back the copy of the database that was made before the upgrade (docs/operations.md)",
     );
   }
-  return newest < known;
+  return newest < newestKnown();
 }

@@ -6,7 +6,7 @@ import { PgConnection } from "./connection.ts";
 import { SqlDatabase } from "./database.ts";
 import type { SqlDriver } from "./driver.ts";
 import { CommitOutcomeUnknownError, DatabaseUnreachableError, isConnectionLoss, isRetryable } from "./errors.ts";
-import { isOutdated, MIGRATIONS_FOLDER, needsMigration } from "./migrations.ts";
+import { MIGRATIONS_FOLDER, needsMigration } from "./migrations.ts";
 import { type PasswordSources, withPassword } from "./password.ts";
 import { ConnectionPool } from "./pool.ts";
 import type { Executor } from "./repositories.ts";
@@ -130,8 +130,6 @@ class PostgresDriver implements SqlDriver {
         async (db) => await db.execute(sql`select pg_try_advisory_lock(${lockKey(name)}) as taken`),
       );
       if ((taken as unknown as { taken: boolean }[])[0]?.taken !== true) return undefined;
-      // Upkeep by older rules could undo what a newer replica wrote; that one does it.
-      if (await connection.use(isOutdated)) return undefined;
       return { result: await keptAlive(connection, this.#lockIdleMs, work) };
     } finally {
       await connection.close();

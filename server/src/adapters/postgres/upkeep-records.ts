@@ -1,5 +1,6 @@
 import { and, asc, count, desc, eq, gt, isNotNull, lt, ne, or, sql } from "drizzle-orm";
 import type { UpkeepRecords } from "../../app/ports/upkeep-records.ts";
+import { isOutdated } from "./migrations.ts";
 import type { Executor } from "./repositories.ts";
 import { rowsOf } from "./rows.ts";
 import * as schema from "./schema.ts";
@@ -62,6 +63,7 @@ export function upkeepRecords(db: Executor): UpkeepRecords {
       return {
         version: String(row!.version),
         migrations: Number(row!.migrations),
+        isNewer: await isOutdated(db),
         oldestVerification: (oldest?.at as Date | undefined) ?? null,
         damaged: damaged!.count,
       };

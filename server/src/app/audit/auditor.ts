@@ -1,3 +1,4 @@
+import { isServerOutdated } from "../../domain/errors.ts";
 import type { AuditSigner } from "../ports/audit-key.ts";
 import type { BlobStore } from "../ports/blob-store.ts";
 import type { ConfigSource } from "../ports/config-source.ts";
@@ -123,7 +124,8 @@ export class Auditor {
       // Another server does it: how that ends, this one does not know.
       if (done !== undefined) this.#succeeded("log");
     } catch (error) {
-      this.#failed("log", error as Error);
+      // The sweeper says it for the whole server; a newer one chains and signs.
+      if (!isServerOutdated(error)) this.#failed("log", error as Error);
     }
   }
 

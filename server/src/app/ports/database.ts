@@ -705,8 +705,9 @@ export interface Database {
   finishRecovery(): Promise<void>;
   /**
    * Runs `work` while nobody else runs any under this name, in this server or another. Returns undefined, without
-   * running it, where somebody does. The lock is given back when the work ends, and when this process or its connection dies; work that goes
-   * on after that must be safe without it.
+   * running it, where somebody does. The lock is given back when the work ends, and when this process or its connection
+   * dies; work that goes on after that must be safe without it.
+   * @throws DomainError SERVER_OUTDATED, without running it, where a newer version has migrated the database
    */
   exclusively<T>(name: string, work: () => Promise<T>): Promise<{ readonly result: T } | undefined>;
   /** Throws when the database does not answer. */

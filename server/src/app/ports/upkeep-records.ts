@@ -30,6 +30,8 @@ export interface DatabaseFacts {
   readonly version: string;
   /** How many migrations it has. */
   readonly migrations: number;
+  /** Whether a newer version of Strongroom than this server has migrated it. */
+  readonly isNewer: boolean;
   /** When the live version was verified, or else published, that was longest ago; null for none. */
   readonly oldestVerification: Date | null;
   /** Live versions that failed their last verification. */

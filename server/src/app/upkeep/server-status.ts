@@ -1,5 +1,6 @@
 import type { Principal } from "../../domain/access.ts";
 import { type ClockState, clockState } from "../../domain/clock.ts";
+import { serverOutdated } from "../../domain/errors.ts";
 import type { BlobStoreCapabilities } from "../ports/blob-store.ts";
 import type { ConfigSource } from "../ports/config-source.ts";
 import type { Database } from "../ports/database.ts";
@@ -145,6 +146,10 @@ function problemsOf(
       `replicas of other versions run beside ${version}: ${[...others].join(", ")}`,
       "Finish the upgrade, or wait until it is.",
     );
+  if (database.isNewer) {
+    const { message } = serverOutdated();
+    add("outdated", message, "Upgrade this server. While no server of the newer version runs, nobody does its upkeep.");
+  }
   const sweep = runs.find(({ kind }) => kind === "sweep");
   if (sweep !== undefined && sweep.error !== "") add("sweep", sweep.error, "The next sweep tries again.");
   const sweptAt = sweep?.finishedAt ?? null;

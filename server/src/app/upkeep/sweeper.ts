@@ -1,5 +1,6 @@
 import { setTimeout as sleep } from "node:timers/promises";
 import { LOOK_MS } from "../../domain/clock.ts";
+import { isServerOutdated } from "../../domain/errors.ts";
 import type { ClockWatch } from "./clock-watch.ts";
 import { type SweepDeps, type SweepReport, sweep } from "./sweep.ts";
 
@@ -8,6 +9,9 @@ const WHOLE_STORE_MS = 24 * 3_600_000;
 
 /** When that could not be done it is tried again after this, in milliseconds. */
 const WHOLE_STORE_RETRY_MS = 10 * 60_000;
+
+/** That this server does not sweep since it is older than the database is said again this often, in milliseconds. */
+const SAID_AGAIN_MS = 3_600_000;
 
 /** What sweeping needs, and the watch of the clock, which looks before each sweep. */
 export interface SweeperDeps extends SweepDeps {
@@ -26,6 +30,7 @@ export class Sweeper {
   #stopped = false;
   readonly #monotonic: () => number;
   #wholeStoreAt = 0;
+  #outdatedSaidAt = Number.NEGATIVE_INFINITY;
 
   /**
    * @param onSwept called after each sweep; undefined for one that failed as a whole.
@@ -60,7 +65,7 @@ export class Sweeper {
     }
     clearTimeout(this.#timer);
     this.runOnce()
-      .catch((error: unknown) => this.#deps.log.warn({ err: error }, "sweeper: failed; the next sweep tries again"))
+      .catch((error: unknown) => this.#warn(error))
       .finally(() => {
         if (this.#stopped) return;
         const delay = this.#again ? 0 : this.#everyMs;
@@ -70,7 +75,21 @@ export class Sweeper {
       });
   }
 
-  /** Sweeps once, after a sweep that is under way. Undefined when another server is sweeping: it does the same work. */
+  #warn(error: unknown): void {
+    if (!isServerOutdated(error)) {
+      this.#deps.log.warn({ err: error }, "sweeper: failed; the next sweep tries again");
+      return;
+    }
+    const now = this.#monotonic();
+    if (now - this.#outdatedSaidAt < SAID_AGAIN_MS) return;
+    this.#outdatedSaidAt = now;
+    this.#deps.log.warn({}, `this server is outdated: ${error.message}`);
+  }
+
+  /**
+   * Sweeps once, after a sweep that is under way. Undefined when another server is sweeping: it does the same work.
+   * @throws DomainError SERVER_OUTDATED
+   */
   async runOnce(): Promise<SweepReport | undefined> {
     const before: Promise<unknown> = this.#running ?? Promise.resolve();
     const run = before.catch(() => {}).then(async () => await this.#sweep());
@@ -80,7 +99,8 @@ export class Sweeper {
       if (report !== undefined) this.#onSwept?.(report);
       return report;
     } catch (error) {
-      this.#onSwept?.(undefined);
+      // One that does not sweep says nothing of the sweeps of others.
+      if (!isServerOutdated(error)) this.#onSwept?.(undefined);
       throw error;
     } finally {
       if (this.#running === run) this.#running = undefined;

@@ -55,7 +55,7 @@ export class UpkeepRuns {
   readonly #sweeper: Pick<Sweeper, "runOnce">;
   readonly #bytesPerSecond: bigint;
   readonly #stopped = new AbortController();
-  #sweep: Promise<unknown> | undefined;
+  #sweep: Promise<SweepReport | undefined> | undefined;
   #verification: Promise<void> = Promise.resolve();
 
   /** @param bytesPerSecond the most that a verification reads. */
@@ -67,7 +67,8 @@ export class UpkeepRuns {
 
   /**
    * Sweeps, after a sweep that is under way; calls that come meanwhile share it. Waits for it a while.
-   * @returns whether it has ended.
+   * @returns whether it has ended; false also where another server sweeps.
+   * @throws DomainError SERVER_OUTDATED
    */
   async sweep(principal: Principal): Promise<boolean> {
     requireOperator(principal);
@@ -80,7 +81,7 @@ export class UpkeepRuns {
     });
     const waiting = new AbortController();
     const limit = sleep(WAIT_MS, false, { signal: waiting.signal, ref: false }).catch(() => false);
-    const ended = this.#sweep.then(() => true);
+    const ended = this.#sweep.then((report) => report !== undefined);
     try {
       return await Promise.race([ended, limit]);
     } finally {
