@@ -7,6 +7,7 @@ import { type CommandLine, parseCommandLine } from "@strongroom/command-line/par
 import { printable } from "@strongroom/command-line/printable";
 import { SHARED } from "@strongroom/command-line/shared-options";
 import { OptionValues } from "@strongroom/command-line/values";
+import { programVersion } from "./build.ts";
 import type { CommandSpec, Surroundings } from "./command.ts";
 import { COMMANDS } from "./commands/index.ts";
 import type { Context } from "./context.ts";
@@ -17,7 +18,6 @@ import { serverCommands } from "./server-modules.ts";
 import { givenPassword } from "./session/password.ts";
 import { serverUrl } from "./session/server.ts";
 import { Output } from "./terminal/output.ts";
-import { programVersion } from "./version.ts";
 
 /** Options that may stand before the command. */
 export const PROGRAM_OPTIONS = [OPTIONS.url, ...OUTPUT_OPTIONS] as const;

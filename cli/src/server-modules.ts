@@ -1,3 +1,4 @@
+import { HAS_SERVER } from "./build.ts";
 import type { CommandSpec } from "./command.ts";
 
 /**
@@ -5,6 +6,7 @@ import type { CommandSpec } from "./command.ts";
  * Undefined where the server is not installed, as in a package of the client alone.
  */
 export async function serverCommands(): Promise<readonly CommandSpec[] | undefined> {
+  if (!HAS_SERVER) return undefined;
   try {
     const { COMMANDS } = await import("@strongroom/server/commands/index");
     return COMMANDS;

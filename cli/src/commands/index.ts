@@ -28,6 +28,7 @@ import { status } from "./status.ts";
 import { undelete } from "./undelete.ts";
 import { uploads } from "./uploads.ts";
 import { usage } from "./usage.ts";
+import { version } from "./version.ts";
 import { whoami } from "./whoami.ts";
 
 /** Every command of the client, in the order of `--help`. */
@@ -63,4 +64,5 @@ export const COMMANDS: readonly CommandSpec[] = [
   setPassword,
   keygen,
   keys,
+  version,
 ];
