@@ -326,6 +326,68 @@ onEach(
   },
 );
 
+onEach(
+  "a server with an older configuration leaves to others what has newer rules, for as long as they are there",
+  async (t) => {
+    const { h } = t.context;
+    const strict = h.add({ maxAgeMs: HOUR });
+    const same = h.add({ maxAgeMs: 2 * HOUR });
+    const older = over(h, [notifier("ops", { events: ["missing"] })]);
+    older.change({
+      collections: new Map([
+        [strict.name, { ...strict, maxAgeMs: 26 * HOUR }],
+        [same.name, same],
+      ]),
+    });
+    await older.told();
+    older.refuse("users.yaml:1: expected a name, got nothing");
+    // The rules of one collection are others in the newer configuration.
+    const newer = over(h, [notifier("ops", { events: ["missing"] })]);
+    await newer.told();
+    h.clock.advance(HOUR + 1);
+    t.deepEqual(await older.told(), [], "by its rules nothing is missing, and it leaves that to the other");
+    t.deepEqual(await newer.told(), [`ops: ${strict.name} missing firing`], "as soon as it is due");
+    const due = async () =>
+      await (h.deps.database as SqlDatabase).query(
+        sql`update notification_reviews set review_at = ${h.clock.now.toISOString()}`,
+      );
+    await due();
+    t.deepEqual(await older.told(), [], "it does not take it back");
+    t.deepEqual(await newer.told(), []);
+    h.clock.advance(HOUR);
+    t.deepEqual(await older.told(), [`ops: ${same.name} missing firing`], "it reviews what it knows");
+    t.deepEqual(await newer.told(), []);
+    // The newer one is gone: somebody has to do it.
+    await due();
+    h.clock.advance(10 * MINUTE - 1);
+    t.deepEqual(await older.told(), []);
+    h.clock.advance(1);
+    t.deepEqual(await older.told(), [`ops: ${strict.name} missing resolved`]);
+    // It is back, and reviews by its own rules what was reviewed by others.
+    h.clock.advance(10 * MINUTE);
+    t.deepEqual(await newer.told(), [`ops: ${strict.name} missing firing`]);
+    t.deepEqual(await older.told(), []);
+  },
+);
+
+onEach(
+  "a failure that only a newer notifier is told is not lost to a server with an older configuration",
+  async (t) => {
+    const { h } = t.context;
+    const { name } = h.add({ maxParallelUploads: 2 });
+    const older = over(h, [notifier("ops", { events: ["missing"] })]);
+    await older.told();
+    older.refuse("users.yaml:1: expected a name, got nothing");
+    const newer = over(h, [notifier("ops", { events: ["missing"] }), notifier("new", { events: ["failed"] })]);
+    await newer.told();
+    const { upload } = await h.begin(name);
+    await abortUpload(h.deps, h.admin, { uploadId: upload.id, reason: "pg_dump: no space left" } as never);
+    await h.upload(name, message());
+    t.deepEqual(await older.told(), []);
+    t.deepEqual(await newer.told(), [`new: ${name} failed firing`, `new: ${name} failed resolved`]);
+  },
+);
+
 onEach("a ping beats while all is well, fails, and beats again when nothing is wrong any more", async (t) => {
   const { h } = t.context;
   const { name } = h.add({ maxAgeMs: 90 * MINUTE });

@@ -44,7 +44,10 @@ export function notificationRepository(db: Executor, now: Date): NotificationRep
               or(lte(reviews.reviewAt, now), gt(reviews.reviewAt, after(furthestMs + CLOCK_SLACK_MS))),
               of === undefined
                 ? undefined
-                : sql`${reviews.subject} in (select jsonb_array_elements_text(${JSON.stringify(of)}::text::jsonb))`,
+                : sql`exists (
+                    select from jsonb_each_text(${JSON.stringify(Object.fromEntries(of.digests))}::text::jsonb) as own
+                    where own.key = ${reviews.subject}
+                      and (own.value = ${reviews.digest} or ${reviews.reviewAt} <= ${after(-of.leftMs).toISOString()}))`,
             ),
           )
           .orderBy(asc(reviews.reviewAt))

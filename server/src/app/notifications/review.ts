@@ -12,6 +12,7 @@ import {
   type NotifierSpec,
   notificationOf,
   organizationOf,
+  organizationSubject,
   SYSTEM_SUBJECT,
   watches,
 } from "../../domain/notifications.ts";
@@ -43,6 +44,8 @@ const SYSTEM_MS = 60_000;
 const AGAIN_MS = 5 * 60_000;
 /** What no server has in its configuration for so long is gone; replicas may take a change up one after another. */
 const GONE_MS = 10 * 60_000;
+/** What other servers are left to review by newer rules, and do not for so long, is reviewed by older ones. */
+const LEFT_MS = 10 * 60_000;
 
 /** What a review has done: of which subject, how many notifications it made, and for whom there was no room. */
 export interface ReviewReport {
@@ -58,12 +61,13 @@ export interface ReviewReport {
 export async function reviewNext(deps: ReviewDeps): Promise<ReviewReport | undefined> {
   const { config } = pinned(deps);
   const configuration = config.current();
-  // What a server does not know that could not take up the newest configuration is reviewed by those that could.
-  const known = isOutdated(config) ? subjectsOf(configuration) : undefined;
+  // What a server does not know that could not take up the newest configuration, or was reviewed by other rules, is
+  // reviewed by those that could: by its own it would say that all is well, or drop what only they would tell.
+  const mine = isOutdated(config) ? { digests: digestsOf(configuration), leftMs: LEFT_MS } : undefined;
   let subject: string | undefined;
   try {
     return await deps.database.transaction(async (tx) => {
-      const review = await tx.notifications.lockDue(FURTHEST_MS, known);
+      const review = await tx.notifications.lockDue(FURTHEST_MS, mine);
       subject = review?.subject;
       return review === undefined ? undefined : await new Review(tx, { ...deps, config }, configuration, review).run();
     });
@@ -84,10 +88,9 @@ export async function reviewNext(deps: ReviewDeps): Promise<ReviewReport | undef
 export async function markChanged(deps: ReviewDeps): Promise<void> {
   const configuration = pinned(deps).config.current();
   const known = await deps.database.read(async (tx) => await tx.notifications.subjects());
-  const subjects = subjectsOf(configuration);
-  const changed = subjects.filter((subject) => known.get(subject) !== digestOf(configuration, subject));
-  const configured = new Set(subjects);
-  const gone = [...known.keys()].filter((subject) => !configured.has(subject));
+  const digests = digestsOf(configuration);
+  const changed = [...digests].filter(([subject, digest]) => known.get(subject) !== digest).map(([subject]) => subject);
+  const gone = [...known.keys()].filter((subject) => !digests.has(subject));
   // In parts, so that no transaction locks many rows for long. Whoever publishes locks the review of a collection and
   // then that of its organization: no transaction may hold one of an organization and wait for one of a collection.
   const all = [...changed, ...gone];
@@ -101,9 +104,18 @@ export async function markChanged(deps: ReviewDeps): Promise<void> {
 
 const MARKED_AT_ONCE = 500;
 
-/** Everything that is reviewed. */
-function subjectsOf({ collections, organizations }: Configuration): string[] {
-  return [SYSTEM_SUBJECT, ...collections.keys(), ...[...organizations.keys()].map((n) => `organization:${n}`)];
+const DIGESTS = new WeakMap<Configuration, ReadonlyMap<string, string>>();
+
+/** Everything that is reviewed, with the digest of its rules; found once for each configuration. */
+function digestsOf(configuration: Configuration): ReadonlyMap<string, string> {
+  const { collections, organizations } = configuration;
+  let digests = DIGESTS.get(configuration);
+  if (digests === undefined) {
+    const subjects = [SYSTEM_SUBJECT, ...collections.keys(), ...[...organizations.keys()].map(organizationSubject)];
+    digests = new Map(subjects.map((subject) => [subject, digestOf(configuration, subject)]));
+    DIGESTS.set(configuration, digests);
+  }
+  return digests;
 }
 
 /** Of everything in the configuration that a subject's review depends on; never of a secret. */
@@ -378,13 +390,16 @@ class Review {
     if (isGone) return await notifications.forget(subject);
     const over = signals.filter(({ until }) => until === null || until <= now).map(({ event }) => event);
     await notifications.dropSignals(subject, over);
-    const furthest = now.getTime() + FURTHEST_MS;
+    const own = digestOf(this.#configuration, subject);
+    // By older rules than before, for want of somebody who knows these: who does reviews it again.
+    const isLeft = this.#isOutdated && this.#review.digest !== own;
+    const furthest = now.getTime() + (isLeft ? LEFT_MS : FURTHEST_MS);
     const reviewAt = new Date(
       Math.min(furthest, ...this.#due.map((time) => time.getTime()).filter((ms) => ms > now.getTime())),
     );
     await notifications.schedule(subject, {
       reviewAt,
-      digest: digestOf(this.#configuration, subject),
+      digest: isLeft ? this.#review.digest : own,
       goneSince: null,
     });
   }

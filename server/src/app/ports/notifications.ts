@@ -65,9 +65,13 @@ export interface NotificationRepository {
   /**
    * Locks the subject that is due for the longest, until the transaction ends; undefined for none. One that another
    * server reviews is passed over. A review that is further ahead than `furthestMs` was written by a wrong clock.
-   * @param of the only subjects that may be locked; any when left out.
+   * @param of the only subjects that may be locked, with the digest that they must have unless they are due for longer
+   * than `leftMs`; any when left out.
    */
-  lockDue(furthestMs: number, of?: readonly string[]): Promise<ReviewRow | undefined>;
+  lockDue(
+    furthestMs: number,
+    of?: { readonly digests: ReadonlyMap<string, string>; readonly leftMs: number },
+  ): Promise<ReviewRow | undefined>;
   /** Says when a locked subject is due again. */
   schedule(subject: string, next: Pick<ReviewRow, "reviewAt" | "digest" | "goneSince">): Promise<void>;
   /** The subject is gone. */
