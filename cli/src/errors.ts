@@ -166,10 +166,17 @@ function hintFor(error: StrongroomError, sdk: Sdk, url: string | undefined): str
   if (error instanceof sdk.EncryptionError) return "look at the keys given with --public-key or --recipient";
   if (error instanceof sdk.DecryptionError)
     return "is it the right private key and passphrase? `strongroom download` fetches the ciphertext itself";
+  // The message says what to do; no bytes were received.
+  if (error.reason === "UPLOAD_LOST") return undefined;
   if (error instanceof sdk.IntegrityError)
     return "the bytes that were received must not be used; tell the operator of the server";
   if (error.reason === "COLLECTION_BUSY")
     return "`strongroom uploads COLLECTION` shows what holds the places; --abort ID frees that of a backup that died";
+  if (error instanceof sdk.UnavailableError && error.isUndecided)
+    return (
+      "the server goes on with the commit by itself: look with `strongroom ls COLLECTION` before the backup is made " +
+      "again (--retry-for waits longer), and with `strongroom health COLLECTION` why it takes so long"
+    );
   if (error instanceof sdk.UnavailableError && error.uploadId !== "")
     return (
       "begin the backup again when the server is back (--retry-for waits longer); if the collection is busy then, " +

@@ -100,6 +100,11 @@ test("hints say what to do", async (t) => {
   t.regex(await hint(new sdk.PolicyRefusedError("x", { metadata })), /opens at 2026-01-01 02:00 \+01:00/);
   t.regex(await hint(new sdk.PolicyRefusedError("x", { retryAfterMs: 90_000 })), /try again in 1 min 30 s/);
   t.regex(await hint(new sdk.IntegrityError("x")), /must not be used/);
+  t.is(await hint(new sdk.IntegrityError("make a new backup", { reason: "UPLOAD_LOST" })), "", "none were received");
+  t.regex(await hint(new sdk.UnavailableError("x", { uploadId: "u-1" })), /uploads COLLECTION --abort u-1/);
+  const undecided = await hint(new sdk.UnavailableError("x", { uploadId: "u-1", isUndecided: true }));
+  t.regex(undecided, /look with `strongroom ls COLLECTION` before/);
+  t.notRegex(undecided, /--abort/, "which is refused while it is being committed");
   t.regex((await words(new sdk.MinSizeError(0n, 1n))).message, /the dump is empty/);
   t.regex(
     (await words(new sdk.MinSizeError(2048n, 4096n))).message,

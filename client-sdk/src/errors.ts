@@ -79,10 +79,13 @@ export class InvalidRequestError extends StrongroomError {}
 export class UnavailableError extends StrongroomError {
   /** The upload that was given up; empty when the error does not concern an upload. */
   readonly uploadId: string;
+  /** Whether the commit of that upload was asked for: it may be a version, or become one without another call. */
+  readonly isUndecided: boolean;
 
-  constructor(message: string, details: StrongroomErrorDetails & { uploadId?: string } = {}) {
+  constructor(message: string, details: StrongroomErrorDetails & { uploadId?: string; isUndecided?: boolean } = {}) {
     super(message, { code: "unavailable", ...details });
     this.uploadId = details.uploadId ?? "";
+    this.isUndecided = details.isUndecided ?? false;
   }
 }
 

@@ -344,6 +344,7 @@ test("an open upload is given up when nothing succeeds for long, and its id is n
   t.is((error as UnavailableError).uploadId, uploadId!);
   t.true(error!.message.includes(uploadId!));
   t.is((error as UnavailableError).reason, "STORE_UNAVAILABLE");
+  t.false((error as UnavailableError).isUndecided);
   t.true(server.count("WriteSegment") >= 2);
   assertAborted(t, server, /not tried any longer/);
 });
@@ -357,10 +358,11 @@ test("a commit without a known outcome is not aborted, one that is refused is", 
     },
   });
   const client = clientOf(server, { giveUpAfterMs: 100 });
-  await t.throwsAsync(client.upload(ask(chunked(ciphertext(10)))), {
+  const error = await t.throwsAsync(client.upload(ask(chunked(ciphertext(10)))), {
     name: "UnavailableError",
     message: /Whether upload .* became a version is not known/,
   });
+  t.true((error as UnavailableError).isUndecided);
   t.is(server.aborted.length, 0);
   code = Code.FailedPrecondition;
   reason = "ROTATION_BLOCKED";

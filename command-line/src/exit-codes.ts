@@ -15,7 +15,7 @@ export const EXIT = {
   refused: 4,
   /** The server cannot be reached or is not able to answer now, or `--timeout` ran out. */
   network: 5,
-  /** Bytes are not what was stored, or could not be decrypted. */
+  /** Bytes are not what was stored, were lost by the storage, or could not be decrypted. */
   integrity: 6,
   /** The command of `-c`, or what reads from or writes to a pipe, failed. */
   commandFailed: 7,
@@ -44,7 +44,7 @@ export const EXIT_TABLE: ReadonlyArray<readonly [code: string, meaning: string]>
       "as expected",
   ],
   ["5", "network: server not reachable or not available, or --timeout ran out"],
-  ["6", "integrity: a digest differs, a version is damaged, or decryption failed"],
+  ["6", "integrity: a digest differs, a version is damaged, the storage lost an upload, or decryption failed"],
   ["7", "command failed: the command of -c, or the other end of a pipe"],
   ["8", "health: a check is not ok (see --fail-on)"],
   ["129, 130, 143", "ended by SIGHUP, SIGINT (Ctrl-C), SIGTERM"],

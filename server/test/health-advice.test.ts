@@ -32,8 +32,8 @@ const health =
       (check) => check.name === name,
     );
 const store =
-  (row: Parameters<typeof storeCheck>[0], lost: Parameters<typeof storeCheck>[1], versions: StoredVersion[]) => () =>
-    storeCheck(row, lost, storedFacts(versions), NOW, "UTC");
+  (row: Parameters<typeof storeCheck>[1], lost: Parameters<typeof storeCheck>[2], versions: StoredVersion[]) => () =>
+    storeCheck({ name: "db", timezone: "UTC" }, row, lost, storedFacts(versions), NOW);
 
 const nightly = { windows: [{ from: "0 1 * * *", durationMs: 3_600_000 }] };
 const daily = { maxAgeMs: 86_400_000 };
@@ -178,7 +178,7 @@ const CASES: readonly Case[] = [
     check: store({ rolledBackAt: at(6), addedVersions: 3 }, [lost], [stored()]),
     found: /; the store showed at 2026-03-06 01:30 UTC.*rolled back.* 3 version\(s\) were added/,
     since: at(6),
-    advice: /--give-up-commit.*--confirm-rollback/,
+    advice: /--give-up-commit u-1 .*--confirm-rollback db --yes/,
   },
   {
     name: "policy",

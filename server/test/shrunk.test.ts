@@ -144,6 +144,32 @@ test("guarded: tiny dumps push nothing out, however many; somebody's confirmatio
   t.true((await sweep(h.deps, true)).manifests >= 3, "manifests say it too");
 });
 
+for (const rotation of [
+  {
+    strategy: "gfs",
+    counts: { keepLast: 1, keepHourly: 0, keepDaily: 2, keepWeekly: 0, keepMonthly: 0, keepYearly: 0 },
+  },
+  { strategy: "fifo-plus-older", older: { maxOlderCopies: 0, maxAgeMs: 3_600_000 } },
+] as const)
+  test(`guarded: under ${rotation.strategy} tiny dumps push nothing out either, until somebody confirms`, async (t) => {
+    const { h } = t.context;
+    const spec = h.add({
+      rotation,
+      rotationGuard: "shrunk",
+      maxOneVersionSize: BigInt(BIG),
+      maxCollectionSize: BigInt(5 * BIG),
+    });
+    const daily = async (message: Uint8Array) => {
+      h.clock.advance(24 * 3_600_000);
+      return (await h.upload(spec.name, message)).removedNumbers;
+    };
+    for (let i = 0; i < 3; i++) t.deepEqual(await daily(big()), []);
+    for (let i = 0; i < 4; i++) t.deepEqual(await daily(tiny()), []);
+    t.deepEqual(await numbers(h, spec.name), [7, 6, 5, 4, 3, 2, 1]);
+    await confirm(h, spec.name, 7n);
+    t.true((await daily(tiny())).length > 0);
+  });
+
 test("guarded: after tiny dumps one of the usual size pushes out the tiny ones, not the big ones", async (t) => {
   const { h } = t.context;
   const spec = await filled(h, { rotationGuard: "shrunk" });

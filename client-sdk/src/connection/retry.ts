@@ -63,9 +63,10 @@ export class Retrier {
   /** Whether something is open on the server: from then on an unreachable server is waited for. */
   #open = false;
   #uploadId = "";
+  #isUndecided = false;
 
   /** What it means when the retries end, for the message. */
-  consequence = "";
+  #consequence = "";
 
   constructor(scope: RetryScope) {
     this.#scope = scope;
@@ -79,9 +80,16 @@ export class Retrier {
     this.#open = true;
     this.#uploadId = uploadId;
     if (uploadId !== "")
-      this.consequence =
+      this.#consequence =
         `Upload ${uploadId} was given up; nothing was published by it. Where the server could not be notified, ` +
         "it keeps its place in the collection until its lease ends or somebody aborts it.";
+    this.progress();
+  }
+
+  /** The commit of the upload is asked for: whatever fails from now on, it may become a version. */
+  committing(): void {
+    this.#isUndecided = true;
+    this.#consequence = `Whether upload ${this.#uploadId} became a version is not known; list the collection's versions.`;
     this.progress();
   }
 
@@ -160,7 +168,7 @@ export class Retrier {
   }
 
   #gaveUp(operation: string, attempts: number, failingMs: number, last: StrongroomError): UnavailableError {
-    const consequence = this.consequence === "" ? "" : ` ${this.consequence}`;
+    const consequence = this.#consequence === "" ? "" : ` ${this.#consequence}`;
     return new UnavailableError(
       `${operation} failed ${attempts} times, for ${Math.round(failingMs / 1000)} s, and is not tried any ` +
         `longer.${consequence} Last error: ${last.message}`,
@@ -169,6 +177,7 @@ export class Retrier {
         metadata: last.metadata,
         requestId: last.requestId,
         uploadId: this.#uploadId,
+        isUndecided: this.#isUndecided,
         cause: last,
         ...(last.retryAfterMs === undefined ? {} : { retryAfterMs: last.retryAfterMs }),
       },

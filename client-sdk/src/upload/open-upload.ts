@@ -154,8 +154,7 @@ export class OpenUpload {
   async commit(size: bigint, compositeSha256: Uint8Array, warning: string): Promise<CommitUploadResponse> {
     const { retrier, timings } = this.#context;
     const { uploadId } = this.upload;
-    retrier.progress();
-    retrier.consequence = `Whether upload ${uploadId} became a version is not known; list the collection's versions.`;
+    retrier.committing();
     this.commitSent = true;
     return retrier.run("CommitUpload", this.#signal, () =>
       this.#client.commitUpload(

@@ -68,16 +68,16 @@ export function storedFacts(versions: readonly StoredVersion[]): StoredFacts {
 
 /**
  * The health check `store`: whether store and database agree on the collection.
+ * @param of the collection, for messages; its time zone is empty while it is frozen.
  * @param committing its uploads that are being committed.
  * @param stored what is known of its live versions in the store.
- * @param timezone of the collection, for times in messages; empty for UTC.
  */
 export function storeCheck(
+  { name: collection, timezone }: { readonly name: string; readonly timezone: string },
   facts: StoreFacts | undefined,
   committing: readonly LostCommit[],
   { gone, withoutManifest }: StoredFacts,
   now: Date,
-  timezone: string,
 ): HealthCheck {
   const name = "store";
   const lost = committing.filter((each) => isLost(each, now));
@@ -96,7 +96,7 @@ export function storeCheck(
         `the store showed at ${formatTimeIn(facts.rolledBackAt, timezone)} that the database was rolled back to an older ` +
         `state; ${facts.addedVersions} version(s) were added from the store, and nothing is deleted`,
       since: facts.rolledBackAt,
-      advice: "Look at the versions, then: `strongroom sweep --confirm-rollback COLLECTION --yes`.",
+      advice: `Look at the versions, then: \`strongroom sweep --confirm-rollback ${collection} --yes\`.`,
     });
   if (gone.count > 0)
     found.push({

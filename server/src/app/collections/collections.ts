@@ -124,7 +124,7 @@ export interface CollectionHealth {
 export async function healthChecks(
   tx: Transaction,
   config: ConfigSource,
-  spec: CollectionSpec | undefined,
+  { name, spec }: { readonly name: string; readonly spec: CollectionSpec | undefined },
   facts: CollectionFacts | undefined,
   clock: ClockState,
 ): Promise<HealthCheck[]> {
@@ -133,7 +133,8 @@ export async function healthChecks(
     spec === undefined
       ? [frozenCheck(facts?.frozenSince ?? null, isOutdated(config))]
       : [...checkHealth(spec, facts ?? NO_FACTS, clock, now), await policyOf(tx, spec, facts)];
-  return [...own, storeCheck(facts, facts?.lost ?? [], facts ?? NOTHING_STORED, now, spec?.timezone ?? "")];
+  const of = { name, timezone: spec?.timezone ?? "" };
+  return [...own, storeCheck(of, facts, facts?.lost ?? [], facts ?? NOTHING_STORED, now)];
 }
 
 async function policyOf(tx: Transaction, spec: CollectionSpec, facts: CollectionFacts | undefined) {
@@ -161,7 +162,7 @@ export async function getCollectionHealth(
     const facts = (await tx.live.facts([{ ...spec, name }], tx.now)).get(name);
     const clock = clockState(await tx.clock.read(), tx.now);
     const newest = facts?.newest;
-    const checks = await healthChecks(tx, config, spec, facts, clock);
+    const checks = await healthChecks(tx, config, { name, spec }, facts, clock);
     // Not where many collections are listed: it asks the organization's row under a lock.
     if (spec !== undefined && collection !== undefined)
       checks.push(await roomCheck(tx, { config, disk: deps.disk }, spec, collection, newest));

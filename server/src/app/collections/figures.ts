@@ -54,7 +54,7 @@ export async function collectionFigures(deps: {
       const facts = await tx.live.facts(some, tx.now);
       for (const spec of some) {
         const of = facts.get(spec.name);
-        const checks = await healthChecks(tx, config, spec, of, clock);
+        const checks = await healthChecks(tx, config, { name: spec.name, spec }, of, clock);
         const health = worst(checks.map(({ status }) => status));
         collections.push(figuresOf(spec, of, health, tx.now));
       }

@@ -100,7 +100,7 @@ export async function listCollections(
       const views: CollectionOverview[] = [];
       for (const { name, spec } of wanted) {
         const of = facts.get(name)!;
-        const checks = await healthChecks(tx, at.config, spec, of, clock);
+        const checks = await healthChecks(tx, at.config, { name, spec }, of, clock);
         const problems = checks.filter(({ status }) => status !== "ok");
         const view = spec === undefined ? frozenView({ name, id: of.id }) : viewOf(spec, of.id, tx.now);
         views.push({ ...view, facts: of, status: worst(checks.map(({ status }) => status)), problems });
