@@ -167,7 +167,8 @@ export async function startServer(
       parts.log.warn({ err: error }, "the result of a sweep could not be noted"),
     );
   });
-  const replica = new ReplicaSign(shared, { id: randomUUID(), host: hostname(), version: serverVersion() });
+  const serverId = randomUUID();
+  const replica = new ReplicaSign(shared, { id: serverId, host: hostname(), version: serverVersion() });
   const upkeep = new UpkeepRuns(shared, sweeper, parts.verification?.bytesPerSecond ?? VERIFY_BYTES_PER_SECOND);
   const credentials = new CredentialWatch({ ...shared, monotonic: () => performance.now() });
   const auditor = new Auditor({
@@ -179,7 +180,7 @@ export async function startServer(
     monotonic: () => performance.now(),
   });
   const keys = new Map<string, string>();
-  const notifications = startNotifications({ ...shared, logins, keys, auditor });
+  const notifications = startNotifications({ ...shared, serverId, logins, keys, auditor });
   const verifier = parts.verification === undefined ? undefined : new Verifier(shared, parts.verification);
   const proxies = new AddressSet(trustedProxies);
   const comparison = new StartComparison({ ...parts, ...monitoring });
@@ -258,6 +259,7 @@ function startNotifications(
     /** Keys that the server does not have as it should, by what they are for. */
     readonly keys: ReadonlyMap<string, string>;
     readonly auditor: Pick<Auditor, "contradiction">;
+    readonly serverId: string;
   },
 ): Notifications | undefined {
   const { sender, config, logins, keys, metrics, auditor } = deps;

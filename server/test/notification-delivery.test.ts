@@ -34,6 +34,7 @@ function notifying(h: Harness, notifiers: readonly NotifierSpec[], log: string[]
     config,
     newId: randomUUID,
     random: () => 0,
+    serverId: "one",
     signals: [],
     sender: notificationSender(["127.0.0.1"]),
   });
@@ -196,7 +197,7 @@ test.serial("PostgreSQL: reviews, marks and what publishes lock rows in one orde
   await h.upload("pg-main", openpgpMessage(20_000));
   const { id } = (await database.read(async (tx) => await tx.collections.findByName("pg-main")))!;
   const since = new Date();
-  const row = { subject: "pg-main", event: "failed", since, until: null, message: "" } as const;
+  const row = { subject: "pg-main", event: "failed", since, until: null, message: "", server: "" } as const;
   const failed = { uploadId: randomUUID(), begunAt: since, endedAt: since, reason: "" };
   const mark = (subject: string) => async (tx: Transaction) => await tx.notifications.mark([subject]);
   for (const signal of [
@@ -204,7 +205,7 @@ test.serial("PostgreSQL: reviews, marks and what publishes lock rows in one orde
     async (tx: Transaction) => await tx.collections.noteFailed(id, failed, 1n),
   ]) {
     await database.transaction(async (tx) => await tx.notifications.signal(row));
-    const drop = async (tx: Transaction) => await tx.notifications.dropSignals("pg-main", ["failed"]);
+    const drop = async (tx: Transaction) => await tx.notifications.dropSignals("pg-main");
     t.is(await crossing(mark("pg-main"), async () => await counting.transaction(signal), drop), 0, "a failure");
   }
   // No digest is known yet, so that all subjects are marked.
@@ -225,7 +226,15 @@ test("what waits for a notifier that this server does not know stays for a week"
     const status = () => ({ problem, loadedAt: h.clock.now, reloads: 0, refusals: 0 });
     const config = { current: () => ({ ...h.deps.config.current(), notifiers: new Map() }), status };
     const sender = notificationSender([]);
-    await new Notifications({ ...h.deps, config, newId: randomUUID, random: () => 0, signals: [], sender }).forget();
+    await new Notifications({
+      ...h.deps,
+      config,
+      newId: randomUUID,
+      random: () => 0,
+      serverId: "one",
+      signals: [],
+      sender,
+    }).forget();
     return await waiting();
   };
   h.clock.advance(2 * 3_600_000);

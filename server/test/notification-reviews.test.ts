@@ -34,6 +34,7 @@ function over(h: Harness, notifiers: readonly NotifierSpec[], signals: readonly 
     },
     newId: randomUUID,
     random: () => 0.5,
+    serverId: randomUUID(),
     signals,
     sender: {
       async send({ name }, { body }) {
@@ -242,6 +243,36 @@ onEach("what a server says of itself goes to those who watch everything, and end
   t.deepEqual(await n.told(), ["ops: - configuration-refused firing"]);
   h.clock.advance(10 * MINUTE);
   t.deepEqual(await n.told(), ["ops: - configuration-refused resolved"], "the server that said so is gone");
+});
+
+onEach("what servers say of themselves goes on while one of them says so, whatever the others say", async (t) => {
+  const { h } = t.context;
+  h.add({});
+  const problems: (string | undefined)[] = ["a.yaml:3: no", undefined];
+  const [one, two] = [0, 1].map((n) =>
+    over(h, [notifier("ops")], [{ event: "configuration-refused", message: () => problems[n] }]),
+  ) as [ReturnType<typeof over>, ReturnType<typeof over>];
+  const told = async () => {
+    await one.notifications.say();
+    await two.notifications.say();
+    return [...(await one.told()), ...(await two.told())];
+  };
+  t.deepEqual(await told(), ["ops: - configuration-refused firing"]);
+  problems[1] = "b.yaml:1: no";
+  t.deepEqual(await told(), []);
+  problems[1] = undefined;
+  t.deepEqual(await told(), [], "one goes on");
+  problems[1] = "b.yaml:1: no";
+  await told();
+  problems[0] = undefined;
+  t.deepEqual(await told(), [], "the other goes on");
+  h.clock.advance(2 * MINUTE);
+  problems[1] = undefined;
+  t.deepEqual(await told(), ["ops: - configuration-refused resolved"]);
+  problems[0] = "a.yaml:3: no";
+  problems[1] = "b.yaml:1: no";
+  await told();
+  t.regex([...one.bodies, ...two.bodies].map(({ message }) => message).join(), /on 2 servers; on one of them: a/);
 });
 
 onEach("a clock that leapt is told, and nothing is missing because of it", async (t) => {

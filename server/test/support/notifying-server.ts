@@ -33,6 +33,7 @@ const notifications = new Notifications({
   log: { debug() {}, info() {}, warn: console.error, error() {} },
   newId: randomUUID,
   random: Math.random,
+  serverId: "one",
   signals: [],
   sender: notificationSender(["127.0.0.1"]),
 });

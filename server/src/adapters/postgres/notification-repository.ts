@@ -1,4 +1,4 @@
-import { and, asc, count, eq, gt, inArray, isNull, lt, lte, min, ne, notInArray, or, type SQL, sql } from "drizzle-orm";
+import { and, asc, count, eq, gt, isNull, lt, lte, min, ne, notInArray, or, type SQL, sql } from "drizzle-orm";
 import type { NotificationRepository } from "../../app/ports/notifications.ts";
 import { CLOCK_SLACK_MS } from "../../domain/clock.ts";
 import type { Executor } from "./repositories.ts";
@@ -68,14 +68,14 @@ export function notificationRepository(db: Executor, now: Date): NotificationRep
         .insert(signals)
         .values(row)
         .onConflictDoUpdate({
-          target: [signals.subject, signals.event],
+          target: [signals.subject, signals.event, signals.server],
           set: { until: sql`excluded.until`, message: sql`excluded.message` },
         });
     },
     signals: async (subject) => await db.select().from(signals).where(eq(signals.subject, subject)),
-    async dropSignals(subject, events) {
-      if (events.length > 0)
-        await db.delete(signals).where(and(eq(signals.subject, subject), inArray(signals.event, [...events])));
+    async dropSignals(subject) {
+      const isOver = or(isNull(signals.until), lte(signals.until, now));
+      await db.delete(signals).where(and(eq(signals.subject, subject), isOver));
     },
     told: async (subject) => await db.select().from(told).where(eq(told.subject, subject)),
     async openCounts() {

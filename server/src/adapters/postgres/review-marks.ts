@@ -58,5 +58,5 @@ export async function signalFailure(db: Executor, collectionId: string, reason: 
     insert into ${signals} (subject, event, since, message)
     select ${collections.name}, 'failed', ${at(now)}, ${reason}::text
     from ${collections} where ${collections.id} = ${collectionId}
-    on conflict (subject, event) do update set since = excluded.since, message = excluded.message`);
+    on conflict (subject, event, server) do update set since = excluded.since, message = excluded.message`);
 }

@@ -415,8 +415,10 @@ export const notificationSignals = pgTable(
     since: instant("since").notNull(),
     until: instant("until"),
     message: text().notNull(),
+    /** Which server says so of itself; empty for what is no server's. */
+    server: text().notNull().default(""),
   },
-  (t) => [primaryKey({ columns: [t.subject, t.event] })],
+  (t) => [primaryKey({ columns: [t.subject, t.event, t.server] })],
 );
 
 /** Which notifier was told of what that goes on. */

@@ -12,6 +12,8 @@ export interface WatchedSignal {
 
 /** What notifications need. */
 export interface NotificationDeps extends ReviewDeps, DelivererDeps {
+  /** Tells this server from others over the same database. */
+  readonly serverId: string;
   /** What this server says of itself. */
   readonly signals: readonly WatchedSignal[];
 }
@@ -127,14 +129,15 @@ export class Notifications {
 
   /** Says what this server sees, while it goes on, and once when it is over. */
   async say(): Promise<void> {
-    for (const { event, message } of this.#deps.signals) {
+    const { serverId: server, signals } = this.#deps;
+    for (const { event, message } of signals) {
       const text = message();
       const said = this.#said.get(event);
       const isFresh = said !== undefined && said.message === text && performance.now() - said.at < SIGNAL_MS;
       if (isFresh || (text === undefined && said === undefined)) continue;
       await this.#deps.database.transaction(async (tx) => {
         const until = text === undefined ? tx.now : new Date(tx.now.getTime() + SIGNAL_HOLD_MS);
-        const row = { subject: SYSTEM_SUBJECT, event, since: tx.now, until, message: text ?? said!.message };
+        const row = { subject: SYSTEM_SUBJECT, event, since: tx.now, until, message: text ?? said!.message, server };
         await tx.notifications.signal(row);
       });
       if (text === undefined) this.#said.delete(event);

@@ -180,7 +180,7 @@ class Review {
       else await this.#tell(notifier, of, conditions, undecided, signals);
     }
     if (subject === SYSTEM_SUBJECT) await this.#beat(told);
-    await this.#finish(signals, findings === undefined);
+    await this.#finish(findings === undefined);
     return { subject, queued: this.#queued, full: [...this.#full] };
   }
 
@@ -247,11 +247,7 @@ class Review {
   async #system(signals: readonly SignalRow[]): Promise<Findings> {
     const { now } = this.#tx;
     const clock = clockState(await this.#tx.clock.read(), now);
-    const conditions: Condition[] = signals
-      .filter(({ until }) => until !== null && until > now)
-      .map(({ event, since, message }) => {
-        return { event, severity: "failed", since, message, whatToDo: WHAT_TO_DO[event] ?? "", facts: {} };
-      });
+    const conditions = saidNow(signals, now);
     if (clock.status !== "right")
       conditions.push({
         event: "clock",
@@ -384,12 +380,11 @@ class Review {
     if (repeatMs !== undefined) this.#due.push(new Date(toldAt.getTime() + repeatMs));
   }
 
-  async #finish(signals: readonly SignalRow[], isGone: boolean): Promise<void> {
+  async #finish(isGone: boolean): Promise<void> {
     const { now, notifications } = this.#tx;
     const { subject } = this.#review;
     if (isGone) return await notifications.forget(subject);
-    const over = signals.filter(({ until }) => until === null || until <= now).map(({ event }) => event);
-    await notifications.dropSignals(subject, over);
+    await notifications.dropSignals(subject);
     const own = digestOf(this.#configuration, subject);
     // By older rules than before, for want of somebody who knows these: who does reviews it again.
     const isLeft = this.#isOutdated && this.#review.digest !== own;
@@ -403,6 +398,17 @@ class Review {
       goneSince: null,
     });
   }
+}
+
+/** What servers say of themselves: it goes on for as long as one of them says so. */
+function saidNow(signals: readonly SignalRow[], now: Date): Condition[] {
+  const goingOn = signals.filter(({ until }) => until !== null && until > now);
+  const byEvent = Map.groupBy(goingOn, ({ event }) => event);
+  return [...byEvent].map(([event, rows]) => {
+    const first = rows.reduce((a, b) => (b.since < a.since ? b : a));
+    const message = rows.length === 1 ? first.message : `on ${rows.length} servers; on one of them: ${first.message}`;
+    return { event, severity: "failed", since: first.since, message, whatToDo: WHAT_TO_DO[event] ?? "", facts: {} };
+  });
 }
 
 const NOTHING: Findings = { conditions: [], undecided: [], due: [] };

@@ -20,6 +20,8 @@ export interface SignalRow {
   /** Null for what happened at one time. */
   readonly until: Date | null;
   readonly message: string;
+  /** Which server says so of itself; empty for what is no server's. */
+  readonly server: string;
 }
 
 /** That a notifier was told of a condition that goes on. */
@@ -79,8 +81,8 @@ export interface NotificationRepository {
   /** Says that something happens, or goes on, and marks its subject; `since` of one that goes on stays. */
   signal(row: SignalRow): Promise<void>;
   signals(subject: string): Promise<SignalRow[]>;
-  /** Drops these signals of a locked subject. */
-  dropSignals(subject: string, events: readonly NotificationEvent[]): Promise<void>;
+  /** Drops the signals of a locked subject that are over. */
+  dropSignals(subject: string): Promise<void>;
   told(subject: string): Promise<ToldRow[]>;
   /** How many conditions each notifier was told of that go on, heartbeats aside. */
   openCounts(): Promise<Map<string, number>>;
