@@ -1,3 +1,4 @@
+import { readFile } from "node:fs/promises";
 import { EXIT, EXIT_TABLE } from "@strongroom/command-line/exit-codes";
 import { flagOf } from "@strongroom/command-line/option";
 import { COMMANDS as SERVER_COMMANDS } from "@strongroom/server/commands/index";
@@ -21,6 +22,13 @@ test("the program's help lists every command, examples and every exit code", asy
     documented.sort((a, b) => a - b),
     Object.values<number>(EXIT).sort((a, b) => a - b),
   );
+});
+
+test("the table of docs/cli.md has every command", async (t) => {
+  const page = await readFile(new URL("../../docs/cli.md", import.meta.url), "utf8");
+  const [, table = ""] = /\n\| command \| does \|\n([\s\S]+?)\n\n/.exec(page) ?? [];
+  for (const { name } of COMMANDS.filter((one) => !one.name.startsWith("audit-")))
+    t.true(table.includes(`\`${name}\``), name);
 });
 
 for (const spec of COMMANDS) {
