@@ -15,7 +15,7 @@ import { generateOpenPgpKey } from "../src/encryption/openpgp-library.ts";
 import type { Decryption, Encryption } from "../src/encryption/options.ts";
 import { decryptionStage, encryptionStage } from "../src/encryption/stages.ts";
 import { chunked, collect, noise } from "./support/bytes.ts";
-import { compressed, literal, messageTo, packet, padding } from "./support/openpgp-messages.ts";
+import { compressed, literal, messageTo, packet, paddedAsBySq, padding } from "./support/openpgp-messages.ts";
 
 const never = new AbortController().signal;
 const fixture = (name: string) => readFileSync(new URL(`fixtures/${name}`, import.meta.url));
@@ -205,6 +205,23 @@ test("padding where senders put it, compression, signatures and text make no dif
   for (const program of ["gpg", "library"] as const) {
     if (program === "gpg" && !hasPeers(t, "gpg")) continue;
     t.is((await decrypt({ kind: "openpgp", privateKeys, program }, text, 1)).toString(), "one\ntwo\n", program);
+  }
+});
+
+test("padding as sq adds it: the library reads over any, and of a long one gpg's failure names the library", async (t) => {
+  const { publicKey, privateKey } = await pair;
+  const dump = noise(300_000);
+  const privateKeys = [bytesOf(privateKey)];
+  for (const size of [0, 100, 30_000, 101_000, 400_000]) {
+    const message = await messageTo(publicKey, paddedAsBySq(literal(dump), size));
+    const opened = await decrypt({ kind: "openpgp", privateKeys, program: "library" }, message, 70_000);
+    t.true(opened.equals(dump), `${size}`);
+    if (!hasPeers(t, "gpg")) continue;
+    const withGpg = decrypt({ kind: "openpgp", privateKeys, program: "gpg" }, message, 70_000);
+    // Newer ones may read over more of it.
+    const outcome = await withGpg.catch((error: Error) => error);
+    if (outcome instanceof Error) t.regex(outcome.message, /padding that gpg cannot read, as `sq`.*--program library/);
+    else t.true(outcome.equals(dump), `${size}`);
   }
 });
 

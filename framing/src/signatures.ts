@@ -29,6 +29,8 @@ export const SIGNATURES: readonly Signature[] = [
   // Encrypted otherwise.
   { what: "a LUKS volume", bytes: hex("4c554b53babe"), encrypted: true },
   sealed("a file of `openssl enc`", "Salted__"),
+  // The same in base64 (`openssl enc -a`).
+  sealed("a file of `openssl enc`", "U2FsdGVkX1"),
   sealed("a file of Ansible Vault", "$ANSIBLE_VAULT;"),
   sealed("an S/MIME or CMS message", "-----BEGIN PKCS7-----"),
   sealed("an S/MIME or CMS message", "-----BEGIN CMS-----"),

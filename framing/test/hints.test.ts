@@ -62,7 +62,10 @@ const PLAIN: Readonly<Record<string, readonly Uint8Array[]>> = {
 
 const SEALED: Readonly<Record<string, readonly Uint8Array[]>> = {
   "a LUKS volume": [startingWith(hex("4c554b53babe 0002"))],
-  "a file of `openssl enc`": [fixture("dump-openssl.enc")],
+  "a file of `openssl enc`": [
+    fixture("dump-openssl.enc"),
+    text(`${Buffer.from(fixture("dump-openssl.enc")).toString("base64").replace(/.{64}/g, "$&\n")}\n`),
+  ],
   "an encrypted zip archive": [startingWith(hex("504b0304 1400 0100 0800"))],
   "an S/MIME or CMS message": [
     startingWith(hex("3082 0a12 0609 2a864886f70d010703 a082")),

@@ -50,6 +50,19 @@ export class GpgStatus {
   }
 
   /**
+   * What may be behind a failure after gpg gave out data, as sentences and a space; empty for an earlier one. Padding
+   * is encrypted with the rest, so nobody sees before that gpg will stumble over it: it reads over some bytes that
+   * follow the end of compressed data, and takes more of them for packets. By default `sq` adds a quarter of a dump.
+   */
+  get lateFailure(): string {
+    if (!this.#seen.has("PLAINTEXT")) return "";
+    return (
+      "gpg decrypted data, and found it wrong at its end: either the message was changed, or it has padding that gpg " +
+      "cannot read, as `sq` adds it by default. Use the library (--program library), which tells the two apart. "
+    );
+  }
+
+  /**
    * Checks that a message was decrypted as a whole and is authentic.
    * @throws what `failure` makes, unless gpg said DECRYPTION_OKAY and nothing to the contrary
    */

@@ -120,6 +120,7 @@ export function gpgDecryption(
           secret: passphrase,
           wholeInput: true,
           onStatus: (line) => status.line(line),
+          explain: () => status.lateFailure,
           check: () => status.requireDecrypted(decryptionFailure),
         },
         message.forGpg(passphrase !== undefined || !ownHome),

@@ -25,6 +25,11 @@ export function compressed(algorithm: 1 | 2, content: Uint8Array): Buffer {
   return packet(8, algorithm, algorithm === 1 ? deflateRawSync(content) : deflateSync(content));
 }
 
+/** What `sq encrypt` makes by default (`--compression pad`): data that is not compressed, and bytes after its end. */
+export function paddedAsBySq(content: Uint8Array, size: number): Buffer {
+  return packet(8, 1, deflateRawSync(content, { level: 0 }), randomBytes(size));
+}
+
 /** Padding of random bytes (RFC 9580 section 5.14). */
 export function padding(size: number): Buffer {
   return packet(21, randomBytes(size));
