@@ -177,3 +177,20 @@ test("versions dated ahead: age and window do not pass on them, the clock check 
   const { clock } = await healthOf(h, name);
   t.regex(clock!.message, /no version to be dated beyond now, .*; got .*version 4 \(2027/);
 });
+
+test("what pauses while the clock is behind is said beside versions dated ahead", async (t) => {
+  const { h } = t.context;
+  const { name } = h.add();
+  const server = new Server(h);
+  h.clock.advance(2 * DAY);
+  await server.sweep();
+  await h.upload(name, openpgpMessage(1000));
+  h.clock.advance(-2 * DAY);
+  const { clock } = await healthOf(h, name);
+  t.is(clock!.status, "failed");
+  t.regex(
+    clock!.message,
+    /it is 2d behind.*nothing is purged.*; expected no version to be dated beyond now.*version 1/,
+  );
+  t.regex(clock!.advice, /sweep --clock-is-right.*Remove these versions/);
+});

@@ -70,6 +70,10 @@ export interface NotifierSpec extends NotifierScope {
 /** A heartbeat comes this often where `repeat` says nothing, in milliseconds. */
 export const HEARTBEAT_MS = 3_600_000;
 
+/** What goes on is said again this often, and holds for longer than that without, in milliseconds. */
+export const SIGNAL_MS = 60_000;
+export const SIGNAL_HOLD_MS = 3 * SIGNAL_MS;
+
 /** A subject: a collection by its name, an organization, or the installation as a whole. */
 export const SYSTEM_SUBJECT = "";
 

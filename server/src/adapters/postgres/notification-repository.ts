@@ -55,7 +55,13 @@ export function notificationRepository(db: Executor, now: Date): NotificationRep
           .for("update", { skipLocked: true })
       )[0],
     async schedule(subject, next) {
-      await db.update(reviews).set(next).where(eq(reviews.subject, subject));
+      // A subject that was first seen beyond now was seen now: whoever reviews it mends that.
+      const firstSeenAt = sql`case when ${reviews.firstSeenAt} > ${sql.param(after(CLOCK_SLACK_MS), reviews.firstSeenAt)}
+        then ${sql.param(now, reviews.firstSeenAt)} else ${reviews.firstSeenAt} end`;
+      await db
+        .update(reviews)
+        .set({ ...next, firstSeenAt })
+        .where(eq(reviews.subject, subject));
     },
     async forget(subject) {
       await db.delete(signals).where(eq(signals.subject, subject));
@@ -125,7 +131,12 @@ export function notificationRepository(db: Executor, now: Date): NotificationRep
       if (next === undefined) return undefined;
       const [row] = await db
         .update(outbox)
-        .set({ holder, leasedUntil: after(leaseMs), attempts: sql`${outbox.attempts} + 1` })
+        .set({
+          ...{ holder, leasedUntil: after(leaseMs), attempts: sql`${outbox.attempts} + 1` },
+          // One that was made beyond now was made now, so that it gets old.
+          createdAt: sql`case when ${outbox.createdAt} > ${sql.param(after(CLOCK_SLACK_MS), outbox.createdAt)}
+            then ${sql.param(now, outbox.createdAt)} else ${outbox.createdAt} end`,
+        })
         .where(eq(outbox.id, next.id))
         .returning();
       return row;
@@ -153,10 +164,13 @@ export function notificationRepository(db: Executor, now: Date): NotificationRep
     async forgetNotifiers(names, before) {
       const gone = (column: typeof outbox.notifier | typeof told.notifier) =>
         names.length === 0 ? undefined : notInArray(column, [...names]);
-      await db.delete(told).where(and(gone(told.notifier), lt(told.toldAt, before)));
+      // Nothing mends the times of what nobody looks at any more.
+      const isOld = (column: typeof told.toldAt | typeof outbox.createdAt) =>
+        or(lt(column, before), gt(column, after(CLOCK_SLACK_MS)));
+      await db.delete(told).where(and(gone(told.notifier), isOld(told.toldAt)));
       const rows = await db
         .delete(outbox)
-        .where(and(gone(outbox.notifier), lt(outbox.createdAt, before)))
+        .where(and(gone(outbox.notifier), isOld(outbox.createdAt)))
         .returning({ id: outbox.id });
       return rows.length;
     },

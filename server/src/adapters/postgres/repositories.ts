@@ -276,6 +276,20 @@ export function organizationRepository(db: Executor, now: Date): OrganizationRep
       await db.update(organizations).set(usageChange(organizations, change)).where(eq(organizations.name, name));
       if (change.storedBytes !== undefined || change.trashBytes !== undefined) await markOrganization(db, name, now);
     },
+    async healTimes(now) {
+      const closed = await db
+        .update(organizations)
+        .set({ closedAt: now })
+        .where(gt(organizations.closedAt, beyond(now)))
+        .returning({ name: organizations.name });
+      const purgedAt = sql`(${organizations.purge} ->> 'at')::timestamptz`;
+      const purged = await db
+        .update(organizations)
+        .set({ purge: sql`jsonb_set(${organizations.purge}, '{at}', to_jsonb(${now.toISOString()}::text))` })
+        .where(gt(purgedAt, sql.param(beyond(now), organizations.closedAt)))
+        .returning({ name: organizations.name });
+      return closed.length + purged.length;
+    },
   };
 }
 
@@ -415,7 +429,7 @@ export function uploadRepository(db: Executor, now: Date): UploadRepository {
         ),
         of,
       ),
-    async healTimes(now, { leaseMs, expiryMs }) {
+    async healTimes(now, { leaseMs, expiryMs, completingMs }) {
       const leaseExpiresAt = new Date(now.getTime() + leaseMs);
       const expiresAt = new Date(now.getTime() + expiryMs);
       const ends = await db
@@ -426,7 +440,7 @@ export function uploadRepository(db: Executor, now: Date): UploadRepository {
         })
         .where(
           and(
-            eq(uploads.state, "open"),
+            inArray(uploads.state, ["open", "committing"]),
             or(gt(uploads.leaseExpiresAt, beyond(leaseExpiresAt)), gt(uploads.expiresAt, beyond(expiresAt))),
           ),
         )
@@ -441,7 +455,13 @@ export function uploadRepository(db: Executor, now: Date): UploadRepository {
         .set({ lostSince: now })
         .where(and(eq(uploads.state, "committing"), gt(uploads.lostSince, beyond(now))))
         .returning({ id: uploads.id });
-      return ends.length + ended.length + lost.length;
+      const completingUntil = new Date(now.getTime() + completingMs);
+      const completing = await db
+        .update(uploads)
+        .set({ completingUntil })
+        .where(and(eq(uploads.state, "committing"), gt(uploads.completingUntil, beyond(completingUntil))))
+        .returning({ id: uploads.id });
+      return ends.length + ended.length + lost.length + completing.length;
     },
     uncleaned: async (of) =>
       await page(and(isNull(uploads.cleanedAt), inArray(uploads.state, ["aborted", "expired"])), of),

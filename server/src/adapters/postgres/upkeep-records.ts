@@ -1,5 +1,6 @@
 import { and, asc, count, desc, eq, gt, isNotNull, lt, ne, or, sql } from "drizzle-orm";
 import type { UpkeepRecords } from "../../app/ports/upkeep-records.ts";
+import { CLOCK_SLACK_MS } from "../../domain/clock.ts";
 import { isOutdated } from "./migrations.ts";
 import type { Executor } from "./repositories.ts";
 import { rowsOf } from "./rows.ts";
@@ -43,6 +44,14 @@ export function upkeepRecords(db: Executor): UpkeepRecords {
       await db.update(upkeepRuns).set(run).where(eq(upkeepRuns.kind, kind));
     },
     runs: async () => await db.select().from(upkeepRuns),
+    async healTimes(now) {
+      const rows = await db
+        .update(upkeepRuns)
+        .set({ seenAt: now })
+        .where(gt(upkeepRuns.seenAt, new Date(now.getTime() + CLOCK_SLACK_MS)))
+        .returning({ kind: upkeepRuns.kind });
+      return rows.length;
+    },
     async facts() {
       const [row] = rowsOf(
         await db.execute(sql`select current_setting('server_version') as version,

@@ -303,7 +303,13 @@ export function versionRepository(db: Executor, now: Date): VersionRepository {
         })
         .where(and(eq(versions.state, "removed"), isNull(versions.purgedAt), sql`${versions.removedAt} > ${beyond}`))
         .returning({ id: versions.id });
-      return protection.length + removal.length;
+      // No manifest says it.
+      const purging = await db
+        .update(versions)
+        .set({ purgedAt: now })
+        .where(sql`${versions.purgedAt} > ${beyond}`)
+        .returning({ id: versions.id });
+      return protection.length + removal.length + purging.length;
     },
     async markPurged(id, now) {
       // No revision: there is no manifest any more that could say it. What is stored from now on under the key of the

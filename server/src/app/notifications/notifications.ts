@@ -1,5 +1,5 @@
 import type { Configuration } from "../../domain/configuration.ts";
-import { type NotificationEvent, SYSTEM_SUBJECT } from "../../domain/notifications.ts";
+import { type NotificationEvent, SIGNAL_HOLD_MS, SIGNAL_MS, SYSTEM_SUBJECT } from "../../domain/notifications.ts";
 import type { QueueFigures } from "../ports/notifications.ts";
 import { Deliverer, type DelivererDeps, OLDEST_MS } from "./deliverer.ts";
 import { MOST_QUEUED, markChanged, type ReviewDeps, reviewNext } from "./review.ts";
@@ -22,9 +22,6 @@ export interface NotificationDeps extends ReviewDeps, DelivererDeps {
 const TICK_MS = 1000;
 /** Reviews of one look: after a change of the whole configuration there are many. */
 const REVIEWS_AT_ONCE = 50;
-/** What goes on is said again this often, and held for longer than that, in milliseconds. */
-const SIGNAL_MS = 60_000;
-const SIGNAL_HOLD_MS = 3 * SIGNAL_MS;
 /** What belongs to notifiers that are not configured any more is looked for this often, in milliseconds. */
 const FORGET_MS = 3_600_000;
 

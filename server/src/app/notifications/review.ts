@@ -13,6 +13,7 @@ import {
   notificationOf,
   organizationOf,
   organizationSubject,
+  SIGNAL_HOLD_MS,
   SYSTEM_SUBJECT,
   watches,
 } from "../../domain/notifications.ts";
@@ -155,14 +156,19 @@ class Review {
     this.#deps = deps;
     this.#configuration = configuration;
     this.#isOutdated = isOutdated(deps.config);
-    this.#review = review;
+    const seen = (time: Date) => (isBeyond(time, tx.now) ? tx.now : time);
+    this.#review = {
+      ...review,
+      firstSeenAt: seen(review.firstSeenAt),
+      goneSince: review.goneSince && seen(review.goneSince),
+    };
   }
 
   async run(): Promise<ReviewReport> {
     const { subject } = this.#review;
     const { notifications, now } = this.#tx;
     const told = await notifications.told(subject);
-    const signals = await notifications.signals(subject);
+    const signals = await this.#signals();
     const findings = await this.#find(told, signals);
     if (findings === undefined && this.#isHere(now)) {
       // Another server may know it already.
@@ -184,9 +190,19 @@ class Review {
     return { subject, queued: this.#queued, full: [...this.#full] };
   }
 
+  /** Signals. An end further ahead than a signal holds was written by a wrong clock, and is written again. */
+  async #signals(): Promise<SignalRow[]> {
+    const { now, notifications } = this.#tx;
+    const until = new Date(now.getTime() + SIGNAL_HOLD_MS);
+    const signals = await notifications.signals(this.#review.subject);
+    const isWrong = (row: SignalRow) => row.until !== null && isBeyond(row.until, until);
+    for (const row of signals.filter(isWrong)) await notifications.signal({ ...row, until });
+    return signals.map((row) => (isWrong(row) ? { ...row, until } : row));
+  }
+
   #isHere(now: Date): boolean {
     const { goneSince } = this.#review;
-    return goneSince === null || isBeyond(goneSince, now) || now.getTime() - goneSince.getTime() < GONE_MS;
+    return goneSince === null || now.getTime() - goneSince.getTime() < GONE_MS;
   }
 
   /** Undefined for what is not configured. */

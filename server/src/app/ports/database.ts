@@ -338,6 +338,8 @@ export interface OrganizationRepository {
   /** Makes the row when there is none, and locks it. Only while a collection is locked. */
   lock(name: string): Promise<OrganizationRow>;
   addUsage(name: string, change: UsageChange): Promise<void>;
+  /** What was closed or purged beyond `now`, was so now: one is compared with the other. Returns how many. */
+  healTimes(now: Date): Promise<number>;
 }
 
 /**
@@ -353,6 +355,14 @@ export interface Page {
 export interface Forgettable {
   readonly id: string;
   readonly key: string;
+}
+
+/** How long the ends last that rows of uploads hold, in milliseconds. */
+export interface UploadDurations {
+  readonly leaseMs: number;
+  readonly expiryMs: number;
+  /** What a server claims at a time that waits for the store to complete an object. */
+  readonly completingMs: number;
 }
 
 /** Access to uploads. */
@@ -399,10 +409,10 @@ export interface UploadRepository {
   /** Open uploads whose expiry passed, and open ones not lapsed whose lease ran out. */
   overdue(now: Date, page: Page): Promise<UploadRow[]>;
   /**
-   * Brings leases and expiries of open uploads that are further ahead of `now` than they last to what they last, in
+   * Brings leases and expiries of uploads under way that are further ahead of `now` than they last to what they last, in
    * milliseconds, and what ended or was lost beyond `now` to now. Returns how many.
    */
-  healTimes(now: Date, lasts: { readonly leaseMs: number; readonly expiryMs: number }): Promise<number>;
+  healTimes(now: Date, lasts: UploadDurations): Promise<number>;
   /** Ended without a version and not yet freed from the store. */
   uncleaned(page: Page): Promise<UploadRow[]>;
   /** Committing uploads. */
@@ -543,7 +553,7 @@ export interface VersionRepository {
   beginPurge(id: string, now: Date, isConfigured: boolean): Promise<boolean>;
   /**
    * Counts protections, and the times until removed ones may be purged, from `now` where they were counted from a time
-   * beyond it, with the duration they were given. Returns how many.
+   * beyond it, with the duration they were given; what was purged beyond `now` was purged now. Returns how many.
    */
   healTimes(now: Date): Promise<number>;
   /** `removed -> purged`; what only matters beside an object is dropped. Returns whether it was. */

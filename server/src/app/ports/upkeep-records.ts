@@ -52,5 +52,7 @@ export interface UpkeepRecords {
   /** Notes how far a run is, or how it ended. */
   noteRun(kind: UpkeepRun["kind"], run: Pick<UpkeepRun, "counts" | "error" | "finishedAt" | "seenAt">): Promise<void>;
   runs(): Promise<UpkeepRun[]>;
+  /** Runs that were seen beyond `now` were seen now, so that the silence of their server shows. Returns how many. */
+  healTimes(now: Date): Promise<number>;
   facts(): Promise<DatabaseFacts>;
 }

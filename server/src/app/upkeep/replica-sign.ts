@@ -1,3 +1,4 @@
+import { CLOCK_SLACK_MS } from "../../domain/clock.ts";
 import type { Database } from "../ports/database.ts";
 import type { ReplicaRow } from "../ports/upkeep-records.ts";
 import type { Log } from "../settings.ts";
@@ -50,7 +51,7 @@ export class ReplicaSign {
       this.#startedAt ??= now;
       await records.renewReplica({ ...this.#self, startedAt: this.#startedAt, seenAt: now });
       const at = (ms: number) => new Date(now.getTime() + ms);
-      await records.forgetReplicas(at(-FORGOTTEN_MS), at(FORGOTTEN_MS));
+      await records.forgetReplicas(at(-FORGOTTEN_MS), at(CLOCK_SLACK_MS));
     });
   }
 

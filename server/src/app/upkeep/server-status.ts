@@ -1,5 +1,5 @@
 import type { Principal } from "../../domain/access.ts";
-import { type ClockState, clockState } from "../../domain/clock.ts";
+import { type ClockState, clockState, isBeyond } from "../../domain/clock.ts";
 import { serverOutdated } from "../../domain/errors.ts";
 import type { BlobStoreCapabilities } from "../ports/blob-store.ts";
 import type { ConfigSource } from "../ports/config-source.ts";
@@ -75,7 +75,7 @@ export async function getServerStatus(deps: StatusDeps, principal: Principal): P
   const replicas = rows.map((row) => ({
     ...row,
     isThis: row.id === deps.replica.id,
-    isAlive: now.getTime() - row.seenAt.getTime() < MISSED_SIGNS * SIGN_MS,
+    isAlive: !isBeyond(row.seenAt, now) && now.getTime() - row.seenAt.getTime() < MISSED_SIGNS * SIGN_MS,
   }));
   const { capabilities } = deps.store;
   const config = deps.config.status?.();
@@ -153,7 +153,8 @@ function problemsOf(
   const sweep = runs.find(({ kind }) => kind === "sweep");
   if (sweep !== undefined && sweep.error !== "") add("sweep", sweep.error, "The next sweep tries again.");
   const sweptAt = sweep?.finishedAt ?? null;
-  if (sweptAt !== null && now.getTime() - sweptAt.getTime() > LATE_SWEEP_MS)
+  // One that a clock ahead dated says nothing of how long ago it was.
+  if (sweptAt !== null && (isBeyond(sweptAt, now) || now.getTime() - sweptAt.getTime() > LATE_SWEEP_MS))
     add(
       "sweep",
       `the last sweep ended ${sweptAt.toISOString()}`,

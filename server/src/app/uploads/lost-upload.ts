@@ -9,8 +9,8 @@ import type { UploadDeps } from "./upload-deps.ts";
 /** A server that waits for the store to complete an object says so this often, in milliseconds. */
 const RENEW_MS = 20_000;
 
-/** Nobody takes a commit for lost until then, in milliseconds, while a server waits for the store. */
-const HOLD_MS = 60_000;
+/** Nobody takes a commit for lost for so long after a server said that it waits for the store, in milliseconds. */
+export const HOLD_MS = 60_000;
 
 /**
  * Waits for the store to complete an object. Says so in the upload's row when it takes long: some stores show neither
