@@ -117,12 +117,7 @@ export class ChunkDetour {
     while (this.#left > 0) {
       const size = Math.min(PIECE_BYTES, this.#left);
       const buffer = this.#buffer(size);
-      let filled = 0;
-      while (filled < size && (this.#reader.ready || (await this.#reader.some()))) {
-        const piece = this.#reader.take(size - filled);
-        buffer.set(piece, filled);
-        filled += piece.length;
-      }
+      const filled = await this.#reader.fill(buffer.subarray(0, size));
       this.#left -= filled;
       if (filled < size) {
         this.#isCut = true;

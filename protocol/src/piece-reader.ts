@@ -15,6 +15,8 @@ export class PieceReader {
   readonly #stream: Readable;
   readonly #pieces: Uint8Array[] = [];
   #waiting = 0;
+  /** Where bytes go at once while somebody waits for it to be full. */
+  #target: { readonly buffer: Uint8Array; filled: number } | undefined;
   #began = false;
   #ended = false;
   #failure: { readonly error: unknown } | undefined;
@@ -34,13 +36,18 @@ export class PieceReader {
     while (this.#pieces.length === 0) {
       if (this.#failure !== undefined) throw this.#failure.error;
       if (this.#ended) return false;
-      this.#begin();
-      await new Promise<void>((resolve) => {
-        this.#wake = resolve;
-        if (this.#stream.isPaused()) this.#stream.resume();
-      });
+      await this.#more();
     }
     return true;
+  }
+
+  /** Waits until there is something new. */
+  async #more(): Promise<void> {
+    this.#begin();
+    await new Promise<void>((resolve) => {
+      this.#wake = resolve;
+      if (this.#stream.isPaused()) this.#stream.resume();
+    });
   }
 
   /** Waits until `count` bytes are there, or the end, and shows them without taking them; fewer at the end. */
@@ -78,9 +85,29 @@ export class PieceReader {
     return taken;
   }
 
-  /** Whether a byte is there now. */
-  get ready(): boolean {
-    return this.#pieces.length > 0;
+  /**
+   * Fills a buffer, with one wait for all that is still to come. @returns how many bytes it got; fewer than it has room
+   * for at the end of the stream.
+   * @throws what the stream fails by.
+   */
+  async fill(buffer: Uint8Array): Promise<number> {
+    const target = { buffer, filled: 0 };
+    while (target.filled < buffer.length && this.#pieces.length > 0) {
+      const piece = this.take(buffer.length - target.filled);
+      buffer.set(piece, target.filled);
+      target.filled += piece.length;
+    }
+    this.#target = target;
+    try {
+      while (target.filled < buffer.length) {
+        if (this.#failure !== undefined) throw this.#failure.error;
+        if (this.#ended) break;
+        await this.#more();
+      }
+    } finally {
+      this.#target = undefined;
+    }
+    return target.filled;
   }
 
   /**
@@ -111,11 +138,21 @@ export class PieceReader {
     this.#stream.resume();
   }
 
-  readonly #onData = (piece: Uint8Array): void => {
+  readonly #onData = (received: Uint8Array): void => {
+    const piece = this.#target === undefined ? received : this.#filling(this.#target, received);
     if (piece.length === 0) return;
     this.#pieces.push(piece);
     this.#waiting += piece.length;
     if (this.#waiting >= MOST_WAITING_BYTES || this.#pieces.length >= MOST_WAITING_PIECES) this.#stream.pause();
     this.#wake();
   };
+
+  /** Copies what fits into the target, and wakes who waits for it when it is full. @returns what is left. */
+  #filling(target: { readonly buffer: Uint8Array; filled: number }, piece: Uint8Array): Uint8Array {
+    const count = Math.min(piece.length, target.buffer.length - target.filled);
+    target.buffer.set(count === piece.length ? piece : piece.subarray(0, count), target.filled);
+    target.filled += count;
+    if (target.filled === target.buffer.length) this.#wake();
+    return piece.subarray(count);
+  }
 }

@@ -50,7 +50,10 @@ export class PreparedStatements {
     const { bind, execute, sync } = protocol.serialize;
     try {
       const answer = await this.#send(bind({ statement: statement.name, values }), execute({}), sync());
-      return parse.parseResults([...statement.rows, ...answer], parsers, options)[0] as Results<T>;
+      // With the parsers behind those of the options: PGlite itself would copy hundreds of them for each answer.
+      const chosen = Object.assign(Object.create(parsers) as typeof parsers, options?.parsers);
+      const others = { ...options, parsers: undefined } as Omit<QueryOptions, "parsers">;
+      return parse.parseResults([...statement.rows, ...answer], chosen, others)[0] as Results<T>;
     } catch (error) {
       if (OUTDATED.has(String((error as { code?: unknown }).code))) this.#prepared.delete(text);
       throw error;

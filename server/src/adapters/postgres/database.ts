@@ -160,6 +160,9 @@ export class SqlDatabase implements Database {
 
   async #bind(db: Executor): Promise<Transaction> {
     const now = await this.#now(db);
+    // Those with many columns are made when they are asked for.
+    let versions: Transaction["versions"] | undefined;
+    let live: Transaction["live"] | undefined;
     return {
       now,
       collections: collectionRepository(db, now, randomUUID),
@@ -167,8 +170,14 @@ export class SqlDatabase implements Database {
       usage: usageRepository(db),
       uploads: uploadRepository(db, now),
       segments: segmentRepository(db),
-      versions: versionRepository(db, now),
-      live: liveVersionRepository(db),
+      get versions() {
+        versions ??= versionRepository(db, now);
+        return versions;
+      },
+      get live() {
+        live ??= liveVersionRepository(db);
+        return live;
+      },
       records: upkeepRecords(db),
       sessions: sessionRepository(db),
       budgets: budgetRepository(db),

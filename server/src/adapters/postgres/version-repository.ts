@@ -54,18 +54,19 @@ export function versionRepository(db: Executor, now: Date): VersionRepository {
       (select jsonb_array_elements_text(${JSON.stringify(ids)}::text::jsonb)::uuid)`;
   // What an organization got after its purge, or after it was opened again, is not meant by that purge.
   const purgedAt = sql`(${organizations.purge} ->> 'at')::timestamptz`;
-  const ofPurged = exists(
-    db
-      .select({ name: organizations.name })
-      .from(organizations)
-      .where(
-        and(
-          eq(organizations.name, versions.organization),
-          sql`${organizations.closedAt} <= ${purgedAt}`,
-          sql`${versions.committedAt} <= ${purgedAt}`,
+  const ofPurged = () =>
+    exists(
+      db
+        .select({ name: organizations.name })
+        .from(organizations)
+        .where(
+          and(
+            eq(organizations.name, versions.organization),
+            sql`${organizations.closedAt} <= ${purgedAt}`,
+            sql`${versions.committedAt} <= ${purgedAt}`,
+          ),
         ),
-      ),
-  );
+    );
   const lastVerified = sql`coalesce(${versions.verifiedAt}, ${versions.committedAt})`;
   const asInstant = (date: Date) => sql`${date.toISOString()}::timestamptz`;
   /**
@@ -174,7 +175,7 @@ export function versionRepository(db: Executor, now: Date): VersionRepository {
           eq(versions.keptForReturn, false),
           lte(versions.purgeAfter, now),
           notIn(never),
-          or(notIn(unconfigured), ofPurged),
+          or(notIn(unconfigured), ofPurged()),
         ),
         of,
       ),
@@ -274,7 +275,7 @@ export function versionRepository(db: Executor, now: Date): VersionRepository {
             eq(versions.state, "removed"),
             eq(versions.keptForReturn, false),
             lte(versions.purgeAfter, now),
-            isConfigured ? undefined : ofPurged,
+            isConfigured ? undefined : ofPurged(),
           ),
         )
         .returning({ id: versions.id });
