@@ -1,6 +1,8 @@
 /** What the connection tells the server, and what WriteSegment makes of answers that no Strongroom server gives. */
+import { once } from "node:events";
 import { createServer, type IncomingHttpHeaders, type ServerHttp2Session, type ServerHttp2Stream } from "node:http2";
-import type { AddressInfo } from "node:net";
+import { type AddressInfo, createServer as createTcpServer, type Socket } from "node:net";
+import { setImmediate } from "node:timers/promises";
 import { create, fromBinary, toBinary } from "@bufbuild/protobuf";
 import { Code, ConnectError, createClient } from "@connectrpc/connect";
 import {
@@ -12,6 +14,7 @@ import {
 import test, { type ExecutionContext } from "ava";
 import { toStrongroomError } from "../src/connection/error-mapping.ts";
 import { retryKind } from "../src/connection/retry-kind.ts";
+import { SessionManager } from "../src/connection/session-manager.ts";
 import { createConnection } from "../src/connection/transport.ts";
 import { writeSegment } from "../src/upload/segment-writer.ts";
 import { noise } from "./support/bytes.ts";
@@ -223,3 +226,35 @@ function body(stream: ServerHttp2Stream, bytes: Buffer): void {
   stream.respond(STREAM);
   stream.end(bytes);
 }
+
+test("a connection that fails while nobody waits for anything is forgotten, and ends no process", async (t) => {
+  const sockets: Socket[] = [];
+  const server = createTcpServer((socket) => {
+    sockets.push(socket);
+    socket.on("error", () => {});
+    // Read on, so that its end is seen.
+    socket.resume();
+    // The frame with which HTTP/2 begins: empty settings.
+    socket.write(Uint8Array.of(0, 0, 0, 4, 0, 0, 0, 0, 0));
+  });
+  await new Promise<void>((resolve) => server.listen(0, "127.0.0.1", resolve));
+  t.teardown(() => {
+    for (const socket of sockets) socket.destroy();
+    server.close();
+  });
+  const url = new URL(`http://127.0.0.1:${(server.address() as AddressInfo).port}`);
+  const manager = new SessionManager({
+    destination: { url, proxy: undefined, secureContext: undefined },
+    windowBytes: 65_536,
+    patience: () => ({ connectMs: 60_000, pingIntervalMs: 60_000, pingTimeoutMs: 60_000 }),
+  });
+  await manager.ready();
+  t.true(manager.isOpen);
+  const closed = once(sockets[0]!, "close");
+  sockets[0]!.write("HTTP/1.1 400 Bad Request\r\nConnection: close\r\n\r\n");
+  await closed;
+  while (manager.isOpen) await setImmediate();
+  await manager.ready();
+  t.is(sockets.length, 2, "the next call opens another");
+  manager.abort();
+});
