@@ -120,6 +120,21 @@ test("work that ends in order by itself keeps its session to its end", async (t)
   t.deepEqual(ended, ["own-1"]);
 });
 
+test("it logs in again where the server refuses its token, once for each", async (t) => {
+  const { load, logins, opened } = server();
+  const { context, dir } = await testContext(t, { sdk: load });
+  await writeFile(join(dir, "password"), "secret");
+  const given = values({ url: "http://a", username: "ann", passwordFile: join(dir, "password") });
+  await withClient(context, given, {}, async () => {
+    const token = opened.at(-1)!.token as (refused?: string) => Promise<string>;
+    t.is(await token(), "own-1");
+    t.deepEqual(await Promise.all([token("own-1"), token("own-1")]), ["own-2", "own-2"]);
+    t.is(await token("own-1"), "own-2", "another connection was refused too");
+    t.is(await token("own-2"), "own-3");
+  });
+  t.is(logins.length, 3);
+});
+
 for (const args of [
   ["backup", "db", "--encryption", "none", "-c", "echo x"],
   ["restore", "db", "--private-key", "key", "-c", "cat"],

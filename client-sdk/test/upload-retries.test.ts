@@ -390,6 +390,34 @@ test("a refusal to create is not retried", async (t) => {
   }
 });
 
+test("a token that the server refuses while the upload runs is named to its source, which may log in again", async (t) => {
+  const bytes = ciphertext(3 * MIB);
+  const server = await serve(t, {
+    token: "first",
+    onCall: (method) => {
+      // As when the clock of the server leaps: every session is over.
+      if (method === "WriteSegment" && server.options.token === "first") server.options.token = "second";
+    },
+  });
+  const refusals: (string | undefined)[] = [];
+  let current = "first";
+  const token = (refused?: string) => {
+    if (refused !== undefined) refusals.push(refused);
+    if (refused === current) current = "second";
+    return current;
+  };
+  await clientOf(server, { token }).upload(ask(chunked(bytes), { parallel: 1 }));
+  t.deepEqual(refusals, ["first"]);
+  // Also before anything is open.
+  server.options.token = "third";
+  const next = (refused?: string) => {
+    if (refused === current) current = "third";
+    return current;
+  };
+  await clientOf(server, { token: next }).upload(ask(chunked(bytes)));
+  t.is(server.versions.length, 2);
+});
+
 test("a token that is renewed while the upload runs is used", async (t) => {
   let renewed = false;
   let asked = 0;

@@ -22,13 +22,19 @@ export interface OwnSessionOptions {
 
 /** A session of one command, which is kept in memory only. */
 export interface OwnSession {
-  /** The token to send with the next call. */
-  token(): Promise<string>;
+  /**
+   * The token to send with the next call.
+   * @param refused one that the server refused: its session ended before its time, as when the server's clock leaps.
+   */
+  token(refused?: string): Promise<string>;
   /** Ends the session on the server, as far as that can be done quickly. Never throws. */
   end(): Promise<void>;
 }
 
-/** Logs in for one command. It renews the session, and logs in again where the server lets it last no longer. */
+/**
+ * Logs in for one command. It renews the session, and logs in again where the server lets it last no longer, or does not
+ * know it any more.
+ */
 export async function openOwnSession(options: OwnSessionOptions): Promise<OwnSession> {
   const { sdk, server, username, password, description, call, now } = options;
   const enter = async (): Promise<Issued> => {
@@ -61,7 +67,7 @@ export async function openOwnSession(options: OwnSessionOptions): Promise<OwnSes
     now,
   });
   return {
-    token: async () => await refreshing.get(),
+    token: async (refused) => await refreshing.get((token) => token === refused),
     async end() {
       const client = new sdk.StrongroomClient({ ...server, token: current.token });
       try {

@@ -40,11 +40,15 @@ export class RefreshingToken {
     this.#now = parts.now;
   }
 
-  /** The token to send with the next call. Segments are sent in parallel: they share one renewal. */
-  async get(): Promise<string> {
+  /**
+   * The token to send with the next call. Segments are sent in parallel: they share one renewal.
+   * @param mustReplace whether the token is to be renewed whatever its time.
+   */
+  async get(mustReplace: (token: string) => boolean = () => false): Promise<string> {
     const token = this.#unkept ?? (await this.#read());
     if (this.#renewing !== undefined) return await this.#renewing;
-    if (this.#now() < this.#notBefore || !this.#endsSoon(token)) return token;
+    const isDue = this.#now() >= this.#notBefore && this.#endsSoon(token);
+    if (!isDue && !mustReplace(token)) return token;
     this.#renewing = this.#replace(token).finally(() => {
       this.#renewing = undefined;
     });

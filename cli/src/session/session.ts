@@ -101,7 +101,7 @@ export async function withClient<T>(
     // The login may wait for its server.
     const own = await untilAborted(opening, signal);
     try {
-      const running = workWith(() => own.token(), signal);
+      const running = workWith((refused) => own.token(refused), signal);
       return interruption === undefined ? await untilAborted(running, signal) : await running;
     } finally {
       await own.end();

@@ -7,9 +7,10 @@ import { AuthenticationError, InvalidRequestError } from "../errors.ts";
 
 /**
  * A session token, or a function that is asked for it before every call, so that a token may change during a long
- * upload.
+ * upload. It is given the token that the server refused last, if it did since the one before was taken: whoever can log
+ * in again does so then. A refused call is made again where there is another token by then.
  */
-export type TokenSource = string | (() => string | Promise<string>);
+export type TokenSource = string | ((refused?: string) => string | Promise<string>);
 
 /**
  * A token source that reads a file before every call, for files that something else keeps fresh (a mounted Secret, a
@@ -37,8 +38,11 @@ export function tokenFromFile(path: string): () => Promise<string> {
  * @throws AuthenticationError when the text cannot be a token; the message does not repeat it, as fetch's own error for
  *   a malformed header would
  */
-export async function authorizationValue(source: TokenSource | undefined): Promise<string | undefined> {
-  const token = (typeof source === "function" ? await ask(source) : source)?.trim();
+export async function authorizationValue(
+  source: TokenSource | undefined,
+  refused?: string,
+): Promise<string | undefined> {
+  const token = (typeof source === "function" ? await ask(source, refused) : source)?.trim();
   if (!token) return undefined;
   if (!/^[\x21-\x7e]+$/.test(token)) {
     throw new AuthenticationError(
@@ -54,6 +58,7 @@ export async function authorizationValue(source: TokenSource | undefined): Promi
 export class Authorization {
   readonly #source: TokenSource | undefined;
   #ahead: string | undefined;
+  #refused: string | undefined;
 
   constructor(source: TokenSource | undefined) {
     this.#source = source;
@@ -61,20 +66,31 @@ export class Authorization {
 
   /** Asks already now, for the next call. @throws AuthenticationError */
   async ahead(): Promise<void> {
-    this.#ahead = await authorizationValue(this.#source);
+    this.#ahead = await this.#ask();
+  }
+
+  /** The server refused a call with this value: the source is told at the next one. */
+  refused(value: string): void {
+    this.#refused = value.replace(/^Bearer /, "");
   }
 
   /** The value for a call; undefined without a token. @throws AuthenticationError */
   async value(): Promise<string | undefined> {
     const ahead = this.#ahead;
     this.#ahead = undefined;
-    return ahead ?? (await authorizationValue(this.#source));
+    return ahead ?? (await this.#ask());
+  }
+
+  async #ask(): Promise<string | undefined> {
+    const refused = this.#refused;
+    this.#refused = undefined;
+    return await authorizationValue(this.#source, refused);
   }
 }
 
-async function ask(source: () => string | Promise<string>): Promise<string> {
+async function ask(source: Exclude<TokenSource, string>, refused: string | undefined): Promise<string> {
   try {
-    return await source();
+    return await source(refused);
   } catch (cause) {
     if (cause instanceof AuthenticationError) throw cause;
     const message = cause instanceof Error ? cause.message : String(cause);

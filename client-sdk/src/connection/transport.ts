@@ -16,6 +16,7 @@ import { orAborted } from "../abort.ts";
 import { InvalidRequestError } from "../errors.ts";
 import type { Destination } from "./dial.ts";
 import { Endpoints } from "./endpoints.ts";
+import { serverReason } from "./error-mapping.ts";
 import { eitherVersion } from "./http-versions.ts";
 import { Http1Agent } from "./http1-agent.ts";
 import { type ProxyEnvironment, proxyFor } from "./proxy.ts";
@@ -198,11 +199,35 @@ function markRequest(error: unknown, id: string): ConnectError {
 function authInterceptor(authorization: Authorization): Interceptor {
   return (next) => async (request) => {
     // A login with a stale token would be refused for the token.
-    if (request.method !== SessionService.method.login) {
-      // A token function that hangs must not outlive the call's deadline.
-      const value = await orAborted(authorization.value(), request.signal);
-      if (value !== undefined) request.header.set("authorization", value);
+    if (request.method === SessionService.method.login) return await next(request);
+    // A token function that hangs must not outlive the call's deadline.
+    const value = await orAborted(authorization.value(), request.signal);
+    if (value === undefined) return await next(request);
+    request.header.set("authorization", value);
+    const isRefused = (error: unknown): boolean => {
+      const isSession = serverReason(ConnectError.from(error)) === "SESSION_INVALID";
+      if (isSession) authorization.refused(value);
+      return isSession;
+    };
+    try {
+      const response = await next(request);
+      return response.stream ? { ...response, message: withFailure(response.message, isRefused) } : response;
+    } catch (error) {
+      // What streams is made again by whoever can begin its source again.
+      if (!isRefused(error) || request.stream) throw error;
+      const again = await orAborted(authorization.value(), request.signal);
+      if (again === undefined || again === value) throw error;
+      request.header.set("authorization", again);
+      return await next(request);
     }
-    return next(request);
   };
+}
+
+async function* withFailure<T>(messages: AsyncIterable<T>, look: (error: unknown) => void): AsyncGenerator<T> {
+  try {
+    yield* messages;
+  } catch (error) {
+    look(error);
+    throw error;
+  }
 }
