@@ -1,11 +1,13 @@
 /** CheckUpload refuses what CreateUpload would refuse, and creates nothing. */
-import { openpgpMessage } from "@strongroom/testkit/ciphertext";
+import { cutSegments, openpgpMessage } from "@strongroom/testkit/ciphertext";
 import anyTest, { type TestFn } from "ava";
+import { EVERY_COLLECTION, listCollections } from "../src/app/collections/list-collections.ts";
 import { type CreateUploadInput, checkUpload, createUpload } from "../src/app/uploads/create-upload.ts";
 import { parseWindow } from "../src/domain/window.ts";
 import { type Harness, harnessTest, MIB, principal, refused, user } from "./support/harness.ts";
 
 const test = harnessTest(anyTest as TestFn<{ h: Harness }>);
+const alone = harnessTest(anyTest as TestFn<{ h: Harness }>, { fresh: true });
 
 const input = (collection: string, more: Partial<CreateUploadInput> = {}): CreateUploadInput => ({
   collection,
@@ -43,12 +45,6 @@ test("what CreateUpload would refuse is refused, and what it would take creates 
     await refused(t, reason, createUpload(h.deps, uploader, asked));
   }
   t.true((await checkUpload(h.deps, uploader, input(open.name))) > 0n);
-  t.is((await h.usage(open.name)).reservedBytes, 0n);
-  const rows = await h.deps.database.read(async (tx) => {
-    const row = (await tx.collections.findByName(open.name))!;
-    return await tx.uploads.unsettled(row.id);
-  });
-  t.deepEqual(rows, []);
 });
 
 test("a request id that is in use passes with the content it was used with, whatever its encoding", async (t) => {
@@ -60,4 +56,40 @@ test("a request id that is in use passes with the content it was used with, what
   await refused(t, "REQUEST_ID_REUSED", checkUpload(h.deps, h.admin, { ...asked, contentEncoding: "none" }));
   const other = { ...asked, contentEncoding: undefined, filename: "other" };
   await refused(t, "REQUEST_ID_REUSED", checkUpload(h.deps, h.admin, other));
+});
+
+test("nothing at all is written: no row of the collection, and no lapsed upload ends for it", async (t) => {
+  const { h } = t.context;
+  const { name } = h.add();
+  await checkUpload(h.deps, h.admin, input(name));
+  const find = async (of: string) => await h.deps.database.read(async (tx) => await tx.collections.findByName(of));
+  t.is(await find(name), undefined);
+
+  const small = h.add({ maxCollectionSize: BigInt(2 * MIB), maxOneVersionSize: BigInt(2 * MIB), maxBackupsCount: 1 });
+  const { upload } = await h.begin(small.name);
+  for (const segment of cutSegments(openpgpMessage(MIB + 1000), Number(upload.segmentSize)))
+    await h.write(upload.id, segment);
+  h.clock.advance(h.deps.settings.leaseMs + 1);
+  const asked = input(small.name, { expectedSize: BigInt(MIB + 1000) });
+  t.true((await checkUpload(h.deps, h.admin, asked)) >= asked.expectedSize);
+  const state = async () => (await h.deps.database.read(async (tx) => await tx.uploads.find(upload.id)))!.state;
+  t.is(await state(), "open");
+  await createUpload(h.deps, h.admin, asked);
+  t.is(await state(), "expired");
+});
+
+alone("a database is new until somebody uploads, whoever asked for names before", async (t) => {
+  const { h } = t.context;
+  const database = h.deps.database;
+  t.true((await database.installation()).fresh);
+  const { name } = h.add();
+  await checkUpload(h.deps, h.admin, input(name));
+  await listCollections({ ...h.deps, sha256: String }, h.admin, {
+    ...EVERY_COLLECTION,
+    afterName: undefined,
+    pageSize: 10,
+  });
+  t.true((await database.installation()).fresh);
+  await createUpload(h.deps, h.admin, input(name));
+  t.false((await database.installation()).fresh);
 });

@@ -202,14 +202,23 @@ async function databaseTime(db: Executor): Promise<Date> {
   return new Date(Number(rows[0]!.now));
 }
 
+/** Whether anybody ever uploaded: names alone are no use, since who only asks for them makes their rows. */
+async function isUsed(db: Executor): Promise<boolean> {
+  const { collections, uploads, versions } = schema;
+  const any = (where: SQL) => sql`exists (select 1 from ${where})`;
+  const rows = await db.execute(sql`select ${any(sql`${collections} where ${collections.lastNumber} > 0`)}
+    or ${any(sql`${uploads}`)} or ${any(sql`${versions}`)} as used`);
+  return rowsOf(rows)[0]!.used === true;
+}
+
 async function installationOf(db: Executor): Promise<InstallationRow> {
   await db.execute(sql`lock table ${schema.installation} in exclusive mode`);
-  const used = await db.select({ id: schema.collections.id }).from(schema.collections).limit(1);
+  const used = await isUsed(db);
   const existing = (await db.select().from(schema.installation))[0];
   const id = existing?.id ?? randomUUID();
   if (existing === undefined) await db.insert(schema.installation).values({ id, createdAt: await databaseTime(db) });
   const { recoveringSince = null, importingSince = null } = existing ?? {};
-  return { id, fresh: used.length === 0, recovering: recoveringSince !== null, importing: importingSince !== null };
+  return { id, fresh: !used, recovering: recoveringSince !== null, importing: importingSince !== null };
 }
 
 async function claimForImport(db: Executor): Promise<boolean> {
@@ -224,8 +233,7 @@ async function claimForRecovery(db: Executor, id: string): Promise<boolean> {
   await db.execute(sql`lock table ${schema.installation} in exclusive mode`);
   const existing = (await db.select().from(schema.installation))[0];
   if (existing?.id === id && existing.recoveringSince !== null) return true;
-  const used = await db.select({ id: schema.collections.id }).from(schema.collections).limit(1);
-  if (used.length > 0) return false;
+  if (await isUsed(db)) return false;
   // A server that was started on the new database has left an id of its own, which belongs to nothing.
   await db.delete(schema.installation);
   const now = await databaseTime(db);

@@ -14,7 +14,7 @@ import type { Transaction, UploadRow } from "../ports/database.ts";
 import { requireFewUploads, requireOpenOrganization, requirePace } from "./admission.ts";
 import { withRoom } from "./clean-upload.ts";
 import { endUpload, leaseFrom, lockCollection, requirePlace, storedBytesOf } from "./reservations.ts";
-import { type LockedCollection, requireRoom, roomFor } from "./room.ts";
+import { type LockedCollection, RoomTakenError, requireRoom, roomFor } from "./room.ts";
 import { storeFailure } from "./store-failure.ts";
 import { lastMoment } from "./upload-age.ts";
 import type { UploadDeps, UploadView } from "./upload-deps.ts";
@@ -45,22 +45,47 @@ export async function createUpload(
   principal: Principal,
   input: CreateUploadInput,
 ): Promise<UploadView> {
-  const view = await admitted(deps, principal, input, async (tx, at, spec, admission) => {
-    return admission.known ?? (await register(tx, at, principal, spec, input, admission));
+  await requireWritable(deps, principal, input.collection, "upload");
+  const view = await withRoom(deps, async (tx) => {
+    const admission = await admitNow(tx, deps, principal, { ...input, onlyLooks: false });
+    return admission.known ?? (await register(tx, principal, input, admission));
   });
   if (view.upload.storeToken !== null || view.upload.state !== "open") return view;
   return { ...view, upload: await begin(deps, view.upload) };
 }
 
-/** Refuses what {@link createUpload} would refuse now; creates nothing. Returns the bytes that would be accepted. */
+/**
+ * Refuses what {@link createUpload} would refuse now, but for a store that fails. Writes nothing: whatever the same
+ * code would write is rolled back, and what gives way to an upload stays. Returns the bytes that would be accepted.
+ */
 export async function checkUpload(deps: UploadDeps, principal: Principal, input: CheckUploadInput): Promise<bigint> {
-  return await admitted(deps, principal, input, async (_tx, _at, _spec, { known, remaining }) => {
-    return known?.remaining ?? remaining;
-  });
+  await requireWritable(deps, principal, input.collection, "upload");
+  try {
+    return await deps.database.transaction<never>(async (tx) => {
+      const { known, remaining } = await admitNow(tx, deps, principal, { ...input, onlyLooks: true });
+      throw new LookedError(known?.remaining ?? remaining);
+    });
+  } catch (error) {
+    if (error instanceof LookedError) return error.remaining;
+    throw error;
+  }
+}
+
+/** Rolls back the transaction in which it was only looked. */
+class LookedError extends Error {
+  override name = "LookedError";
+  readonly remaining: bigint;
+
+  constructor(remaining: bigint) {
+    super("it was only looked");
+    this.remaining = remaining;
+  }
 }
 
 /** What was found out about an upload that may be created. */
 interface Admission {
+  readonly at: UploadDeps;
+  readonly spec: CollectionSpec;
   readonly collection: LockedCollection;
   /** The upload that the same request created before. */
   readonly known: UploadView | undefined;
@@ -68,20 +93,16 @@ interface Admission {
   readonly remaining: bigint;
 }
 
-/** Does something with what may be created, in the transaction that found it so. */
-async function admitted<T>(
+/** Whether it may be created, by the configuration as it is now: it may have changed while this waited for its turn. */
+async function admitNow(
+  tx: Transaction,
   deps: UploadDeps,
   principal: Principal,
-  input: CheckUploadInput,
-  work: (tx: Transaction, at: UploadDeps, spec: CollectionSpec, admission: Admission) => Promise<T>,
-): Promise<T> {
-  await requireWritable(deps, principal, input.collection, "upload");
-  return await withRoom(deps, async (tx) => {
-    // Again: the limits may have changed while this waited for its turn.
-    const at = pinned(deps);
-    const spec = requireAction(at.config, principal, input.collection, "upload");
-    return await work(tx, at, spec, await admit(tx, at, principal, spec, input));
-  });
+  input: CheckUploadInput & { readonly onlyLooks: boolean },
+): Promise<Admission> {
+  const at = pinned(deps);
+  const spec = requireAction(at.config, principal, input.collection, "upload");
+  return { at, spec, ...(await admit(tx, at, principal, spec, input)) };
 }
 
 async function admit(
@@ -89,8 +110,8 @@ async function admit(
   deps: UploadDeps,
   principal: Principal,
   spec: CollectionSpec,
-  input: CheckUploadInput,
-): Promise<Admission> {
+  input: CheckUploadInput & { readonly onlyLooks: boolean },
+): Promise<Omit<Admission, "at" | "spec">> {
   const collection = await lockCollection(tx, { name: spec.name });
   if (input.requestId !== "") {
     const since = new Date(tx.now.getTime() - deps.settings.requestIdMs);
@@ -122,7 +143,12 @@ async function admit(
   await requirePace(tx, spec, deps.settings, collection, tx.now);
   requirePlace(tx, spec, collection, undefined);
   const room = await roomFor(tx, deps.config, spec, collection, undefined);
-  requireRoom(tx, collection, undefined, room, 0n, input.expectedSize > 0n ? input.expectedSize : 1n);
+  try {
+    requireRoom(tx, collection, undefined, room, 0n, input.expectedSize > 0n ? input.expectedSize : 1n);
+  } catch (error) {
+    // What gives way is deleted for an upload, and not for a look.
+    if (!(input.onlyLooks && error instanceof RoomTakenError)) throw error;
+  }
   return { collection, known: undefined, remaining: room.total };
 }
 
@@ -130,11 +156,9 @@ const ownerOf = ({ user, accessKey }: Principal) => ({ userName: user.name, acce
 
 async function register(
   tx: Transaction,
-  deps: UploadDeps,
   principal: Principal,
-  spec: CollectionSpec,
   input: CreateUploadInput,
-  { collection, remaining }: Admission,
+  { at: deps, spec, collection, remaining }: Admission,
 ): Promise<UploadView> {
   const id = deps.newId();
   const maxSize = maxUploadSize(quotaLimits(spec));
