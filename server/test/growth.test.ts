@@ -14,11 +14,15 @@ import { getCollection, getCollectionHealth } from "../src/app/collections/colle
 import { collectionFigures } from "../src/app/collections/figures.ts";
 import { EVERY_COLLECTION, listCollections } from "../src/app/collections/list-collections.ts";
 import { reviewNext } from "../src/app/notifications/review.ts";
-import type { LiveVersion } from "../src/app/ports/live-versions.ts";
+import { type LiveVersion, TOLD_OF } from "../src/app/ports/live-versions.ts";
+import { checkUpload } from "../src/app/uploads/create-upload.ts";
 import { abortUpload } from "../src/app/uploads/manage-uploads.ts";
+import { confirmVersion } from "../src/app/versions/confirm-version.ts";
+import { holdVersion, releaseVersion } from "../src/app/versions/hold-version.ts";
 import { keptSums, livePlan, usualSizeIn } from "../src/app/versions/live-plan.ts";
 import { rotationOf } from "../src/app/versions/removal.ts";
-import { getVersion, listVersions } from "../src/app/versions/versions.ts";
+import { undeleteVersion } from "../src/app/versions/undelete-version.ts";
+import { deleteVersion, getVersion, listVersions } from "../src/app/versions/versions.ts";
 import { CLOCK_SLACK_MS } from "../src/domain/clock.ts";
 import { healthFacts } from "../src/domain/health.ts";
 import { sumVersions } from "../src/domain/quota.ts";
@@ -42,18 +46,29 @@ const someVersions: fc.Arbitrary<SomeVersion[]> = fc.array(
     damage: fc.constantFrom("", "", "", "segment 1 differs"),
     usualSize: fc.constantFrom(null, 0n, 100n, 5000n, 90_000n),
     isConfirmed: fc.constantFrom(false, false, true),
-    damageReason: fc.constantFrom("", "object-missing", "bytes-differ"),
+    damageReason: fc.constantFrom("", "object-missing", "bytes-differ", "unreadable"),
     manifestRevision: fc.constantFrom(0, 1, 1, 2),
     state: fc.constantFrom("live", "live", "live", "removed", "purged"),
   }),
   { maxLength: 14 },
 );
 
+const gfs = {
+  strategy: "gfs",
+  counts: { keepLast: 1, keepHourly: 2, keepDaily: 2, keepWeekly: 1, keepMonthly: 0, keepYearly: 1 },
+} as const;
+
 const rotations = fc.constantFrom<Parameters<typeof collection>[1]>(
   { rotation: { strategy: "fifo" } },
   { rotation: { strategy: "fifo" }, rotationGuard: "shrunk" },
   { rotation: { strategy: "fifo" }, rotationGuard: "shrunk", minRetentionMs: 3 * HOUR },
   { rotation: { strategy: "fifo-plus-older", older: { maxOlderCopies: 3, maxAgeMs: 300 * HOUR } } },
+  {
+    rotation: { strategy: "fifo-plus-older", older: { maxOlderCopies: 3, maxAgeMs: 300 * HOUR } },
+    rotationGuard: "shrunk",
+  },
+  { rotation: gfs, minRetentionMs: 3 * HOUR },
+  { rotation: gfs, rotationGuard: "shrunk", timezone: "Europe/Berlin" },
 );
 
 const limits = fc.record({
@@ -85,7 +100,9 @@ harness("what is asked of live versions is what all of them say", async (t) => {
         const live = await tx.versions.allLive(row.id);
         t.is(row.liveVersions, live.length);
         const expected = rotationOf(live, checked, tx.now, tx.now, coming, row);
-        const plan = await livePlan(tx, row, checked, { begunAt: tx.now, coming });
+        const allLive = async () => t.fail("a plan reads no whole versions that stay") as never;
+        const bounded = { ...tx, versions: { ...tx.versions, allLive } };
+        const plan = await livePlan(bounded, row, checked, { begunAt: tx.now, coming });
         t.deepEqual(byNumber(plan.remove), byNumber(expected.remove), "removed");
         t.deepEqual(
           plan.older.map(({ number }) => number),
@@ -109,11 +126,31 @@ harness("what is asked of live versions is what all of them say", async (t) => {
         }
         const beyond = new Date(tx.now.getTime() + CLOCK_SLACK_MS);
         const newest = live.toSorted((a, b) => Number(b.number - a.number));
-        t.deepEqual(
-          (await tx.live.notable(row.id, checked, beyond)).map(({ number }) => number),
-          newest
-            .filter((v, i) => i === 0 || v.damage !== "" || v.size > checked.maxOneVersionSize || v.begunAt > beyond)
-            .map(({ number }) => number),
+        const notable = await tx.live.notable(row.id, checked, beyond);
+        t.is(notable.newest?.number, newest[0]?.number);
+        const isUnreadable = (v: LiveVersion) => v.damageReason === "unreadable";
+        const kinds = {
+          above: (v: LiveVersion) => v.size > checked.maxOneVersionSize,
+          damaged: (v: LiveVersion) => v.damage !== "" && !isUnreadable(v),
+          unreadable: (v: LiveVersion) => v.damage !== "" && isUnreadable(v),
+          beyond: (v: LiveVersion) => v.begunAt > beyond,
+        };
+        for (const [kind, is] of Object.entries(kinds)) {
+          const of = notable[kind as keyof typeof kinds];
+          t.is(of.count, newest.filter(is).length, kind);
+          t.deepEqual(
+            of.few.map(({ number }) => number),
+            newest.filter(is).map(({ number }) => number),
+          );
+        }
+        const earliestOf = (times: readonly (Date | null)[]) =>
+          times.reduce<Date | undefined>((a, b) => (a === undefined || b! < a ? b! : a), undefined);
+        t.deepEqual(notable.above.since, earliestOf(newest.filter(kinds.above).map((v) => v.committedAt)));
+        t.deepEqual(notable.damaged.since, earliestOf(newest.filter(kinds.damaged).map((v) => v.damagedAt)));
+        t.deepEqual(notable.beyondFrom, earliestOf(newest.filter(kinds.beyond).map((v) => v.begunAt)));
+        t.is(
+          notable.largest,
+          newest.filter(kinds.above).reduce((most, { size }) => (size > most ? size : most), 0n),
         );
         const stored = storedFacts(live);
         for (const kind of ["gone", "withoutManifest"] as const) {
@@ -133,10 +170,58 @@ harness("what is asked of live versions is what all of them say", async (t) => {
   await database.query(sql`update collections set stored_bytes = 0, trash_bytes = 0`);
 });
 
+harness("of versions that stand out the newest few are read, however many there are", async (t) => {
+  const { h } = t.context;
+  const database = h.deps.database as SqlDatabase;
+  const spec = h.add({ maxOneVersionSize: 1000n });
+  const odd: SomeVersion = {
+    size: 5000n,
+    ageHours: -48,
+    held: false,
+    protectedHours: null,
+    damage: "gone",
+    usualSize: null,
+    isConfirmed: false,
+    damageReason: "object-missing",
+    manifestRevision: 1,
+    state: "live",
+  };
+  const count = 3 * TOLD_OF;
+  await insertVersions(
+    database,
+    spec.name,
+    Array.from({ length: count }, () => odd),
+    h.clock.now,
+  );
+  await database.transaction(async (tx) => {
+    const row = await tx.collections.lockByName(spec.name);
+    const notable = await tx.live.notable(row.id, spec, tx.now);
+    for (const kind of ["above", "damaged", "beyond"] as const) {
+      t.is(notable[kind].count, count, kind);
+      t.deepEqual(
+        notable[kind].few.map(({ number }) => number),
+        Array.from({ length: TOLD_OF }, (_, i) => BigInt(count - i)),
+      );
+    }
+    t.like(notable, { unreadable: { count: 0, few: [] }, largest: 5000n });
+  });
+  await database.query(sql`delete from versions`);
+  await database.query(sql`update collections set stored_bytes = 0, trash_bytes = 0`);
+});
+
 /** Tables whose rows grow with backups, collections or time. */
 const GROWING = ["versions", "uploads", "segments", "collections", "audit_events", "sessions"] as const;
 
 const ROWS = 20_000;
+
+const NO_UPLOAD = {
+  requestId: "",
+  expectedSize: 0n,
+  filename: "",
+  contentEncoding: undefined,
+  labels: {},
+  clientMetadata: {},
+};
 
 const COLLECTIONS = 5_000;
 
@@ -215,6 +300,23 @@ test("PostgreSQL: no call reads a growing table from end to end", async (t) => {
     "a backup to another collection": async (h) => await h.upload("c-00007", openpgpMessage(1024)),
     "an upload that is aborted": async (h) =>
       await abortUpload(h.deps, h.admin, { uploadId: (await h.begin("c-00008")).upload.id, reason: "" }),
+    "a question whether it would be taken": async (h) =>
+      await checkUpload(h.deps, h.admin, { ...NO_UPLOAD, collection: "many" }),
+    "a backup under fifo-plus-older": async (h) => {
+      const older = { maxOlderCopies: 5, maxAgeMs: 1000 * HOUR };
+      h.collections.set("many", { ...collections.get("many")!, rotation: { strategy: "fifo-plus-older", older } });
+      await h.upload("many", openpgpMessage(1024));
+    },
+    "rm and undelete": async (h) => {
+      await deleteVersion(h.deps, h.admin, { collection: "many", number: 8000n });
+      await undeleteVersion(h.deps, h.admin, { collection: "many", number: 8000n });
+    },
+    "hold, release and confirm": async (h) => {
+      const name = { collection: "many", number: 8001n };
+      await holdVersion(h.deps, h.admin, { ...name, reason: "why" });
+      await releaseVersion(h.deps, h.admin, name);
+      await confirmVersion(h.deps, h.admin, name);
+    },
     ls: async (h) =>
       await listVersions(h.deps, h.admin, { collection: "many", beforeNumber: undefined, pageSize: 100 }),
     "ls, from the middle": async (h) =>

@@ -167,6 +167,27 @@ for (const { title, happens, cause } of [
     t.deepEqual(await bytesOf(h, "a-one", 1n), Buffer.from(MESSAGE), "nothing was removed");
   });
 
+test("a purge counts without a transaction around it, and is refused where that is not true any more", async (t) => {
+  const { h } = t.context;
+  tenants(h);
+  for (const name of ["a-one", "a-one", "a-two"]) await h.upload(name, MESSAGE);
+  await close(h);
+  let reads = 0;
+  const read: Harness["deps"]["database"]["read"] = async (work) => {
+    const result = await h.deps.database.read(work);
+    // When one collection is counted, a version of it is removed.
+    if (++reads === 2) await deleteVersion(h.deps, h.admin, { collection: "a-one", number: 1n });
+    return result;
+  };
+  const transaction = h.deps.database.transaction.bind(h.deps.database);
+  const deps = { ...h.deps, database: { ...h.deps.database, transaction, read } };
+  const confirmed = { versions: 3n, bytes: 3n * SIZE };
+  const { message } = await refused(t, "PURGE_REFUSED", purgeOrganization(deps, h.admin, "acme", confirmed));
+  t.regex(message, /while they were counted/);
+  t.is(reads, 3, "one for the organization, one for each collection");
+  t.like(await purge(h, 2n, 2n * SIZE), { versions: "2" });
+});
+
 test("what was published after the survey of a purge stays", async (t) => {
   const { h } = t.context;
   tenants(h);

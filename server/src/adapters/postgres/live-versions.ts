@@ -1,6 +1,7 @@
 import {
   and,
   asc,
+  count,
   desc,
   eq,
   getTableColumns,
@@ -8,10 +9,14 @@ import {
   inArray,
   isNull,
   lt,
+  lte,
+  max,
+  min,
   notInArray,
   or,
   type SQL,
   sql,
+  sum,
 } from "drizzle-orm";
 import type { AnyPgColumn } from "drizzle-orm/pg-core";
 import {
@@ -19,6 +24,7 @@ import {
   type LiveVersionRepository,
   type LostUpload,
   type Place,
+  TOLD_OF,
   type WantedFacts,
 } from "../../app/ports/live-versions.ts";
 import { CLOCK_SLACK_MS } from "../../domain/clock.ts";
@@ -55,6 +61,19 @@ function isShrunk(factor: number): SQL {
     and ${versions.size}::float8 * ${factor}::float8 < ${versions.usualSize}::float8)`;
 }
 
+const numberedTime = { number: versions.number, begunAt: versions.begunAt };
+
+/** As `isRemovalBlocked` says it of a version `withProtection`. */
+function isBlocked(now: Date, minRetentionMs: number | undefined): SQL {
+  const forMs = sql`coalesce(${versions.protectedForMs}, 0)`;
+  const since = sql`coalesce(${versions.protectedUntil} - ${forMs} * interval '1 millisecond', ${versions.committedAt})`;
+  const until =
+    minRetentionMs === undefined
+      ? sql`${versions.protectedUntil}`
+      : sql`${since} + greatest(${forMs}, ${minRetentionMs}::bigint) * interval '1 millisecond'`;
+  return sql`(${versions.held} or ${until} > ${asInstant(now)})`;
+}
+
 /** Questions about live versions over SQL; `server/test/growth.test.ts` looks at their plans. */
 export function liveVersionRepository(db: Executor): LiveVersionRepository {
   const columns = liveColumns(versions);
@@ -75,7 +94,7 @@ export function liveVersionRepository(db: Executor): LiveVersionRepository {
         .orderBy(desc(versions.number))
         .limit(limit),
     async unusual(collectionId, { maxOneVersionSize }, least, shrunkFactor) {
-      const sum = (of: SQL, where: SQL | undefined) =>
+      const sumWhere = (of: SQL, where: SQL | undefined) =>
         sql<string>`(select coalesce(sum(${of}), 0)::text from ${versions} where ${and(live(collectionId), where)})`;
       const damaged = select(and(live(collectionId), sql`${versions.damage} <> ''`));
       // Each part looks into an index of its own.
@@ -88,9 +107,11 @@ export function liveVersionRepository(db: Executor): LiveVersionRepository {
       ) as unknown as typeof columns;
       const rows = await db
         .select({
-          above: sum(sql`${versions.size} - ${maxOneVersionSize}::bigint`, gt(versions.size, maxOneVersionSize)),
+          above: sumWhere(sql`${versions.size} - ${maxOneVersionSize}::bigint`, gt(versions.size, maxOneVersionSize)),
           below:
-            least > 0n ? sum(sql`${least}::bigint - ${versions.size}`, lt(versions.size, least)) : sql<string>`'0'`,
+            least > 0n
+              ? sumWhere(sql`${least}::bigint - ${versions.size}`, lt(versions.size, least))
+              : sql<string>`'0'`,
           odd,
         })
         .from(sql`(select 1) as always`)
@@ -101,16 +122,57 @@ export function liveVersionRepository(db: Executor): LiveVersionRepository {
       return { above: BigInt(above), below: BigInt(below), odd: some };
     },
     async notable(collectionId, { maxOneVersionSize }, beyond) {
-      const found = [
-        ...(await select(live(collectionId)).orderBy(desc(versions.number)).limit(1)),
-        ...(await select(and(live(collectionId), sql`${versions.damage} <> ''`))),
-        ...(await select(and(live(collectionId), gt(versions.size, maxOneVersionSize)))),
-        ...(await select(and(live(collectionId), sql`${versions.begunAt} > ${asInstant(beyond)}`))),
-      ];
-      const byId = new Map(found.map((version) => [version.id, version]));
-      return [...byId.values()].sort((a, b) => Number(b.number - a.number));
+      const [newest] = await select(live(collectionId)).orderBy(desc(versions.number)).limit(1);
+      const few = async (kind: SQL, since: typeof versions.committedAt | typeof versions.damagedAt) => {
+        const where = and(live(collectionId), kind);
+        // By a term, so that PostgreSQL does not go through all versions in this order to find the few that fit.
+        const rows = await select(where).orderBy(sql`${versions.number} + 0 desc`).limit(TOLD_OF);
+        const aggregates = {
+          count: count(),
+          since: min(since),
+          largest: max(versions.size),
+          begunAt: min(versions.begunAt),
+        };
+        const [all] = rows.length === 0 ? [] : await db.select(aggregates).from(versions).where(where);
+        return { few: rows, count: all?.count ?? 0, since: all?.since ?? undefined, all };
+      };
+      const unreadable = eq(versions.damageReason, "unreadable");
+      const damaged = sql`${versions.damage} <> ''`;
+      const { all: large, ...above } = await few(gt(versions.size, maxOneVersionSize), versions.committedAt);
+      const { all: late, ...ahead } = await few(sql`${versions.begunAt} > ${asInstant(beyond)}`, versions.committedAt);
+      const { all: _, ...broken } = await few(sql`${damaged} and not ${unreadable}`, versions.damagedAt);
+      const { all: __, ...closed } = await few(sql`${damaged} and ${unreadable}`, versions.damagedAt);
+      return {
+        newest,
+        above,
+        largest: large?.largest ?? 0n,
+        damaged: broken,
+        unreadable: closed,
+        beyond: { ...ahead, since: undefined },
+        beyondFrom: late?.begunAt ?? undefined,
+      };
     },
     numberAt: async (collectionId, at, exceptIds) => (await numberAt(collectionId, at, exceptIds))[0]?.number,
+    dated: async (collectionId, upTo, exceptIds) =>
+      await db
+        .select(numberedTime)
+        .from(versions)
+        .where(and(live(collectionId), upTo === undefined ? undefined : lte(versions.number, upTo), except(exceptIds)))
+        .orderBy(desc(versions.number)),
+    async datedAbove(collectionId, above, now, exceptIds) {
+      const known = sql`${versions.begunAt} <= ${asInstant(now)}`;
+      const rows = await db
+        .select(numberedTime)
+        .from(versions)
+        .where(and(live(collectionId), gt(versions.number, above), known, except(exceptIds)))
+        .orderBy(asc(versions.number))
+        .limit(1);
+      return rows[0];
+    },
+    byNumbers: async (collectionId, numbers) =>
+      numbers.length === 0
+        ? []
+        : await select(and(live(collectionId), sql`${versions.number} = any(${`{${numbers.join()}}`}::bigint[])`)),
     free: async (collectionId, below, now, exceptIds) =>
       await select(
         and(
@@ -135,19 +197,31 @@ export function liveVersionRepository(db: Executor): LiveVersionRepository {
       return Number(rowsOf(rows)[0]!.count);
     },
     async anyBlocked(collectionId, now, minRetentionMs) {
-      const forMs = sql`coalesce(${versions.protectedForMs}, 0)`;
-      const since = sql`coalesce(${versions.protectedUntil} - ${forMs} * interval '1 millisecond', ${versions.committedAt})`;
-      const until =
-        minRetentionMs === undefined
-          ? sql`${versions.protectedUntil}`
-          : sql`${since} + greatest(${forMs}, ${minRetentionMs}::bigint) * interval '1 millisecond'`;
       const rows = await db
         .select({ id: versions.id })
         .from(versions)
-        .where(and(live(collectionId), or(eq(versions.held, true), sql`${until} > ${asInstant(now)}`)))
+        .where(and(live(collectionId), isBlocked(now, minRetentionMs)))
         .limit(1);
       return rows.length > 0;
     },
+    async sumOf(collectionId, organization) {
+      const [sums] = await db
+        .select({ versions: count(), bytes: sum(versions.size), lastNumber: max(versions.number) })
+        .from(versions)
+        .where(and(live(collectionId), eq(versions.organization, organization)));
+      const { bytes, lastNumber } = sums!;
+      return { versions: BigInt(sums!.versions), bytes: BigInt(bytes ?? 0), lastNumber: lastNumber ?? 0n };
+    },
+    blockedOf: async (collectionId, organization, now, minRetentionMs) =>
+      (
+        await select(
+          and(live(collectionId), eq(versions.organization, organization), isBlocked(now, minRetentionMs)),
+        ).limit(1)
+      )[0],
+    listOf: async (collectionId, organization, upTo, limit) =>
+      await select(and(live(collectionId), eq(versions.organization, organization), lte(versions.number, upTo)))
+        .orderBy(desc(versions.number))
+        .limit(limit),
     async facts(wanted, now) {
       if (wanted.length === 0) return new Map();
       const rows = await factsQuery(db, wanted, now);

@@ -159,6 +159,9 @@ export function versionRepository(db: Executor, now: Date): VersionRepository {
         protectedUntil,
         protectedForMs,
       }),
+    async protect(id, { protectedUntil, protectedForMs }) {
+      await change(eq(versions.id, id), { protectedUntil, protectedForMs });
+    },
     async hold(id, hold) {
       await change(eq(versions.id, id), hold);
     },

@@ -2,22 +2,22 @@ import { formatDuration, formatSize } from "@strongroom/protocol/sizes";
 import { formatTimeIn } from "@strongroom/protocol/times";
 import { CLOCK_SLACK_MS, type ClockState, isBeyond } from "../../domain/clock.ts";
 import type { CollectionSpec } from "../../domain/configuration.ts";
-import { newestOf } from "../../domain/health.ts";
+import type { SomeVersions } from "../../domain/health.ts";
 import type { Condition, NotificationEvent } from "../../domain/notifications.ts";
 import { allowance, quotaLimits, type SizeSums } from "../../domain/quota.ts";
 import { describeShrunk, isShrunk } from "../../domain/shrunk.ts";
 import { isLost, LOST_AFTER_MS } from "../../domain/store-health.ts";
 import { lastFinishedWindow, nextWindowStart, openWindow } from "../../domain/window.ts";
 import type { CollectionRow, FailedUpload, UploadRow } from "../ports/database.ts";
-import type { LiveVersion } from "../ports/live-versions.ts";
+import type { LiveVersion, NotableVersions } from "../ports/live-versions.ts";
 
 /** What the conditions of a collection are found by. */
 export interface CollectionFacts {
   readonly spec: CollectionSpec;
   /** Undefined while nothing was ever uploaded. */
   readonly row: CollectionRow | undefined;
-  /** The newest live version, and those that stand out: `LiveVersionRepository.notable`. */
-  readonly live: readonly LiveVersion[];
+  /** The newest live version, and those that stand out. */
+  readonly live: NotableVersions;
   /** What the next backup leaves of the live versions, by `keptSums`. */
   readonly kept: SizeSums;
   /** Open and committing ones. */
@@ -67,7 +67,7 @@ export function collectionConditions(facts: CollectionFacts): Findings {
 
 function missingCondition(facts: CollectionFacts, due: Date[]): Condition | undefined {
   const { spec, live, now, firstSeenAt, isMissingTold } = facts;
-  const newest = newestOf(live);
+  const { newest } = live;
   const begunAt = newest?.begunAt ?? firstSeenAt;
   const isUnknown = isBeyond(begunAt, now);
   const at = (time: Date) => formatTimeIn(time, spec.timezone);
@@ -149,7 +149,7 @@ export function failure(endedAt: Date, reason: string, facts: Record<string, str
 }
 
 function shrunkCondition({ spec, live }: CollectionFacts): Condition | undefined {
-  const newest = newestOf(live);
+  const { newest } = live;
   if (newest === undefined || !isShrunk(newest, spec)) return undefined;
   return {
     event: "shrunk",
@@ -166,27 +166,27 @@ function shrunkCondition({ spec, live }: CollectionFacts): Condition | undefined
 }
 
 function softLimitCondition({ spec, live }: CollectionFacts): Condition | undefined {
-  const above = live.filter(({ size }) => size > spec.maxOneVersionSize);
-  if (above.length === 0) return undefined;
+  const { above } = live;
+  if (above.count === 0) return undefined;
   return {
     event: "over-soft-limit",
     severity: "warning",
-    since: above.map(({ committedAt }) => committedAt).reduce(soonest),
+    since: above.since,
     message:
       `above maxOneVersionSize, ${formatSize(spec.maxOneVersionSize)}: ` +
-      listed(above, (version) => `version ${version.number} (${formatSize(version.size)})`),
+      firstOf(above, (version) => `version ${version.number} (${formatSize(version.size)})`),
     whatToDo: "raise maxOneVersionSize and maxCollectionSize before the extra space is used up",
     facts: {
       versions: numbers(above),
       soft_limit_bytes: String(spec.maxOneVersionSize),
-      largest_bytes: String(above.map(({ size }) => size).reduce((a, b) => (a > b ? a : b))),
+      largest_bytes: String(live.largest),
     },
   };
 }
 
 /** A backup that is a tenth larger than the newest one would not fit. */
 function quotaCondition({ spec, live, kept }: CollectionFacts): Condition | undefined {
-  const newest = newestOf(live);
+  const { newest } = live;
   if (newest === undefined) return undefined;
   const left = allowance(quotaLimits(spec), { kept, reservedByOthers: [] });
   if (left >= newest.size + newest.size / 10n) return undefined;
@@ -207,17 +207,15 @@ function quotaCondition({ spec, live, kept }: CollectionFacts): Condition | unde
 }
 
 function damageCondition({ live, now }: CollectionFacts, event: "damaged" | "unreadable"): Condition | undefined {
-  const versions = live.filter(
-    (v) => v.damage !== "" && (v.damageReason === "unreadable") === (event === "unreadable"),
-  );
-  if (versions.length === 0) return undefined;
+  const versions = live[event];
+  if (versions.count === 0) return undefined;
   return {
     event,
     severity: "failed",
-    since: versions.map(({ damagedAt }) => damagedAt ?? now).reduce(soonest),
+    since: versions.since ?? now,
     message:
-      `${versions.length} version(s) failed the last verification: ` +
-      listed(versions, (version) => `version ${version.number}: ${version.damage}`),
+      `${versions.count} version(s) failed the last verification: ` +
+      firstOf(versions, (version) => `version ${version.number}: ${version.damage}`),
     whatToDo: "make a new backup, and look at the store",
     facts: { versions: numbers(versions) },
   };
@@ -265,15 +263,15 @@ function rollbackCondition({ row, spec }: CollectionFacts): Condition | undefine
   };
 }
 
-function clockCondition({ spec, live, now }: CollectionFacts, due: Date[]): Condition | undefined {
-  const beyond = live.filter(({ begunAt }) => isBeyond(begunAt, now));
-  if (beyond.length === 0) return undefined;
-  due.push(...beyond.map(({ begunAt }) => new Date(begunAt.getTime() - CLOCK_SLACK_MS)));
+function clockCondition({ spec, live }: CollectionFacts, due: Date[]): Condition | undefined {
+  const { beyond, beyondFrom } = live;
+  if (beyondFrom === undefined) return undefined;
+  due.push(new Date(beyondFrom.getTime() - CLOCK_SLACK_MS));
   return {
     event: "clock",
     severity: "failed",
     since: undefined,
-    message: `expected no version to be dated beyond now: ${listed(beyond, (v) => `version ${v.number} (${formatTimeIn(v.begunAt, spec.timezone)})`)}`,
+    message: `expected no version to be dated beyond now: ${firstOf(beyond, (v) => `version ${v.number} (${formatTimeIn(v.begunAt, spec.timezone)})`)}`,
     whatToDo: "correct the database's clock; if it is right, make a new backup, and remove these when you can",
     facts: { versions: numbers(beyond) },
   };
@@ -281,14 +279,11 @@ function clockCondition({ spec, live, now }: CollectionFacts, due: Date[]): Cond
 
 const LISTED = 5;
 
-function listed<V>(versions: readonly V[], show: (version: V) => string): string {
-  const more = versions.length > LISTED ? `; and ${versions.length - LISTED} more` : "";
-  return `${versions.slice(0, LISTED).map(show).join("; ")}${more}`;
+function firstOf<V>({ few, count }: SomeVersions<V>, show: (version: V) => string): string {
+  const more = count > LISTED ? `; and ${count - LISTED} more` : "";
+  return `${few.slice(0, LISTED).map(show).join("; ")}${more}`;
 }
 
-function numbers(versions: readonly { readonly number: bigint }[]): string {
-  return versions
-    .slice(0, 20)
-    .map(({ number }) => String(number))
-    .join(",");
+function numbers({ few }: SomeVersions<LiveVersion>): string {
+  return few.map(({ number }) => String(number)).join(",");
 }

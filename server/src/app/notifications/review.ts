@@ -20,6 +20,7 @@ import {
 import { type SizeSums, sumVersions } from "../../domain/quota.ts";
 import { type ConfigSource, isOutdated, pinned } from "../ports/config-source.ts";
 import type { CollectionRow, Database, Transaction, UploadRow } from "../ports/database.ts";
+import { NOTHING_NOTABLE } from "../ports/live-versions.ts";
 import type { ReviewRow, SignalRow, ToldRow } from "../ports/notifications.ts";
 import type { Log } from "../settings.ts";
 import { keptSums, livePlan, staying } from "../versions/live-plan.ts";
@@ -220,7 +221,10 @@ class Review {
     return collectionConditions({
       spec,
       row,
-      live: row === undefined ? [] : await tx.live.notable(row.id, spec, new Date(tx.now.getTime() + CLOCK_SLACK_MS)),
+      live:
+        row === undefined
+          ? NOTHING_NOTABLE
+          : await tx.live.notable(row.id, spec, new Date(tx.now.getTime() + CLOCK_SLACK_MS)),
       kept: row === undefined ? sumVersions(spec, []) : await this.#kept(row, spec, uploads, clock),
       uploads,
       lastFailed: row === undefined ? undefined : await tx.collections.lastFailed(row.id),

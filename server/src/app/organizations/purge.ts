@@ -3,7 +3,8 @@ import type { Principal } from "../../domain/access.ts";
 import { DomainError } from "../../domain/errors.ts";
 import { isRemovalBlocked } from "../../domain/rotation.ts";
 import { withProtection } from "../../domain/version.ts";
-import type { OrganizationCollection, PurgeRecord, Transaction, UploadRow, VersionRow } from "../ports/database.ts";
+import type { OrganizationCollection, PurgeRecord, Transaction, UploadRow } from "../ports/database.ts";
+import type { LiveVersion } from "../ports/live-versions.ts";
 import type { UploadSettings } from "../settings.ts";
 import { endUpload, lockCollection } from "../uploads/reservations.ts";
 import { removeVersion } from "../versions/removal.ts";
@@ -14,7 +15,7 @@ export interface PurgeDeps extends OrganizationDeps {
   readonly settings: Pick<UploadSettings, "purgeDelayMs">;
 }
 
-/** Live versions read and removed in one transaction. */
+/** Live versions removed in one transaction. */
 const BATCH = 200;
 /** Collections that a record names. */
 const MAX_NAMED = 1000;
@@ -32,25 +33,31 @@ export async function purgeOrganization(
   confirmed: { readonly versions: bigint; readonly bytes: bigint },
 ): Promise<PurgeRecord> {
   requireAdmin(principal, "purge-organization");
-  const { found, record } = await deps.database.transaction(async (tx) => {
-    const row = await requireOrganization(tx, deps, name);
-    if (row?.closedAt == null) throw refused(name, "open", "it takes uploads; close it first");
-    const collections = await tx.organizations.collectionsOf(name);
-    const found = await survey(tx, deps, name, collections);
+  const found = await survey(deps, name);
+  const record = await deps.database.transaction(async (tx) => {
+    const row = await tx.organizations.lock(name);
+    if (row.closedAt?.getTime() !== found.closedAt.getTime()) throw refused(name, "open", "it was opened meanwhile");
     if (found.versions !== confirmed.versions || found.bytes !== confirmed.bytes)
       throw refused(
         name,
         "unconfirmed",
-        `it has ${found.versions} versions with ${found.bytes} bytes in ${collections.length} collections; to remove ` +
-          "all of them for ever, give these numbers as version_count and size_bytes",
-        { version_count: `${found.versions}`, size_bytes: `${found.bytes}`, collections: `${collections.length}` },
+        `it has ${found.versions} versions with ${found.bytes} bytes in ${found.collections.length} collections; to ` +
+          "remove all of them for ever, give these numbers as version_count and size_bytes",
+        {
+          version_count: `${found.versions}`,
+          size_bytes: `${found.bytes}`,
+          collections: `${found.collections.length}`,
+        },
       );
+    // The counter says what all rows say, at one moment.
+    if (row.storedBytes !== found.bytes)
+      throw refused(name, "unconfirmed", "versions of it were published or removed while they were counted; repeat it");
     const record: PurgeRecord = {
       at: tx.now.toISOString(),
       by: principal.user.name,
       versions: `${found.versions}`,
       bytes: `${found.bytes}`,
-      collections: collections.slice(0, MAX_NAMED).map((collection) => collection.name),
+      collections: found.collections.slice(0, MAX_NAMED).map((collection) => collection.name),
     };
     await tx.organizations.notePurge(name, record);
     await tx.audit({
@@ -60,28 +67,40 @@ export async function purgeOrganization(
       object: name,
       details: { organization: name, version_count: record.versions, size_bytes: record.bytes },
     });
-    return { found, record };
+    return record;
   });
   for (const collection of found.collections) await purgeCollection(deps, principal, name, record, collection);
   return record;
 }
 
-/** Counts the live versions. @throws DomainError PURGE_REFUSED for one that is held or protected, or being committed */
-async function survey(tx: Transaction, deps: PurgeDeps, name: string, collections: readonly OrganizationCollection[]) {
+/**
+ * Counts the live versions, collection by collection and without a transaction around all of them: an organization can
+ * have thousands, and a transaction that lasts holds up the upkeep of the whole database.
+ * @throws DomainError PURGE_REFUSED for an open organization, and for a version that is held or protected, or being
+ *   committed
+ */
+async function survey(deps: PurgeDeps, name: string) {
+  const { database } = deps;
+  const { closedAt, collections } = await database.read(async (tx) => {
+    const row = await requireOrganization(tx, deps, name);
+    if (row?.closedAt == null) throw refused(name, "open", "it takes uploads; close it first");
+    return { closedAt: row.closedAt, collections: await tx.organizations.collectionsOf(name) };
+  });
   let [versions, bytes] = [0n, 0n];
   const surveyed: SurveyedCollection[] = [];
-  for (const collection of collections) {
-    requireNoCommit(name, collection, await tx.uploads.unsettled(collection.id));
-    let lastNumber = 0n;
-    for await (const version of liveOf(tx, name, collection.id)) {
-      versions += 1n;
-      bytes += version.size;
-      if (version.number > lastNumber) lastNumber = version.number;
-      requireRemovable(tx, deps, name, version);
-    }
-    surveyed.push({ ...collection, lastNumber });
-  }
-  return { versions, bytes, collections: surveyed };
+  for (const collection of collections)
+    await database.read(async (tx) => {
+      const { id } = collection;
+      requireNoCommit(name, collection, await tx.uploads.unsettled(id));
+      const sums = await tx.live.sumOf(id, name);
+      const minRetentionMs = deps.config.current().collections.get(collection.name)?.minRetentionMs;
+      const blocked = await tx.live.blockedOf(id, name, tx.now, minRetentionMs);
+      if (blocked !== undefined) requireRemovable(tx, deps, name, collection, blocked);
+      versions += sums.versions;
+      bytes += sums.bytes;
+      surveyed.push({ ...collection, lastNumber: sums.lastNumber });
+    });
+  return { closedAt, versions, bytes, collections: surveyed };
 }
 
 /** A collection, and the highest number of what was counted in it; a number is given once a commit is prepared. */
@@ -103,24 +122,21 @@ async function requireSamePurge(tx: Transaction, name: string, record: PurgeReco
     throw refused(name, "unconfirmed", "another purge of it began meanwhile; look at what is left, and repeat it");
 }
 
-async function* liveOf(tx: Transaction, organization: string, collectionId: string): AsyncGenerator<VersionRow> {
-  for (let before: bigint | undefined; ; ) {
-    const page = await tx.versions.listLive(collectionId, before, BATCH);
-    yield* page.filter((version) => version.organization === organization);
-    if (page.length < BATCH) return;
-    before = page.at(-1)!.number;
-  }
-}
-
-function requireRemovable(tx: Transaction, { config }: PurgeDeps, name: string, row: VersionRow): void {
-  const spec = config.current().collections.get(row.collectionName);
+function requireRemovable(
+  tx: Transaction,
+  { config }: PurgeDeps,
+  name: string,
+  collection: OrganizationCollection,
+  row: LiveVersion,
+): void {
+  const spec = config.current().collections.get(collection.name);
   const version = spec === undefined ? row : withProtection(row, spec);
   if (!isRemovalBlocked(version, tx.now)) return;
   const why = version.held
     ? "held; release it first"
     : `protected until ${formatTimeIn(version.protectedUntil!, spec?.timezone ?? "")}`;
-  throw refused(name, "protected", `version ${version.number} of "${version.collectionName}" is ${why}`, {
-    collection: version.collectionName,
+  throw refused(name, "protected", `version ${version.number} of "${collection.name}" is ${why}`, {
+    collection: collection.name,
     number: `${version.number}`,
   });
 }
@@ -142,12 +158,10 @@ async function purgeCollection(
       for (const upload of uploads)
         if (upload.organization === name && upload.state === "open")
           await endUpload(tx, upload, "aborted", "its organization was purged", principal);
-      const batch: VersionRow[] = [];
       // Nobody confirmed that what was published later is removed.
-      for await (const version of liveOf(tx, name, id))
-        if (version.number <= lastNumber && batch.push(version) === BATCH) break;
+      const batch = await tx.live.listOf(id, name, lastNumber, BATCH);
       for (const version of batch) {
-        requireRemovable(tx, deps, name, version);
+        requireRemovable(tx, deps, name, collection, version);
         await removeVersion(tx, deps.settings, { trashRetentionMs: undefined }, version, removedBy);
       }
       const soon = new Date(tx.now.getTime() + deps.settings.purgeDelayMs);

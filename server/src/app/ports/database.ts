@@ -494,6 +494,8 @@ export interface VersionRepository {
    * whether it was so.
    */
   restore(id: string, now: Date, protection: Pick<VersionRow, "protectedUntil" | "protectedForMs">): Promise<boolean>;
+  /** Gives a version another protection. */
+  protect(id: string, protection: Pick<VersionRow, "protectedUntil" | "protectedForMs">): Promise<void>;
   /** Holds it, or releases it. */
   hold(id: string, hold: Hold): Promise<void>;
   /** Notes that somebody confirmed its size. */

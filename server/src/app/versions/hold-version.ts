@@ -3,6 +3,7 @@ import { DomainError } from "../../domain/errors.ts";
 import { withProtection } from "../../domain/version.ts";
 import { requireAction, requireWritable } from "../guards.ts";
 import type { Hold, Transaction, VersionRow } from "../ports/database.ts";
+import type { LiveVersion } from "../ports/live-versions.ts";
 import { requireRoomForCommits } from "./removal.ts";
 import { requireVersion, settled, type VersionDeps, versionNotFound } from "./versions.ts";
 
@@ -68,8 +69,8 @@ async function changeHold(
     if (hold === undefined) return { row: version, spec };
     if (version.heldByAdmin && !hasSystemRole(principal, "systemAdmin")) throw heldByAdmin(version);
     // What rotation was to remove for a prepared commit stays now, or the other way round.
-    const live = await tx.versions.allLive(version.collectionId);
-    const after = live.map((other) => (other.id === version.id ? { ...other, held: hold.held } : other));
+    const after = (live: readonly LiveVersion[]) =>
+      live.map((other) => (other.id === version.id ? { ...other, held: hold.held } : other));
     await requireRoomForCommits(tx, spec, version, after, hold.held ? "hold" : "release");
     await tx.versions.hold(version.id, hold);
     await tx.audit({

@@ -3,7 +3,7 @@
  */
 import type { ClockState } from "../../domain/clock.ts";
 import type { CollectionSpec } from "../../domain/configuration.ts";
-import { asideBecause, unguardedRotation } from "../../domain/guarded-rotation.ts";
+import { asideBecause } from "../../domain/guarded-rotation.ts";
 import { CHANGES_TOGETHER_MS, mustWait, type PolicyChange, removalRules } from "../../domain/policy-guard.ts";
 import {
   LEAST_COUNTED_SIZE,
@@ -13,11 +13,11 @@ import {
   victimsOf,
   withoutSizes,
 } from "../../domain/quota.ts";
-import { goesByTime, isRemovalBlocked, newestFirst } from "../../domain/rotation.ts";
+import { goesByTime, isRemovalBlocked, keepReasons, newestFirst, type RotationRules } from "../../domain/rotation.ts";
 import { BASELINE, guardingVersion, isShrunk, type SizedVersion, usualSize } from "../../domain/shrunk.ts";
 import { withProtection } from "../../domain/version.ts";
 import type { CollectionRow, Transaction, UploadRow } from "../ports/database.ts";
-import type { LiveVersion } from "../ports/live-versions.ts";
+import type { LiveVersion, NumberedTime } from "../ports/live-versions.ts";
 
 /** A plan of `rotationOf` whose kept versions are only summed up: all live ones but `older` and `remove`. */
 export interface LivePlan {
@@ -105,22 +105,22 @@ export async function unguardedLivePlan(
   spec: CollectionSpec,
   { begunAt, coming }: PlannedFor,
 ): Promise<LivePlan> {
-  if (goesByTime(spec.rotation)) {
-    // Which of them stay depends on the times of all.
-    const live = await tx.versions.allLive(row.id);
-    const { older, remove, guard } = unguardedRotation(live, spec, begunAt, tx.now, coming);
-    return { all: sumVersions(spec, live), older, remove, guard };
-  }
   const { all, odd } = await counted(tx, row, spec);
   const newest = spec.rotationGuard === undefined ? [] : await tx.live.newest(row.id, 1);
   const guard = guardingVersion(spec, newest, coming);
   if (guard !== undefined) return { all, older: [], remove: [], guard };
-  return { all, ...(await byNumber(tx, row, spec, odd)), guard };
+  const aside = odd
+    .map((version) => withProtection(version, spec))
+    .filter((version) => asideBecause(version, spec, tx.now) !== undefined);
+  const going = goesByTime(spec.rotation)
+    ? await byTime(tx, row, spec, aside, begunAt)
+    : await byNumber(tx, row, spec, aside);
+  return { all, ...going, guard };
 }
 
 /**
  * The counters say what the live versions come to, but for the few whose size another limit counts; with those that
- * take no place.
+ * may take no place.
  */
 async function counted(
   tx: Transaction,
@@ -138,6 +138,68 @@ async function counted(
 }
 
 /**
+ * What is not kept where times decide. Of what is kept only number and time are read; of `fifo-plus-older` only of the
+ * versions that are not among the newest, which stay whatever their time.
+ */
+async function byTime(
+  tx: Transaction,
+  row: PlannedCollection,
+  spec: CollectionSpec,
+  aside: readonly LiveVersion[],
+  begunAt: Date,
+): Promise<Pick<LivePlan, "older" | "remove">> {
+  if (row.liveVersions === 0) return { older: [], remove: [] };
+  const ids = aside.map(({ id }) => id);
+  const { dated, rules } =
+    spec.rotation.strategy === "gfs"
+      ? { dated: await tx.live.dated(row.id, undefined, ids), rules: spec }
+      : await tailOf(tx, row, spec, ids);
+  const ruleOf = (more: readonly LiveVersion[]) => {
+    const versions = newestFirst<NumberedTime>([...dated, ...more]);
+    const next = { number: (versions[0]?.number ?? 0n) + 1n, begunAt };
+    const reasons = keepReasons([next, ...versions], rules, tx.now);
+    return (number: bigint) => reasons.get(number)?.rule;
+  };
+  const rule = ruleOf([]);
+  const going = dated.map(({ number }) => number).filter((number) => (rule(number) ?? "older") === "older");
+  const plan = { older: [] as LiveVersion[], remove: [] as LiveVersion[] };
+  const add = (version: LiveVersion, of: ReturnType<typeof rule>) => {
+    const stays = (of !== undefined && of !== "older") || isRemovalBlocked(version, tx.now);
+    if (!stays) plan[of === "older" ? "older" : "remove"].push(version);
+    // A damaged version gives way to the hard limit: it must not take the room of the next backup.
+    else if (asideBecause(version, spec, tx.now) === "damaged") plan.older.push(version);
+  };
+  for (const version of await tx.live.byNumbers(row.id, going))
+    add(withProtection(version, spec), rule(version.number));
+  for (const version of aside) add(version, ruleOf([version])(version.number));
+  return { older: newestFirst(plan.older), remove: newestFirst(plan.remove) };
+}
+
+/**
+ * The versions that `fifo-plus-older` does not keep as the newest, after the one that is kept as the last of those: how
+ * far it is from them counts. Where its time is not known it has that of one above it, which then comes first.
+ * @returns the rules for these versions alone.
+ */
+async function tailOf(
+  tx: Transaction,
+  row: PlannedCollection,
+  spec: CollectionSpec,
+  exceptIds: readonly string[],
+): Promise<{ readonly dated: readonly NumberedTime[]; readonly rules: RotationRules }> {
+  const places = spec.maxBackupsCount - 1;
+  if (places === 0) return { dated: await tx.live.dated(row.id, undefined, exceptIds), rules: spec };
+  const least = await tx.live.numberAt(row.id, { place: places - 1, from: "highest" }, exceptIds);
+  // All have a place.
+  if (least === undefined) return { dated: [], rules: spec };
+  const dated = await tx.live.dated(row.id, least, exceptIds);
+  const isUnknown = dated[0] !== undefined && dated[0].begunAt > tx.now;
+  const above = isUnknown ? await tx.live.datedAbove(row.id, least, tx.now, exceptIds) : undefined;
+  return above === undefined
+    ? { dated, rules: { ...spec, maxBackupsCount: 2 } }
+    : { dated: [above, ...dated], rules: { ...spec, maxBackupsCount: 3 } };
+}
+
+/**
  * What `fifo` does not keep. It goes by number, so that one number parts what stays from what goes; it is looked for
  * from the nearer end. Damaged and guarded shrunk versions are told by their rows, and take no place.
  */
@@ -145,12 +207,9 @@ async function byNumber(
   tx: Transaction,
   row: PlannedCollection,
   spec: CollectionSpec,
-  odd: readonly LiveVersion[],
+  aside: readonly LiveVersion[],
 ): Promise<Pick<LivePlan, "older" | "remove">> {
   const isBlocked = (version: LiveVersion) => isRemovalBlocked(version, tx.now);
-  const aside = odd
-    .map((version) => withProtection(version, spec))
-    .filter((version) => asideBecause(version, spec, tx.now) !== undefined);
   // A damaged version gives way to the hard limit: it must not take the room of the next backup.
   const damagedOf = (versions: readonly LiveVersion[]) =>
     newestFirst(versions.filter((version) => version.damage !== "" && !isBlocked(version)));

@@ -65,15 +65,6 @@ export function plansBeside(
 }
 
 /**
- * The plan of {@link rotationOf} as it is while the clock is in doubt: what would go because of its time stays.
- * @param doubt what speaks against the clock; undefined while nothing does.
- */
-export function withoutTime(plan: GuardedPlan, spec: CollectionSpec, doubt: ClockState | undefined): GuardedPlan {
-  if (doubt === undefined || !goesByTime(spec.rotation)) return plan;
-  return { ...plan, keep: newestFirst([...plan.keep, ...plan.older, ...plan.remove]), older: [], remove: [] };
-}
-
-/**
  * What does not stay in any case, of a plan for a version that is published while the clock is in doubt. Its room was
  * promised when its commit was prepared, and that may have been before the doubt: what would go because of its time
  * gives way to the hard limit, the oldest first, and stays otherwise.
@@ -101,7 +92,8 @@ export function comingVersions(uploads: readonly UploadRow[]): SizedVersion[] {
  * Requires that uploads whose commit is prepared, and can not be refused any more, fit under the hard limit when a
  * version is deleted, held or released. A deleted one leaves its place to an older one, which rotation would have
  * removed and which may be larger; a held one stays where it would have been removed.
- * @param after the live versions of its collection after the change; it must be locked.
+ * @param after what the change makes of the live versions of its collection, which must be locked. They are read only
+ *   while an upload is being committed.
  * @param to what is done to it, for the refusal.
  * @throws DomainError COLLECTION_BUSY
  */
@@ -109,7 +101,7 @@ export async function requireRoomForCommits(
   tx: Transaction,
   spec: CollectionSpec,
   version: Pick<VersionRow, "collectionId" | "number">,
-  after: readonly LiveVersion[],
+  after: (live: readonly LiveVersion[]) => readonly LiveVersion[],
   to: "delete" | "hold" | "release",
 ): Promise<void> {
   const unsettled = await tx.uploads.unsettled(version.collectionId);
@@ -119,11 +111,12 @@ export async function requireRoomForCommits(
   const reserved = total(committing.map((u) => u.reservedBytes));
   const row = await tx.collections.lockById(version.collectionId);
   const live = await tx.versions.allLive(version.collectionId);
+  const changed = after(live);
   const coming = comingVersions(committing);
   const fits = committing.every(({ begunAt }) => {
     const kept = (versions: readonly LiveVersion[]) =>
       total(rotationOf(versions, spec, begunAt, tx.now, coming, row).keep.map((v) => v.size));
-    const then = kept(after);
+    const then = kept(changed);
     return then <= kept(live) || then + reserved <= spec.maxCollectionSize;
   });
   if (fits) return;

@@ -2,14 +2,14 @@ import { formatSize, formatSizePair } from "@strongroom/protocol/sizes";
 import type { Principal } from "../../domain/access.ts";
 import type { CollectionSpec } from "../../domain/configuration.ts";
 import { DomainError } from "../../domain/errors.ts";
-import { unguardedRotation } from "../../domain/guarded-rotation.ts";
 import { countedSize, quotaLimits } from "../../domain/quota.ts";
 import { isRemovalBlocked } from "../../domain/rotation.ts";
 import { protectionUntil, withProtection } from "../../domain/version.ts";
 import { clockDoubt } from "../clock-doubt.ts";
 import { requireAction, requireWritable } from "../guards.ts";
 import type { Transaction, VersionRow } from "../ports/database.ts";
-import { comingVersions, keptAfterRemovalMs, moveUsage, plansBeside, withoutTime } from "./removal.ts";
+import { keptSums, type LivePlan, livePlansBeside, staying, unguardedLivePlan } from "./live-plan.ts";
+import { comingVersions, keptAfterRemovalMs, moveUsage } from "./removal.ts";
 import { requireVersion, settled, type VersionDeps, versionNotFound } from "./versions.ts";
 
 /**
@@ -32,12 +32,14 @@ export async function undeleteVersion(
     const row = (await tx.versions.findById(found.id))!;
     if (row.state === "live") return { row, spec };
     const version = withProtection(row, spec);
-    const back = { ...version, state: "live" as const, removedAt: null, removedBy: "", purgeAfter: null };
-    const protectedUntil = await protectionFor(tx, spec, back, keptAfterRemovalMs(deps.settings, spec));
-    await requireRoom(tx, spec, { ...back, protectedUntil });
-    if (!(await tx.versions.restore(version.id, tx.now, protectionUntil(version, protectedUntil))))
+    // First, so that the plans of rotation are asked of the database, which need not read all versions for that; a
+    // refusal takes it back.
+    if (!(await tx.versions.restore(version.id, tx.now, protectionUntil(version, null))))
       throw versionNotFound(spec, name.number, version, tx.now);
     await moveUsage(tx, version, { trashBytes: -version.size, storedBytes: version.size });
+    const protectedUntil = await protectionFor(tx, spec, version, keptAfterRemovalMs(deps.settings, spec));
+    await tx.versions.protect(version.id, protectionUntil(version, protectedUntil));
+    await requireRoom(tx, spec, { ...version, protectedUntil });
     await tx.audit({
       kind: "version.undeleted",
       actor: principal,
@@ -55,46 +57,50 @@ export async function undeleteVersion(
   return withProtection(await settled(deps, row), spec);
 }
 
-/** Its own protection, or a longer one where that is all that keeps rotation from it. */
+/** Its own protection, or a longer one where that is all that keeps rotation from it. It is live, and not protected. */
 async function protectionFor(
   tx: Transaction,
   spec: CollectionSpec,
   back: VersionRow,
   keptMs: number,
 ): Promise<Date | null> {
-  const live = await tx.versions.allLive(back.collectionId);
   // A guard that holds now, and a doubt in the clock, end before the protection would.
   const unguarded = { ...spec, rotationGuard: undefined };
-  const isKept = (version: VersionRow) =>
-    unguardedRotation([...live, version], unguarded, tx.now, tx.now, []).keep.some(({ id }) => id === version.id);
-  if (isKept({ ...back, protectedUntil: null })) return back.protectedUntil;
+  const row = await tx.collections.lockById(back.collectionId);
+  const plan = await unguardedLivePlan(tx, row, unguarded, { begunAt: tx.now, coming: [] });
+  if (isKept(plan, back)) return back.protectedUntil;
   const until = new Date(tx.now.getTime() + keptMs);
   return back.protectedUntil !== null && back.protectedUntil > until ? back.protectedUntil : until;
+}
+
+function isKept({ older, remove }: Pick<LivePlan, "older" | "remove">, { id }: Pick<VersionRow, "id">): boolean {
+  return ![...older, ...remove].some((version) => version.id === id);
 }
 
 /**
  * The hard limit holds at once, with what the next rotation will remove, and afterwards beside every upload that has
  * space reserved; and beside the next backup, where nobody can remove again what came back. The tenant's limit counts
  * removed versions already.
+ * @param back it is live, with its protection.
  */
 async function requireRoom(tx: Transaction, spec: CollectionSpec, back: VersionRow): Promise<void> {
-  const live = await tx.versions.allLive(back.collectionId);
   const row = await tx.collections.lockById(back.collectionId);
   const uploads = await tx.uploads.holding(back.collectionId);
-  const reserved = total(uploads.map((u) => u.reservedBytes));
-  const plans = plansBeside([...live, back], spec, tx.now, tx.now, comingVersions(uploads), row, uploads);
+  const reserved = uploads.reduce((sum, { reservedBytes }) => sum + reservedBytes, 0n);
+  const plans = await livePlansBeside(tx, row, spec, tx.now, comingVersions(uploads), uploads);
   const doubt = await clockDoubt(tx);
-  const limits = quotaLimits(spec);
-  const counted = (versions: readonly Pick<VersionRow, "size">[]) =>
-    total(versions.map(({ size }) => countedSize(limits, size)));
-  const now = counted(live);
-  const kept = plans.map((plan) => counted(withoutTime(plan, spec, doubt).keep.filter(({ id }) => id !== back.id)));
+  const size = countedSize(quotaLimits(spec), back.size);
+  const now = plans[0].all.bytes - size;
+  const kept = plans.map((plan) => {
+    const staysSo = staying(plan, spec, doubt);
+    return keptSums(staysSo, spec).bytes - (isKept(staysSo, back) ? size : 0n);
+  });
   const later = kept.reduce((a, b) => (a > b ? a : b)) + reserved;
   const free = spec.maxCollectionSize > later ? spec.maxCollectionSize - later : 0n;
   // A backup that has less room than this already keeps what it has.
   const ofNext = !isRemovalBlocked(back, tx.now) ? 0n : free < spec.maxOneVersionSize ? free : spec.maxOneVersionSize;
   const used = now > later + ofNext ? now : later + ofNext;
-  if (used + counted([back]) <= spec.maxCollectionSize) return;
+  if (used + size <= spec.maxCollectionSize) return;
   const left = spec.maxCollectionSize > used ? spec.maxCollectionSize - used : 0n;
   const [has, leftText] = formatSizePair(back.size, left);
   throw new DomainError(
@@ -113,5 +119,3 @@ async function requireRoom(tx: Transaction, spec: CollectionSpec, back: VersionR
     },
   );
 }
-
-const total = (sizes: readonly bigint[]) => sizes.reduce((sum, size) => sum + size, 0n);

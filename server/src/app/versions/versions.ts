@@ -10,6 +10,7 @@ import { type ReadableCollection, requireAction, requireReadable, requireWritabl
 import type { BlobReader } from "../ports/blob-store.ts";
 import type { ConfigSource } from "../ports/config-source.ts";
 import type { Database, Transaction, VersionRow } from "../ports/database.ts";
+import type { LiveVersion } from "../ports/live-versions.ts";
 import type { Log, UploadSettings } from "../settings.ts";
 import type { ManifestWriter } from "./manifest-writer.ts";
 import { storedBytes } from "./read-stored.ts";
@@ -183,8 +184,7 @@ export async function deleteVersion(
     if (row.state !== "live") return { row, spec, alreadyRemoved: true };
     const version = withProtection(row, spec);
     if (isRemovalBlocked(version, tx.now)) throw versionProtected(version, spec.timezone);
-    const live = await tx.versions.allLive(version.collectionId);
-    const others = live.filter(({ id }) => id !== version.id);
+    const others = (live: readonly LiveVersion[]) => live.filter(({ id }) => id !== version.id);
     await requireRoomForCommits(tx, spec, version, others, "delete");
     const removedBy = `user:${principal.user.name}`;
     await removeVersion(tx, deps.settings, spec, version, removedBy);
