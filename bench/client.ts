@@ -37,7 +37,7 @@ async function once(): Promise<bigint> {
       });
       return version.sizeBytes;
     }
-    const { outputBytes } = await client.download({ collection, sink: () => {} });
+    const { outputBytes } = await client.download({ collection, sinkPieces: () => {} });
     return outputBytes;
   } finally {
     client.close();

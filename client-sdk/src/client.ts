@@ -50,6 +50,11 @@ export interface ClientOptions {
    * counts from the first attempt to connect on. When it is given, it holds for logins too.
    */
   giveUpAfterMs?: number;
+  /**
+   * Sends and takes chunks through the generic layers of the Connect library: slower, and the same otherwise; to
+   * compare, and to find out where a problem comes from. Default false.
+   */
+  genericStreams?: boolean;
 }
 
 /** What a session can be narrowed to. */
@@ -131,6 +136,7 @@ export class StrongroomClient {
       token: options.token,
       tls: options.tls,
       proxyEnvironment: options.proxyEnvironment,
+      genericStreams: options.genericStreams,
       timings: this.#timings,
       repeat: true,
     });
@@ -213,13 +219,14 @@ export class StrongroomClient {
     connectionOptions: { windowBytes?: number },
     transfer: (context: TransferContext, options: O) => Promise<R>,
   ): Promise<R> {
-    const { token, tls, proxyEnvironment, giveUpAfterMs = GIVE_UP_AFTER_MS } = this.#options;
+    const { token, tls, proxyEnvironment, genericStreams, giveUpAfterMs = GIVE_UP_AFTER_MS } = this.#options;
     const ending = new LinkedController(options.signal, this.#closed.signal);
     const connection = createConnection({
       urls: this.#urls,
       token,
       tls,
       proxyEnvironment,
+      genericStreams,
       timings: this.#timings,
       readMaxBytes: MAX_TRANSFER_MESSAGE_BYTES,
       ...connectionOptions,

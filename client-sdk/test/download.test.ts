@@ -62,6 +62,27 @@ test("the newest version is read by its number, and verified", async (t) => {
   t.is(server.connections, 1);
 });
 
+test("the bytes in the pieces in which they were received are the same; one sink is expected", async (t) => {
+  const server = await serve(t);
+  const bytes = noise(1_200_000);
+  server.publish(bytes);
+  const pieces: Uint8Array[] = [];
+  let most = 0;
+  const { outputBytes } = await clientOf(server).download({
+    collection: "pg",
+    sinkPieces: async (some) => {
+      pieces.push(...some);
+      most = Math.max(most, ...some.map(({ buffer }) => buffer.byteLength));
+    },
+  });
+  // Kept, and nevertheless as they were: their memory is not used again. Nor was it copied together.
+  t.deepEqual(Buffer.concat(pieces), bytes);
+  t.true(most <= 128 * 1024, `memory of ${most} bytes`);
+  t.is(outputBytes, 1_200_000n);
+  for (const sinks of [{}, { sink: () => {}, sinkPieces: () => {} }])
+    await t.throwsAsync(clientOf(server).download({ collection: "pg", ...sinks }), { message: /Expected one of sink/ });
+});
+
 test("a version by number, with a token", async (t) => {
   const server = await serve(t, { token: "x" });
   const bytes = noise(1000);

@@ -51,6 +51,14 @@ export interface DetourBounds {
   readonly onBytes: (count: number) => void;
 }
 
+/** Some bytes of a chunk. */
+export interface ReceivedPieces {
+  /** In the pieces in which they were received; they stay as they are. */
+  readonly pieces: readonly Uint8Array[];
+  /** Whether the chunk ends with them. */
+  readonly isEnd: boolean;
+}
+
 /** Separates the chunks of a body from its other envelopes. */
 export class ChunkDetour {
   readonly #reader: PieceReader;
@@ -111,6 +119,28 @@ export class ChunkDetour {
    */
   chunk(): AsyncGenerator<Uint8Array> | undefined {
     return this.#left === 0 ? undefined : this.#pieces();
+  }
+
+  /**
+   * The next bytes of that chunk, as they were received, without a copy: what is there, at least one piece; undefined at
+   * the end of the chunk. What the body fails by, or its end within the chunk, ends the chunk here, and is told by
+   * {@link envelopes}. Not together with {@link chunk}.
+   */
+  async received(): Promise<ReceivedPieces | undefined> {
+    if (this.#left === 0) return undefined;
+    const reader = this.#reader;
+    const isMore = reader.ready || (await reader.some().catch(() => true));
+    const pieces: Uint8Array[] = [];
+    while (this.#left > 0 && reader.ready) {
+      const piece = reader.take(this.#left);
+      this.#left -= piece.length;
+      this.#bounds.onBytes(piece.length);
+      pieces.push(piece);
+    }
+    if (pieces.length > 0) return { pieces, isEnd: this.#left === 0 };
+    this.#left = 0;
+    this.#isCut = !isMore;
+    return undefined;
   }
 
   async *#pieces(): AsyncGenerator<Uint8Array> {

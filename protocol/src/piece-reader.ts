@@ -85,6 +85,11 @@ export class PieceReader {
     return taken;
   }
 
+  /** Whether a byte is there now. */
+  get ready(): boolean {
+    return this.#pieces.length > 0;
+  }
+
   /**
    * Fills a buffer, with one wait for all that is still to come. @returns how many bytes it got; fewer than it has room
    * for at the end of the stream.

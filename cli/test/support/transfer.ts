@@ -14,7 +14,7 @@ const [end, ...argv] = process.argv.slice(2);
 const { load } = fakeSdk({
   download: async ({ sink, onVersion }) => {
     await onVersion?.(version());
-    for (const chunk of ["part one, ", "part two\n"]) await sink(Buffer.from(chunk));
+    for (const chunk of ["part one, ", "part two\n"]) await sink?.(Buffer.from(chunk));
     await sleep(300);
     if (end === "damaged") throw new IntegrityError("a segment differs");
     return { version: version(), outputBytes: 19n, resumes: 0 };

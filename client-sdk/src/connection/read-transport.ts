@@ -5,11 +5,18 @@
 import { once } from "node:events";
 import { type ClientHttp2Stream, constants, type IncomingHttpHeaders } from "node:http2";
 import type { DescMethod } from "@bufbuild/protobuf";
-import { Code, ConnectError, type Interceptor, type Transport } from "@connectrpc/connect";
+import {
+  Code,
+  ConnectError,
+  type ContextKey,
+  createContextKey,
+  type Interceptor,
+  type Transport,
+} from "@connectrpc/connect";
 import type { UniversalClientFn, UniversalClientRequest, UniversalClientResponse } from "@connectrpc/connect/protocol";
 import { createTransport } from "@connectrpc/connect/protocol-connect";
 import { type ReadVersionResponse, VersionService } from "@strongroom/gen/strongroom/v1/version_service_pb";
-import { ChunkDetour } from "@strongroom/protocol/chunk-detour";
+import { ChunkDetour, type ReceivedPieces } from "@strongroom/protocol/chunk-detour";
 import type { SessionManager } from "./session-manager.ts";
 
 /** The address, connection and interceptors of the stock transport. */
@@ -26,8 +33,9 @@ export interface ReadTransportOptions {
 
 /** The stock transport, with another way for the chunks of ReadVersion. */
 export function withFastReads(stock: Transport, options: ReadTransportOptions): Transport {
-  const stream: Transport["stream"] = async (method, ...rest) => {
-    if ((method as DescMethod) !== VersionService.method.readVersion) return await stock.stream(method, ...rest);
+  const stream: Transport["stream"] = async (method, signal, timeoutMs, header, input, contextValues) => {
+    const given = [signal, timeoutMs, header, input, contextValues] as const;
+    if ((method as DescMethod) !== VersionService.method.readVersion) return await stock.stream(method, ...given);
     const call: Call = {};
     const transport = createTransport({
       ...options,
@@ -38,9 +46,10 @@ export function withFastReads(stock: Transport, options: ReadTransportOptions): 
       compressMinBytes: Number.MAX_SAFE_INTEGER,
       writeMaxBytes: options.readMaxBytes,
     });
-    const response = await transport.stream(method, ...rest);
+    const response = await transport.stream(method, ...given);
     const messages = response.message as unknown as AsyncIterable<ReadVersionResponse>;
-    return { ...response, message: withChunks(messages, call) as unknown as typeof response.message };
+    const filled = contextValues?.get(TAKES_PIECES) === true ? withDetours : withChunks;
+    return { ...response, message: filled(messages, call) as unknown as typeof response.message };
   };
   return { unary: stock.unary.bind(stock), stream };
 }
@@ -49,6 +58,34 @@ export function withFastReads(stock: Transport, options: ReadTransportOptions): 
 interface Call {
   detour?: ChunkDetour;
   signal?: AbortSignal | undefined;
+}
+
+/**
+ * For the context of a call: its chunks are taken by {@link receivedOf}, without copies, and are empty in its messages.
+ * Everything that breaks a call off is thrown by its messages then too.
+ */
+export const TAKES_PIECES: ContextKey<boolean> = createContextKey(false);
+
+/** Where the bytes of a message are that has an empty chunk in their place. */
+const DETOURS = new WeakMap<ReadVersionResponse, ChunkDetour>();
+
+/**
+ * The next bytes of the chunk in a message of a call with {@link TAKES_PIECES}; undefined at its end, and where all
+ * bytes are in the message. To be asked until then, before the next message.
+ */
+export async function receivedOf(message: ReadVersionResponse): Promise<ReceivedPieces | undefined> {
+  return await DETOURS.get(message)?.received();
+}
+
+/** Notes where the bytes of stand-ins are. */
+async function* withDetours(
+  messages: AsyncIterable<ReadVersionResponse>,
+  call: Call,
+): AsyncGenerator<ReadVersionResponse> {
+  for await (const message of messages) {
+    if (call.detour !== undefined && message.frame.case === "chunk") DETOURS.set(message, call.detour);
+    yield message;
+  }
 }
 
 /** Puts the bytes in the place of their stand-ins, each piece in a message of its own. */

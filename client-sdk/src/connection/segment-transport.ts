@@ -175,27 +175,39 @@ function receive(stream: ClientHttp2Stream): Promise<Answer> {
   });
 }
 
-/** Takes an answer apart: one message, and the end of the stream with its error. */
+/** Takes an answer apart: messages, and the end of the stream with its error, as the library does. */
 async function* parse(header: Headers, body: Buffer): AsyncGenerator<WriteSegmentResponse> {
-  let message: WriteSegmentResponse | undefined;
   for (let offset = 0; offset < body.length; ) {
     const start = offset + ENVELOPE_BYTES;
     const end = start <= body.length ? start + body.readUInt32BE(offset + 1) : Number.POSITIVE_INFINITY;
     if (end > body.length) break;
     const content = body.subarray(start, end);
     if ((body[offset]! & endStreamFlag) === endStreamFlag) {
-      const { error } = endStreamFromJson(content);
-      if (error !== undefined) {
-        for (const [name, value] of header) error.metadata.append(name, value);
-        throw error;
-      }
-      if (message !== undefined) yield message;
-      return;
+      const { error } = orRefused(
+        () => endStreamFromJson(content),
+        (reason) => `failed to parse EndStreamResponse: ${ConnectError.from(reason).message}`,
+        Code.InvalidArgument,
+      );
+      if (error === undefined) return;
+      for (const [name, value] of header) error.metadata.append(name, value);
+      throw error;
     }
-    message = fromBinary(WriteSegmentResponseSchema, content);
+    yield orRefused(
+      () => fromBinary(WriteSegmentResponseSchema, content),
+      (reason) => `parse binary: ${(reason as Error).message}`,
+      Code.Internal,
+    );
     offset = end;
   }
   throw new ConnectError("protocol error: the answer was cut off", Code.InvalidArgument);
+}
+
+function orRefused<T>(work: () => T, say: (reason: unknown) => string, code: Code): T {
+  try {
+    return work();
+  } catch (error) {
+    throw new ConnectError(say(error), code, undefined, undefined, error);
+  }
 }
 
 /** Flags and length of an envelope. */

@@ -63,6 +63,8 @@ export interface ConnectionOptions {
   readMaxBytes?: number;
   /** When to take a connection for dead; default {@link DEFAULT_TIMINGS}. */
   timings?: ConnectionTimings;
+  /** Whether chunks go through the generic layers of the library; default false. */
+  genericStreams?: boolean | undefined;
   /** Whether a unary call that did not reach its server is made again at the other addresses; default false. */
   repeat?: boolean;
 }
@@ -133,7 +135,7 @@ function createWay(baseUrl: string, destination: Destination, patience: () => Pa
   const agent = new Http1Agent(destination, () => patience().connectMs);
   const stock = createConnectTransport({ ...common, httpVersion: "2", sessionManager: manager });
   const own = { baseUrl, manager, interceptors, readMaxBytes };
-  const http2 = withFastReads(withFastSegments(stock, own), own);
+  const http2 = options.genericStreams === true ? stock : withFastReads(withFastSegments(stock, own), own);
   const http1 = createConnectTransport({ ...common, httpVersion: "1.1", nodeOptions: { agent } });
   const transport: Transport = eitherVersion({
     http2,

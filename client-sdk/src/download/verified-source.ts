@@ -1,9 +1,11 @@
 /** The ciphertext of a version: read by number, resumed where it broke off, verified as it comes. */
-import { type Client, Code, ConnectError } from "@connectrpc/connect";
+import { type Client, Code, ConnectError, createContextValues } from "@connectrpc/connect";
 import type { Version } from "@strongroom/gen/strongroom/v1/resources_pb";
-import type { ReadHeader, VersionService } from "@strongroom/gen/strongroom/v1/version_service_pb";
+import type { ReadHeader, ReadVersionResponse, VersionService } from "@strongroom/gen/strongroom/v1/version_service_pb";
+import type { ReceivedPieces } from "@strongroom/protocol/chunk-detour";
 import { LinkedController, Watchdog } from "../abort.ts";
 import { toStrongroomError } from "../connection/error-mapping.ts";
+import { receivedOf, TAKES_PIECES } from "../connection/read-transport.ts";
 import type { Retrier } from "../connection/retry.ts";
 import type { Timings } from "../connection/timings.ts";
 import { IntegrityError } from "../errors.ts";
@@ -11,6 +13,9 @@ import { nameOf, type SegmentVerifier } from "./segment-digests.ts";
 
 /** After a failed decryption, at most this much is read to tell a damaged version from a wrong key, in bytes. */
 const DIAGNOSIS_LIMIT = 64 * 1024 * 1024;
+
+/** Pieces of the network are joined to this, in bytes. */
+const JOINED_BYTES = 256 * 1024;
 
 /** How often a stream may end too early at the same byte without an error. */
 const CUT_LIMIT = 3;
@@ -42,17 +47,36 @@ export class VerifiedSource implements AsyncIterable<Uint8Array> {
   readonly #version: Version;
   readonly #verifier: SegmentVerifier;
   readonly #context: ReadContext;
-  readonly #chunks: AsyncGenerator<Uint8Array>;
+  readonly #received: AsyncGenerator<ReceivedPieces>;
 
   constructor(version: Version, verifier: SegmentVerifier, context: ReadContext) {
     this.#version = version;
     this.#verifier = verifier;
     this.#context = context;
-    this.#chunks = this.#read();
+    this.#received = this.#read();
   }
 
-  [Symbol.asyncIterator](): AsyncIterator<Uint8Array> {
-    return { next: () => this.#chunks.next() };
+  /** In the pieces in which they were received, without a copy. */
+  received(): AsyncIterable<ReceivedPieces> {
+    return { [Symbol.asyncIterator]: () => ({ next: () => this.#received.next() }) };
+  }
+
+  /** Joined, since what comes next costs most by the piece. */
+  async *[Symbol.asyncIterator](): AsyncGenerator<Uint8Array> {
+    let joined: Uint8Array[] = [];
+    let size = 0;
+    for await (const { pieces, isEnd } of this.received()) {
+      for (const piece of pieces) {
+        joined.push(piece);
+        size += piece.length;
+      }
+      // Nothing is held back once the server's own chunk is over.
+      if (!isEnd && size < JOINED_BYTES) continue;
+      yield joined.length === 1 ? joined[0]! : Buffer.concat(joined, size);
+      joined = [];
+      size = 0;
+    }
+    if (size > 0) yield Buffer.concat(joined, size);
   }
 
   /**
@@ -60,7 +84,7 @@ export class VerifiedSource implements AsyncIterable<Uint8Array> {
    * @throws IntegrityError when something of it is wrong
    */
   async drain(): Promise<void> {
-    while ((await this.#chunks.next()).done !== true);
+    while ((await this.#received.next()).done !== true);
   }
 
   /**
@@ -72,24 +96,24 @@ export class VerifiedSource implements AsyncIterable<Uint8Array> {
     if (leftOfSegment > DIAGNOSIS_LIMIT) return;
     const end = this.#verifier.offset + BigInt(leftOfSegment);
     while (this.#verifier.offset < end) {
-      if ((await this.#chunks.next()).done === true) return;
+      if ((await this.#received.next()).done === true) return;
     }
   }
 
   /** Ends the reading. */
   async close(): Promise<void> {
-    await this.#chunks.return(undefined);
+    await this.#received.return(undefined);
   }
 
-  async *#read(): AsyncGenerator<Uint8Array> {
+  async *#read(): AsyncGenerator<ReceivedPieces> {
     const { retrier, signal, onResume } = this.#context;
     let cuts = 0;
     let attempt: Attempt | undefined;
     try {
       while (!this.#verifier.complete) {
         const before = this.#verifier.offset;
-        // One step is one chunk: the retries of a step end with its success, so each interruption has the whole time.
-        const chunk = await retrier.run("ReadVersion", signal, async (count) => {
+        // One step is what was received at once: the retries of a step end with its success, so each interruption has the whole time.
+        const received = await retrier.run("ReadVersion", signal, async (count) => {
           if (count > 1) {
             attempt?.end();
             attempt = undefined;
@@ -98,12 +122,12 @@ export class VerifiedSource implements AsyncIterable<Uint8Array> {
           attempt ??= new Attempt(this.#context, this.#version, this.#verifier.offset);
           return await attempt.next();
         });
-        if (chunk !== undefined) {
-          this.#verifier.push(chunk);
+        if (received !== undefined) {
+          for (const piece of received.pieces) this.#verifier.push(piece);
           cuts = 0;
           retrier.progress();
           this.#context.onChunk();
-          yield chunk;
+          yield received;
           continue;
         }
         // Ended without an error, and too early.
@@ -131,7 +155,8 @@ class Attempt {
   readonly #stallMs: number;
   readonly #controller: LinkedController;
   readonly #watchdog: Watchdog;
-  readonly #frames: AsyncIterator<{ frame: { case?: string | undefined; value?: unknown } }>;
+  readonly #messages: AsyncIterator<ReadVersionResponse>;
+  #message: ReadVersionResponse | undefined;
   #begun = false;
 
   constructor(context: ReadContext, version: Version, offset: bigint) {
@@ -142,25 +167,29 @@ class Attempt {
     this.#watchdog = new Watchdog(this.#controller);
     const { collection, number } = version;
     const which = { case: "number" as const, value: number };
-    const frames = context.client.readVersion(
+    const messages = context.client.readVersion(
       { collection, which, offsetBytes: offset },
-      { signal: this.#controller.signal },
+      { signal: this.#controller.signal, contextValues: createContextValues().set(TAKES_PIECES, true) },
     );
-    this.#frames = frames[Symbol.asyncIterator]();
+    this.#messages = messages[Symbol.asyncIterator]();
   }
 
-  /** The next chunk; undefined at the end of the stream. */
-  async next(): Promise<Uint8Array | undefined> {
+  /** The next bytes; undefined at the end of the stream. */
+  async next(): Promise<ReceivedPieces | undefined> {
     // Only while a frame is waited for: how long the sink takes for the last one is not limited.
     this.#watchdog.expect(this.#stallMs, "no byte was received");
     try {
       for (;;) {
-        const result = await this.#frames.next();
+        const received = this.#message === undefined ? undefined : await receivedOf(this.#message);
+        if (received !== undefined) return received;
+        this.#message = undefined;
+        const result = await this.#messages.next();
         if (result.done === true) return undefined;
         const { frame } = result.value;
-        if (frame.case === "header") this.#check(frame.value as ReadHeader);
+        if (frame.case === "header") this.#check(frame.value);
         else if (frame.case === "chunk" && this.#begun) {
-          if ((frame.value as Uint8Array).length > 0) return frame.value as Uint8Array;
+          if (frame.value.length > 0) return { pieces: [frame.value], isEnd: true };
+          this.#message = result.value;
         } else
           throw new IntegrityError(`${nameOf(this.#version)}: the server sent bytes before it said what they are.`);
       }
