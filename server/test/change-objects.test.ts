@@ -1,5 +1,7 @@
+import { execFile } from "node:child_process";
 import { mkdir, readdir, readFile, stat, symlink, writeFile } from "node:fs/promises";
 import { dirname, join } from "node:path";
+import { promisify } from "node:util";
 import { temporaryFolder } from "@strongroom/testkit/temporary-folder";
 import anyTest, { type ExecutionContext, type TestFn } from "ava";
 import { ConfigFilesSource } from "../src/adapters/config-files/source.ts";
@@ -308,6 +310,28 @@ test("a source that is written elsewhere says so, with the YAML to commit", asyn
     await refused(t, "CONFIGURATION_READ_ONLY", w.remove("BackupCollection", name));
   }
   t.is(await readFile(join(linked, "l.yaml"), "utf8"), collection("linked"));
+});
+
+test("a folder that a Git checkout ignores is written to, as the one of README is, unless a file in it is tracked", async (t) => {
+  const w = await opened(t, undefined, "strongroom-data/config");
+  const top = join(w.dir, "../..");
+  // Not those of a hook that runs the tests.
+  const env = { PATH: process.env.PATH, HOME: top };
+  const git = async (...args: string[]) => await promisify(execFile)("git", args, { cwd: top, env });
+  await git("init", "--quiet");
+  await writeFile(join(top, ".gitignore"), "strongroom-data/\n");
+  await w.apply(collection("db", "maxAge: 1d"));
+  await w.apply(person("eve", "roles: []"));
+  t.is((await git("status", "--porcelain")).stdout, "?? .gitignore\n");
+  await git("add", "--force", "strongroom-data/config/site/c.yaml");
+  t.regex(
+    (await refused(t, "CONFIGURATION_READ_ONLY", w.apply(person("eve", "roles: [], about: new")))).message,
+    /in a Git/,
+  );
+  await git("rm", "--cached", "--quiet", "strongroom-data/config/site/c.yaml");
+  await w.apply(person("eve", "roles: [], about: new"));
+  await writeFile(join(top, ".gitignore"), "");
+  t.regex((await refused(t, "CONFIGURATION_READ_ONLY", w.apply(person("eve", "roles: []")))).message, /in a Git/);
 });
 
 test("userManager changes users, none that have more, and gives nothing away", async (t) => {
