@@ -81,9 +81,12 @@ export function checkFits(decryption: Decryption, version: Version, sdk: Pick<Sd
   const passphraseAlone =
     decryption.kind === "openpgp" && decryption.passphrase !== undefined && decryption.privateKeys === undefined;
   if (decryption.kind === "openpgp" && version.encryptionFormat === EncryptionFormat.AGE && !passphraseAlone) {
-    throw new UsageError(`${what} age.`, { hint: "give --identity FILE" });
+    const given = decryption.privateKeys === undefined ? "" : ", and the private key that was given is for OpenPGP";
+    throw new UsageError(`${what} age${given}.`, { hint: "give --identity FILE with an age identity" });
   }
   if (decryption.kind === "age" && version.encryptionFormat === EncryptionFormat.OPENPGP) {
-    throw new UsageError(`${what} OpenPGP.`, { hint: "give --private-key FILE, or --passphrase-file FILE" });
+    throw new UsageError(`${what} OpenPGP, and the identity that was given is for age.`, {
+      hint: "give --private-key FILE, or --passphrase-file FILE",
+    });
   }
 }

@@ -179,7 +179,8 @@ function hintFor(error: StrongroomError, sdk: Sdk, url: string | undefined): str
     );
   if (error instanceof sdk.UnavailableError && error.uploadId !== "")
     return (
-      "begin the backup again when the server is back (--retry-for waits longer); if the collection is busy then, " +
+      `begin the backup again when ${error.reason === "" ? "the server is back" : "that is mended"} ` +
+      "(--retry-for waits longer); if the collection is busy then, " +
       `\`strongroom uploads COLLECTION --abort ${error.uploadId}\` frees the place of this one`
     );
   const nextVersion = error.metadata?.next_version_at;

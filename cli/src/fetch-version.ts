@@ -156,7 +156,7 @@ function report(output: Invocation["output"], { request, sdk, result, destinatio
   output.note(
     `${request.verb} version ${version.number} of ${version.collection} to ${destination.name}: ` +
       `${formatSize(version.sizeBytes)}${decoded} in ${formatDuration(ms)}, ` +
-      `${formatRate(version.sizeBytes, ms)}; verified${again}`,
+      `${formatRate(outputBytes, ms)}; verified${again}`,
   );
 }
 

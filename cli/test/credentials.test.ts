@@ -11,6 +11,7 @@ import {
   writePrivateFile,
 } from "../src/files/credentials.ts";
 import { withLock } from "../src/files/lock.ts";
+import { testContext } from "./support/context.ts";
 
 const session = (user: string, url = "http://a", sessionId = "s"): StoredSession => ({
   url,
@@ -150,4 +151,26 @@ test("a holder of the lock that was taken for dead does not overwrite what other
   t.false(written);
   t.is(await readFile(file, "utf8"), "newer");
   t.deepEqual((await readdir(dir)).sort(), ["file", "lock"], "its lock stays, and nothing else");
+});
+
+test("a server that was logged out of stays the one that is meant, and its files of TLS are kept", async (t) => {
+  const context = await testContext(t);
+  const store = new CredentialStore({ platform: "linux", env: {}, home: await temporaryFolder(t) });
+  const meant = { ...session("alice", "https://b"), tls: { ca: "/ca.pem" } };
+  await store.save(session("alice"));
+  await store.save(meant);
+  await store.forget(meant);
+  t.deepEqual((await store.read()).left, { url: "https://b", tls: { ca: "/ca.pem" } });
+  await store.forget(session("alice"));
+  t.is((await store.read()).left?.url, "https://b", "another logout changes nothing of that");
+  await store.save(session("alice"));
+  t.is((await store.read()).left, undefined);
+
+  const own = new CredentialStore(context.context);
+  const later = { expiresAt: "2999-01-01T00:00:00.000Z" };
+  await own.save({ ...session("alice"), ...later });
+  await own.save({ ...session("alice", "http://b"), ...later });
+  await own.forget({ ...session("alice", "http://b"), ...later });
+  t.is(await context.run("ls"), 3);
+  t.regex(context.stderr.text, /Not logged in to http:\/\/b\. There is a session at http:\/\/a; --url means it/);
 });

@@ -104,3 +104,9 @@ test("gpg imports what keygen makes", async (t) => {
   const listed = await runProcess("gpg", ["--batch", "--list-secret-keys", "--with-colons"], { env });
   t.true(listed.stdout.includes("k@example.org"), listed.stdout);
 });
+
+test("a folder that cannot be made is an error, not a program that runs for ever", async (t) => {
+  const { run, stderr } = await testContext(t);
+  t.is(await run("keygen", "--type", "age", "--name", "k", "--out-dir", "/proc/none/below"), 1);
+  t.regex(stderr.text, /^strongroom: \/proc\/none: no such file or folder/);
+});

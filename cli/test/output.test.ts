@@ -32,11 +32,18 @@ test("the line about a stored version", (t) => {
   };
   t.is(
     storedLine(result, 21_500),
-    "Stored version 12 of pg-main: 1.2 GiB (3.4 GiB before compression) in 22 s, 57.15 MiB/s; rotated out: 5",
+    "Stored version 12 of pg-main: 1.2 GiB (3.4 GiB before compression) in 22 s, 161.93 MiB/s; rotated out: 5",
   );
   t.is(
     storedLine(
-      { ...result, version: version({ sizeBytes: 512n }), compressed: false, removedNumbers: [], resumes: 2 },
+      {
+        ...result,
+        version: version({ sizeBytes: 512n }),
+        sourceBytes: 512n,
+        compressed: false,
+        removedNumbers: [],
+        resumes: 2,
+      },
       1000,
     ),
     "Stored version 12 of pg-main: 512 B in 1 s, 512 B/s; resumed 2 times",

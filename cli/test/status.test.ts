@@ -92,7 +92,10 @@ test("health --all: the exit code of the worst", async (t) => {
   t.regex(failed.out, /^c +failed/m);
   t.notRegex(failed.out, /^a /m, "what is well is not in the way");
   t.is((await ask(t, [item("a", 99 as HealthStatus)], "health", "--all")).code, 8, "a status of the future");
-  t.is((await ask(t, THREE, "health", "--all", "--quiet")).out, "");
+  const quiet = await ask(t, THREE, "health", "--all", "--quiet");
+  t.regex(quiet.out, /^c +failed/m, "cron has something to send");
+  t.notRegex(quiet.out, /^[ab] /m);
+  t.is((await ask(t, [item("a", OK), item("b", WARNING, "x")], "health", "--all", "--quiet")).out, "");
   t.is((await ask(t, [], "health", "--all")).code, 4, "who sees nothing is not told that all is well");
   t.is((await ask(t, THREE, "health", "--all", "a")).code, 2);
 });

@@ -152,7 +152,15 @@ function usageError(program: Program<never>, argv: readonly string[], { code, me
   if (code === "commander.excessArguments") return new UsageError(first.replace(/( but got \d+): .*/s, "$1"), { hint });
   if (code === "commander.unknownOption") {
     const [, option = ""] = /unknown option '(-[A-Za-z]|--[A-Za-z0-9-]{1,40})?/.exec(first) ?? [];
-    return new UsageError(`unknown option${option === "" ? "" : ` '${option}'`}${asked}`, { hint });
+    const command = program.commands.find((each) => each.name === name);
+    // A password among the arguments can be read by every user of the machine.
+    const takesPassword = command?.options.some(({ name: known }) => known === "password-file") ?? false;
+    const instead =
+      option === "--password" && takesPassword
+        ? "a password is not given as an argument, where others can read it: give --password-file FILE, or leave it " +
+          "out to be asked"
+        : hint;
+    return new UsageError(`unknown option${option === "" ? "" : ` '${option}'`}${asked}`, { hint: instead });
   }
   if (code === "commander.unknownCommand")
     return unknownCommand(program, /unknown command '(.*?)'?$/s.exec(first)?.[1] ?? "", asked);

@@ -35,3 +35,12 @@ test("a disk that says nothing of itself refuses nothing", async (t) => {
   await reserve.require(GIB);
   t.is(await reserve.lacking(GIB), undefined);
 });
+
+test("what the storage's disk has left beside the reserve and what is being written", async (t) => {
+  const store = new DiskReserve([disk("database", GIB), disk("storage", 10n * GIB)]);
+  t.is(await store.left(), 9n * GIB);
+  await store.take(8n * GIB);
+  t.is(await store.left(), GIB);
+  t.is(await new DiskReserve([disk("storage", 1n)]).left(), 0n);
+  t.is(await new DiskReserve([disk("database", GIB)]).left(), undefined);
+});

@@ -75,14 +75,14 @@ async function run({ args, values, output, context }: Invocation): Promise<ExitC
   });
 }
 
-const COLUMNS = ["WHEN", "WHO", "WHAT", "WHERE", "HOW", "DETAILS"].map((title) => ({ title }));
+const COLUMNS = ["WHEN", "WHO", "WHAT", "WHERE", "OBJECT", "HOW", "DETAILS"].map((title) => ({ title }));
 
 function rowOf(event: AuditLogEntry): string[] {
   const who = `${event.actor}${event.accessKey === "" ? "" : `$${event.accessKey}`}`;
   const details = Object.entries(event.details).map(([name, value]) => `${name}=${value}`);
   const from = event.address === "" ? who : `${who} (${event.address})`;
   const how = event.reason === "" ? event.outcome : `${event.outcome}: ${event.reason}`;
-  return [formatTime(event.loggedAt), from, event.kind, event.collection, how, details.join(" ")];
+  return [formatTime(event.loggedAt), from, event.kind, event.collection, event.object, how, details.join(" ")];
 }
 
 /** An event as `audit verify --export` reads it. */

@@ -213,7 +213,7 @@ function report(output: Output, result: UploadResult, sdk: Connection["sdk"], ms
   else output.note(line);
 }
 
-/** `Stored version 12 of pg-main: 1.2 GiB (3.4 GiB before compression) in 21 s, 57.14 MiB/s; rotated out: 5`. */
+/** `Stored version 12 of pg-main: 1.2 GiB (3.4 GiB before compression) in 21 s, 165.79 MiB/s; rotated out: 5`. */
 export function storedLine(
   { version, removedNumbers, sourceBytes, resumes, compressed }: UploadResult,
   ms: number,
@@ -225,7 +225,7 @@ export function storedLine(
   return (
     `Stored version ${version.number} of ${version.collection}: ${formatSize(version.sizeBytes)}${before} in ` +
     `${formatDuration(ms)}, ` +
-    `${formatRate(version.sizeBytes, ms)}${rotated}${again}${warned.join("")}`
+    `${formatRate(sourceBytes, ms)}${rotated}${again}${warned.join("")}`
   );
 }
 

@@ -1,5 +1,6 @@
 import { UsageError } from "@strongroom/command-line/errors";
 import { EXIT, type ExitCode } from "@strongroom/command-line/exit-codes";
+import { quantity } from "@strongroom/protocol/quantity";
 import type { CommandSpec, Invocation } from "../command.ts";
 import { CONNECTION_OPTIONS, OUTPUT_OPTIONS, SESSION_SECRETS } from "../options.ts";
 import { CALL, withClient } from "../session/session.ts";
@@ -29,7 +30,7 @@ export const confirmPolicy: CommandSpec = {
       const { removes, live } = await client.collections.confirmPolicy({ collection, removes: Number(given) }, CALL);
       context.achieved?.();
       if (output.isJson) output.json({ collection, removes, live });
-      else output.note(`The next backup to ${collection} removes ${removes} of ${live} versions.`);
+      else output.note(`The next backup to ${collection} removes ${removes} of ${quantity(live, "version")}.`);
       return EXIT.ok;
     });
   },

@@ -4,6 +4,7 @@ import { EXIT, type ExitCode } from "@strongroom/command-line/exit-codes";
 import { pairs, table } from "@strongroom/command-line/table";
 import type { OptionValues } from "@strongroom/command-line/values";
 import { HEALTH_SECRET_HEADER } from "@strongroom/protocol/headers";
+import { quantity } from "@strongroom/protocol/quantity";
 import { requiredCollection } from "../collection-argument.ts";
 import type { CommandSpec, Invocation } from "../command.ts";
 import { type Context, type Sdk, secretFromEnv } from "../context.ts";
@@ -56,7 +57,11 @@ async function run(invocation: Invocation): Promise<ExitCode> {
     });
     if (output.isJson) output.json(healthReport(collection, answer, sdk));
     else if (!output.isQuiet) output.line(healthText(collection, answer, sdk, context.now()));
-    return healthExitCode(answer, values.get(OPTIONS.failOn), sdk);
+    const exitCode = healthExitCode(answer, values.get(OPTIONS.failOn), sdk);
+    // Something to send for cron, which otherwise learns of a failure from nobody.
+    if (!output.isJson && output.isQuiet && exitCode !== EXIT.ok)
+      output.line(healthText(collection, answer, sdk, context.now()));
+    return exitCode;
   });
 }
 
@@ -71,9 +76,13 @@ async function ofAll({ args, values, output, context }: Invocation): Promise<Exi
     if (worst === undefined) throw new CommandError("there is no collection that you may see", EXIT.refused);
     const unwell = items.filter(({ overview }) => overview.status !== sdk.HealthStatus.OK);
     if (output.isJson) output.json(statusReport(items, sdk));
-    else if (!output.isQuiet && unwell.length === 0) output.line(`${items.length} collections: all ok`);
+    else if (!output.isQuiet && unwell.length === 0) output.line(`${quantity(items.length, "collection")}: all ok`);
     else if (!output.isQuiet) output.line(statusTable(unwell, sdk, context.now(), context.stdout));
-    return healthExitCode(worst.overview, values.get(OPTIONS.failOn), sdk);
+    const failOn = values.get(OPTIONS.failOn);
+    const failed = unwell.filter(({ overview }) => healthExitCode(overview, failOn, sdk) !== EXIT.ok);
+    if (!output.isJson && output.isQuiet && failed.length > 0)
+      output.line(statusTable(failed, sdk, context.now(), context.stdout));
+    return healthExitCode(worst.overview, failOn, sdk);
   });
 }
 

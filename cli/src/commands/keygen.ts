@@ -1,8 +1,9 @@
-import { mkdir, open, rm, stat } from "node:fs/promises";
+import { open, rm, stat } from "node:fs/promises";
 import { basename, dirname, join } from "node:path";
 import { UsageError } from "@strongroom/command-line/errors";
 import { EXIT, type ExitCode } from "@strongroom/command-line/exit-codes";
 import type { OptionValues } from "@strongroom/command-line/values";
+import { makeFolder } from "@strongroom/protocol/make-folder";
 import type { CommandSpec, Invocation } from "../command.ts";
 import { passphraseFrom } from "../encryption-choice.ts";
 import { OPTIONS, OUTPUT_OPTIONS, SECRETS } from "../options.ts";
@@ -47,7 +48,7 @@ async function run(invocation: Invocation): Promise<ExitCode> {
   const pair = type === "age" ? await agePair(invocation) : await openPgpPair(invocation);
   for (const path of [pair.publicFile, pair.privateFile]) await refuseExisting(path);
   const { publicText, privateText, id } = await pair.make();
-  await mkdir(dirname(pair.publicFile), { recursive: true });
+  await makeFolder(dirname(pair.publicFile));
   await writeNew(pair.privateFile, privateText, 0o600);
   try {
     await writeNew(pair.publicFile, publicText, 0o644);

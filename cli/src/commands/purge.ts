@@ -1,5 +1,6 @@
 import { UsageError } from "@strongroom/command-line/errors";
 import { EXIT, type ExitCode } from "@strongroom/command-line/exit-codes";
+import { quantity } from "@strongroom/protocol/quantity";
 import { formatSize } from "@strongroom/protocol/sizes";
 import type { CommandSpec, Invocation } from "../command.ts";
 import { CONNECTION_OPTIONS, OPTIONS, OUTPUT_OPTIONS, SESSION_SECRETS } from "../options.ts";
@@ -43,7 +44,7 @@ async function run({ args, values, output, context }: Invocation): Promise<ExitC
     if (output.isJson) output.json({ organization, versions, size, collections });
     else
       output.note(
-        `Removed ${versions} versions of ${organization}, ${formatSize(size)}; the server deletes the bytes in a day.`,
+        `Removed ${quantity(versions, "version")} of ${organization}, ${formatSize(size)}; the server deletes the bytes in a day.`,
       );
     return EXIT.ok;
   });

@@ -1,6 +1,7 @@
 import type { GetServerStatusResponse } from "@strongroom/client-sdk";
 import { pairs, table } from "@strongroom/command-line/table";
-import { formatAge, formatTime, toIso } from "../terminal/format.ts";
+import { quantity } from "@strongroom/protocol/quantity";
+import { formatAge, formatTime, type Timestamp, toIso } from "../terminal/format.ts";
 
 /** What `strongroom status --server` shows. */
 export function serverStatusText(status: GetServerStatusResponse, now: number): string {
@@ -10,10 +11,10 @@ export function serverStatusText(status: GetServerStatusResponse, now: number): 
     ["Database", `${database?.kind} ${database?.version}, schema ${database?.schema}`],
     ["Storage", `${storage?.kind}: ${storage?.abilities.join(", ")}`],
     ["Clock", `${clock?.status}: ${clock?.message}`],
-    ["Configuration", configuration?.problem || `${configuration?.collections} collections`],
+    ["Configuration", configuration?.problem || quantity(configuration?.collections ?? 0, "collection")],
     ["Last sweep", runText(status.lastSweep, now)],
     ["Last verification asked for", runText(status.lastVerification, now)],
-    ["Oldest verification", formatTime(database?.oldestVerification)],
+    ["Longest not verified", longestText(status)],
   ]);
   const rows = replicas.map(({ host, version, startedAt, seenAt, alive, answers }) => [
     `${host}${answers ? " *" : ""}`,
@@ -32,13 +33,21 @@ export function serverStatusText(status: GetServerStatusResponse, now: number): 
 function runText(run: GetServerStatusResponse["lastSweep"], now: number): string {
   if (run === undefined) return "never";
   const counts = Object.entries(run.counts).filter(([, count]) => count > 0n);
-  const done = counts.map(([name, count]) => `${count} ${name}`).join(", ") || "nothing to do";
-  const state = run.underWay
-    ? "under way"
-    : run.finishedAt === undefined
-      ? "broken off"
-      : `${formatAge(run.finishedAt, now)} ago`;
+  const done = counts.map(([name, count]) => `${name} ${count}`).join(", ") || "nothing to do";
+  const state = run.underWay ? "under way" : run.finishedAt === undefined ? "broken off" : agoText(run.finishedAt, now);
   return `${state}, by ${run.actor}: ${run.error || done}`;
+}
+
+/** `now`, `5 min ago`. */
+function agoText(time: Timestamp | undefined, now: number): string {
+  const age = formatAge(time, now);
+  return age === "now" ? age : `${age} ago`;
+}
+
+/** A version that was never verified counts from its commit on. */
+function longestText({ database }: GetServerStatusResponse): string {
+  const time = database?.oldestVerification;
+  return time === undefined ? "no versions" : `a version since ${formatTime(time)}`;
 }
 
 /** What `--json` prints of it. */

@@ -72,6 +72,10 @@ async function run({ values, output, context }: Invocation): Promise<ExitCode> {
       output.json({ sessions: found.map((session) => sessionReport(session, sdk)) });
       return EXIT.ok;
     }
+    if (found.length === 0) {
+      output.note(`${whose.user === "" ? "There are" : `${whose.user} has`} no sessions.`);
+      return EXIT.ok;
+    }
     const own = (await client.sessions.whoAmI({}, CALL)).session?.sessionId;
     const rows = found.map((session) => [
       `${session.sessionId.slice(0, SHOWN)}${session.sessionId === own ? " *" : ""}`,

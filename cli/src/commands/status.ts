@@ -1,5 +1,6 @@
 import { EXIT, type ExitCode } from "@strongroom/command-line/exit-codes";
 import { fitted } from "@strongroom/command-line/table";
+import { quantity } from "@strongroom/protocol/quantity";
 import { formatSize } from "@strongroom/protocol/sizes";
 import type { CommandSpec, Invocation } from "../command.ts";
 import type { Sdk } from "../context.ts";
@@ -123,7 +124,7 @@ function totals(items: readonly OverviewItem[], sdk: Sdk): string {
   const versions = items.reduce((sum, { collection }) => sum + (collection.usage?.versionCount ?? 0), 0);
   const counts = countsOf(items, sdk);
   const parts = Object.entries(counts).map(([word, count]) => `${count} ${word}`);
-  return `${items.length} collections: ${parts.join(", ")}; ${versions} versions, ${formatSize(stored)}`;
+  return `${quantity(items.length, "collection")}: ${parts.join(", ")}; ${quantity(versions, "version")}, ${formatSize(stored)}`;
 }
 
 function countsOf(items: readonly OverviewItem[], sdk: Sdk): Record<string, number> {

@@ -1,7 +1,8 @@
 import { randomUUID } from "node:crypto";
-import { chmod, mkdir, open, readFile, rename, rm } from "node:fs/promises";
+import { chmod, open, readFile, rename, rm } from "node:fs/promises";
 import { posix, win32 } from "node:path";
 import { UsageError } from "@strongroom/command-line/errors";
+import { makeFolder } from "@strongroom/protocol/make-folder";
 import type { Context } from "../context.ts";
 import { withLock } from "./lock.ts";
 
@@ -29,7 +30,15 @@ export interface StoredSession {
 /** The file: one session for each address and user, the last login first. */
 export interface Credentials {
   readonly sessions: readonly StoredSession[];
+  /**
+   * The server of the last login, where it was logged out of: commands without `--url` mean it until the next login, and
+   * none goes to another server by itself. How it is trusted is kept for that login.
+   */
+  readonly left?: LeftServer | undefined;
 }
+
+/** A server that was logged out of. */
+export type LeftServer = Pick<StoredSession, "url" | "tls">;
 
 /** The version of the file that is written; 1, which had one session for each address, is read. */
 const FILE_VERSION = 2;
@@ -82,7 +91,9 @@ export class CredentialStore {
 
   /** Keeps a session, in the place of an earlier one of the same address and user, and before all others. */
   async save(session: StoredSession): Promise<void> {
-    await this.#change((sessions) => [session, ...sessions.filter((other) => !isSameEntry(other, session))]);
+    await this.#change(({ sessions }) => ({
+      sessions: [session, ...sessions.filter((other) => !isSameEntry(other, session))],
+    }));
   }
 
   /**
@@ -90,23 +101,31 @@ export class CredentialStore {
    * somebody logged out, or in again.
    */
   async replace(old: StoredSession, renewed: StoredSession): Promise<void> {
-    await this.#change((sessions) => sessions.map((session) => (isSameSession(session, old) ? renewed : session)));
+    await this.#change(({ sessions, left }) => ({
+      sessions: sessions.map((session) => (isSameSession(session, old) ? renewed : session)),
+      left,
+    }));
   }
 
-  /** Forgets this session, and no other of its server or user. */
+  /** Forgets this session, and no other of its server or user; its server stays the one that is meant. */
   async forget(session: StoredSession): Promise<void> {
-    await this.#change((sessions) => sessions.filter((other) => !isSameSession(other, session)));
+    await this.#change(({ sessions, left }) => {
+      const [last] = sessions;
+      const others = sessions.filter((other) => !isSameSession(other, session));
+      const wasMeant = left === undefined && last !== undefined && isSameSession(last, session);
+      const isLeft = wasMeant && !others.some(({ url }) => url === session.url);
+      return { sessions: others, left: isLeft ? { url: session.url, tls: session.tls } : left };
+    });
   }
 
   /** Commands of the same user run at the same time; whoever reads without the lock sees the old file or the new. */
-  async #change(change: (sessions: readonly StoredSession[]) => readonly StoredSession[]): Promise<void> {
-    await mkdir(this.#directory, { recursive: true, mode: 0o700 });
+  async #change(change: (credentials: Credentials) => Credentials): Promise<void> {
+    await makeFolder(this.#directory, 0o700);
     // mkdir leaves an existing folder's mode alone.
     await chmod(this.#directory, 0o700);
     const once = async () =>
       await withLock(`${this.file}.lock`, async (isHeld) => {
-        const { sessions } = await this.read();
-        const content = { version: FILE_VERSION, sessions: change(sessions) };
+        const content = { version: FILE_VERSION, ...change(await this.read()) };
         return await writePrivateFile(this.file, `${JSON.stringify(content, undefined, 2)}\n`, isHeld);
       });
     // Stopped in the middle, and taken for dead: what was read is old now.
@@ -181,7 +200,8 @@ function parseCredentials(text: string): Credentials | undefined {
   }
   if (!isRecord(value)) return undefined;
   const found = value.version === FILE_VERSION ? value.sessions : sessionsOfVersion1(value);
-  return Array.isArray(found) && found.every(isStoredSession) ? { sessions: found } : undefined;
+  if (!Array.isArray(found) || !found.every(isStoredSession)) return undefined;
+  return isLeftServer(value.left) ? { sessions: found, left: value.left } : { sessions: found };
 }
 
 /** Sessions by address, and the address of the last login. */
@@ -198,8 +218,17 @@ function isRecord(value: unknown): value is Record<string, unknown> {
 
 function isStoredSession(value: unknown): value is StoredSession {
   if (!isRecord(value)) return false;
-  const { tls } = value;
+  return (
+    isTls(value.tls) &&
+    ["url", "token", "user", "expiresAt", "sessionId"].every((key) => typeof value[key] === "string")
+  );
+}
+
+function isLeftServer(value: unknown): value is LeftServer {
+  return isRecord(value) && typeof value.url === "string" && isTls(value.tls);
+}
+
+function isTls(tls: unknown): boolean {
   const isPath = (path: unknown) => path === undefined || typeof path === "string";
-  if (tls !== undefined && !(isRecord(tls) && [tls.ca, tls.certificate, tls.key].every(isPath))) return false;
-  return ["url", "token", "user", "expiresAt", "sessionId"].every((key) => typeof value[key] === "string");
+  return tls === undefined || (isRecord(tls) && [tls.ca, tls.certificate, tls.key].every(isPath));
 }

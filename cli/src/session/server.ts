@@ -5,20 +5,21 @@ import { UsageError } from "@strongroom/command-line/errors";
 import { flagOf, type Option } from "@strongroom/command-line/option";
 import type { OptionValues } from "@strongroom/command-line/values";
 import type { Context } from "../context.ts";
-import { addressesIn, CredentialStore, findSession, type TlsPaths } from "../files/credentials.ts";
+import { addressesIn, CredentialStore, type Credentials, findSession, type TlsPaths } from "../files/credentials.ts";
 import { OPTIONS } from "../options.ts";
 
 /** Where a server listens when it is started without options. */
 const DEFAULT_URL = "http://127.0.0.1:8080";
 
 /**
- * The server that is meant: option or environment, else that of the last login (of the user that is named), else the
- * default. Several addresses of one installation are one text with commas between them; under it the session is kept.
+ * The server that is meant: option or environment, else that of the last login (of the user that is named), also after
+ * its logout, else the default. Several addresses of one installation are one text with commas between them; under it the session is kept.
  */
 export async function serverUrl(context: Context, values: OptionValues): Promise<string> {
   const given = values.get(OPTIONS.url).flatMap(addressesIn);
   if (given.length > 0) return [...new Set(given.map(normalizeUrl))].join(",");
-  const { sessions } = await new CredentialStore(context).read();
+  const { sessions, left } = await new CredentialStore(context).read();
+  if (left !== undefined) return left.url;
   const user = usernameIn(values);
   return (sessions.find((session) => session.user === user) ?? sessions[0])?.url ?? DEFAULT_URL;
 }
@@ -75,8 +76,10 @@ export async function tlsPaths(context: Context, values: OptionValues, url: stri
   const isEncrypted = addressesIn(url).some((address) => address.startsWith("https:"));
   if (!isEncrypted || (ca !== undefined && certificate !== undefined)) return { ca, certificate, key };
   // A file that cannot be read is told where its session is wanted.
-  const credentials = await new CredentialStore(context).read().catch(() => ({ sessions: [] }));
-  const kept = (findSession(credentials, url, usernameIn(values)) ?? findSession(credentials, url))?.tls ?? {};
+  const credentials: Credentials = await new CredentialStore(context).read().catch(() => ({ sessions: [] }));
+  const { left } = credentials;
+  const session = findSession(credentials, url, usernameIn(values)) ?? findSession(credentials, url);
+  const kept = (session ?? (left?.url === url ? left : undefined))?.tls ?? {};
   const own = certificate === undefined ? kept : { certificate, key };
   return { ca: ca ?? kept.ca, certificate: own.certificate, key: own.key };
 }

@@ -152,9 +152,13 @@ async function tokenFor(
   }
   const store = new CredentialStore(context);
   const user = place.kind === "own" ? place.username : place.user;
-  const stored = findSession(await store.read(), url, user);
-  if (stored === undefined)
-    throw new NotLoggedInError(`Not logged in to ${url}${user === undefined ? "" : ` as ${user}`}.`, url);
+  const credentials = await store.read();
+  const stored = findSession(credentials, url, user);
+  if (stored === undefined) {
+    const others = [...new Set(credentials.sessions.map((session) => session.url))].filter((other) => other !== url);
+    const elsewhere = others.length === 0 ? "" : ` There is a session at ${others.join(" and ")}; --url means it.`;
+    throw new NotLoggedInError(`Not logged in to ${url}${user === undefined ? "" : ` as ${user}`}.${elsewhere}`, url);
+  }
   if (Date.parse(stored.expiresAt) <= context.now())
     throw new NotLoggedInError(`The session of ${stored.user} at ${url} has ended.`, url);
   return asIs ? async () => stored.token : pinnedToken(store, stored, renew, context.now);

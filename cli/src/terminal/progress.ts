@@ -1,5 +1,6 @@
 import type { RetryEvent, UploadWait } from "@strongroom/client-sdk";
 import { printable } from "@strongroom/command-line/printable";
+import { quantity } from "@strongroom/protocol/quantity";
 import { formatSize } from "@strongroom/protocol/sizes";
 import { formatDuration, formatTime } from "./format.ts";
 import type { Output } from "./output.ts";
@@ -58,12 +59,14 @@ export class Progress {
   }
 
   /** A call failed and is tried again. */
-  retrying({ operation, delayMs, leftMs, begun, error }: Omit<RetryEvent, "attempt">): void {
+  retrying({ operation, delayMs, leftMs, leftTries, begun, error }: Omit<RetryEvent, "attempt">): void {
     if (this.#now() - this.#troubleAt < SAME_TROUBLE_MS) return;
     this.#troubleAt = this.#now();
     const why = error instanceof Error ? printable(error.message) : "";
     const when = delayMs === 0 ? "with the next server" : `in ${formatDuration(delayMs)}`;
-    const limit = `, for ${formatDuration(leftMs)} at most`;
+    // What is most likely a wrong address is not waited for.
+    const limit =
+      leftTries === undefined ? `, for ${formatDuration(leftMs)} at most` : `, ${quantity(leftTries, "time")} at most`;
     this.note(`${troubleWords(error, begun)} ${when}${limit} (${operation}: ${why})`);
   }
 

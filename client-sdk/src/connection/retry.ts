@@ -12,6 +12,7 @@
  *   its place: it asks again within half a minute.
  * - Where another address of the installation did not fail just now, the call is made there without a delay.
  */
+import { quantity } from "@strongroom/protocol/quantity";
 import { orAborted, sleep } from "../abort.ts";
 import { type StrongroomError, UnavailableError } from "../errors.ts";
 import { toStrongroomError } from "./error-mapping.ts";
@@ -32,6 +33,8 @@ export interface RetryEvent {
   delayMs: number;
   /** How long failures may go on before it is given up, in milliseconds. */
   leftMs: number;
+  /** How many tries are left, where it is given up after a few whatever the time; undefined where time alone decides. */
+  leftTries?: number | undefined;
   /** Whether anything was achieved before; else there is nothing yet that could have been lost. */
   begun: boolean;
   /** Why the last attempt failed. */
@@ -131,12 +134,21 @@ export class Retrier {
         firstFailureAt ??= now;
         // Counted from the failure, not from the last success: a source may have been silent for hours between the two.
         const failingMs = now - Math.max(firstFailureAt, this.#progressAt);
-        if (failingMs + delayMs > this.#scope.giveUpAfterMs) throw this.#gaveUp(operation, attempt, failingMs, mapped);
         const leftMs = this.#scope.giveUpAfterMs - failingMs;
-        this.#scope.onRetry?.({ operation, attempt, delayMs, leftMs, begun: this.#open, error: mapped });
+        if (delayMs > leftMs) throw this.#gaveUp(operation, attempt, failingMs, mapped);
+        const leftTries = this.#leftTries(kind, counts[kind]);
+        this.#scope.onRetry?.({ operation, attempt, delayMs, leftMs, leftTries, begun: this.#open, error: mapped });
         await sleep(delayMs, signal);
       }
     }
+  }
+
+  /** Tries that are left after so many of a kind. */
+  #leftTries(kind: RetryKind, count: number): number | undefined {
+    const { timings, connection } = this.#scope;
+    if (kind === "few" || kind === "session") return timings.fewRetries - count + 1;
+    if (kind === "connect" && !this.#open) return timings.connectAttempts * connection.addresses - count;
+    return undefined;
   }
 
   #mayRetry(kind: RetryKind, count: number): boolean {
@@ -170,8 +182,9 @@ export class Retrier {
   #gaveUp(operation: string, attempts: number, failingMs: number, last: StrongroomError): UnavailableError {
     const consequence = this.#consequence === "" ? "" : ` ${this.#consequence}`;
     return new UnavailableError(
-      `${operation} failed ${attempts} times, for ${Math.round(failingMs / 1000)} s, and is not tried any ` +
-        `longer.${consequence} Last error: ${last.message}`,
+      `${last.message.replace(/[.\s]+$/, "")}. ${operation} failed ${quantity(attempts, "time")}, for ` +
+        `${Math.round(failingMs / 1000)} s of the ${Math.round(this.#scope.giveUpAfterMs / 1000)} s that it may, and is ` +
+        `not tried any longer.${consequence}`,
       {
         reason: last.reason,
         metadata: last.metadata,

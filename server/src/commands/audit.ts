@@ -3,6 +3,7 @@ import { EXIT, type ExitCode } from "@strongroom/command-line/exit-codes";
 import { jsonLine } from "@strongroom/command-line/json";
 import { flag, option } from "@strongroom/command-line/option";
 import { SHARED } from "@strongroom/command-line/shared-options";
+import { quantity } from "@strongroom/protocol/quantity";
 import type { StoredHead } from "../app/audit/heads.ts";
 import type { AuditReport } from "../app/audit/verify-log.ts";
 import type { AuditVerifier } from "../app/ports/audit-key.ts";
@@ -202,11 +203,11 @@ function tell(report: AuditReport, json: boolean, stdout: OperatorInvocation["co
   for (const note of notes) stdout.write(`note: ${note}\n`);
   if (head !== undefined)
     stdout.write(
-      `${rows} row(s) are what head ${head.sequence} of ${head.at.toISOString()} signed, up to ${head.place}\n`,
+      `${quantity(rows, "row")} ${rows === 1 ? "is" : "are"} what head ${head.sequence} of ${head.at.toISOString()} signed, up to ${head.place}\n`,
     );
   stdout.write(
     tail.rows === 0
       ? "no row is without a head\n"
-      : `at risk: ${tail.rows} row(s) that no head covers yet, of the last ${tail.seconds} s\n`,
+      : `at risk: ${quantity(tail.rows, "row")} that no head covers yet, of the last ${tail.seconds} s\n`,
   );
 }

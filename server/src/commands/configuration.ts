@@ -5,6 +5,7 @@ import { EXIT, type ExitCode } from "@strongroom/command-line/exit-codes";
 import { option } from "@strongroom/command-line/option";
 import { PASSWORD, SHARED } from "@strongroom/command-line/shared-options";
 import type { OptionValues } from "@strongroom/command-line/values";
+import { quantity } from "@strongroom/protocol/quantity";
 import { ValueError } from "@strongroom/protocol/sizes";
 import type { OperatorCommand, OperatorInvocation } from "./context.ts";
 import { DATA } from "./options.ts";
@@ -74,7 +75,9 @@ async function runInit({ args, values, context }: OperatorInvocation): Promise<E
       hashPassword: async (password) => await hasher.hash(password),
       randomBytes,
     });
-    const isDefault = resolve(dir) === resolve("strongroom-data/config");
+    const data = values.get(DATA.data);
+    // The folder with `config` in it is where `serve` looks by itself.
+    const next = resolve(dir) === resolve(data, "config") ? dataFlag(values) : ` --config ${dir} --data DIR`;
     context.stdout.write(`Made a first configuration in ${resolve(dir)}:
 ${made.files.map((file) => `  ${file}`).join("\n")}
 
@@ -83,7 +86,7 @@ ${made.files.map((file) => `  ${file}`).join("\n")}
   collection  ${made.collectionName}
 
 The password is shown only now; the file has its hash. Next:
-  strongroom serve${isDefault ? "" : ` --config ${dir} --data DIR`}
+  strongroom serve${next}
   strongroom login --username ${made.adminName}
 `);
     return EXIT.ok;
@@ -104,6 +107,8 @@ async function runCheckConfig({ args, values, context }: OperatorInvocation): Pr
   const warnings = [...loaded.warnings, ...(await readableSecrets(dir, secretFiles))];
   const { users, collections, organizations } = configuration;
   const counts = { files, users: users.size, collections: collections.size, organizations: organizations.size };
+  const nothing = "expected files with configuration objects, got none; is it the right folder?";
+  if (files === 0) problems.push({ severity: "error", file: ".", line: 1, path: "", reason: nothing });
   const valid = problems.length === 0;
   if (values.get(SHARED.json)) {
     context.stdout.write(`${JSON.stringify({ valid, ...counts, problems, warnings }, null, 2)}\n`);
@@ -111,12 +116,18 @@ async function runCheckConfig({ args, values, context }: OperatorInvocation): Pr
     // Errors first: they are what keeps the configuration from being used.
     for (const line of [...formatFolded(problems), ...formatFolded(warnings)]) context.stderr.write(`${line}\n`);
     const found =
-      `${counts.users} users, ${counts.collections} collections, ${counts.organizations} organizations in ` +
-      `${counts.files} files`;
+      `${quantity(counts.users, "user")}, ${quantity(counts.collections, "collection")}, ` +
+      `${quantity(counts.organizations, "organization")} in ${quantity(counts.files, "file")}`;
     if (valid) context.stdout.write(`${dir} is valid: ${found}\n`);
-    else context.stderr.write(`${dir} is not valid: ${problems.length} problem(s); valid so far: ${found}\n`);
+    else context.stderr.write(`${dir} is not valid: ${quantity(problems.length, "problem")}; valid so far: ${found}\n`);
   }
   return valid ? EXIT.ok : EXIT.unexpected;
+}
+
+/** ` --data DIR` where the folder of data is not the default one. */
+function dataFlag(values: OptionValues): string {
+  const data = values.get(DATA.data);
+  return resolve(data) === resolve("strongroom-data") ? "" : ` --data ${data}`;
 }
 
 /** The folder of the configuration: the argument, else as `serve` has it. @throws UsageError when two are given */

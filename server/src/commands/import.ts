@@ -5,6 +5,7 @@ import { jsonLine } from "@strongroom/command-line/json";
 import { flag, option } from "@strongroom/command-line/option";
 import { SHARED } from "@strongroom/command-line/shared-options";
 import { table } from "@strongroom/command-line/table";
+import { quantity } from "@strongroom/protocol/quantity";
 import { formatSize } from "@strongroom/protocol/sizes";
 import type { ImportProgress, ImportReport } from "../app/import/import-installation.ts";
 import type { BlobStore } from "../app/ports/blob-store.ts";
@@ -214,16 +215,19 @@ function print(report: ImportReport, dryRun: boolean, { stdout }: CommandIo): vo
   for (const { kind, key, why } of problems) stdout.write(`${kind}: ${key}: ${why}\n`);
   if (sessions !== undefined)
     stdout.write(
-      `${dryRun ? "Would take over" : "Took over"} ${sessions.imported} session(s); ${sessions.present} were there, ` +
+      `${dryRun ? "Would take over" : "Took over"} ${quantity(sessions.imported, "session")}; ${sessions.present} were there, ` +
         `${sessions.ended} ended. Their tokens work while the server has --old-token-secret-file.\n`,
     );
   const sum = (of: (one: (typeof collections)[number]) => number) =>
     collections.reduce((total, one) => total + of(one), 0);
   const bytes = collections.reduce((total, one) => total + one.bytes, 0n);
   stdout.write(
-    `${dryRun ? "Would import" : "Imported"} ${sum(({ versions, present }) => versions - present)} version(s), and ` +
-      `${sum(({ present }) => present)} were there: ${formatSize(bytes)} in ${collections.length} collection(s). ` +
-      `${problems.length} problem(s)${dryRun ? "" : `, ${sum(({ unchecked }) => unchecked)} unchecked`}.\n`,
+    `${dryRun ? "Would import" : "Imported"} ${quantity(
+      sum(({ versions, present }) => versions - present),
+      "version",
+    )}, and ` +
+      `${sum(({ present }) => present)} were there: ${formatSize(bytes)} in ${quantity(collections.length, "collection")}. ` +
+      `${quantity(problems.length, "problem")}${dryRun ? "" : `, ${sum(({ unchecked }) => unchecked)} unchecked`}.\n`,
   );
   if (dryRun) stdout.write("No object was read; the real run reads and checks each of them.\n");
   else stdout.write("Nothing of Backup Repository was changed. `strongroom import --finish` gives up the way back.\n");
@@ -238,7 +242,7 @@ async function end(options: DataOptions, { values, context }: OperatorInvocation
       if (values.get(SHARED.json)) context.stdout.write(jsonLine({ ...report }));
       else
         context.stdout.write(
-          `${report.versions} version(s), ${formatSize(report.bytes)}, are Strongroom's alone now; ${report.removed} of ` +
+          `${quantity(report.versions, "version")}, ${formatSize(report.bytes)}, are Strongroom's alone now; ${report.removed} of ` +
             "them had been removed, and are deleted after their time.\n",
         );
       return EXIT.ok;

@@ -1,6 +1,7 @@
 import { EXIT, type ExitCode } from "@strongroom/command-line/exit-codes";
 import { jsonLine } from "@strongroom/command-line/json";
 import { SHARED } from "@strongroom/command-line/shared-options";
+import { quantity } from "@strongroom/protocol/quantity";
 import { formatSize } from "@strongroom/protocol/sizes";
 import type { OperatorCommand, OperatorInvocation } from "./context.ts";
 import { onData, requireDirectory } from "./open-data.ts";
@@ -41,7 +42,7 @@ async function run({ values, context }: OperatorInvocation): Promise<ExitCode> {
       : await openStorage(options, log);
     try {
       const onCollection = (name: string, versions: number) => {
-        if (!json) context.stdout.write(`${name}: ${versions} version(s)\n`);
+        if (!json) context.stdout.write(`${name}: ${quantity(versions, "version")}\n`);
       };
       const report = await recover({ store, database, onCollection });
       if (json) context.stdout.write(jsonLine({ dryRun, ...report }));

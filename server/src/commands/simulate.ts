@@ -3,6 +3,7 @@ import { EXIT, type ExitCode } from "@strongroom/command-line/exit-codes";
 import { jsonLine } from "@strongroom/command-line/json";
 import { option } from "@strongroom/command-line/option";
 import { SHARED } from "@strongroom/command-line/shared-options";
+import { quantity } from "@strongroom/protocol/quantity";
 import { parseDuration, ValueError } from "@strongroom/protocol/sizes";
 import type { CollectionSpec } from "../domain/configuration.ts";
 import type { GuardedVersion } from "../domain/guarded-rotation.ts";
@@ -106,7 +107,7 @@ async function collectionOf(name: string, dir: string): Promise<CollectionSpec> 
   const { configuration, problems } = await loadConfiguration(dir);
   const spec = configuration.collections.get(name);
   if (spec !== undefined) return spec;
-  const wrong = problems.length === 0 ? "" : `; ${problems.length} problem(s) there`;
+  const wrong = problems.length === 0 ? "" : `; ${quantity(problems.length, "problem")} there`;
   throw new CommandError(`expected a valid collection "${name}" in ${dir}, found none${wrong}`, EXIT.refused, {
     hint: `\`strongroom check-config ${dir}\` shows what is there and what is wrong`,
   });

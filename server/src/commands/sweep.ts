@@ -4,6 +4,7 @@ import { jsonLine } from "@strongroom/command-line/json";
 import { flag, option } from "@strongroom/command-line/option";
 import { SHARED } from "@strongroom/command-line/shared-options";
 import type { OptionValues } from "@strongroom/command-line/values";
+import { quantity } from "@strongroom/protocol/quantity";
 import type { UnknownObject } from "../app/upkeep/inventory.ts";
 import type { SweepAction, SweepDeps } from "../app/upkeep/sweep.ts";
 import type { CommandIo, OperatorCommand, OperatorInvocation } from "./context.ts";
@@ -165,7 +166,7 @@ async function sweepNow(deps: SweepDeps, values: OptionValues, io: CommandIo): P
     }
     if (young > 0)
       io.stderr.write(
-        `strongroom sweep: ${young} object(s) stay: first seen as unknown less than 24 hours ago; run it again later\n`,
+        `strongroom sweep: ${quantity(young, "object")} ${young === 1 ? "stays" : "stay"}: first seen as unknown less than 24 hours ago; run it again later\n`,
       );
   }
   const { unknown, failed, deletions, compared, ...counts } = report;
@@ -174,7 +175,7 @@ async function sweepNow(deps: SweepDeps, values: OptionValues, io: CommandIo): P
   } else {
     const done = Object.values(counts).reduce((sum, count) => sum + count, 0);
     io.stdout.write(
-      `${done} action(s)${dryRun ? " would be done" : ""}, ${failed} failed, ${unknown.length} unknown ` +
+      `${quantity(done, "action")}${dryRun ? " would be done" : ""}, ${failed} failed, ${unknown.length} unknown ` +
         `object(s), ${deleted.length} of them deleted\n`,
     );
   }

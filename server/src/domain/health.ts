@@ -1,3 +1,4 @@
+import { quantity } from "@strongroom/protocol/quantity";
 import { formatDuration, formatSize, formatSizePair } from "@strongroom/protocol/sizes";
 import { formatTimeIn } from "@strongroom/protocol/times";
 import { type ClockState, isBeyond } from "./clock.ts";
@@ -205,7 +206,7 @@ export function policyCheck(collection: string, waits: PolicyChange | undefined,
   if (waits === undefined) return okCheck(name, "rotation goes by the rules that are configured");
   const { removes, live } = waits;
   const message =
-    `the rules of rotation were changed so that the next backup would remove ${removes} of ${live} versions; ` +
+    `the rules of rotation were changed so that the next backup would remove ${removes} of ${quantity(live, "version")}; ` +
     "until somebody confirms that, rotation removes nothing";
   const advice =
     `Look with \`strongroom simulate\` at what would go; if that is meant: \`strongroom confirm-policy ${collection} ` +
@@ -215,8 +216,7 @@ export function policyCheck(collection: string, waits: PolicyChange | undefined,
 
 /** What to do where no backup came. */
 const MAKE_BACKUP =
-  "Make a backup now, and find out why none came: is its job running, what does it log, was an upload refused " +
-  "(last_failed_upload)?";
+  "Make a backup now, and find out why none came: is its job running, what does it log, was an upload refused?";
 
 function checkWindow(spec: CollectionSpec, newest: HealthVersion | undefined, now: Date): HealthCheck {
   const name = "window";
@@ -233,7 +233,7 @@ function checkWindow(spec: CollectionSpec, newest: HealthVersion | undefined, no
   const found = newest === undefined ? "there is no version" : `the newest version was begun ${at(newest.begunAt)}`;
   const message = `expected a version begun in ${expected}; ${found}`;
   const since = newest && nextWindowEnd(windows, timezone, newest.begunAt);
-  const advice = `${MAKE_BACKUP} Until the next window only the role uploadsAnytime may.`;
+  const advice = `${MAKE_BACKUP} Until the next window that takes one of the roles uploadsAnytime, collectionManager and systemAdmin.`;
   return { name, status: "failed", message, since, advice };
 }
 
@@ -330,7 +330,7 @@ function checkIntegrity(damaged: SomeVersions): HealthCheck {
   return {
     name,
     status: "failed",
-    message: `${damaged.count} version(s) failed the last verification: ${list}`,
+    message: `${quantity(damaged.count, "version")} failed the last verification: ${list}`,
     since: damaged.since,
     advice:
       "Make a new backup, and look at the store. When that is mended: `strongroom verify`. " +

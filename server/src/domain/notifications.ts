@@ -199,6 +199,11 @@ const TITLES: Readonly<Record<Notification["event"], string>> = {
   test: "test",
 };
 
+/** Says of an event that it is over. */
+export function endedText(event: NotificationEvent): string {
+  return `this is over: ${TITLES[event]}`;
+}
+
 /** What it is about in one line, without control characters: `pg-main: backup missing`. */
 export function titleOf({ event, status, collection, organization }: Notification): string {
   const of = collection !== "" ? collection : organization !== "" ? `organization ${organization}` : "Strongroom";

@@ -3,6 +3,7 @@
  * were begun together, renewed and committed later could otherwise push everything out in a moment.
  */
 
+import { quantity } from "@strongroom/protocol/quantity";
 import { formatDuration } from "@strongroom/protocol/sizes";
 import { formatTimeIn } from "@strongroom/protocol/times";
 import type { CollectionSpec } from "./configuration.ts";
@@ -61,7 +62,7 @@ export function requirePlaceInWindow(limits: PaceLimits, window: WindowOccurrenc
   const when = next === undefined ? "and none is to come" : `the next one opens ${formatTimeIn(next, limits.timezone)}`;
   throw new DomainError(
     "WINDOW_FULL",
-    `the window of "${limits.name}" from ${formatTimeIn(window.start, limits.timezone)} has ${count} version(s), and ` +
+    `the window of "${limits.name}" from ${formatTimeIn(window.start, limits.timezone)} has ${quantity(count, "version")}, and ` +
       `maxVersionsPerWindow is ${most}; ${when}`,
     {
       metadata: {

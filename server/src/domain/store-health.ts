@@ -1,3 +1,4 @@
+import { quantity } from "@strongroom/protocol/quantity";
 import { formatSize } from "@strongroom/protocol/sizes";
 import { formatTimeIn } from "@strongroom/protocol/times";
 import { earliest, type HealthCheck, listed, NO_VERSIONS, okCheck, type SomeVersions, someOf } from "./health.ts";
@@ -94,7 +95,7 @@ export function storeCheck(
     found.push({
       message:
         `the store showed at ${formatTimeIn(facts.rolledBackAt, timezone)} that the database was rolled back to an older ` +
-        `state; ${facts.addedVersions} version(s) were added from the store, and nothing is deleted`,
+        `state; ${quantity(facts.addedVersions, "version")} ${facts.addedVersions === 1 ? "was" : "were"} added from the store, and nothing is deleted`,
       since: facts.rolledBackAt,
       advice: `Look at the versions, then: \`strongroom sweep --confirm-rollback ${collection} --yes\`.`,
     });

@@ -23,7 +23,13 @@ export function ageLines(text: string): string[] {
   for (const line of found) {
     if (/^AGE-(SECRET-KEY|PLUGIN)/.test(line))
       throw new ValueError(`${EXPECTED}, got a private key; the server must never have it: take it out`);
-    if (X25519.test(line) || HYBRID.test(line) || sshTag(line) !== undefined) continue;
+    if (sshTag(line) !== undefined) continue;
+    if (X25519.test(line) || HYBRID.test(line)) {
+      if (hasChecksum(line)) continue;
+      throw new ValueError(
+        `${EXPECTED}, got one whose checksum is wrong; compare it with the original, it is mistyped`,
+      );
+    }
     const plugin = /^age1([a-z0-9-]+)1/.exec(line)?.[1];
     throw new ValueError(
       plugin === undefined || X25519.test(line)
@@ -34,6 +40,23 @@ export function ageLines(text: string): string[] {
   if (found.length === 0) throw new ValueError(`${EXPECTED}, got none`);
   // An SSH key is the same key whatever its comment says.
   return found.map((line) => line.split(" ").slice(0, 2).join(" "));
+}
+
+const BECH32 = "qpzry9x8gf2tvdw0s3jn54khce6mua7l";
+const GENERATOR = [0x3b6a57b2, 0x26508e6d, 0x1ea119fa, 0x3d4233dd, 0x2a1462b3];
+
+/** Whether the last six characters of a Bech32 text (BIP 173) are the checksum of what is before them. */
+function hasChecksum(text: string): boolean {
+  const end = text.lastIndexOf("1");
+  const prefix = [...text.slice(0, end)].map((character) => character.charCodeAt(0));
+  const data = [...text.slice(end + 1)].map((character) => BECH32.indexOf(character));
+  let sum = 1;
+  for (const value of [...prefix.map((code) => code >> 5), 0, ...prefix.map((code) => code & 31), ...data]) {
+    const top = sum >>> 25;
+    sum = ((sum & 0x1ffffff) << 5) ^ value;
+    for (const [bit, term] of GENERATOR.entries()) if (((top >> bit) & 1) === 1) sum ^= term;
+  }
+  return sum === 1;
 }
 
 /**

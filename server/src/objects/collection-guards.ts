@@ -104,7 +104,9 @@ function parseFactor(text: string): number | undefined {
   const factor = /^\d{1,9}(\.\d{1,9})?$/.test(text) ? Number(text) : Number.NaN;
   if (factor === 0) return undefined;
   if (factor > 1 && factor <= MAX_FACTOR) return factor;
-  throw new ValueError(`expected a number above 1 and at most ${MAX_FACTOR}, or 0 for no check, got ${quoted(text)}`);
+  throw new ValueError(
+    `expected a number above 1 and at most ${MAX_FACTOR}, or 0 for no check, got ${text === "" || /[^\d.-]/.test(text) ? quoted(text) : text}`,
+  );
 }
 
 function readShrunkFactor(spec: ObjectNode): number | undefined {

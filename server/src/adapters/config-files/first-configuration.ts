@@ -1,5 +1,6 @@
 import { mkdir, readdir, rm, writeFile } from "node:fs/promises";
 import { dirname, join } from "node:path";
+import { makeFolder } from "@strongroom/protocol/make-folder";
 import { formatSize, parseSize, ValueError } from "@strongroom/protocol/sizes";
 import { newPassword } from "../../domain/new-password.ts";
 
@@ -274,13 +275,13 @@ export async function initConfiguration(input: InitConfigurationInput): Promise<
       { text: secretFile(adminName, await hashPassword(password)), mode: 0o600 },
     ],
   ]);
-  await mkdir(dir, { recursive: true, mode: 0o700 });
+  await makeFolder(dir, 0o700);
   // Not recursive: it fails when another call was faster, so that everything below this directory is of this one.
   await mkdir(join(dir, "strongroom"), { mode: 0o700 });
   try {
     for (const [file, { text, mode }] of files) {
       const path = join(dir, file);
-      await mkdir(dirname(path), { recursive: true, mode: 0o700 });
+      await makeFolder(dirname(path), 0o700);
       await writeFile(path, text, { flag: "wx", mode });
     }
   } catch (error) {

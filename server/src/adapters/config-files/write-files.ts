@@ -1,6 +1,7 @@
 import { randomBytes } from "node:crypto";
-import { link, mkdir, open, readdir, readFile, realpath, rename, rm, stat, unlink } from "node:fs/promises";
+import { link, open, readdir, readFile, realpath, rename, rm, stat, unlink } from "node:fs/promises";
 import { basename, dirname, join } from "node:path";
+import { makeFolder } from "@strongroom/protocol/make-folder";
 import { SourceChangedError } from "../../app/ports/config-objects.ts";
 import type { PlannedFile } from "../../objects/plan-change.ts";
 import { digestOf, finishIntents, type IntendedFile, ifThere, syncFolder, TEMPORARY, writeIntent } from "./intent.ts";
@@ -76,7 +77,7 @@ async function prepared(root: string, planned: PlannedFile): Promise<Ready> {
   const path = join(root, planned.file);
   if (planned.text === undefined) return { planned, path, temporary: undefined };
   const folder = dirname(path);
-  const made = await mkdir(folder, { recursive: true, mode: FOLDER_MODE });
+  const made = await makeFolder(folder, FOLDER_MODE);
   // Folders that are new are durable only when those above them are synced.
   for (let above = folder; made !== undefined && above.length >= made.length; above = dirname(above))
     await syncFolder(dirname(above));

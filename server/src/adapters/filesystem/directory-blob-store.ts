@@ -1,5 +1,6 @@
-import { mkdir, realpath } from "node:fs/promises";
+import { realpath } from "node:fs/promises";
 import { dirname, join, resolve } from "node:path";
+import { makeFolder } from "@strongroom/protocol/make-folder";
 import type {
   BlobPart,
   BlobStat,
@@ -83,7 +84,7 @@ export class DirectoryBlobStore implements BlobStore, PartLister {
   static async open(root: string): Promise<DirectoryBlobStore> {
     const opening = `open the store in ${root}`;
     const path = await onDisk(opening, async () => {
-      const firstMade = await mkdir(resolve(root), { recursive: true, mode: DIRECTORY_MODE });
+      const firstMade = await makeFolder(resolve(root), DIRECTORY_MODE);
       if (firstMade !== undefined) await syncUpTo(dirname(firstMade), resolve(root));
       return await realpath(root);
     });
@@ -92,7 +93,7 @@ export class DirectoryBlobStore implements BlobStore, PartLister {
       const store = new DirectoryBlobStore(path, lock);
       await onDisk(opening, async () => {
         for (const name of ["objects", "meta", "pending"]) {
-          await mkdir(join(path, name), { recursive: true, mode: DIRECTORY_MODE });
+          await makeFolder(join(path, name), DIRECTORY_MODE);
         }
         await syncDirectory(path);
         await store.#recover();

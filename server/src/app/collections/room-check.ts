@@ -40,7 +40,12 @@ export async function roomCheck(
       advice: "Free space on it or enlarge it, or remove versions (`strongroom rm`).",
     };
   }
-  if (room.total >= size) return okCheck(name, `the next backup has room for ${formatSize(room.total)}`);
+  if (room.total >= size) {
+    const left = await disk?.left();
+    if (left === undefined || left >= room.total)
+      return okCheck(name, `the next backup has room for ${formatSize(room.total)}`);
+    return okCheck(name, `the next backup has room for ${formatSize(left)}, which the disk of the storage has left`);
+  }
   const { reason, message } = quotaExceeded(room, 0n, size);
   return {
     name,

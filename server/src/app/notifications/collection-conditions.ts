@@ -1,3 +1,4 @@
+import { quantity } from "@strongroom/protocol/quantity";
 import { formatDuration, formatSize } from "@strongroom/protocol/sizes";
 import { formatTimeIn } from "@strongroom/protocol/times";
 import { CLOCK_SLACK_MS, type ClockState, isBeyond } from "../../domain/clock.ts";
@@ -214,7 +215,7 @@ function damageCondition({ live, now }: CollectionFacts, event: "damaged" | "unr
     severity: "failed",
     since: versions.since ?? now,
     message:
-      `${versions.count} version(s) failed the last verification: ` +
+      `${quantity(versions.count, "version")} failed the last verification: ` +
       firstOf(versions, (version) => `version ${version.number}: ${version.damage}`),
     whatToDo: "make a new backup, and look at the store",
     facts: { versions: numbers(versions) },
@@ -257,7 +258,7 @@ function rollbackCondition({ row, spec }: CollectionFacts): Condition | undefine
     since: row.rolledBackAt,
     message:
       "the store shows that the database was rolled back to an older state; " +
-      `${row.addedVersions} version(s) were added from the store, and nothing is deleted`,
+      `${quantity(row.addedVersions, "version")} ${row.addedVersions === 1 ? "was" : "were"} added from the store, and nothing is deleted`,
     whatToDo: `look at the versions, then: strongroom sweep --confirm-rollback ${spec.name} --yes`,
     facts: { added_versions: String(row.addedVersions) },
   };

@@ -4,6 +4,7 @@ import { CLOCK_SLACK_MS, type ClockState, clockState, isBeyond } from "../../dom
 import type { CollectionSpec, Configuration } from "../../domain/configuration.ts";
 import {
   type Condition,
+  endedText,
   HEARTBEAT_MS,
   NOTIFICATION_VERSION,
   type Notification,
@@ -312,7 +313,7 @@ class Review {
       if (isWanted && notifier.recovery) {
         const event = row.event as NotificationEvent;
         const isConfigured = this.#configuration.collections.has(this.#review.subject);
-        const message = isConfigured || this.#isSystem() ? ENDED : UNCONFIGURED;
+        const message = isConfigured || this.#isSystem() ? endedText(event) : UNCONFIGURED;
         const done = { event, severity: "warning", since: row.since, message, whatToDo: "", facts: {} } as const;
         // Without room it is tried again, since the row stays.
         if (!(await this.#resolve(notifier, done))) continue;
@@ -432,7 +433,6 @@ function saidNow(signals: readonly SignalRow[], now: Date): Condition[] {
 }
 
 const NOTHING: Findings = { conditions: [], undecided: [], due: [] };
-const ENDED = "this is no longer so: all is well again";
 const UNCONFIGURED = "it is not configured any more, so nothing is said about it from now on";
 
 const WHAT_TO_DO: Readonly<Partial<Record<NotificationEvent, string>>> = {

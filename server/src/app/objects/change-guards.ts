@@ -79,7 +79,7 @@ function requireAdminLeft({ before, plan, confirmations }: GuardedChange): void 
   throw new DomainError(
     "NO_ADMIN_LEFT",
     "no active user with the role systemAdmin and a password would be left, so that nobody could administer this " +
-      "server over the network any more; set allow_no_admin if that is meant",
+      "server over the network any more; confirm it (allow_no_admin, --allow-no-admin) if that is meant",
   );
 }
 

@@ -1,3 +1,4 @@
+import { quantity } from "@strongroom/protocol/quantity";
 import type { Principal } from "../../domain/access.ts";
 import { type ClockState, clockState, isBeyond } from "../../domain/clock.ts";
 import { serverOutdated } from "../../domain/errors.ts";
@@ -135,7 +136,7 @@ function problemsOf(
   if (database.damaged > 0)
     add(
       "integrity",
-      `${database.damaged} live version(s) failed their last verification`,
+      `${quantity(database.damaged, "live version")} failed their last verification`,
       "`strongroom status --health failed` shows the collections; make new backups, and look at the store.",
     );
   const others = new Set(replicas.filter((each) => each.isAlive).map((each) => each.version));

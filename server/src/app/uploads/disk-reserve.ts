@@ -45,6 +45,15 @@ export class DiskReserve {
     return undefined;
   }
 
+  /** How many bytes the disk of the storage takes beside its reserve; undefined where it is elsewhere or not limited. */
+  async left(): Promise<bigint | undefined> {
+    const storage = this.#disks.find(({ check }) => check === "storage");
+    const figures = storage && (await figuresOf(storage));
+    if (figures === undefined) return undefined;
+    const left = figures.free - figures.reserve - this.#coming;
+    return left > 0n ? left : 0n;
+  }
+
   /**
    * Refuses bytes that would touch the reserve; else counts them until they are written.
    * @returns to be called when they are written, or will not be.

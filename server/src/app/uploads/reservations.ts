@@ -1,3 +1,4 @@
+import { quantity } from "@strongroom/protocol/quantity";
 import type { Principal } from "../../domain/access.ts";
 import type { AuditActor } from "../../domain/audit.ts";
 import type { CollectionSpec } from "../../domain/configuration.ts";
@@ -97,7 +98,7 @@ export function requirePlace(
   const retryAfterMs = Math.max(1000, freeAt - tx.now.getTime());
   throw new DomainError(
     "COLLECTION_BUSY",
-    `collection "${spec.name}" takes ${spec.maxParallelUploads} upload(s) at a time and ${holders.length} are ` +
+    `collection "${spec.name}" takes ${quantity(spec.maxParallelUploads, "upload")} at a time and ${holders.length} are ` +
       "open; try again when they have ended (an upload nobody continues gives its place back in at most " +
       `${Math.ceil(retryAfterMs / 60_000)} min), or raise maxParallelUploads`,
     { metadata: { max_parallel_uploads: String(spec.maxParallelUploads) }, retryAfterMs },
