@@ -440,7 +440,7 @@ export interface SegmentRepository {
   raiseAttempt(uploadId: string, index: number): Promise<number>;
   /**
    * `pending -> stored` if this attempt is the newest, and extends the lease of its upload, which is locked for that.
-   * One step, which commits by itself; done twice it is done once.
+   * One step; done twice it is done once.
    * @returns `not-held` when the upload is not open, or its lease ran out; `chain-broken` when the next segment was
    *   announced with another framing state than this one ends in; `superseded` when there is a newer attempt.
    */

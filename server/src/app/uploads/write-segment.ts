@@ -225,8 +225,7 @@ async function settle(
 ): Promise<AcceptedSegment> {
   const { segment, upload, spec } = admitted;
   const { framingOut, recipients } = checked;
-  // One statement, and so no transaction.
-  const { outcome, lease } = await deps.database.read(async (tx) => {
+  const { outcome, lease } = await deps.database.transaction(async (tx) => {
     await requireYoung(tx, upload, spec, deps.settings);
     const lease = leaseFrom(tx.now, deps.settings, lastMoment(upload, spec, deps.settings));
     return { lease, outcome: await tx.segments.settle(segment, { framingOut, recipients, storedAt: tx.now }, lease) };
