@@ -3,6 +3,7 @@ import test from "ava";
 import {
   auditHeadKey,
   COPYING_KEY,
+  closingKey,
   INSTALLATION_KEY,
   manifestKey,
   meaningOf,
@@ -28,11 +29,15 @@ test("what is made is recognized", (t) => {
   t.deepEqual(meaningOf(probe), { kind: "probe" });
   t.is(readinessProbeTime(probe), 1_767_225_600_000);
   t.deepEqual(meaningOf(openingProbeKey(ID)), { kind: "probe" });
+  t.is(closingKey("acme"), "organizations/acme/closing.json");
+  t.deepEqual(meaningOf(closingKey("acme")), { kind: "organization" });
   t.is(auditHeadKey(57n), "audit/heads/0000000000000057");
   t.deepEqual(meaningOf(auditHeadKey(57n)), { kind: "audit" });
 });
 
 const foreign = [
+  "organizations/acme.json",
+  "organizations/acme/closing.json/a",
   "audit/heads/57",
   "audit/heads/0000000000000057/a",
   "",

@@ -4,6 +4,7 @@
  *   collections/NAME/ID                 the object of a version; ID is its upload's
  *   collections/NAME/ID.manifest.json   the manifest beside it
  *   audit/heads/NUMBER                  a signed head of the audit log
+ *   organizations/NAME/closing.json     that an organization was closed or purged, by whom and why
  *   strongroom-installation.json        whose store it is
  *   strongroom-copying.json             instead of that, while a store is copied to
  *   strongroom-probe-MS-ID              an object of a moment, made and removed by readiness
@@ -36,9 +37,13 @@ export const OPENING_PROBES = "strongroom-probe/";
 /** Beginning of the keys of signed heads of the audit log. */
 export const AUDIT_HEADS = "audit/heads/";
 
+/** Beginning of the keys of the objects which say that organizations were closed. */
+export const CLOSINGS_PREFIX = "organizations/";
+
 const MANIFEST_SUFFIX = ".manifest.json";
 const UUID = "[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}";
 const VERSION_KEY = new RegExp(`^${VERSIONS_PREFIX}([^/]+)/${UUID}(${MANIFEST_SUFFIX.replaceAll(".", "\\.")})?$`);
+const CLOSING = new RegExp(`^${CLOSINGS_PREFIX}[^/]+/closing\\.json$`);
 const AUDIT_HEAD = new RegExp(`^${AUDIT_HEADS}\\d{16}$`);
 const READINESS_PROBE = new RegExp(`^${READINESS_PROBES}(\\d{13})-`);
 
@@ -46,7 +51,7 @@ const READINESS_PROBE = new RegExp(`^${READINESS_PROBES}(\\d{13})-`);
 export type KeyMeaning =
   /** `objectKey` is the key itself, or that of the object which the manifest describes. */
   | { readonly kind: "object" | "manifest"; readonly collection: string; readonly objectKey: string }
-  | { readonly kind: "marker" | "probe" | "audit" | "foreign" };
+  | { readonly kind: "marker" | "probe" | "audit" | "organization" | "foreign" };
 
 /** Key of the object that an upload becomes. It contains the upload's id, so it is never used again. */
 export function objectKey(collection: string, uploadId: string): string {
@@ -82,6 +87,11 @@ export function auditHeadKey(sequence: bigint): string {
   return `${AUDIT_HEADS}${String(sequence).padStart(16, "0")}`;
 }
 
+/** Key of the object which says that an organization was closed. */
+export function closingKey(organization: string): string {
+  return `${CLOSINGS_PREFIX}${organization}/closing.json`;
+}
+
 /** What a key is of; `foreign` for everything that Strongroom does not make. */
 export function meaningOf(key: string): KeyMeaning {
   const [, collection, suffix] = VERSION_KEY.exec(key) ?? [];
@@ -91,6 +101,7 @@ export function meaningOf(key: string): KeyMeaning {
       : { kind: "manifest", collection, objectKey: key.slice(0, -suffix.length) };
   }
   if (AUDIT_HEAD.test(key)) return { kind: "audit" };
+  if (CLOSING.test(key)) return { kind: "organization" };
   if (key === INSTALLATION_KEY || key === COPYING_KEY) return { kind: "marker" };
   return { kind: key.startsWith(READINESS_PROBES) || key.startsWith(OPENING_PROBES) ? "probe" : "foreign" };
 }

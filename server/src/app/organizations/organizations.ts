@@ -2,12 +2,16 @@ import { hasSystemRole, type Principal } from "../../domain/access.ts";
 import { DomainError } from "../../domain/errors.ts";
 import type { ConfigSource } from "../ports/config-source.ts";
 import type { Database, OrganizationRow, Transaction } from "../ports/database.ts";
+import { type ClosingDeps, settleClosing } from "./closing-object.ts";
 
 /** What use cases of organizations need. */
 export interface OrganizationDeps {
   readonly config: ConfigSource;
   readonly database: Database;
 }
+
+/** What use cases need that end or begin an organization: it is written into the storage too. */
+export type EndOrganizationDeps = OrganizationDeps & ClosingDeps;
 
 /** An organization as it is configured, and what is known of it. */
 export interface OrganizationView extends OrganizationRow {
@@ -40,13 +44,13 @@ export async function listOrganizations(
 
 /** Makes an organization read-only. @throws DomainError ACCESS_DENIED, ORGANIZATION_NOT_FOUND */
 export async function closeOrganization(
-  deps: OrganizationDeps,
+  deps: EndOrganizationDeps,
   principal: Principal,
   name: string,
   reason: string,
 ): Promise<OrganizationView> {
   requireAdmin(principal, "close-organization");
-  return await deps.database.transaction(async (tx) => {
+  const view = await deps.database.transaction(async (tx) => {
     // Closed again, it stays closed since then: what was purged since stays purged.
     const closedAt = (await requireOrganization(tx, deps, name))?.closedAt ?? tx.now;
     await tx.organizations.close(name, { closedAt, closedBy: principal.user.name, closedReason: reason });
@@ -60,16 +64,18 @@ export async function closeOrganization(
     });
     return viewOf(deps, name, await tx.organizations.find(name));
   });
+  await settleClosing(deps, name);
+  return view;
 }
 
 /** Lets an organization take uploads again. @throws DomainError ACCESS_DENIED, ORGANIZATION_NOT_FOUND */
 export async function openOrganization(
-  deps: OrganizationDeps,
+  deps: EndOrganizationDeps,
   principal: Principal,
   name: string,
 ): Promise<OrganizationView> {
   requireAdmin(principal, "open-organization");
-  return await deps.database.transaction(async (tx) => {
+  const view = await deps.database.transaction(async (tx) => {
     const row = await requireOrganization(tx, deps, name);
     if (row?.closedAt != null) {
       await tx.organizations.close(name, { closedAt: null, closedBy: "", closedReason: "" });
@@ -83,6 +89,8 @@ export async function openOrganization(
     }
     return viewOf(deps, name, await tx.organizations.find(name));
   });
+  await settleClosing(deps, name);
+  return view;
 }
 
 /** @throws DomainError ACCESS_DENIED for whoever is not systemAdmin */

@@ -8,10 +8,11 @@ import type { LiveVersion } from "../ports/live-versions.ts";
 import type { UploadSettings } from "../settings.ts";
 import { endUpload, lockCollection } from "../uploads/reservations.ts";
 import { removeVersion } from "../versions/removal.ts";
-import { type OrganizationDeps, requireAdmin, requireOrganization } from "./organizations.ts";
+import { settleClosing } from "./closing-object.ts";
+import { type EndOrganizationDeps, requireAdmin, requireOrganization } from "./organizations.ts";
 
 /** What {@link purgeOrganization} needs. */
-export interface PurgeDeps extends OrganizationDeps {
+export interface PurgeDeps extends EndOrganizationDeps {
   readonly settings: Pick<UploadSettings, "purgeDelayMs">;
 }
 
@@ -69,6 +70,7 @@ export async function purgeOrganization(
     });
     return record;
   });
+  await settleClosing(deps, name);
   for (const collection of found.collections) await purgeCollection(deps, principal, name, record, collection);
   return record;
 }

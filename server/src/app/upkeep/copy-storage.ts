@@ -157,7 +157,7 @@ async function copyOrSay(
 ): Promise<CopiedObject> {
   const trouble: SourceTrouble = { damaged: false, unreadable: false };
   try {
-    return ["manifest", "audit"].includes(meaningOf(key).kind)
+    return ["manifest", "audit", "organization"].includes(meaningOf(key).kind)
       ? await copySmall(deps, key, size)
       : await copyObject(deps, { key, size }, trouble, adopted);
   } catch (error) {

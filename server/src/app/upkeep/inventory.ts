@@ -139,7 +139,7 @@ async function* batches<T extends { readonly key: string }>(items: AsyncIterable
   let batch: T[] = [];
   for await (const item of items) {
     const { kind } = meaningOf(item.key);
-    if (kind === "probe" || kind === "audit") continue;
+    if (kind === "probe" || kind === "audit" || kind === "organization") continue;
     batch.push(item);
     if (batch.length < BATCH) continue;
     yield batch;

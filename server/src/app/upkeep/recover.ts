@@ -1,6 +1,7 @@
 import { INSTALLATION_KEY, manifestKey } from "../../domain/object-keys.ts";
 import { objectOf, type Version } from "../../domain/version.ts";
 import { storeInstallation } from "../installation.ts";
+import { type StoredClosing, storedClosings } from "../organizations/closing-object.ts";
 import type { BlobLister, BlobReader } from "../ports/blob-store.ts";
 import { type Database, EMPTY_COLLECTION, type Transaction } from "../ports/database.ts";
 import { type Manifest, ManifestError } from "../versions/manifest.ts";
@@ -106,6 +107,10 @@ export async function recover(deps: RecoverDeps): Promise<RecoveryReport> {
     report.bytes += live.reduce((sum, { version }) => sum + version.size, 0n);
     deps.onCollection?.(name, versions.length);
   }
+  for await (const closing of storedClosings(store)) {
+    if ("why" in closing) report.skipped.push(closing);
+    else await database?.transaction(async (tx) => await restoreClosing(tx, closing));
+  }
   for await (const _ of store.listPending()) report.unfinished++;
   await database?.finishRecovery();
   return report;
@@ -207,4 +212,9 @@ async function restoreCollection(
     collectionName: name,
     details: { versions: String(versions.length), last_number: String(lastNumber) },
   });
+}
+
+async function restoreClosing(tx: Transaction, { name, closedAt, closedBy, closedReason, purge }: StoredClosing) {
+  await tx.organizations.close(name, { closedAt, closedBy, closedReason });
+  if (purge !== null) await tx.organizations.notePurge(name, purge);
 }

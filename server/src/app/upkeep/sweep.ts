@@ -4,6 +4,7 @@ import { removalRules } from "../../domain/policy-guard.ts";
 import { objectOf } from "../../domain/version.ts";
 import { isFrozen } from "../guards.ts";
 import { isSameInstallation } from "../installation.ts";
+import { staleClosings, writeClosing } from "../organizations/closing-object.ts";
 import type { PendingBlob } from "../ports/blob-store.ts";
 import { isOutdated } from "../ports/config-source.ts";
 import type { CollectionRow, Page, Transaction, UploadRow, VersionRow } from "../ports/database.ts";
@@ -180,6 +181,10 @@ export async function sweep(deps: SweepDeps, timesHold: boolean, options: SweepO
     if (!version.keptForReturn && version.purgeAfter !== null && version.purgeAfter <= now) continue;
     const what = `wrote the manifest of a ${version.state} version again`;
     await act("manifests", what, ofVersion(version), async () => await rewriteManifest(deps, version));
+  }
+  for await (const organization of staleClosings(deps)) {
+    const what = "wrote into the storage that an organization is closed";
+    await act("manifests", what, { organization }, async () => await writeClosing(deps, organization));
   }
   // A collection without its object in the configuration keeps everything but what the purge of an organization removed,
   // until the object is back; one that shows that the database was rolled back, until somebody has looked.

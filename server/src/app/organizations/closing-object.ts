@@ -1,0 +1,142 @@
+import { setTimeout as sleep } from "node:timers/promises";
+import { CLOSINGS_PREFIX, closingKey, meaningOf } from "../../domain/object-keys.ts";
+import type { BlobLister, BlobReader, BlobStore } from "../ports/blob-store.ts";
+import type { Database, OrganizationRow, PurgeRecord } from "../ports/database.ts";
+import type { Log } from "../settings.ts";
+import { MANIFEST_WAIT_MS } from "../versions/manifest-writer.ts";
+
+/** How an organization was ended, as an object beside the versions says it: it survives the loss of the database. */
+export type StoredClosing = Pick<OrganizationRow, "name" | "closedAt" | "closedBy" | "closedReason" | "purge">;
+
+/** What writing it needs. */
+export interface ClosingDeps {
+  readonly database: Database;
+  readonly store: Pick<BlobStore, "put">;
+  readonly log: Log;
+}
+
+const FORMAT = "strongroom-organization-1";
+
+/** Most bytes of the object; a purge names at most 1000 collections. */
+const MAX_CLOSING_BYTES = 512 * 1024;
+
+/** An object among closings that cannot be used. */
+export interface UnusableClosing {
+  readonly key: string;
+  readonly why: string;
+}
+
+/** Writes what the row says now. Of two that write at once, the one whose object stays has read the newer row. */
+export async function writeClosing({ database, store }: Omit<ClosingDeps, "log">, name: string): Promise<void> {
+  const read = async () => {
+    const row = await database.read(async (tx) => await tx.organizations.find(name));
+    return row === undefined ? undefined : closingText(row);
+  };
+  for (let text = await read(); text !== undefined; ) {
+    await store.put(closingKey(name), new TextEncoder().encode(text));
+    const now = await read();
+    if (now === text) return;
+    text = now;
+  }
+}
+
+/**
+ * Writes it within the call that changed it, after the change is committed. A store that is down does not undo the
+ * change; the sweeper writes what is closed.
+ */
+export async function settleClosing(deps: ClosingDeps, name: string, waitMs = MANIFEST_WAIT_MS): Promise<void> {
+  const waiting = new AbortController();
+  const late = sleep(waitMs, undefined, { signal: waiting.signal }).then(() => {
+    throw new Error(`the store took longer than ${waitMs} ms`);
+  });
+  late.catch(() => {});
+  const written = writeClosing(deps, name);
+  written.catch(() => {});
+  try {
+    await Promise.race([written, late]);
+  } catch (error) {
+    const message =
+      "whether an organization is closed could not be written into the storage; the sweeper writes what is";
+    deps.log.warn({ organization: name, err: error }, message);
+  } finally {
+    waiting.abort();
+  }
+}
+
+/**
+ * Names of closed organizations of which the storage says something else, or nothing can be read. Open ones are left: of
+ * a database that was rolled back the storage may know better.
+ */
+export async function* staleClosings(
+  { database, store }: { readonly database: Database; readonly store: Pick<BlobReader, "get"> },
+  limit = 500,
+): AsyncGenerator<string, void, undefined> {
+  for (let after: string | undefined; ; ) {
+    const page = { after, limit };
+    const rows = await database.read(async (tx) => await tx.organizations.list(page));
+    for (const row of rows) {
+      if (row.closedAt === null) continue;
+      const bytes = await store.get(closingKey(row.name), MAX_CLOSING_BYTES).catch(() => undefined);
+      if (bytes === undefined || new TextDecoder().decode(bytes) !== closingText(row)) yield row.name;
+    }
+    if (rows.length < limit) return;
+    after = rows.at(-1)!.name;
+  }
+}
+
+/** Every closing in a store, and what is there and is none. */
+export async function* storedClosings(
+  store: BlobReader & BlobLister,
+): AsyncGenerator<StoredClosing | UnusableClosing, void, undefined> {
+  for await (const { key, size } of store.list(CLOSINGS_PREFIX)) {
+    if (meaningOf(key).kind !== "organization") continue;
+    const bytes = size > BigInt(MAX_CLOSING_BYTES) ? undefined : await store.get(key, MAX_CLOSING_BYTES);
+    try {
+      if (bytes === undefined) throw new Error(`it has ${size} bytes`);
+      const closing = closingOf(new TextDecoder().decode(bytes));
+      if (closingKey(closing.name) !== key) throw new Error("it is another organization's");
+      yield closing;
+    } catch (error) {
+      yield { key, why: `the closing of an organization cannot be used: ${(error as Error).message}` };
+    }
+  }
+}
+
+function closingText({ name, closedAt, closedBy, closedReason, purge }: StoredClosing): string {
+  return JSON.stringify({
+    format: FORMAT,
+    name,
+    closedAt: closedAt?.toISOString() ?? null,
+    closedBy,
+    closedReason,
+    // The database keeps its fields in another order.
+    purge: purge === null ? null : purgeOf(purge),
+  });
+}
+
+function closingOf(text: string): StoredClosing {
+  const value = JSON.parse(text) as Record<string, unknown>;
+  if (value.format !== FORMAT) throw new Error(`expected format ${FORMAT}`);
+  const closedAt = value.closedAt === null ? null : new Date(textOf(value.closedAt, "closedAt"));
+  if (closedAt !== null && Number.isNaN(closedAt.getTime())) throw new Error("expected closedAt as a time");
+  const purge = value.purge === null ? null : purgeOf(value.purge as PurgeRecord);
+  const [closedBy, closedReason] = [textOf(value.closedBy, "closedBy"), textOf(value.closedReason, "closedReason")];
+  return { name: textOf(value.name, "name"), closedAt, closedBy, closedReason, purge };
+}
+
+function purgeOf(value: PurgeRecord): PurgeRecord {
+  const { at, by, versions, bytes, collections } = value;
+  if (!Array.isArray(collections)) throw new Error("expected collections as a list");
+  return {
+    at: textOf(at, "at"),
+    by: textOf(by, "by"),
+    versions: textOf(versions, "versions"),
+    bytes: textOf(bytes, "bytes"),
+    collections: collections.map((name) => textOf(name, "collections")),
+  };
+}
+
+function textOf(value: unknown, name: string): string {
+  if (typeof value !== "string" || value.includes("\0")) throw new Error(`expected ${name} as a text`);
+  return value;
+}
