@@ -94,6 +94,19 @@ const THEFTS: ReadonlyArray<readonly [title: string, said: RegExp, theft: (log: 
       );
     },
   ],
+  ...["-1", "0", "-9223372036854775808"].map(
+    (place) =>
+      [
+        `a row inserted at the place ${place}`,
+        new RegExp(`row ${place} \\(.*it was inserted`),
+        (log: Log) =>
+          log.sql.query(
+            sql`insert into audit_events (id, at, kind, actor, collection_name, details, place, previous_hash, hash)
+                select gen_random_uuid(), at, 'version.removed', 'user:alice', 'main', details, ${sql.raw(place)}, hash, hash
+                from audit_events where place = 4`,
+          ),
+      ] as const,
+  ),
   [
     "a row altered, and everything hashed again",
     /row 10 is not the one that head 1 signed/,
@@ -235,6 +248,32 @@ test("events beyond their time are pruned up to a signed head, and the log stays
   // A thief cannot say that more was pruned.
   await log.sql.query(sql`delete from audit_events where place <= 22`);
   t.regex((await log.verify()).problems.join(), /rows 21 to 22 are missing/);
+});
+
+test("a row put among those that were pruned is found out; what an interrupted pruning left is none", async (t) => {
+  const { h } = t.context;
+  const log = await filled(h);
+  h.clock.advance(400 * DAY);
+  await log.sign();
+  await log.add(3);
+  await log.sign();
+  await log.sql.query(
+    sql`create temporary table last_rows as select * from audit_events where place between 18 and 20`,
+  );
+  t.is(await pruneLog(log.deps, 300 * DAY), 20);
+  const put = (what: string) =>
+    log.sql.query(sql`insert into audit_events overriding system value select * from last_rows where ${sql.raw(what)}`);
+  await put("true");
+  const report = await log.verify();
+  t.deepEqual(report.problems, []);
+  t.is(report.rows, 5);
+  await log.sql.query(sql`update audit_events set actor = 'user:bob' where place = 19`);
+  t.regex((await log.verify()).problems.join(), /row 19 .* was altered/);
+  await log.sql.query(sql`delete from audit_events where place <= 20`);
+  await put("place = 18");
+  t.regex((await log.verify()).problems.join(), /rows 19 to 20 are missing/);
+  await log.sql.query(sql`delete from audit_events where place <= 20`);
+  t.deepEqual((await log.verify()).problems, []);
 });
 
 test("all events can be pruned, and the log goes on", async (t) => {

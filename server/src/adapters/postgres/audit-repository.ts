@@ -45,7 +45,7 @@ export function auditRepository(db: Executor): AuditRepository {
       await db
         .select()
         .from(auditEvents)
-        .where(gt(auditEvents.place, afterPlace))
+        .where(afterPlace === undefined ? isNotNull(auditEvents.place) : gt(auditEvents.place, afterPlace))
         .orderBy(asc(auditEvents.place))
         .limit(limit),
     at: async (place) => (await db.select().from(auditEvents).where(eq(auditEvents.place, place)))[0],

@@ -11,8 +11,8 @@ const BATCH = 500;
 
 /** Every row in the order of the chain, then those that are not chained. */
 export async function* allEntries(database: Database): AsyncGenerator<AuditEntry, void, undefined> {
-  // Places of a thief may be below 1.
-  for (let after = -(2n ** 62n); ; ) {
+  // From the lowest of all: places of a thief may be below 1.
+  for (let after: bigint | undefined; ; ) {
     const rows = await database.read(async (tx) => await tx.auditLog.chained(after, BATCH));
     yield* rows;
     if (rows.length < BATCH) break;

@@ -66,18 +66,33 @@ export async function verifyLog(input: VerifyLogInput): Promise<AuditReport> {
   if (cut.place > 0n && (expected.get(cut.place)?.hash ?? cut.hash) !== cut.hash)
     problem(`the hash of the last pruned row ${cut.place} is not the signed one`);
 
+  if (cut.place > 0n && head !== undefined && !expected.has(cut.place))
+    expected.set(cut.place, { hash: cut.hash, sequence: head.sequence });
+
   let place = cut.place;
   let hash = cut.place === 0n ? "0".repeat(64) : cut.hash;
+  let hasBegun = false;
   let good = 0;
   const tail: AuditEntry[] = [];
   let tailRows = 0;
   for await (const row of input.rows) {
-    if (row.place !== null && row.place <= cut.place) continue;
+    if (row.place !== null && row.place < 1n) {
+      problem(
+        `row ${row.place} (${row.kind}, ${row.at.toISOString()}) has a place that no server gives: it was inserted`,
+      );
+      continue;
+    }
     if (row.place === null || row.place > signed) {
       tailRows++;
       if (tail[0] === undefined || row.at < tail[0].at) tail[0] = row;
     }
     if (row.place === null) continue;
+    // What an interrupted pruning left leads to the last row that goes, and its hash is signed.
+    if (!hasBegun && row.place <= cut.place) {
+      place = row.place - 1n;
+      hash = row.previousHash === null ? "" : hexOf(row.previousHash);
+    }
+    hasBegun = true;
     if (row.place !== place + 1n) {
       problem(
         row.place > place + 1n
@@ -97,7 +112,7 @@ export async function verifyLog(input: VerifyLogInput): Promise<AuditReport> {
       problem(
         `row ${place} is not the one that head ${at.sequence} signed: it, or one before it, was altered and hashed again`,
       );
-    if (place <= signed && computed === own) good++;
+    if (place > cut.place && place <= signed && computed === own) good++;
     // From what is stored, so that one altered row is one problem.
     hash = own;
   }

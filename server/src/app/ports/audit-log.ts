@@ -47,7 +47,7 @@ export interface AuditRepository {
   /** Gives rows their places. */
   link(links: readonly AuditLink[]): Promise<void>;
   /** Chained rows in order, after this place; at most `limit`. */
-  chained(afterPlace: bigint, limit: number): Promise<AuditEntry[]>;
+  chained(afterPlace: bigint | undefined, limit: number): Promise<AuditEntry[]>;
   /** The row at a place. */
   at(place: bigint): Promise<AuditEntry | undefined>;
   /** Rows that fit, the newest first, inserted before `beforeOrdinal`; at most `limit`. */
