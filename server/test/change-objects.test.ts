@@ -205,6 +205,20 @@ test("a dry run that is asked for findings answers with all of them, more than a
   );
 });
 
+test("an object that is given twice is refused, and so are more windows than a collection may have", async (t) => {
+  const w = await opened(t, { "db.yaml": collection("db") });
+  for (const name of ["db", "new"]) {
+    const documents = `${collection(name, "maxAge: 1d")}---\n${collection(name, "maxAge: 2d")}`;
+    const error = await refused(t, "OBJECTS_INVALID", w.apply(documents));
+    t.regex(JSON.stringify(error.findings), /given twice|defined twice|already/, name);
+  }
+  t.deepEqual(await w.files(), { "db.yaml": collection("db") });
+  const windows = (count: number) => `windows: [${'{from: "0 1 * * *", duration: 1h}, '.repeat(count)}]`;
+  const error = await refused(t, "OBJECTS_INVALID", w.apply(collection("db", windows(101))));
+  t.regex(JSON.stringify(error.findings), /expected at most 100 windows, got 101/);
+  await w.apply(collection("db", windows(100)));
+});
+
 test("an object is taken out, alone or with its file", async (t) => {
   const w = await opened(t);
   t.is((await w.remove("BackupUser", "bob")).plan.objects[0]?.action, "deleted");

@@ -97,10 +97,31 @@ for (const prefix of ["/api/stable", "/api/alpha"]) {
       token: narrowed.json.data.token,
     });
     t.deepEqual([denied.status, denied.json.error], [403, "not authorized to upload versions to this collection"]);
-    for (const bad of [{ elements: [{ type: "user", name: "x", roles: [] }] }, [], "all", { elements: 1 }]) {
-      const refused = await ask("POST", `${prefix}/auth/login`, loginBody("admin", "right", { operationsScope: bad }));
-      t.is(refused.status, 400, JSON.stringify(bad));
+    const bad = [{ elements: [{ type: "user", name: "x", roles: [] }] }, [], "all", { elements: 1 }, { element: [] }];
+    const bodies: Record<string, unknown>[] = bad.map((one) => ({ operationsScope: one }));
+    bodies.push({ operations_scope: scope }, { scope }, { operationsScope: scope, OperationsScope: {} });
+    for (const body of bodies) {
+      const refused = await ask("POST", `${prefix}/auth/login`, loginBody("admin", "right", body));
+      t.is(refused.status, 400, JSON.stringify(body));
     }
+    // The older server took names in any case.
+    const elements = [{ Type: "collection", NAME: "db", Roles: ["backupDownloader"] }];
+    for (const name of ["operationsScope", "OperationsScope", "operationsscope"]) {
+      const body = loginBody("admin", "right", { [name]: { Elements: elements } });
+      const { json } = await ask("POST", `${prefix}/auth/login`, body);
+      const upload = { body: openpgpMessage(KIB), token: json.data.token };
+      t.is((await ask("POST", `${prefix}/repository/collection/db/version`, upload)).status, 403, name);
+    }
+  });
+
+  test(`${prefix}: a name with a control character is one that nobody has`, async (t) => {
+    const login = await ask("POST", `${prefix}/auth/login`, loginBody("admin", "right"));
+    const { token } = login.json.data;
+    const body = openpgpMessage(KIB);
+    const path = `${prefix}/repository/collection/d%00b`;
+    t.is((await ask("POST", `${path}/version`, { body, token })).status, 404);
+    for (const rest of ["version", "version/1", "health"])
+      t.is((await ask("GET", `${path}/${rest}`, { token })).status, 404, rest);
   });
 
   test(`${prefix}/auth/login: a life that is asked for`, async (t) => {

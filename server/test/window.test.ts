@@ -32,6 +32,16 @@ test("parseWindow gives five fields and milliseconds", (t) => {
   t.is(parseWindowStart("  0   1 *  * 1-5 "), "0 1 * * 1-5");
 });
 
+test("a day that no month has is refused without a search through the years", (t) => {
+  for (const day of ["31 2", "30-31 2", "31 feb", "31 2,4", "31W 2", "31 4,6,9,11", "30/1 feb,Feb", "31 2-2"])
+    for (const weekday of ["*", "+5"])
+      t.throws(() => parseWindowStart(`0 0 ${day} ${weekday}`), { message: /fires some day/ }, `${day} ${weekday}`);
+  for (const day of ["29 2", "31 1-2", "31 2-3", "30 4", "31 *", "L 2", "31 */6", "1,31 2", "31 dec", "5-31 2"])
+    t.notThrows(() => parseWindowStart(`0 0 ${day} *`), day);
+  // With a weekday the day of the month is one of two.
+  t.notThrows(() => parseWindowStart("0 0 31 2 1"));
+});
+
 test("forms of the former parser that croner reads differently are rewritten", (t) => {
   t.is(parseWindowStart("5/15 3/4 ? * ?"), "5-59/15 3-23/4 * * *");
   t.is(parseWindowStart("0 0 */1 * 1"), "0 0 * * 1");

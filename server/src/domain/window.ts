@@ -52,6 +52,31 @@ function normalizeField(text: string, last: number): string {
     .join(",");
 }
 
+const MONTH_NAMES = ["jan", "feb", "mar", "apr", "may", "jun", "jul", "aug", "sep", "oct", "nov", "dec"];
+const LONGEST_MONTHS = [31, 29, 31, 30, 31, 30, 31, 31, 30, 31, 30, 31] as const;
+
+/** The least and the greatest number of each part of a field; undefined where a part is written in another way. */
+function rangesOf(field: string): (readonly [least: number, greatest: number])[] | undefined {
+  const ranges = field.split(",").map((part) => {
+    const found = /^(\d{1,2})W?(?:-(\d{1,2}))?(?:\/\d+)?$/.exec(part);
+    return found === null ? undefined : ([Number(found[1]), Number(found[2] ?? found[1])] as const);
+  });
+  return ranges.every((range) => range !== undefined) ? ranges : undefined;
+}
+
+/**
+ * Whether no month named has the day, as 31 February. croner finds that out by a search through all years, which takes
+ * milliseconds; what is not judged here is left to it.
+ */
+function neverComes(day: string, month: string, weekday: string): boolean {
+  if (weekday !== "*" && !weekday.startsWith("+")) return false;
+  const numbers = month.replace(/[a-z]{3}/gi, (name) => String(MONTH_NAMES.indexOf(name.toLowerCase()) + 1));
+  const [days, months] = [rangesOf(day), rangesOf(numbers)];
+  if (days === undefined || months === undefined) return false;
+  const first = Math.min(...days.map(([least]) => least));
+  return months.every(([least, greatest]) => LONGEST_MONTHS.slice(least - 1, greatest).every((last) => last < first));
+}
+
 /**
  * Checks the start of a window and gives it in five fields. A missing weekday means any, as existing installations may
  * have it.
@@ -68,7 +93,9 @@ export function parseWindowStart(from: string): string {
   const normalized = LAST_VALUES.map((last, index) => normalizeField(fields[index] ?? "*", last)).join(" ");
   let first: Date | null;
   try {
-    first = schedule(normalized, "UTC").nextRun(EPOCH);
+    const cron = schedule(normalized, "UTC");
+    const [, , day = "*", month = "*", weekday = "*"] = normalized.split(" ");
+    first = neverComes(day, month, weekday) ? null : cron.nextRun(EPOCH);
   } catch (error) {
     const detail = error instanceof Error ? error.message.replace(/^CronPattern: /, "") : String(error);
     throw new ValueError(`${CRON_EXPECTED}, got ${quoted(from)}: ${detail}`, { cause: error });

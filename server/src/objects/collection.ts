@@ -59,6 +59,15 @@ function readFilenameTemplate(spec: ObjectNode, name: string): string {
   return template;
 }
 
+/** Every upload and every look at health goes through all of them. */
+const MOST_WINDOWS = 100;
+
+function readWindows(node: ValueNode | undefined): UploadWindow[] {
+  const items = node?.items() ?? [];
+  if (items.length > MOST_WINDOWS) node?.error(`expected at most ${MOST_WINDOWS} windows, got ${items.length}`);
+  return items.slice(0, MOST_WINDOWS).flatMap((item) => readWindow(item) ?? []);
+}
+
 function readWindow(item: ValueNode): UploadWindow | undefined {
   const window = item.object();
   const fromNode = window?.require("from", "a cron expression");
@@ -176,7 +185,7 @@ export async function readCollection(
   const organization = organizationNode?.text() ?? "";
   const encryptionFormats = readFormats(spec);
   const users: NameReference[] = [];
-  const windows = (spec.get("windows")?.items() ?? []).flatMap((item) => readWindow(item) ?? []);
+  const windows = readWindows(spec.get("windows"));
   const collection: CollectionSpec = {
     name,
     description: spec.get("description")?.text() ?? "",

@@ -107,6 +107,12 @@ export async function planChange({ files, findings }: SourceFiles, change: Wante
     const given = objectText(submission.given.objects[index]!, submission.given.text).text;
     return { object, document: text, given, now: there, file: there?.namePlace.file ?? fileFor(object, namespace) };
   });
+  const twice = wanted.filter(({ object }, i) => wanted.findIndex((one) => isSameName(one.object, object)) !== i);
+  if (twice.length > 0)
+    return refusedPlan(
+      submission.objects,
+      twice.map(({ object }) => givenTwice(object)),
+    );
   const unnamed = wanted.flatMap(({ now: there, object }) => (there === undefined ? (nameProblem(object) ?? []) : []));
   if (unnamed.length > 0) return refusedPlan(submission.objects, unnamed);
 
@@ -320,6 +326,14 @@ function usualNamespace(objects: Iterable<ConfigObject>): string {
 function fileFor({ kind, name, namespace }: ConfigObject, usual: string): string {
   const folder = kind.toLowerCase().replace(/(?<!s)$/, "s");
   return `${namespace || usual}/${API_VERSION_OF.get(kind)}/${folder}/${name}.yaml`;
+}
+
+function isSameName(one: ObjectName, other: ObjectName): boolean {
+  return sortKey(one) === sortKey(other);
+}
+
+function givenTwice({ kind, name, namePlace }: ConfigObject): ConfigProblem {
+  return { ...namePlace, reason: `${kind} "${name}" is given twice; leave one of them out`, severity: "error" };
 }
 
 /** Names become names of files here; the reader is less strict with those of Secrets, and with namespaces. */

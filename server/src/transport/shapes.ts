@@ -40,7 +40,7 @@ export function uploadIdOf(value: string): string {
 export function collectionNameOf(value: string): string {
   if (value === "" || value.length > MAX_NAME_LENGTH)
     throw invalidField("collection", "expected the name of a collection");
-  return value;
+  return textOf("collection", value, MAX_NAME_LENGTH);
 }
 
 /** A SHA-256 digest. */

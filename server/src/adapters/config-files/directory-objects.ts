@@ -31,6 +31,9 @@ export interface DirectoryObjectsParts {
 /** Objects from which on a change is judged in a thread of its own: it takes the processor for a second and more. */
 const MANY_OBJECTS = 200;
 
+/** Characters of documents from which on it is so too. */
+const LONG_DOCUMENTS = 16 * 1024;
+
 /** The objects of a configuration directory. */
 export class DirectoryObjects implements ConfigObjects {
   readonly #dir: string;
@@ -61,7 +64,8 @@ export class DirectoryObjects implements ConfigObjects {
   }
 
   async plan(change: WantedChange): Promise<ChangePlan> {
-    if (this.#list().length < MANY_OBJECTS) return await planDirectoryChange(this.#dir, change);
+    const isLong = "documents" in change && change.documents.length > LONG_DOCUMENTS;
+    if (!isLong && this.#list().length < MANY_OBJECTS) return await planDirectoryChange(this.#dir, change);
     return await planInThread({ dir: this.#dir, change });
   }
 

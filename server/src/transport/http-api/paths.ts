@@ -35,7 +35,10 @@ export function findPath(method: string, path: string): FoundPath {
 
 function decoded(part: string): string {
   try {
-    return decodeURIComponent(part);
+    const text = decodeURIComponent(part);
+    // No name has control characters, and the database takes none of them.
+    // biome-ignore lint/suspicious/noControlCharactersInRegex: they are what is looked for
+    return /[\u0000-\u001f\u007f]/.test(text) ? part : text;
   } catch {
     // Half an escape is a name that nobody has.
     return part;

@@ -172,13 +172,15 @@ interface LoginForm {
 /** Reads what a login sends: JSON, or a form. */
 function formOf(text: string, contentType: string): LoginForm {
   const isForm = /^application\/x-www-form-urlencoded\b/i.test(contentType);
-  const fields = isForm ? Object.fromEntries(new URLSearchParams(text)) : objectOf(text);
+  const fields = anyCase(isForm ? Object.fromEntries(new URLSearchParams(text)) : objectOf(text), "");
   const { username, password } = fields;
+  const misspelled = Object.keys(fields).find((name) => name.includes("scope") && name !== "operationsscope");
+  if (misspelled !== undefined) throw invalidField(misspelled, "expected operationsScope for the scope of the session");
   if (typeof username !== "string" || typeof password !== "string" || username === "" || password === "")
     throw new DomainError("CREDENTIALS_INVALID", "missing Username or Password", { metadata: { field: "username" } });
   if (password.length > MAX_PASSWORD_LENGTH)
     throw invalidField("password", `expected at most ${MAX_PASSWORD_LENGTH} characters`);
-  return { username, password, scope: scopeOf(fields.operationsScope), lifetimeMs: lifetimeOf(fields.lifetime) };
+  return { username, password, scope: scopeOf(fields.operationsscope), lifetimeMs: lifetimeOf(fields.lifetime) };
 }
 
 /** A field of this project's own: `12h`, `90d`. */
@@ -202,19 +204,35 @@ function objectOf(text: string): Readonly<Record<string, unknown>> {
   }
 }
 
+/**
+ * The fields by their names in small letters: the older server took names in any case.
+ * @throws DomainError for two that are one name then
+ */
+function anyCase(fields: Readonly<Record<string, unknown>>, inside: string): Record<string, unknown> {
+  const found = Object.entries(fields).map(([name, value]) => [name.toLowerCase(), value] as const);
+  const names = found.map(([name]) => name);
+  const twice = names.find((name, i) => names.indexOf(name) !== i);
+  if (twice !== undefined) throw invalidField(`${inside}${twice}`, "expected this field once");
+  return Object.fromEntries(found);
+}
+
 const isObject = (value: unknown): value is Record<string, unknown> =>
   typeof value === "object" && value !== null && !Array.isArray(value);
 
 /** What a session is narrowed to. A scope that cannot be read must not become one without bounds. */
 function scopeOf(value: unknown): ObjectGrant[] {
   if (value === undefined || value === null) return [];
-  const elements = isObject(value) ? (value.elements ?? []) : undefined;
+  if (!isObject(value)) throw invalidField("operationsScope", "expected an object with a list of elements");
+  const { elements: given, ...unknown } = anyCase(value, "operationsScope.");
+  const elements = given ?? [];
+  for (const name of Object.keys(unknown))
+    throw invalidField(`operationsScope.${name}`, "expected nothing beside elements");
   if (!Array.isArray(elements)) throw invalidField("operationsScope", "expected an object with a list of elements");
   if (elements.length > MAX_SCOPE_ELEMENTS)
     throw invalidField("operationsScope", `expected at most ${MAX_SCOPE_ELEMENTS} elements, got ${elements.length}`);
   return elements.map((element: unknown, i) => {
     const field = `operationsScope.elements[${i}]`;
-    const { type, name, roles } = isObject(element) ? element : {};
+    const { type, name, roles } = isObject(element) ? anyCase(element, `${field}.`) : {};
     if (type !== "collection" || typeof name !== "string")
       throw invalidField(field, 'expected {"type": "collection", "name": ..., "roles": [...]}');
     textOf(`${field}.name`, name, MAX_NAME_LENGTH);
