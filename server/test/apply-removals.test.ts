@@ -36,7 +36,12 @@ async function opened(t: ExecutionContext<{ h: Harness }>, text: string, names: 
   };
   inForce();
   for (let i = 0; i < versions; i++) for (const name of names) await h.upload(name, MESSAGE);
-  const deps = { config: source, database: h.deps.database, log: { debug() {}, info() {}, warn() {}, error() {} } };
+  const deps = {
+    config: source,
+    database: h.deps.database,
+    log: { debug() {}, info() {}, warn() {}, error() {} },
+    sha256: String,
+  };
   const apply = async (documents: string, more: Partial<typeof options> = {}) => {
     const result = await applyObjects(deps, h.admin, { documents, ...options, ...more });
     inForce();

@@ -1,4 +1,5 @@
 import { execFile } from "node:child_process";
+import { createHash } from "node:crypto";
 import { mkdir, readdir, readFile, stat, symlink, writeFile } from "node:fs/promises";
 import { dirname, join } from "node:path";
 import { promisify } from "node:util";
@@ -58,6 +59,7 @@ ${person("mia", "roles: [userManager]")}`;
 
 const admin = principal(user("ann", { roles: ["systemAdmin"] }));
 const mia = principal(user("mia", { roles: ["userManager"] }));
+const sha256 = (text: string) => createHash("sha256").update(text).digest("hex");
 const log = { debug() {}, info() {}, warn() {}, error() {} };
 const options = {
   dryRun: false,
@@ -86,7 +88,7 @@ async function opened(
     await writeFile(join(dir, file), text);
   }
   const source = await ConfigFilesSource.open(dir, { settle: async () => {} });
-  const deps = { config: source, database: t.context.database, log };
+  const deps = { config: source, database: t.context.database, log, sha256 };
   return {
     dir,
     source,
@@ -270,7 +272,7 @@ test("a file that is changed on disk while a change is judged keeps that change"
     const error = await refused(
       t,
       "CONFIGURATION_CONFLICT",
-      applyObjects({ config, database: t.context.database, log }, admin, { documents, ...options }),
+      applyObjects({ config, database: t.context.database, log, sha256 }, admin, { documents, ...options }),
     );
     t.is(error.metadata.written, undefined);
     t.is(await readFile(path, "utf8"), theirs ?? collection("x", "maxAge: 3d"));
@@ -446,6 +448,7 @@ test("a password goes where its hash is, an access key to a Secret, and neither 
     config: w.source,
     database: t.context.database,
     log,
+    sha256,
     newPassword: () => `made${++made}`,
     passwords: { verify: async () => false, hash: async (password: string) => hashOf(password) },
   };
@@ -514,6 +517,7 @@ test("two access keys at once whose hashes are in one Secret are both made, or o
     config: w.source,
     database: t.context.database,
     log,
+    sha256,
     newPassword: () => "made",
     passwords: { verify: async () => false, hash: async (password: string) => hashOf(password) },
   };
@@ -575,7 +579,7 @@ test("a change that is written and not in force is in the audit log, with who ma
   const error = await refused(
     t,
     "CONFIGURATION_CONFLICT",
-    applyObjects({ config, database, log }, admin, { documents, ...options }),
+    applyObjects({ config, database, log, sha256 }, admin, { documents, ...options }),
   );
   t.is(error.metadata.written, "true");
   const rows = await database.read(async (tx) => await tx.auditLog.unchained(1000));

@@ -27,10 +27,14 @@ async function judge(t: ExecutionContext) {
   const options = { dryRun: true, expectedRevision: "", allowNoAdmin: false, confirmRemovals: 0n };
   return async (documents: string): Promise<string> => {
     try {
-      await applyObjects({ config, database, log: { debug() {}, info() {}, warn() {}, error() {} } }, admin, {
-        documents,
-        ...options,
-      });
+      await applyObjects(
+        { config, database, log: { debug() {}, info() {}, warn() {}, error() {} }, sha256: String },
+        admin,
+        {
+          documents,
+          ...options,
+        },
+      );
       return "fine";
     } catch (error) {
       if (!(error instanceof DomainError)) throw error;

@@ -159,7 +159,7 @@ spec: {maxBackupsCount: 2, maxOneVersionSize: 1M, maxCollectionSize: 10M}
   await writeFile(join(dir, "site/c.yaml"), document);
   const config = await ConfigFilesSource.open(dir, { settle: async () => {} });
   t.teardown(async () => await config.close());
-  const deps = { config, database: h.deps.database, log: h.deps.log };
+  const deps = { config, database: h.deps.database, log: h.deps.log, sha256: String };
   const options = {
     dryRun: false,
     expectedRevision: "",

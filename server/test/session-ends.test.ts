@@ -64,6 +64,7 @@ const withPassword = (name: string, password: string, change: Partial<User> = {}
 /** A server with a directory of its own, over the one database. */
 class Replica implements ConfigSource {
   #configuration: Configuration;
+  readonly #listeners: ((configuration: Configuration) => void)[] = [];
   problem: string | undefined;
   refusals = 0;
   readonly deps: SessionDeps;
@@ -93,6 +94,11 @@ class Replica implements ConfigSource {
   put(...users: User[]): void {
     wait(1000);
     this.#configuration = configurationOf(users);
+    for (const listener of this.#listeners) listener(this.#configuration);
+  }
+
+  onChange(listener: (configuration: Configuration) => void): void {
+    this.#listeners.push(listener);
   }
 
   async login(username: string, password: string, address = HOME): Promise<IssuedSession> {
@@ -194,6 +200,37 @@ test("what changed while no server ran ends a minute after the start", async (t)
   t.false(await server.takes(issued));
   await server.watchFor(HOLD_MS);
   t.true(await isRevoked(issued));
+});
+
+test("a user that was there between two looks only is ended too", async (t) => {
+  const server = new Replica(withPassword("bob", "pw"));
+  await server.watch.look();
+  server.put(withPassword("bob", "pw"), withPassword("ann", "old", { accessKeys: [key("a", "one")] }));
+  wait(1000);
+  const [anns, keys] = [await server.login("ann", "old"), await server.login("ann$a", "one")];
+  server.put(withPassword("bob", "pw"));
+  t.false(await server.takes(anns));
+  await server.watchFor(HOLD_MS - 5000);
+  t.false(await isRevoked(anns), "not before");
+  await server.watchFor(10_000);
+  t.true(await isRevoked(anns));
+  t.true(await isRevoked(keys));
+  server.put(withPassword("bob", "pw"), withPassword("ann", "old", { accessKeys: [key("a", "one")] }));
+  t.false(await server.takes(anns), "put back");
+});
+
+test("a password that is changed while it is checked opens no session", async (t) => {
+  const server = new Replica(withPassword("ann", "old"));
+  const passwords = {
+    ...server.deps.passwords,
+    verify: async () => {
+      server.put(withPassword("ann", "new"));
+      return true;
+    },
+  };
+  const of = { username: "ann", password: "old", description: "", scope: [], address: HOME };
+  t.is(await refusal(login({ ...server.deps, passwords }, of)), "SESSION_INVALID");
+  t.deepEqual(await database.query(sql`select id from sessions`), []);
 });
 
 test("a configuration problem stops the minute, and it begins again when it is mended", async (t) => {

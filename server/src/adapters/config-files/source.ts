@@ -54,6 +54,7 @@ export class ConfigFilesSource implements ConfigSource {
   #entries: LoadResult["objects"];
   readonly objects: DirectoryObjects;
   readonly #readOnly: boolean;
+  readonly #listeners: ((configuration: Configuration) => void)[] = [];
   #running: Promise<unknown> = Promise.resolve();
   #log: Log | undefined;
   /** From {@link ConfigFilesSource.watch} on. */
@@ -92,6 +93,11 @@ export class ConfigFilesSource implements ConfigSource {
   current(): Configuration {
     this.#thread?.take();
     return this.#configuration;
+  }
+
+  /** Calls this with each state from now on, as it is put in force. */
+  onChange(listener: (configuration: Configuration) => void): void {
+    this.#listeners.push(listener);
   }
 
   /** What is worth a word about the state in force, for the log. */
@@ -177,6 +183,7 @@ export class ConfigFilesSource implements ConfigSource {
     this.#configuration = loaded.configuration;
     this.#warnings = loaded.warnings;
     this.#entries = loaded.objects;
+    for (const listener of this.#listeners) listener(loaded.configuration);
     const reloads = this.#status.reloads + (isChanged ? 1 : 0);
     this.#status = { ...this.#status, problem: undefined, loadedAt: new Date(), reloads };
 

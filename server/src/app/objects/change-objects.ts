@@ -1,5 +1,4 @@
 import type { Principal } from "../../domain/access.ts";
-import type { AuditEvent } from "../../domain/audit.ts";
 import { type DocumentToCommit, DomainError, invalidField } from "../../domain/errors.ts";
 import { hideSecrets } from "../../objects/hide-secrets.ts";
 import type { ConfigProblem } from "../../objects/problem.ts";
@@ -15,7 +14,9 @@ import type { ConfigSource } from "../ports/config-source.ts";
 import type { Database } from "../ports/database.ts";
 import type { Log } from "../settings.ts";
 import { type ChangeConfirmations, checkChange, requireMayChange } from "./change-guards.ts";
-import { keepConfirmed, type ManyRemovals, removalWarnings } from "./many-removals.ts";
+import { inTurn, RETRY_MS } from "./configuration-turn.ts";
+import { type ManyRemovals, removalWarnings } from "./many-removals.ts";
+import { type ExpectedObject, type PasswordChange, recordChange } from "./record-change.ts";
 import { objectNotFound, objectsOf } from "./see-objects.ts";
 
 /** The ports for changing configuration objects. */
@@ -24,6 +25,8 @@ export interface ChangeObjectsDeps {
   /** Keeps two servers from writing at once. */
   readonly database: Database;
   readonly log: Log;
+  /** SHA-256 in hexadecimal. */
+  readonly sha256: (text: string) => string;
 }
 
 /** How a change is to be made. */
@@ -36,20 +39,6 @@ export interface ChangeOptions extends ChangeConfirmations {
   readonly answerFindings?: boolean;
 }
 
-/** An object that a change was made ready for, and that must not have changed since. */
-export interface ExpectedObject extends ObjectName {
-  /** As it was read; undefined for one that there was not. */
-  readonly revision: string | undefined;
-}
-
-/** A change of a password alone, which is written into a Secret or the user itself. */
-export interface PasswordChange {
-  readonly kind: "access-key.created" | "password.set";
-  readonly username: string;
-  /** The objects as they were read for it. */
-  readonly expected: readonly ExpectedObject[];
-}
-
 /** A change that was made, or would be. */
 export interface ChangeResult {
   readonly plan: Pick<ChangePlan, "objects" | "diff" | "warnings" | "problems">;
@@ -57,10 +46,6 @@ export interface ChangeResult {
   readonly readOnly: string | undefined;
 }
 
-/** Name of the lock that whoever writes the configuration holds. */
-const LOCK = "configuration";
-/** When a change is to be tried again that met another, in milliseconds. */
-const RETRY_MS = 1000;
 /** Problems that an error carries. */
 const MOST_FINDINGS = 20;
 /** Characters of documents that an error carries: it travels in headers, which programs bound at 8 KiB and more. */
@@ -101,11 +86,14 @@ export async function change(
     const store = await objects.storeFor(planned);
     return { plan: planned, readOnly: "readOnly" in store ? store.readOnly : undefined };
   }
-  const done = await deps.database.exclusively(LOCK, async () => {
+  const done = await inTurn(deps.database, async () => {
+    const before = deps.config.current();
     const { planned, removals } = await plan();
     if (planned.files.length > 0) {
       const notInForce = await write(deps, planned, options.password !== undefined);
-      await record(deps, principal, planned, { removals, password: options.password });
+      // Whom else the directory has or has not by now is for the watch to judge, which waits before it ends anything.
+      const former = notInForce === undefined ? before : undefined;
+      await recordChange(deps, principal, planned, { removals, password: options.password, former });
       if (notInForce !== undefined) throw notInForce;
     }
     return { plan: planned, readOnly: undefined };
@@ -113,10 +101,8 @@ export async function change(
   if (done !== undefined) return done.result;
   throw new DomainError(
     "CONFIGURATION_CONFLICT",
-    "somebody else is changing the configuration at this moment; repeat",
-    {
-      retryAfterMs: RETRY_MS,
-    },
+    "others have been changing the configuration for some seconds, and still are; repeat",
+    { retryAfterMs: RETRY_MS },
   );
 }
 
@@ -127,14 +113,22 @@ async function judged(
   wanted: WantedChange,
   options: ChangeOptions & { readonly password?: PasswordChange },
 ): Promise<{ planned: ChangePlan; removals: readonly ManyRemovals[] }> {
-  const plan = await objectsOf(config).plan(wanted);
+  const objects = objectsOf(config);
+  const expected = options.password?.expected ?? [];
+  // Before the plan too: what is made from older objects may have problems that nobody put there.
+  for (const one of expected) requireAsRead(one, (await objects.read(one))?.entry.revision);
+  const plan = await objects.plan(wanted);
   requireMayChange(principal, plan.named, options.password !== undefined);
   if (plan.problems.length > 0 && options.dryRun && options.answerFindings === true)
     return { planned: plan, removals: [] };
   if (plan.problems.length > 0) throw objectsInvalid(plan.problems);
   if ("remove" in wanted && plan.objects.length === 0) throw objectNotFound(wanted.remove);
   requireRevision(plan, options.expectedRevision);
-  requireAsRead(plan, options.password?.expected ?? []);
+  for (const one of expected)
+    requireAsRead(
+      one,
+      plan.objects.find(({ entry }) => entry.kind === one.kind && entry.name === one.name)?.before?.revision,
+    );
   const guarded = { before: config.current(), plan, confirmations: options, dryRun: options.dryRun };
   const removals = await checkChange({ database }, principal, guarded);
   return { planned: { ...plan, warnings: [...plan.warnings, ...removalWarnings(removals, plan)] }, removals };
@@ -156,59 +150,13 @@ function requireRevision({ objects }: ChangePlan, expected: string): void {
   );
 }
 
-function requireAsRead({ objects }: ChangePlan, expected: readonly ExpectedObject[]): void {
-  for (const { kind, name, revision } of expected) {
-    const before = objects.find(({ entry }) => entry.kind === kind && entry.name === name)?.before;
-    if (before?.revision === revision) continue;
-    throw new DomainError(
-      "CONFIGURATION_CONFLICT",
-      `${kind} "${name}" was changed while the change was made ready; nothing was written, repeat the call`,
-      { metadata: { kind, name }, retryAfterMs: RETRY_MS },
-    );
-  }
-}
-
-/**
- * Keeps what was confirmed, and writes what was changed in the files into the audit log; where the database fails, the
- * log of the server has it.
- */
-async function record(
-  { database, log }: ChangeObjectsDeps,
-  principal: Principal,
-  { objects, diff }: ChangePlan,
-  { removals, password }: { removals: readonly ManyRemovals[]; password: PasswordChange | undefined },
-): Promise<void> {
-  const common = { actor: principal, collectionName: "" };
-  const events: AuditEvent[] =
-    password !== undefined
-      ? [{ ...common, kind: password.kind, object: `BackupUser/${password.username}`, details: {} }]
-      : objects
-          .filter(({ action }) => action !== "unchanged")
-          .map(({ action, entry }) => ({
-            ...common,
-            kind: action === "deleted" ? "configuration.deleted" : "configuration.applied",
-            object: `${entry.kind}/${entry.name}`,
-            details: {
-              action,
-              file: entry.file,
-              revision: entry.revision,
-              ...(objects.length === 1 ? { difference: diff } : {}),
-            },
-          }));
-  try {
-    await database.transaction(async (tx) => {
-      await keepConfirmed(tx, principal, removals);
-      await tx.audit(...events);
-    });
-  } catch (error) {
-    const what = events.map(({ kind, object }) => `${kind} ${object}`);
-    const { user, origin } = principal;
-    log.error(
-      { err: error, user: user.name, address: origin?.address, changes: what },
-      "the configuration was changed, but that could not be written into the audit log",
-    );
-    throw error;
-  }
+function requireAsRead({ kind, name, revision }: ExpectedObject, now: string | undefined): void {
+  if (now === revision) return;
+  throw new DomainError(
+    "CONFIGURATION_CONFLICT",
+    `${kind} "${name}" was changed while the change was made ready; nothing was written, repeat the call`,
+    { metadata: { kind, name }, retryAfterMs: RETRY_MS },
+  );
 }
 
 /** Writes the files. @returns the error for the caller where they are written and not in force */

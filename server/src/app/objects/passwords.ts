@@ -13,7 +13,8 @@ import {
 import type { WantedChange, WrittenObject } from "../ports/config-objects.ts";
 import type { PasswordHasher } from "../ports/passwords.ts";
 import { credentialName } from "../sessions/credential.ts";
-import { type ChangeObjectsDeps, type ChangeResult, change, type ExpectedObject } from "./change-objects.ts";
+import { type ChangeObjectsDeps, type ChangeResult, change } from "./change-objects.ts";
+import type { ExpectedObject } from "./record-change.ts";
 import { objectNotFound, objectsOf, requireObject } from "./see-objects.ts";
 
 /** The ports for passwords of users and access keys. */

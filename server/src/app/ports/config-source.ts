@@ -25,6 +25,8 @@ export interface ConfigSource {
   current(): Configuration;
   /** How the source stands; absent for one that never changes. */
   status?(): ConfigStatus;
+  /** Calls this with each state from now on, as it is put in force; absent for a source that never changes. */
+  onChange?(listener: (configuration: Configuration) => void): void;
   /** The objects as they are written; absent for a source that does not show them. */
   readonly objects?: ConfigObjects;
 }

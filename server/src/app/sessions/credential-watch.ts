@@ -2,7 +2,8 @@ import type { Configuration } from "../../domain/configuration.ts";
 import type { ConfigSource } from "../ports/config-source.ts";
 import type { Database, SessionCredential } from "../ports/database.ts";
 import type { Log } from "../settings.ts";
-import { type CredentialName, credentialFingerprint, loginName } from "./credential.ts";
+import { loginName } from "./credential.ts";
+import { changedNames, endFormer, type Fingerprints, fingerprintsOf, isFormer } from "./former-sessions.ts";
 
 /** What {@link CredentialWatch} needs. */
 export interface CredentialWatchDeps {
@@ -26,8 +27,8 @@ const LOOK_MS = 5_000;
 /** Since when this process has held what it holds of a credential. */
 interface Since {
   readonly monotonic: number;
-  /** By the database's clock, as the times of sessions are. */
-  readonly database: Date;
+  /** By the database's clock, as the times of sessions are; undefined until that was asked. */
+  database: Date | undefined;
 }
 
 /**
@@ -36,16 +37,16 @@ interface Since {
  *
  * A session ends when this process has held the other state for {@link HOLD_MS} without a configuration problem, and
  * the session is older than that state here: a younger one was issued by a server that knew more, or will be refused
- * there.
+ * there. Every state counts, also one that was in force here between two looks only: sessions were issued in it.
  */
 export class CredentialWatch {
   readonly #deps: CredentialWatchDeps;
   #timer: NodeJS.Timeout | undefined;
   #stopped = false;
   #looking: Promise<void> = Promise.resolve();
-  #seen: Configuration | undefined;
-  #fingerprints: ReadonlyMap<string, string | undefined> = new Map();
-  /** Of credentials that changed since the first look. */
+  #seen: Configuration;
+  #fingerprints: Fingerprints;
+  /** Of credentials that changed since the start. */
   readonly #changed = new Map<string, Since>();
   #first: Since | undefined;
   /** When there was a problem last, or the first look. */
@@ -56,6 +57,9 @@ export class CredentialWatch {
 
   constructor(deps: CredentialWatchDeps) {
     this.#deps = deps;
+    this.#seen = deps.config.current();
+    this.#fingerprints = fingerprintsOf(deps.sha256, this.#seen);
+    deps.config.onChange?.((configuration) => this.#take(configuration));
   }
 
   /** Looks now and from then on. */
@@ -89,8 +93,8 @@ export class CredentialWatch {
     const { problem, refusals = 0 } = config.status?.() ?? {};
     if (problem !== undefined || refusals !== this.#refusals) this.#problemAt = monotonic();
     this.#refusals = refusals;
-    const configuration = config.current();
-    if (configuration !== this.#seen || this.#first === undefined) await this.#take(configuration);
+    this.#take(config.current());
+    await this.#dateChanges();
     if (!this.#isPending || monotonic() - this.#problemAt < HOLD_MS) return;
     const credentials = await database.read(async (tx) => await tx.sessions.validCredentials(tx.now));
     for (const credential of credentials) await this.#endFormer(credential);
@@ -98,60 +102,44 @@ export class CredentialWatch {
   }
 
   /** Notes since when each credential is what it is. */
-  async #take(configuration: Configuration): Promise<void> {
-    const { database, monotonic } = this.#deps;
-    // Both times before the state is noted: a failure of the database leaves all to the next look.
-    const since = { monotonic: monotonic(), database: await database.read(async (tx) => tx.now) };
-    const fingerprints = this.#fingerprintsOf(configuration);
-    if (this.#first === undefined) {
-      this.#first = since;
-      this.#problemAt = since.monotonic;
-    } else {
-      for (const name of new Set([...fingerprints.keys(), ...this.#fingerprints.keys()])) {
-        if (fingerprints.get(name) === this.#fingerprints.get(name)) continue;
-        this.#changed.set(name, since);
-        this.#isPending = true;
-      }
+  #take(configuration: Configuration): void {
+    if (configuration === this.#seen) return;
+    const fingerprints = fingerprintsOf(this.#deps.sha256, configuration);
+    const monotonic = this.#deps.monotonic();
+    for (const name of changedNames(this.#fingerprints, fingerprints)) {
+      this.#changed.set(name, { monotonic, database: undefined });
+      this.#isPending = true;
     }
     this.#fingerprints = fingerprints;
     this.#seen = configuration;
   }
 
-  #fingerprintsOf({ users }: Configuration): Map<string, string | undefined> {
-    const fingerprints = new Map<string, string | undefined>();
-    const add = (name: CredentialName, hash: string | undefined) =>
-      fingerprints.set(loginName(name), credentialFingerprint(this.#deps.sha256, name, hash));
-    for (const user of users.values()) {
-      add({ userName: user.name, accessKey: "" }, user.passwordHash);
-      for (const key of user.accessKeys) add({ userName: user.name, accessKey: key.name }, key.passwordHash);
+  /** Asks the database what time it was there at each change. A failure leaves that to the next look. */
+  async #dateChanges(): Promise<void> {
+    const { database, monotonic } = this.#deps;
+    const undated = [...this.#changed.values()].filter((since) => since.database === undefined);
+    if (this.#first !== undefined && undated.length === 0) return;
+    // Before the question: what was issued in the moments until the answer is not taken for younger.
+    const asked = monotonic();
+    const now = await database.read(async (tx) => tx.now);
+    if (this.#first === undefined) {
+      this.#first = { monotonic: asked, database: now };
+      this.#problemAt = asked;
     }
-    return fingerprints;
+    for (const since of undated) since.database = new Date(now.getTime() - (asked - since.monotonic));
   }
 
   async #endFormer(credential: SessionCredential): Promise<void> {
-    const name = loginName(credential);
-    const inForce = this.#fingerprints.get(name);
-    const { fingerprint } = credential;
-    // One from before there were fingerprints fits any password, as long as there is one.
-    if (inForce !== undefined && (fingerprint === null || fingerprint === inForce)) return;
-    const since = this.#changed.get(name) ?? this.#first!;
-    if (!this.#isHeld(since)) return;
-    const { userName, accessKey } = credential;
-    const count = await this.#deps.database.transaction(async (tx) => {
-      const of = { userName, accessKey, fingerprint, createdBefore: since.database };
-      const ended = await tx.sessions.revoke(of, tx.now);
-      if (ended > 0)
-        await tx.audit({
-          kind: "sessions.revoked",
-          actor: "server",
-          collectionName: "",
-          details: { user: userName, access_key: accessKey, sessions: `${ended}` },
-        });
-      return ended;
-    });
+    if (!isFormer(this.#fingerprints, credential)) return;
+    const since = this.#changed.get(loginName(credential)) ?? this.#first!;
+    const { database: createdBefore } = since;
+    if (createdBefore === undefined || !this.#isHeld(since)) return;
+    const count = await this.#deps.database.transaction(
+      async (tx) => await endFormer(tx, credential, { actor: "server", createdBefore }),
+    );
     if (count > 0)
       this.#deps.log.info(
-        { user: userName, access_key: accessKey, sessions: count },
+        { user: credential.userName, access_key: credential.accessKey, sessions: count },
         "sessions are ended: their user or access key is gone, or has another password",
       );
   }

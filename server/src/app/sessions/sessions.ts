@@ -100,6 +100,8 @@ export async function login(deps: SessionDeps, input: LoginInput): Promise<Issue
   } finally {
     if (!failed) await deps.logins.giveBack(input.address);
   }
+  // The password may have been changed while it was hashed; who changed it ends the sessions that there are by then.
+  if (credentialHash(deps.config.current().users.get(name), accessKey) !== passwordHash) throw sessionInvalid();
   const fingerprint = fingerprintOf(deps, { userName: name, accessKey }, passwordHash);
   const { scope, description, address, lifetimeMs, requestId } = input;
   const of = { userName: name, accessKey, fingerprint, scope, description, address };
