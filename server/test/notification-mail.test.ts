@@ -2,13 +2,17 @@
 import { lookup } from "node:dns/promises";
 import { hostname } from "node:os";
 import test from "ava";
-import { sendMail } from "../src/adapters/mail/mail.ts";
+import { type MailLimits, sendMail } from "../src/adapters/mail/mail.ts";
 import type { MailTarget } from "../src/domain/notifications.ts";
 import { mailServer } from "./support/mail-server.ts";
 import { BODY } from "./support/notifications.ts";
 
-const mail = async (target: MailTarget, body = BODY, signal = new AbortController().signal) =>
-  await sendMail(target, { deliveryId: "2cb7ae16-0000-4000-8000-000000000001", body }, signal);
+const mail = async (
+  target: MailTarget,
+  body = BODY,
+  signal = new AbortController().signal,
+  ...limits: readonly MailLimits[]
+) => await sendMail(target, { deliveryId: "2cb7ae16-0000-4000-8000-000000000001", body }, signal, ...limits);
 
 test("mail arrives, with credentials, and a refusal shows none of them", async (t) => {
   const { mails, logins, target } = await mailServer(t, { disabledCommands: ["STARTTLS"], authOptional: false });
@@ -46,4 +50,24 @@ test("an SMTP server that refuses a mail, and one that never says a word", async
   const waiting = mail(silent.target, BODY, breakOff.signal);
   breakOff.abort();
   t.false((await waiting).ok);
+});
+
+test("a server that looks at a mail for longer than at anything else takes it once", async (t) => {
+  const { mails, target } = await mailServer(t, {
+    onData(stream, _session, done) {
+      stream.resume().on("end", () => setTimeout(done, 4500));
+    },
+  });
+  const limits = { handOverMs: 4000, answerMs: 600_000 };
+  t.deepEqual(await mail(target, BODY, undefined, limits), { ok: true, answer: "the server took it" });
+  t.deepEqual(mails, []);
+});
+
+test("a server that is silent before it was handed the mail, and one after that, are each given up in time", async (t) => {
+  const before = await mailServer(t, { onRcptTo: () => {} });
+  const early = await mail(before.target, BODY, undefined, { handOverMs: 200, answerMs: 600_000 });
+  t.deepEqual(early, { ok: false, answer: "no answer within 0.2 s" });
+  const after = await mailServer(t, { onData: (stream) => void stream.resume() });
+  const late = await mail(after.target, BODY, undefined, { handOverMs: 600_000, answerMs: 300 });
+  t.deepEqual(late, { ok: false, answer: "no answer within 0.3 s" });
 });

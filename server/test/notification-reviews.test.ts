@@ -144,6 +144,64 @@ onEach("a failure is told though the next backup came before anybody looked", as
   ]);
 });
 
+onEach("failures that nobody had looked at are told as one, with their number and the last of them", async (t) => {
+  const { h } = t.context;
+  const { name } = h.add({});
+  const n = over(h, [notifier("ops")]);
+  await n.told();
+  const fail = async (reason: string) => {
+    const { upload } = await h.begin(name);
+    h.clock.advance(1000);
+    await abortUpload(h.deps, h.admin, { uploadId: upload.id, reason });
+    const times = { begun_at: upload.begunAt.toISOString(), ended_at: h.clock.now.toISOString() };
+    return { upload_id: upload.id, ...times, reason };
+  };
+  const told = async () => {
+    const from = n.bodies.length;
+    await n.told();
+    return n.bodies.slice(from);
+  };
+  await fail("one");
+  await fail("two");
+  const third = await fail("three");
+  await h.upload(name, message());
+  const [firing, resolved, ...others] = await told();
+  t.deepEqual(others, []);
+  t.like(firing, { status: "firing", event: "failed", since: third.ended_at });
+  t.deepEqual(firing!.facts, { ...third, uploads: "3" });
+  t.regex(firing!.message, /^3 backups ended without a version since the last look; .*: three$/);
+  t.like(resolved, { status: "resolved", since: third.ended_at, message: "this is over: backup failed" });
+  t.deepEqual(resolved!.facts, {});
+  const single = await fail("four");
+  await h.upload(name, message());
+  t.deepEqual((await told())[0]!.facts, single, "the others were told");
+  await fail("five");
+  const last = await fail("six");
+  const [both, ...more] = await told();
+  t.deepEqual(more, []);
+  t.deepEqual(both!.facts, { ...last, uploads: "2" }, "it goes on");
+});
+
+onEach("that a failure is over is told later where there was room for the failure only", async (t) => {
+  const { h } = t.context;
+  const { name } = h.add({});
+  const n = over(h, [notifier("ops")]);
+  await n.told();
+  const database = h.deps.database as SqlDatabase;
+  await database.query(sql`insert into notification_outbox
+    (delivery_id, notifier, subject, event, body, created_at, next_attempt_at)
+    select gen_random_uuid(), 'ops', 'other', 'failed', '{}'::jsonb, '2026-01-01', '2026-01-01T00:30:00Z'
+    from generate_series(1, 9999)`);
+  const { upload } = await h.begin(name);
+  await abortUpload(h.deps, h.admin, { uploadId: upload.id, reason: "pg_dump: no space left" });
+  await h.upload(name, message());
+  await n.notifications.review();
+  await database.query(sql`delete from notification_outbox where subject = 'other'`);
+  t.deepEqual(await n.told(), [`ops: ${name} failed firing`]);
+  h.clock.advance(5 * MINUTE);
+  t.deepEqual(await n.told(), [`ops: ${name} failed resolved`]);
+});
+
 onEach("sizes: shrunk, above the soft limit, and no room for the next one", async (t) => {
   const { h } = t.context;
   const { name } = h.add({

@@ -4,20 +4,35 @@ import type { DeliveryRow, SendOutcome } from "../../app/ports/notifications.ts"
 import { addressMatches } from "../../domain/addresses.ts";
 import { linesOf, type MailTarget, titleOf } from "../../domain/notifications.ts";
 
-/** An attempt takes no longer than this, in milliseconds. */
-const LIMIT_MS = 20_000;
-/** Each step of the conversation takes no longer than this, in milliseconds. */
-const STEP_MS = 8000;
+/** How long an attempt may take, in milliseconds. */
+export interface MailLimits {
+  /** Until the server was handed the mail: nothing was sent yet, so that it can be tried again without harm. */
+  readonly handOverMs: number;
+  /** From then on. Servers look at a mail before they take it, and who gives up too early sends it twice. */
+  readonly answerMs: number;
+}
 
-/** Sends one notification by mail, over a connection of its own. The answer holds no credentials. */
+/** @see https://www.rfc-editor.org/rfc/rfc5321#section-4.5.3.2.6 asks for ten minutes after the end of the mail. */
+const LIMITS: MailLimits = { handOverMs: 20_000, answerMs: 10 * 60_000 };
+/** A connection is made, and greeted, within this, in milliseconds. */
+const CONNECT_MS = 8000;
+
+/**
+ * Sends one notification by mail, over a connection of its own. The answer holds no credentials.
+ * @param limits others than the usual ones, for tests.
+ */
 export async function sendMail(
   target: MailTarget,
   delivery: Pick<DeliveryRow, "deliveryId" | "body">,
   signal: AbortSignal,
+  limits: MailLimits = LIMITS,
 ): Promise<SendOutcome> {
   const { host, port, implicitTls, credentials, from, to } = target;
   const isHere = host === "localhost" || (isIP(host) !== 0 && addressMatches(host, ["127.0.0.0/8", "::1"]));
-  const limit = AbortSignal.any([signal, AbortSignal.timeout(LIMIT_MS)]);
+  const over = new AbortController();
+  const limit = AbortSignal.any([signal, over.signal]);
+  let ms = limits.handOverMs;
+  let timer = setTimeout(() => over.abort(), ms);
   const transport = createTransport({
     host,
     port,
@@ -25,12 +40,24 @@ export async function sendMail(
     // A password never crosses a network in the clear, whatever the server offers.
     requireTLS: credentials !== undefined && !isHere,
     ...(credentials === undefined ? {} : { auth: { user: credentials.user, pass: credentials.password } }),
-    connectionTimeout: STEP_MS,
-    greetingTimeout: STEP_MS,
-    socketTimeout: STEP_MS,
-    dnsTimeout: STEP_MS,
+    connectionTimeout: CONNECT_MS,
+    greetingTimeout: CONNECT_MS,
+    // The limits hold, and not a shorter one of the library's.
+    socketTimeout: limits.handOverMs + limits.answerMs,
+    dnsTimeout: CONNECT_MS,
     disableFileAccess: true,
     disableUrlAccess: true,
+  });
+  transport.use("stream", (mail, done) => {
+    mail.message.processFunc((message) =>
+      // Read to its end is what the server asked for (354) and was given.
+      message.once("end", () => {
+        clearTimeout(timer);
+        ms = limits.answerMs;
+        timer = setTimeout(() => over.abort(), ms);
+      }),
+    );
+    done();
   });
   try {
     const { accepted } = await transport.sendMail({
@@ -46,8 +73,9 @@ export async function sendMail(
     // Those who took it would get it again and again if it were tried for the sake of the others.
     return { ok: true, answer: `the server took it${refused > 0 ? `, but not for ${refused} of ${to.length}` : ""}` };
   } catch (error) {
-    return { ok: false, answer: limit.aborted ? `no answer within ${LIMIT_MS / 1000} s` : reasonOf(error) };
+    return { ok: false, answer: limit.aborted ? `no answer within ${ms / 1000} s` : reasonOf(error) };
   } finally {
+    clearTimeout(timer);
     transport.close();
   }
 }

@@ -141,6 +141,12 @@ export function notificationRepository(db: Executor, now: Date): NotificationRep
         .returning();
       return row;
     },
+    async renew(id, holder, leaseMs) {
+      await db
+        .update(outbox)
+        .set({ leasedUntil: after(leaseMs) })
+        .where(and(eq(outbox.id, id), eq(outbox.holder, holder)));
+    },
     async delivered(id, holder) {
       const is = and(eq(outbox.id, id), eq(outbox.holder, holder));
       return (await db.delete(outbox).where(is).returning({ id: outbox.id })).length > 0;

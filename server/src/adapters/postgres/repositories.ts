@@ -126,7 +126,7 @@ export function collectionRepository(db: Executor, now: Date, newId: () => strin
           failedOrdinal: ordinal,
         })
         .where(and(eq(collections.id, id), lte(collections.failedOrdinal, ordinal)));
-      await signalFailure(db, id, reason, now);
+      await signalFailure(db, id, { uploadId, begunAt, reason }, now);
     },
     async notePublished(id, ordinal) {
       await db

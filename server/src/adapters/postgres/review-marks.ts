@@ -1,4 +1,5 @@
 import { type SQL, sql } from "drizzle-orm";
+import type { FailedUpload } from "../../app/ports/database.ts";
 import { organizationSubject } from "../../domain/notifications.ts";
 import * as schema from "./schema.ts";
 
@@ -50,13 +51,23 @@ export async function markVersion(db: Executor, id: string, now: Date, damage?: 
   );
 }
 
-/** Keeps that an upload of the collection failed until that was told, also where the next one is published first. */
-export async function signalFailure(db: Executor, collectionId: string, reason: string, now: Date): Promise<void> {
+/**
+ * Keeps that an upload of the collection failed until that was told, also where the next one is published first; of
+ * several, how many they are and the last.
+ */
+export async function signalFailure(
+  db: Executor,
+  collectionId: string,
+  { uploadId, begunAt, reason }: Pick<FailedUpload, "uploadId" | "begunAt" | "reason">,
+  now: Date,
+): Promise<void> {
   // First, since a review has locked its row when it drops the signals that it told.
   await markCollection(db, collectionId, now);
   await db.execute(sql`
-    insert into ${signals} (subject, event, since, message)
-    select ${collections.name}, 'failed', ${at(now)}, ${reason}::text
+    insert into ${signals} (subject, event, since, message, facts)
+    select ${collections.name}, 'failed', ${at(now)}, ${reason}::text,
+      jsonb_build_object('upload_id', ${uploadId}::text, 'begun_at', ${begunAt.toISOString()}::text)
     from ${collections} where ${collections.id} = ${collectionId}
-    on conflict (subject, event, server) do update set since = excluded.since, message = excluded.message`);
+    on conflict (subject, event, server) do update set since = excluded.since, message = excluded.message,
+      facts = excluded.facts, count = ${signals}.count + 1`);
 }

@@ -415,6 +415,10 @@ export const notificationSignals = pgTable(
     since: instant("since").notNull(),
     until: instant("until"),
     message: text().notNull(),
+    /** How often it happened since the last review. */
+    count: integer().notNull().default(1),
+    /** Of the last time: what `docs/notifications.md` names for the event. */
+    facts: jsonb().$type<Readonly<Record<string, string>>>().notNull().default({}),
     /** Which server says so of itself; empty for what is no server's. */
     server: text().notNull().default(""),
   },

@@ -137,8 +137,11 @@ function failedCondition({ lastFailed }: CollectionFacts): Condition | undefined
   });
 }
 
-/** A backup that ended without a version. */
-export function failure(endedAt: Date, reason: string, facts: Record<string, string>): Condition {
+/**
+ * A backup that ended without a version.
+ * @param facts which upload it was.
+ */
+export function failure(endedAt: Date, reason: string, facts: Readonly<Record<string, string>>): Condition {
   return {
     event: "failed",
     severity: "failed",
@@ -147,6 +150,13 @@ export function failure(endedAt: Date, reason: string, facts: Record<string, str
     whatToDo: "look at what the job that makes the backup says, and make one again",
     facts: { ...facts, ended_at: endedAt.toISOString(), reason },
   };
+}
+
+/** The same, when several ended so since the last look: none of them is told by itself. */
+export function severalFailures(last: Condition, count: number): Condition {
+  if (count < 2) return last;
+  const message = `${count} backups ended without a version since the last look; ${last.message}`;
+  return { ...last, message, facts: { ...last.facts, uploads: String(count) } };
 }
 
 function shrunkCondition({ spec, live }: CollectionFacts): Condition | undefined {

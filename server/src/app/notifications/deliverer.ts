@@ -13,6 +13,8 @@ export interface DelivererDeps {
   readonly newId: () => string;
   /** A number from 0 to 1. */
   readonly random: () => number;
+  /** How often a claim is renewed while its notification is sent, in milliseconds; for tests. */
+  readonly renewMs?: number | undefined;
   /** Counts; absent where nobody asks. */
   readonly onOutcome?: ((notifier: string, outcome: DeliveryOutcome) => void) | undefined;
 }
@@ -20,8 +22,10 @@ export interface DelivererDeps {
 /** How an attempt ended; `dropped` is the last one of a delivery that waited too long. */
 export type DeliveryOutcome = "delivered" | "failed" | "dropped";
 
-/** How long no other server takes a delivery that one has begun: longer than any attempt takes, in milliseconds. */
+/** How long no other server takes a delivery that one has begun, and died since, in milliseconds. */
 const LEASE_MS = 30_000;
+/** An attempt may take longer than that: a mail server may look at a mail for minutes before it takes it. */
+const RENEW_MS = LEASE_MS / 3;
 
 /** What could not be delivered for so long says nothing any more, in milliseconds. */
 export const OLDEST_MS = 7 * 24 * 3_600_000;
@@ -106,7 +110,10 @@ export class Deliverer {
   async #attempt(notifier: NotifierSpec, row: DeliveryRow): Promise<void> {
     const { database, sender, random, onOutcome } = this.#deps;
     const isOff = () => this.#breakOff.signal.aborted;
-    const { ok, answer } = await sender.send(notifier, row, this.#breakOff.signal);
+    const renewing = setInterval(() => void this.#renew(row), this.#deps.renewMs ?? RENEW_MS);
+    const { ok, answer } = await sender
+      .send(notifier, row, this.#breakOff.signal)
+      .finally(() => clearInterval(renewing));
     await database.transaction(async (tx) => {
       if (ok) await tx.notifications.delivered(row.id, this.#holder);
       else await tx.notifications.failed(row.id, this.#holder, isOff() ? 0 : pauseAfter(row.attempts, random()));
@@ -115,6 +122,12 @@ export class Deliverer {
     if (!ok && isOff()) return;
     onOutcome?.(notifier.name, ok ? "delivered" : "failed");
     this.#tell(notifier.name, row, ok, answer);
+  }
+
+  /** Tried again in some seconds where the database does not take it. */
+  async #renew({ id }: DeliveryRow): Promise<void> {
+    const { database } = this.#deps;
+    await database.transaction(async (tx) => await tx.notifications.renew(id, this.#holder, LEASE_MS)).catch(() => {});
   }
 
   /** Logs changes only: a receiver that is away for a day would fill the log. */

@@ -26,7 +26,7 @@ import type { ReviewRow, SignalRow, ToldRow } from "../ports/notifications.ts";
 import type { Log } from "../settings.ts";
 import { keptSums, livePlan, staying } from "../versions/live-plan.ts";
 import { comingVersions } from "../versions/removal.ts";
-import { collectionConditions, type Findings, failure } from "./collection-conditions.ts";
+import { collectionConditions, type Findings, failure, severalFailures } from "./collection-conditions.ts";
 
 /** What reviews need. */
 export interface ReviewDeps {
@@ -289,21 +289,28 @@ class Review {
     signals: readonly SignalRow[],
   ): Promise<void> {
     const wanted = conditions.filter(({ event }) => notifier.events.includes(event));
+    const passed = signals.find(({ event, until }) => event === "failed" && until === null);
+    const all = (last: Condition) => severalFailures(last, passed?.count ?? 1);
     for (const condition of wanted) {
       const before = told.find(({ event }) => event === condition.event);
-      if (before === undefined) await this.#fire(notifier, condition);
+      if (before === undefined) await this.#fire(notifier, condition.event === "failed" ? all(condition) : condition);
       else await this.#remind(notifier, condition, before);
     }
-    const passed = signals.find(({ event, until }) => event === "failed" && until === null);
     const isTold = told.some(({ event }) => event === "failed") || wanted.some(({ event }) => event === "failed");
     // What happened before anybody was to be told is no news.
     const isNew = passed !== undefined && this.#tx.now.getTime() - passed.since.getTime() < FURTHEST_MS;
     if (isNew && !isTold && notifier.events.includes("failed")) {
       // The next backup was published before this review: both are told, in order.
-      const condition = failure(passed.since, passed.message, {});
-      if ((await this.#fire(notifier, condition)) && notifier.recovery)
-        await this.#resolve(notifier, { ...condition, since: passed.since });
-      await this.#tx.notifications.untell({ notifier: notifier.name, subject: this.#review.subject, event: "failed" });
+      const row = {
+        notifier: notifier.name,
+        subject: this.#review.subject,
+        event: "failed",
+        since: passed.since,
+      } as const;
+      const isFired = await this.#fire(notifier, all(failure(passed.since, passed.message, passed.facts)));
+      // Without room for the second it is tried again, since the row stays.
+      if (isFired && (!notifier.recovery || (await this.#resolve(notifier, over(row, endedText("failed"))))))
+        await this.#tx.notifications.untell(row);
     }
     const goesOn = new Set<string>([...wanted.map(({ event }) => event), ...undecided]);
     for (const row of told) {
@@ -314,9 +321,8 @@ class Review {
         const event = row.event as NotificationEvent;
         const isConfigured = this.#configuration.collections.has(this.#review.subject);
         const message = isConfigured || this.#isSystem() ? endedText(event) : UNCONFIGURED;
-        const done = { event, severity: "warning", since: row.since, message, whatToDo: "", facts: {} } as const;
         // Without room it is tried again, since the row stays.
-        if (!(await this.#resolve(notifier, done))) continue;
+        if (!(await this.#resolve(notifier, over({ ...row, event }, message)))) continue;
       }
       await this.#tx.notifications.untell(row);
     }
@@ -419,6 +425,11 @@ class Review {
       goneSince: null,
     });
   }
+}
+
+/** That a condition is over, which a notifier was told of. */
+function over({ event, since }: { readonly event: NotificationEvent; readonly since: Date }, message: string) {
+  return { event, severity: "warning", since, message, whatToDo: "", facts: {} } as const;
 }
 
 /** What servers say of themselves: it goes on for as long as one of them says so. */

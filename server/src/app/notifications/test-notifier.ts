@@ -4,12 +4,17 @@ import { NOTIFICATION_VERSION } from "../../domain/notifications.ts";
 import type { ConfigSource } from "../ports/config-source.ts";
 import type { NotificationSender, SendOutcome } from "../ports/notifications.ts";
 
+/** Nobody waits longer for a test, in milliseconds; a mail server may take minutes to say that it took one. */
+const TEST_MS = 30_000;
+
 /** What tests of notifiers need. */
 export interface TestNotifierDeps {
   readonly config: ConfigSource;
   readonly newId: () => string;
   /** Undefined where this server sends nothing. */
   readonly sender?: NotificationSender | undefined;
+  /** In milliseconds; half a minute when left out. */
+  readonly notifierTestMs?: number | undefined;
 }
 
 /** Sends a test to one notifier, past the outbox, and says how that ended. For systemAdmin. */
@@ -50,5 +55,11 @@ export async function testNotifier(
     what_to_do: "",
     facts: {},
   } as const;
-  return await deps.sender.send(notifier, { deliveryId: deps.newId(), body }, input.signal);
+  const { notifierTestMs = TEST_MS } = deps;
+  const limit = AbortSignal.timeout(notifierTestMs);
+  const signal = AbortSignal.any([input.signal, limit]);
+  const outcome = await deps.sender.send(notifier, { deliveryId: deps.newId(), body }, signal);
+  if (outcome.ok || !limit.aborted) return outcome;
+  const waited = `no answer within ${notifierTestMs / 1000} s`;
+  return { ok: false, answer: `${waited}; the test may have arrived, and others are waited for longer` };
 }

@@ -20,6 +20,10 @@ export interface SignalRow {
   /** Null for what happened at one time. */
   readonly until: Date | null;
   readonly message: string;
+  /** How often it happened since the last review. */
+  readonly count: number;
+  /** Of the last time: names and values of the event, see `docs/notifications.md`. */
+  readonly facts: Readonly<Record<string, string>>;
   /** Which server says so of itself; empty for what is no server's. */
   readonly server: string;
 }
@@ -79,7 +83,7 @@ export interface NotificationRepository {
   /** The subject is gone. */
   forget(subject: string): Promise<void>;
   /** Says that something happens, or goes on, and marks its subject; `since` of one that goes on stays. */
-  signal(row: SignalRow): Promise<void>;
+  signal(row: Omit<SignalRow, "count" | "facts">): Promise<void>;
   signals(subject: string): Promise<SignalRow[]>;
   /** Drops the signals of a locked subject that are over. */
   dropSignals(subject: string): Promise<void>;
@@ -104,6 +108,8 @@ export interface NotificationRepository {
    * order. Undefined when nothing is due, or another server sends it.
    */
   claim(notifier: string, holder: string, leaseMs: number): Promise<DeliveryRow | undefined>;
+  /** Claims it for `leaseMs` from now; nothing where the claim was over, and another server may have taken it. */
+  renew(id: bigint, holder: string, leaseMs: number): Promise<void>;
   /** It arrived. Returns false when the claim was over, and another server may have sent it too. */
   delivered(id: bigint, holder: string): Promise<boolean>;
   /** It did not arrive, and is tried again after `pauseMs`. */
@@ -123,7 +129,7 @@ export interface SendOutcome {
   readonly answer: string;
 }
 
-/** Sends notifications. Never throws, takes no longer than a third of a minute, and shows no secret. */
+/** Sends notifications. Never throws, shows no secret, and ends by itself: after minutes where a mail server is slow. */
 export interface NotificationSender {
   send(
     notifier: NotifierSpec,
