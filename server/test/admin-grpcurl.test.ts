@@ -105,7 +105,10 @@ test.serial("grpcurl: an access key and a password are shown once, and log in", 
   const { rights } = await key.call(t, "SessionService/WhoAmI", {});
   t.deepEqual(rights, [{ collection: "db", actions: ["COLLECTION_ACTION_UPLOAD"] }]);
   t.is((await key.refused(t, "AdminService/ListObjects", {})).ErrorInfo.reason, "ACCESS_DENIED");
-  const twice = { user: "admin", access_key: "nightly", roles: ["ROLE_BACKUP_UPLOADER"] };
+  const twice = { user: "admin", access_key: "nightly", collections: ["db"], roles: ["ROLE_BACKUP_UPLOADER"] };
+  const forNothing = { ...twice, access_key: "idle", collections: [] };
+  const { ErrorInfo } = await grpcurl.refused(t, "AdminService/CreateAccessKey", forNothing);
+  t.like(ErrorInfo, { reason: "INVALID_REQUEST", metadata: { field: "collections" } });
   t.is((await grpcurl.refused(t, "AdminService/CreateAccessKey", twice)).ErrorInfo.reason, "OBJECT_EXISTS");
 
   const again = await grpcurl.call(t, "AdminService/SetPassword", { username: "admin$nightly" });

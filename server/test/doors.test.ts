@@ -291,6 +291,28 @@ test("what cannot be parsed is named in one bounded line, and is the caller's mi
   t.true(Math.max(...lines.map((line) => line.length)) < 1500);
 });
 
+test("Connect of another version, and a timeout that is over before it begins, are refused", async (t) => {
+  const { url } = await open(t);
+  const health = "/grpc.health.v1.Health/Check";
+  for (const [name, value, status] of [
+    ["connect-protocol-version", "1", 200],
+    ["connect-protocol-version", "2", 400],
+    ["connect-protocol-version", "", 400],
+    ["connect-timeout-ms", "60000", 200],
+    ["connect-timeout-ms", "0", 400],
+    ["connect-timeout-ms", "000", 400],
+    ["connect-timeout-ms", "soon", 400],
+  ] as const) {
+    const answer = await post(url, health, "{}", { [name]: value });
+    t.is(answer.status, status, `${name}: ${value}`);
+    if (status === 400) t.is(answer.json.code, "invalid_argument");
+  }
+  // Other protocols may carry the header as they like.
+  const web = Buffer.from([0, 0, 0, 0, 0]);
+  const headers = { "content-type": "application/grpc-web+proto", "connect-protocol-version": "2" };
+  t.regex((await post(url, health, web, headers)).text, /grpc-status: 0\r\n/);
+});
+
 test("what is no call has a reason, and the whole URL may stand in the place of the path", async (t) => {
   const { url } = await open(t);
   const who = `${url}/strongroom.v1.SessionService/WhoAmI`;

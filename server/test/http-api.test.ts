@@ -293,11 +293,10 @@ for (const prefix of ["/api/stable", "/api/alpha"]) {
       if (status === 206)
         t.is(response.headers.get("content-range"), `bytes ${from}-${to - 1}/${message.length}`, range);
     }
-    const beyond = await ask("GET", `${path}/latest`, {
-      token: reader,
-      headers: { range: `bytes=${message.length}-` },
-    });
-    t.deepEqual([beyond.status, beyond.headers.get("content-range")], [416, `bytes */${message.length}`]);
+    for (const range of [`bytes=${message.length}-`, "bytes=-0"]) {
+      const beyond = await ask("GET", `${path}/latest`, { token: reader, headers: { range } });
+      t.deepEqual([beyond.status, beyond.headers.get("content-range")], [416, `bytes */${message.length}`], range);
+    }
     for (const none of ["999", "v0", "newest", "1.5"])
       t.regex((await ask("GET", `${path}/${none}`, { token: reader })).json.error, /^cannot find specified version/);
     const denied = await ask("GET", `${path}/latest`, { token });

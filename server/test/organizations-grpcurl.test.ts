@@ -43,7 +43,8 @@ test("grpcurl: close, list, purge with its numbers, open, usage", async (t) => {
     undefined,
   );
   t.deepEqual(await admin.call(t, "OrganizationService/ListUsage", { organization, from_day: "2026-01-01" }), {});
-  t.is(await admin.refusal("OrganizationService/ListUsage", { from_day: "yesterday" }), "INVALID_REQUEST");
+  for (const from_day of ["yesterday", "2026-02-30"])
+    t.is(await admin.refusal("OrganizationService/ListUsage", { from_day }), "INVALID_REQUEST");
   t.is(
     await admin.refusal("OrganizationService/OpenOrganization", { organization: "nobody" }),
     "ORGANIZATION_NOT_FOUND",

@@ -8,6 +8,7 @@ import { DomainError } from "../src/domain/errors.ts";
 import {
   byteCountOf,
   collectionNameOf,
+  dayOf,
   filenameOf,
   mapOf,
   pageSizeOf,
@@ -15,6 +16,7 @@ import {
   sha256Of,
   textOf,
   uploadIdOf,
+  versionCountOf,
 } from "../src/transport/shapes.ts";
 
 /** What a check refused: `field` of an INVALID_REQUEST, else the reason; undefined when it took the value. */
@@ -216,6 +218,25 @@ test("byteCountOf: 0 and more", (t) => {
     refused(() => byteCountOf("offset_bytes", -1n)),
     "offset_bytes",
   );
+});
+
+test("versionCountOf: 0 and more, and it speaks of versions", (t) => {
+  t.is(versionCountOf("version_count", 0n), 0n);
+  const error = t.throws(() => versionCountOf("version_count", -1n), { instanceOf: DomainError });
+  t.regex(error!.message, /expected a number of versions, at least 0, got -1/);
+});
+
+test("dayOf: days that there are", (t) => {
+  t.is(dayOf("from_day", ""), undefined);
+  for (const day of ["2026-01-31", "2024-02-29", "2026-02-28", "0001-01-01", "9999-12-31"])
+    t.is(dayOf("from_day", day), day);
+  const wrong = ["2026-02-30", "2026-02-29", "2026-04-31", "2026-00-10", "2026-13-01", "2026-01-00", "2026-1-1"];
+  for (const day of [...wrong, "2026-01-32", "yesterday", "2026-01-01T00:00:00Z", " 2026-01-01", "+02026-01-01"])
+    t.is(
+      refused(() => dayOf("from_day", day)),
+      "from_day",
+      day,
+    );
 });
 
 test("whatever comes, a check takes it or refuses it with a field", (t) => {

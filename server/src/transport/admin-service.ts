@@ -37,7 +37,7 @@ import { invalidField } from "../domain/errors.ts";
 import { callerOf } from "./connect-calls.ts";
 import { roleOf, time } from "./messages.ts";
 import { statusMessage } from "./server-status-message.ts";
-import { collectionNameOf, enumName, pagePosition, pageSizeOf, pageToken, textOf } from "./shapes.ts";
+import { collectionNameOf, enumName, pagePosition, pageSizeOf, pageToken, textOf, versionCountOf } from "./shapes.ts";
 
 /** Shorter ones are guessed; those that the server makes have 26. */
 const LEAST_PASSWORD_LENGTH = 12;
@@ -100,7 +100,7 @@ export function adminService(deps: AdminDeps): ServiceImpl<typeof AdminService> 
       const { plan, readOnly } = await applyObjects(deps, callerOf(context.values), {
         documents,
         ...optionsOf(req),
-        confirmRemovals: countOf("confirm_removals", req.confirmRemovals),
+        confirmRemovals: versionCountOf("confirm_removals", req.confirmRemovals),
         answerFindings: req.answerFindings,
       });
       return {
@@ -131,7 +131,7 @@ export function adminService(deps: AdminDeps): ServiceImpl<typeof AdminService> 
       const { username, password, plan } = await createAccessKey(deps, callerOf(context.values), {
         userName: loginName("user", req.user),
         accessKey: loginName("access_key", req.accessKey),
-        collections: namesOf("collections", req.collections),
+        collections: keyCollectionsOf(req.collections),
         roles: keyRolesOf(req.roles),
         restrictByIp: namesOf("restrict_by_ip", req.restrictByIp),
       });
@@ -196,11 +196,6 @@ function optionsOf(req: Pick<DeleteObjectRequest, "dryRun" | "expectedRevision" 
   return { dryRun, allowNoAdmin, expectedRevision, confirmRemovals: 0n };
 }
 
-function countOf(field: string, value: bigint): bigint {
-  if (value < 0n) throw invalidField(field, `expected a number of versions, at least 0, got ${value}`);
-  return value;
-}
-
 function loginName(field: string, value: string): string {
   textOf(field, value, MAX_NAME_LENGTH);
   if (!/^[A-Za-z0-9][A-Za-z0-9@._-]*$/.test(value))
@@ -212,6 +207,12 @@ function namesOf(field: string, values: readonly string[]): string[] {
   if (values.length > MAX_SCOPE_ELEMENTS)
     throw invalidField(field, `expected at most ${MAX_SCOPE_ELEMENTS}, got ${values.length}`);
   return values.map((value, index) => textOf(`${field}[${index}]`, value, MAX_NAME_LENGTH));
+}
+
+function keyCollectionsOf(values: readonly string[]): string[] {
+  if (values.length === 0)
+    throw invalidField("collections", "expected at least one collection, since a key for none may do nothing");
+  return namesOf("collections", values);
 }
 
 function keyRolesOf(values: readonly RoleMessage[]): Role[] {

@@ -4,8 +4,10 @@ import { VersionService } from "@strongroom/gen/strongroom/v1/version_service_pb
 import type { ChunkDetour, ChunkOutlet } from "@strongroom/protocol/chunk-detour";
 import { type Call, callerOf as callerOfCall } from "../calls/call.ts";
 import type { Calls } from "../calls/calls.ts";
+import { CallRefused } from "../calls/codes.ts";
 import { countChunks } from "../calls/count-calls.ts";
 import type { Metrics } from "../calls/metrics.ts";
+import { plainText } from "../calls/plain-text.ts";
 import { routeOf } from "../calls/routes.ts";
 import type { Principal } from "../domain/access.ts";
 import { refusePacked } from "./compression.ts";
@@ -72,12 +74,31 @@ export function requestGate(calls: Calls): NonNullable<ConnectRouterOptions["req
     try {
       await calls.admit(call, { header, query: "", bodyBytes });
       connectCall.admitted();
+      if (call.door === "connect") requireConnect(header);
       refusePacked(header, routeOf(call.method)?.gzip === true);
     } catch (error) {
       connectCall.error = error;
       throw toConnectError(error, call.requestId);
     }
   };
+}
+
+/**
+ * What the Connect protocol says of its headers and the library does not ask: a version, where one is named, is "1",
+ * and a timeout a positive number. @throws CallRefused invalid_argument
+ */
+function requireConnect(header: (name: string) => string | undefined): void {
+  const version = header("connect-protocol-version") ?? "1";
+  if (version !== "1")
+    throw new CallRefused(
+      "invalid_argument",
+      `expected connect-protocol-version 1, or none, got ${plainText(version, 40)}; this server speaks no other`,
+    );
+  if (/^0+$/.test(header("connect-timeout-ms") ?? ""))
+    throw new CallRefused(
+      "invalid_argument",
+      "expected at least 1 as connect-timeout-ms, got 0; leave it out for no end",
+    );
 }
 
 /**

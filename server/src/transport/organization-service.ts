@@ -13,7 +13,7 @@ import type { PurgeRecord } from "../app/ports/database.ts";
 import { invalidField } from "../domain/errors.ts";
 import { callerOf } from "./connect-calls.ts";
 import { time } from "./messages.ts";
-import { byteCountOf, pagePosition, pageSizeOf, pageToken, textOf } from "./shapes.ts";
+import { byteCountOf, dayOf, pagePosition, pageSizeOf, pageToken, textOf, versionCountOf } from "./shapes.ts";
 
 /** OrganizationService of the contract. */
 export function organizationService(deps: PurgeDeps): ServiceImpl<typeof OrganizationService> {
@@ -43,7 +43,7 @@ export function organizationService(deps: PurgeDeps): ServiceImpl<typeof Organiz
 
     async purgeOrganization(req, context) {
       const record = await purgeOrganization(deps, callerOf(context.values), nameOf(req.organization), {
-        versions: byteCountOf("version_count", req.versionCount),
+        versions: versionCountOf("version_count", req.versionCount),
         bytes: byteCountOf("size_bytes", req.sizeBytes),
       });
       return { purge: purgeMessage(record) };
@@ -80,12 +80,6 @@ export function organizationService(deps: PurgeDeps): ServiceImpl<typeof Organiz
 function nameOf(name: string): string {
   if (name === "") throw invalidField("organization", "expected the name of an organization");
   return textOf("organization", name, MAX_NAME_LENGTH);
-}
-
-function dayOf(field: string, text: string): string | undefined {
-  if (text === "") return undefined;
-  if (/^\d{4}-(?:0[1-9]|1[0-2])-(?:0[1-9]|[12]\d|3[01])$/.test(text)) return text;
-  throw invalidField(field, "expected a day such as 2026-01-31");
 }
 
 function organizationMessage(view: OrganizationView) {

@@ -129,6 +129,21 @@ export function byteCountOf(field: string, value: bigint): bigint {
   return value;
 }
 
+/** A day of the calendar, `2026-01-31`; undefined for an empty text. */
+export function dayOf(field: string, text: string): string | undefined {
+  if (text === "") return undefined;
+  // A day that its month does not have becomes another one, or none.
+  const day = /^\d{4}-\d\d-\d\d$/.test(text) ? new Date(`${text}T00:00:00Z`) : undefined;
+  if (day !== undefined && !Number.isNaN(day.getTime()) && day.toISOString().startsWith(text)) return text;
+  throw invalidField(field, "expected a day that there is, such as 2026-01-31");
+}
+
+/** A number of versions, at least 0. */
+export function versionCountOf(field: string, value: bigint): bigint {
+  if (value < 0n) throw invalidField(field, `expected a number of versions, at least 0, got ${value}`);
+  return value;
+}
+
 /** The name of a value of an enumeration, or its number when the contract has none. */
 export function enumName(schema: DescEnum, value: number): string {
   return schema.value[value]?.name ?? String(value);

@@ -610,7 +610,7 @@ export declare type CreateAccessKeyRequest = Message<"strongroom.v1.CreateAccess
   accessKey: string;
 
   /**
-   * The collections it is for; at most 100.
+   * The collections it is for; at least one, at most 100.
    *
    * @generated from field: repeated string collections = 3;
    */
