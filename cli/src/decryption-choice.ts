@@ -57,6 +57,10 @@ export async function decryptionFor(
     return { kind: "age", identities, program: programFor(values, "age"), ...opening };
   }
   if (privateKeys.length === 0 && passphrase === undefined) return undefined;
+  if (privateKeys.length === 0 && values.get(OPTIONS.program) === "age")
+    throw new UsageError("--program age cannot do this: the age program reads a passphrase from a terminal only.", {
+      hint: "leave --program out, or give --program library",
+    });
   return {
     kind: "openpgp",
     program: programFor(values, "gpg"),
@@ -67,6 +71,8 @@ export async function decryptionFor(
 
 /** What `restore` does without a key: gpg knows the user's keyring and smart cards. */
 export function keyringDecryption(values: OptionValues): Decryption {
+  if (values.get(OPTIONS.program) === "age")
+    throw new UsageError("--program age cannot do this: no age identity was given.", { hint: "give --identity FILE" });
   return { kind: "openpgp", program: programFor(values, "gpg") };
 }
 

@@ -122,6 +122,18 @@ test("BM_RECIPIENT names the key in BM_PUBLIC_KEY_PATH, and no other", async (t)
   t.like(await encryption({ recipient: ["other"] }, env), { recipients: ["other"] });
 });
 
+test("--program age without an identity says what is missing, and not what was never given", async (t) => {
+  const { key, passphrase } = await files(t);
+  const program = "age";
+  const alone = await t.throwsAsync(() => decryption({ passphraseFile: passphrase, program }), {
+    instanceOf: UsageError,
+  });
+  t.regex(alone!.message, /reads a passphrase from a terminal only/);
+  const wrong = await t.throwsAsync(() => decryption({ privateKey: [key], program }), { instanceOf: UsageError });
+  t.regex(wrong!.message, /the keys are for OpenPGP/);
+  t.is(await decryption({ program }), undefined);
+});
+
 test("private keys decide how a version is decrypted", async (t) => {
   const { pub, key, ageKey, junk, passphrase } = await files(t);
   t.is(await decryption({}), undefined);

@@ -38,10 +38,10 @@ function runText(run: GetServerStatusResponse["lastSweep"], now: number): string
   return `${state}, by ${run.actor}: ${run.error || done}`;
 }
 
-/** `now`, `5 min ago`. */
+/** `now`, `5 min ago`, `in the future`. */
 function agoText(time: Timestamp | undefined, now: number): string {
   const age = formatAge(time, now);
-  return age === "now" ? age : `${age} ago`;
+  return /^\d/.test(age) ? `${age} ago` : age;
 }
 
 /** A version that was never verified counts from its commit on. */

@@ -22,10 +22,17 @@ function pair(large: number, largeUnit: string, small: number, smallUnit: string
   return small === 0 ? `${large} ${largeUnit}` : `${large} ${largeUnit} ${small} ${smallUnit}`;
 }
 
-/** How long ago a time was, in one unit: `now`, `5 min`, `3 h`, `12 d`. */
+/** Clocks of machines that are set differ by less than this, in seconds. */
+const CLOCK_SLACK_S = 60;
+
+/**
+ * How long ago a time was, in one unit: `now`, `5 min`, `3 h`, `12 d`; `in the future` for one that a wrong clock gave,
+ * here or there.
+ */
 export function formatAge(time: Timestamp | undefined, now: number): string {
   if (time === undefined) return "-";
   const seconds = Math.floor((now - toMs(time)) / 1000);
+  if (seconds < -CLOCK_SLACK_S) return "in the future";
   if (seconds < 60) return "now";
   if (seconds < 3600) return `${Math.floor(seconds / 60)} min`;
   if (seconds < 2 * 86_400) return `${Math.floor(seconds / 3600)} h`;

@@ -3,6 +3,7 @@
  * same whatever encrypts.
  */
 import type { Key, SignaturePacket, Subkey } from "openpgp";
+import { adviseGpg } from "./programs.ts";
 
 /** Curves that the library does not have, by the names it gives them. */
 const MISSING_CURVES = /^(brainpool|secp256k1)/i;
@@ -50,7 +51,7 @@ export function missingInLibrary(key: Key): string {
   const curve = missingCurve(key);
   return curve === undefined
     ? ""
-    : `The key ${nameOf(key)} uses the curve ${curve}, which the library does not have; install gpg.`;
+    : `The key ${nameOf(key)} uses the curve ${curve}, which the library does not have; ${adviseGpg()}.`;
 }
 
 function missingCurve(key: Key): string | undefined {
@@ -82,13 +83,13 @@ async function unusable(key: Key): Promise<string | undefined> {
 
 function foreignToLibrary(key: Key): string | undefined {
   const curve = missingCurve(key);
-  if (curve !== undefined) return `uses the curve ${curve}, which the library does not have; install gpg`;
+  if (curve !== undefined) return `uses the curve ${curve}, which the library does not have; ${adviseGpg()}`;
   for (const part of partsOf(key)) {
     const { algorithm, bits } = algorithmOf(part);
     if (algorithm === "dsa" || algorithm === "elgamal") {
       return (
         `is of the kind ${algorithm === "dsa" ? "DSA" : "Elgamal"}, to which the library does not encrypt; ` +
-        "install gpg"
+        adviseGpg()
       );
     }
     if (bits !== undefined && bits < RSA_BITS)

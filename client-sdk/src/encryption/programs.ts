@@ -30,6 +30,13 @@ export function findProgram(name: string): string | undefined {
   return undefined;
 }
 
+/** What a caller is to do for `gpg` to do the work, as the end of a sentence. */
+export function adviseGpg(): string {
+  return findProgram("gpg") === undefined
+    ? "install gpg"
+    : "gpg is installed and may have it, so let it do this (--program gpg)";
+}
+
 /** A program to run as a filter. */
 export interface FilterOptions {
   /** Full path of the program. */

@@ -8,6 +8,7 @@
 import { createDecipheriv, createHash } from "node:crypto";
 import { ByteReader } from "./byte-reader.ts";
 import { decryptionFailure } from "./options.ts";
+import { adviseGpg } from "./programs.ts";
 
 /** A key that may open the data. */
 export interface SessionKey {
@@ -88,7 +89,7 @@ async function fitting(reader: ByteReader, keys: readonly SessionKey[]): Promise
     return { block, update: (chunk) => decipher.update(chunk) };
   }
   if (unknown.length > 0) {
-    throw decryptionFailure(`The data is encrypted with ${unknown[0]}, which only gpg opens: install gpg.`);
+    throw decryptionFailure(`The data is encrypted with ${unknown[0]}, which only gpg opens: ${adviseGpg()}.`);
   }
   throw decryptionFailure("The key or the passphrase does not open the version.");
 }
