@@ -628,6 +628,6 @@ test("confirm-policy names the number that is removed, and takes nothing else", 
     now,
   });
   t.is(await run("confirm-policy", "pg-main", "23"), 0);
-  t.is(stderr.text, "The next backup to pg-main removes 23 of 31 versions.\n");
+  t.is(stderr.text, "Rotation of pg-main removes 23 of 31 versions, now or in time.\n");
   t.is(await run("confirm-policy", "pg-main", "all"), 2);
 });

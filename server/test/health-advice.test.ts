@@ -190,8 +190,8 @@ const CASES: readonly Case[] = [
   {
     name: "policy",
     status: "warning",
-    check: () => policyCheck("pg", { removes: 7, live: 9 }, at(5)),
-    found: /next backup would remove 7 of 9 versions/,
+    check: () => policyCheck("pg", { removes: 7, live: 9, waits: true, share: 0.5 }, at(5)),
+    found: /7 of 9 versions would go, with the next backup or in time/,
     since: at(5),
     advice: /`strongroom confirm-policy pg 7`.*undo the change/,
   },

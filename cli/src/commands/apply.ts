@@ -33,7 +33,7 @@ export const ALLOW_NO_ADMIN = flag({
 const confirmRemovals = option({
   name: "confirm-removals",
   value: "number",
-  help: "confirm that the next backups remove so many versions by the changed rules",
+  help: "confirm that so many versions go by the changed rules",
   argumentsOnly: true,
   read: (text) => {
     if (!/^\d{1,9}$/.test(text)) throw new RangeError(`expected a number of versions, got ${shown(text)}`);
@@ -48,14 +48,14 @@ export const apply: CommandSpec = {
   details:
     "Each document takes the place of the object of its kind and name, or creates it. All are judged together, and " +
     "refused together when anything is wrong: then every finding is printed with line, field and reason, and the exit " +
-    "code is 2. A value <hidden> stays as it is. A change by which the next backups remove more than half of a " +
-    "collection's versions (confirmRemovalsAbove) is refused until their number is named.",
+    "code is 2. A value <hidden> stays as it is. A change by which more than half of a collection's versions go, now " +
+    "or in time (confirmRemovalsAbove), is refused until their number is named.",
   options: [documentsFile, DRY_RUN, ALLOW_NO_ADMIN, confirmRemovals, ...CONNECTION_OPTIONS, ...OUTPUT_OPTIONS],
   secrets: SESSION_SECRETS,
   examples: [
     ["strongroom apply -f pg-main.yaml --dry-run", "show the difference"],
     ["strongroom apply -f pg-main.yaml", "in force when it ends"],
-    ["strongroom apply -f pg-main.yaml --confirm-removals 23", "though 23 versions go with the next backup"],
+    ["strongroom apply -f pg-main.yaml --confirm-removals 23", "though 23 versions go by it"],
     [
       "strongroom get BackupUser alice | sed 's/deactivated: false/deactivated: true/' | strongroom apply -f -",
       "edit one",

@@ -10,16 +10,16 @@ export const confirmPolicy: CommandSpec = {
   name: "confirm-policy",
   summary: "let a changed configuration remove many versions",
   details:
-    "Where the next backup would remove more than half of a collection's versions (confirmRemovalsAbove) since its " +
-    "configuration was changed, rotation removes nothing, and health warns (`policy`) and names the number. This says " +
-    "that it is meant. Needs systemAdmin.",
+    "Where more than half of a collection's versions (confirmRemovalsAbove) would go since its configuration was " +
+    "changed, with the next backup or in time, rotation removes nothing, and health warns (`policy`) and names the " +
+    "number. This says that it is meant; it lets a raised confirmRemovalsAbove hold too. Needs systemAdmin.",
   args: [
     ["<collection>", "name of the collection"],
-    ["<removes>", "how many versions the next backup removes, as health says it"],
+    ["<removes>", "how many versions go, as health says it"],
   ],
   options: [...CONNECTION_OPTIONS, ...OUTPUT_OPTIONS],
   secrets: SESSION_SECRETS,
-  examples: [["strongroom confirm-policy pg-main 23", "the next backup removes 23 versions"]],
+  examples: [["strongroom confirm-policy pg-main 23", "23 versions go, with the next backup or in time"]],
   async run({ args, values, output, context }: Invocation): Promise<ExitCode> {
     const [collection = "", given = ""] = args;
     if (!/^\d{1,9}$/.test(given))
@@ -30,7 +30,7 @@ export const confirmPolicy: CommandSpec = {
       const { removes, live } = await client.collections.confirmPolicy({ collection, removes: Number(given) }, CALL);
       context.achieved?.();
       if (output.isJson) output.json({ collection, removes, live });
-      else output.note(`The next backup to ${collection} removes ${removes} of ${quantity(live, "version")}.`);
+      else output.note(`Rotation of ${collection} removes ${removes} of ${quantity(live, "version")}, now or in time.`);
       return EXIT.ok;
     });
   },

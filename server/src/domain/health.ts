@@ -196,18 +196,33 @@ export function frozenCheck(since: Date | null, isOutdated: boolean): HealthChec
   return { name: "frozen", status: "failed", message, since: since ?? undefined, advice };
 }
 
+/** Changed rules that nobody has confirmed. */
+export interface UnconfirmedRules extends PolicyChange {
+  /** Whether rotation waits for that; else it is only the share of removals that was raised. */
+  readonly waits: boolean;
+  /** The share in force, 0 to 1. */
+  readonly share: number;
+}
+
 /**
  * Whether rotation waits until somebody confirms changed rules.
- * @param waits what the next backup would remove; undefined where it does not wait.
- * @param since when that was first seen, where it was.
+ * @param next what would go by them; undefined where there is nothing to confirm.
+ * @param since when it was first seen that it waits, where it was.
  */
-export function policyCheck(collection: string, waits: PolicyChange | undefined, since: Date | null): HealthCheck {
+export function policyCheck(collection: string, next: UnconfirmedRules | undefined, since: Date | null): HealthCheck {
   const name = "policy";
-  if (waits === undefined) return okCheck(name, "rotation goes by the rules that are configured");
-  const { removes, live } = waits;
+  const configured = "rotation goes by the rules that are configured";
+  if (next === undefined) return okCheck(name, configured);
+  const { removes, live, waits, share } = next;
+  if (!waits)
+    return okCheck(
+      name,
+      `${configured}; the raised confirmRemovalsAbove holds once a systemAdmin has confirmed it ` +
+        `(\`strongroom confirm-policy ${collection} ${removes}\`), until then ${share * 100}%`,
+    );
   const message =
-    `the rules of rotation were changed so that the next backup would remove ${removes} of ${quantity(live, "version")}; ` +
-    "until somebody confirms that, rotation removes nothing";
+    `the rules of rotation were changed so that ${removes} of ${quantity(live, "version")} would go, with the next backup or in ` +
+    "time; until somebody confirms that, rotation removes nothing";
   const advice =
     `Look with \`strongroom simulate\` at what would go; if that is meant: \`strongroom confirm-policy ${collection} ` +
     `${removes}\` (systemAdmin), else undo the change.`;

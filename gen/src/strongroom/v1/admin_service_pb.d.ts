@@ -241,8 +241,8 @@ export declare type ApplyObjectsRequest = Message<"strongroom.v1.ApplyObjectsReq
   allowNoAdmin: boolean;
 
   /**
-   * How many versions in all the next backups may remove under rules that this changes, where that is more than the
-   * share that a collection removes without a confirmation (`confirmRemovalsAbove`). Without the right number such a
+   * How many versions in all may go under rules that this changes, with the next backups or in time, where that is more
+   * than the share that a collection removes without a confirmation (`confirmRemovalsAbove`). Without the right number such a
    * change is refused with ROTATION_BLOCKED, which has it; a dry run answers with a warning that has it.
    *
    * @generated from field: int64 confirm_removals = 5;

@@ -420,7 +420,8 @@ export declare type ConfirmPolicyRequest = Message<"strongroom.v1.ConfirmPolicyR
   collection: string;
 
   /**
-   * How many versions the next backup removes by them, as the check `policy` says it.
+   * How many versions go by them, as the check `policy` says it: with the next backup, or once they are not held,
+   * protected or young enough any more.
    *
    * @generated from field: int32 removes = 2;
    */
@@ -440,7 +441,7 @@ export declare const ConfirmPolicyRequestSchema: GenMessage<ConfirmPolicyRequest
  */
 export declare type ConfirmPolicyResponse = Message<"strongroom.v1.ConfirmPolicyResponse"> & {
   /**
-   * How many versions the next backup removes, as far as that is known now.
+   * How many versions go; for rules that were confirmed before, with the next backup.
    *
    * @generated from field: int32 removes = 1;
    */
@@ -540,9 +541,10 @@ export declare const CollectionService: GenService<{
     output: typeof GetCollectionHealthResponseSchema;
   },
   /**
-   * Lets rotation go by changed rules though the next backup removes many versions at once; needs systemAdmin. Until
-   * then rotation removes nothing and the check `policy` warns. The number must be the right one at this moment
-   * (ROTATION_BLOCKED, with the right one in metadata). Nothing is removed before the next backup. Idempotent.
+   * Lets rotation go by changed rules though many versions go by them, and lets a raised `confirmRemovalsAbove` hold;
+   * needs systemAdmin. Until then rotation removes nothing and the check `policy` warns. The number must be the right
+   * one at this moment (ROTATION_BLOCKED, with the right one in metadata), unless these rules are confirmed already.
+   * Nothing is removed before the next backup. Idempotent.
    *
    * @generated from rpc strongroom.v1.CollectionService.ConfirmPolicy
    */

@@ -13,6 +13,7 @@ import {
   policyCheck,
   worst,
 } from "../../domain/health.ts";
+import { shareOf } from "../../domain/policy-guard.ts";
 import { NOTHING_STORED, storeCheck } from "../../domain/store-health.ts";
 import { nextWindowStart, openWindow } from "../../domain/window.ts";
 import { findFrozen, requireVisible } from "../guards.ts";
@@ -138,8 +139,11 @@ export async function healthChecks(
 }
 
 async function policyOf(tx: Transaction, spec: CollectionSpec, facts: CollectionFacts | undefined) {
-  const next = facts !== undefined && mayWait(spec, facts) ? await nextRemovals(tx, spec, facts) : undefined;
-  return policyCheck(spec.name, next?.waits === true ? next : undefined, facts?.policyHeldSince ?? null);
+  const share = Math.min(shareOf(facts?.confirmedPolicy ?? null), spec.removalShare);
+  const isRaised = share < spec.removalShare;
+  const next = facts && (isRaised || mayWait(spec, facts)) ? await nextRemovals(tx, spec, facts) : undefined;
+  const unconfirmed = next && (isRaised || next.waits) ? { ...next, share } : undefined;
+  return policyCheck(spec.name, unconfirmed, facts?.policyHeldSince ?? null);
 }
 
 /**

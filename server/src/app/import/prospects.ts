@@ -1,6 +1,7 @@
 import { formatSize } from "@strongroom/protocol/sizes";
 import type { CollectionSpec } from "../../domain/configuration.ts";
 import { unguardedRotation } from "../../domain/guarded-rotation.ts";
+import { policyChange } from "../../domain/policy-change.ts";
 import { mustWait } from "../../domain/policy-guard.ts";
 import { allowance, quotaLimits, sumVersions, victimsOf } from "../../domain/quota.ts";
 import type { CollectionRow } from "../ports/database.ts";
@@ -27,12 +28,17 @@ export function prospectOf(
   const limits = quotaLimits(spec);
   const kept = sumVersions(spec, plan.keep);
   const victims = victimsOf(plan, kept.bytes, limits, 0n, 0n);
-  if (victims.length > 0) {
+  const confirmed = row?.confirmedPolicy ?? null;
+  const change = policyChange(live, spec, confirmed, victims, { begunAt: now, now, coming: [] });
+  if (plan.guard === undefined && mustWait(change, spec, confirmed)) {
+    warnings.push(
+      `by its rules ${change.removes} of ${live.length} versions go, with the next backup or in time; nothing goes ` +
+        "before somebody has confirmed that",
+    );
+  } else if (victims.length > 0) {
     const numbers = victims.map(({ number }) => number).sort((a, b) => (a < b ? -1 : 1));
     const named = `${numbers.slice(0, MOST_NAMED).join(", ")}${numbers.length > MOST_NAMED ? ", ..." : ""}`;
-    const change = { removes: victims.length, live: live.length };
-    const waits = mustWait(change, spec, row?.confirmedPolicy ?? null) ? ", once somebody has confirmed that" : "";
-    warnings.push(`the next backup removes ${victims.length} of ${live.length} versions (${named})${waits}`);
+    warnings.push(`the next backup removes ${victims.length} of ${live.length} versions (${named})`);
   }
   const room = allowance(limits, { kept, reservedByOthers: [] });
   const newest = live.reduce<LiveVersion | undefined>(

@@ -9,7 +9,7 @@ import { type ManyRemovals, manyRemovals, requireConfirmed } from "./many-remova
 export interface ChangeConfirmations {
   /** That nobody with the role systemAdmin may be left. */
   readonly allowNoAdmin: boolean;
-  /** How many versions in all the next backups may remove under rules that the change brings; 0 for none. */
+  /** How many versions in all may go under rules that the change brings; 0 for none. */
   readonly confirmRemovals: bigint;
 }
 
@@ -39,7 +39,7 @@ export function requireMayChange(principal: Principal, objects: readonly ObjectN
 
 /**
  * What every change has to pass before it is written, and in a dry run too; here is the place for more of the kind.
- * @returns the collections whose next backup removes many versions because of it: confirmed, or for a dry run to say.
+ * @returns the collections of which many versions go because of it: confirmed, or for a dry run to say.
  * @throws DomainError
  */
 export async function checkChange(

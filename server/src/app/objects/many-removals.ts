@@ -7,7 +7,7 @@ import type { ChangePlan } from "../ports/config-objects.ts";
 import type { Database, Transaction } from "../ports/database.ts";
 import { nextRemovals, removalsWith } from "../versions/confirm-policy.ts";
 
-/** A collection whose next backup removes more versions under changed rules than go without a confirmation. */
+/** A collection of which more versions go by changed rules, now or in time, than may go without a confirmation. */
 export interface ManyRemovals extends PolicyChange {
   /** Under the changed rules. */
   readonly spec: CollectionSpec;
@@ -45,8 +45,8 @@ export function requireConfirmed(removals: readonly ManyRemovals[], confirmed: b
       : `${removals.length} collections, the first is "${first.spec.name}"`;
   throw new DomainError(
     "ROTATION_BLOCKED",
-    `with this change the next backups remove ${removes} of ${live} versions (${where}), more than go without a ` +
-      `confirmation (confirmRemovalsAbove); nothing was written. If that is meant, set confirm_removals to ${removes} ` +
+    `with this change ${removes} of ${live} versions go, with the next backups or in time (${where}), more than may ` +
+      `go without a confirmation (confirmRemovalsAbove); nothing was written. If that is meant, set confirm_removals to ${removes} ` +
       `(\`--confirm-removals ${removes}\`)`,
     { metadata: { guard: "policy", removes: String(removes), live: String(live) } },
   );
@@ -59,8 +59,8 @@ export function removalWarnings(removals: readonly ManyRemovals[], { objects }: 
     const own = objects.find(({ entry }) => entry.kind === "BackupCollection" && entry.name === spec.name);
     const { file, line } = (own ?? objects[0]!).entry;
     const reason =
-      `the next backup to "${spec.name}" removes ${removes} of ${live} versions, more than go without a confirmation ` +
-      `(confirmRemovalsAbove): apply it with confirm_removals ${all} (\`--confirm-removals ${all}\`), or, where it is ` +
+      `this change of "${spec.name}" removes ${removes} of ${live} versions, with the next backup or in time, more ` +
+      `than may go without a confirmation (confirmRemovalsAbove): apply it with confirm_removals ${all} (\`--confirm-removals ${all}\`), or, where it is ` +
       `put in force in another way, \`strongroom confirm-policy ${spec.name} ${removes}\``;
     return { file, line, path: "spec", reason, severity: "warning" };
   });

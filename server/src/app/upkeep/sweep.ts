@@ -1,6 +1,6 @@
 import { formatTimeIn } from "@strongroom/protocol/times";
 import { manifestKey } from "../../domain/object-keys.ts";
-import { removalRules } from "../../domain/policy-guard.ts";
+import { isConfirmed } from "../../domain/policy-guard.ts";
 import { objectOf } from "../../domain/version.ts";
 import { isFrozen } from "../guards.ts";
 import { isSameInstallation } from "../installation.ts";
@@ -226,7 +226,7 @@ async function noteConfiguration({ database, config }: SweepDeps, rows: readonly
   const { collections } = config.current();
   for (const row of rows) {
     const spec = collections.get(row.name);
-    const isOther = spec !== undefined && removalRules(spec) !== row.confirmedPolicy;
+    const isOther = spec !== undefined && !isConfirmed(spec, row.confirmedPolicy);
     // Of rules that were never kept nobody knows whether they have changed; a commit notes when it has to wait.
     const isHeld = isOther && (row.confirmedPolicy !== null || row.policyHeldSince !== null);
     const froze = isFrozen(config, row) !== (row.frozenSince !== null);

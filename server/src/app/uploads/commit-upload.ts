@@ -6,7 +6,7 @@ import type { CollectionSpec } from "../../domain/configuration.ts";
 import { DomainError, type Reason } from "../../domain/errors.ts";
 import { versionFilename } from "../../domain/filename.ts";
 import { manifestKey } from "../../domain/object-keys.ts";
-import { removalRules } from "../../domain/policy-guard.ts";
+import { rulesInForce } from "../../domain/policy-guard.ts";
 import { quotaLimits, victimsOf } from "../../domain/quota.ts";
 import { goesByTime } from "../../domain/rotation.ts";
 import { bytesEqual } from "../../domain/segments.ts";
@@ -372,7 +372,7 @@ async function rotatedOut(
   const others = holding.filter((other) => other.id !== upload.id);
   const reserved = others.reduce((sum, { reservedBytes }) => sum + reservedBytes, 0n);
   const plan = await livePlan(tx, row, spec, { begunAt: upload.begunAt, coming: comingVersions(holding) });
-  const rules = removalRules(spec);
+  const rules = rulesInForce(spec, row.confirmedPolicy);
   // What goes by time is kept while the clock is in doubt, so that rules under which nothing went are not yet in force.
   const isInForce = plan.guard === undefined && (doubt === undefined || !goesByTime(spec.rotation));
   if (plan.waits !== undefined) await tx.collections.notePolicyHeld(row.id, tx.now);

@@ -270,8 +270,8 @@ function rotationWaits(
 ): DomainError {
   return new DomainError(
     "ROTATION_BLOCKED",
-    `the changed configuration of "${collection}" would remove ${removes} of ${live} versions at once, so rotation ` +
-      `removes nothing until a systemAdmin has confirmed that, and no room is left (${facts}): ` +
+    `the changed configuration of "${collection}" would remove ${removes} of ${live} versions, now or in time, so ` +
+      `rotation removes nothing until a systemAdmin has confirmed that, and no room is left (${facts}): ` +
       `\`strongroom confirm-policy ${collection} ${removes}\`, or undo the change`,
     { metadata: { ...metadata, guard: "policy", removes: String(removes) } },
   );

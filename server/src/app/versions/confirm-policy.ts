@@ -2,19 +2,19 @@ import { hasSystemRole, type Principal } from "../../domain/access.ts";
 import type { CollectionSpec } from "../../domain/configuration.ts";
 import { DomainError } from "../../domain/errors.ts";
 import { LEAST_REMOVALS, mustWait, type PolicyChange, removalRules } from "../../domain/policy-guard.ts";
-import { goesByTime } from "../../domain/rotation.ts";
 import { requireAction, requireWritable } from "../guards.ts";
-import type { CollectionRow, Transaction } from "../ports/database.ts";
-import { changeOf, type PlannedCollection, unguardedLivePlan } from "./live-plan.ts";
+import type { Transaction } from "../ports/database.ts";
+import type { CollectionFacts } from "../ports/live-versions.ts";
+import { changeOf, mostRemovals, type PlannedCollection, unguardedLivePlan } from "./live-plan.ts";
 import type { VersionDeps } from "./versions.ts";
 
-/** What the next backup removes under a collection's rules, and whether that waits for a confirmation. */
+/** What goes under a collection's rules, with the next backup or in time, and whether that waits for a confirmation. */
 export interface NextRemovals extends PolicyChange {
   readonly waits: boolean;
 }
 
 /**
- * What the next backup would remove if it came now and this were the collection's configuration: for health, for a
+ * What would go, with the next backup or in time, if that backup came now and this were the collection's configuration: for health, for a
  * confirmation, and for whoever is about to change the configuration.
  * @param row of the collection; undefined where it was never used.
  */
@@ -24,8 +24,8 @@ export async function nextRemovals(
   row: PlannedCollection | undefined,
 ): Promise<NextRemovals> {
   if (row === undefined) return { removes: 0, live: 0, waits: false };
-  const plan = await unguardedLivePlan(tx, row, spec, { begunAt: tx.now, coming: [] });
-  const change = await changeOf(tx, row, spec, plan);
+  const of = { begunAt: tx.now, coming: [] };
+  const change = await changeOf(tx, row, spec, await unguardedLivePlan(tx, row, spec, of), of);
   return { ...change, waits: mustWait(change, spec, row.confirmedPolicy) };
 }
 
@@ -38,15 +38,15 @@ export async function removalsWith(tx: Transaction, spec: CollectionSpec): Promi
  * Whether {@link nextRemovals} has to be asked: not where the rules are those that were confirmed, and not where they
  * can not remove as many versions as need a confirmation, whatever is in them.
  */
-export function mayWait(spec: CollectionSpec, row: Pick<CollectionRow, "confirmedPolicy" | "liveVersions">): boolean {
-  const most = goesByTime(spec.rotation) ? row.liveVersions : row.liveVersions - (spec.maxBackupsCount - 1);
-  return mustWait({ removes: most, live: 0, earlier: LEAST_REMOVALS }, spec, row.confirmedPolicy);
+export function mayWait(spec: CollectionSpec, facts: CollectionFacts): boolean {
+  const most = mostRemovals(spec, facts.liveVersions, facts.damaged.count);
+  return mustWait({ removes: most, live: 0, earlier: LEAST_REMOVALS }, spec, facts.confirmedPolicy);
 }
 
 /**
- * Lets rotation go by the rules that are configured now, though the next backup removes many versions. Nothing is
- * removed before that backup. Idempotent.
- * @param input.removes how many versions the caller expects it to remove.
+ * Lets rotation go by the rules that are configured now, though many versions go by them, and lets a raised share of
+ * removals that need no confirmation hold. Nothing is removed before the next backup. Idempotent.
+ * @param input.removes how many versions the caller expects to go.
  * @throws DomainError ACCESS_DENIED for all but systemAdmin; ROTATION_BLOCKED when it is another number.
  */
 export async function confirmPolicy(
@@ -65,11 +65,13 @@ export async function confirmPolicy(
       );
     const row = await tx.collections.lockByName(spec.name);
     const { removes, live } = await nextRemovals(tx, spec, row);
+    // Repeated: what goes in time was counted before.
+    if (removalRules(spec) === row.confirmedPolicy) return { removes, live };
     if (removes !== input.removes)
       throw new DomainError(
         "ROTATION_BLOCKED",
-        `the next backup to "${spec.name}" removes ${removes} of ${live} versions, not ${input.removes}; look at ` +
-          `\`strongroom simulate\`, and confirm that number: \`strongroom confirm-policy ${spec.name} ${removes}\``,
+        `by the rules of "${spec.name}" ${removes} of ${live} versions go, with the next backup or in time, not ` +
+          `${input.removes}; look at \`strongroom simulate\`, and confirm that number: \`strongroom confirm-policy ${spec.name} ${removes}\``,
         { metadata: { guard: "policy", removes: String(removes), live: String(live) } },
       );
     await tx.collections.confirmPolicy(row.id, removalRules(spec));

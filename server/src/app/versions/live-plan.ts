@@ -4,7 +4,8 @@
 import type { ClockState } from "../../domain/clock.ts";
 import type { CollectionSpec } from "../../domain/configuration.ts";
 import { asideBecause } from "../../domain/guarded-rotation.ts";
-import { CHANGES_TOGETHER_MS, mustWait, type PolicyChange, removalRules } from "../../domain/policy-guard.ts";
+import { policyChange } from "../../domain/policy-change.ts";
+import { CHANGES_TOGETHER_MS, isConfirmed, mustWait, type PolicyChange } from "../../domain/policy-guard.ts";
 import {
   LEAST_COUNTED_SIZE,
   quotaLimits,
@@ -26,6 +27,8 @@ export interface LivePlan {
   readonly older: readonly LiveVersion[];
   readonly remove: readonly LiveVersion[];
   readonly guard: SizedVersion | undefined;
+  /** How many are damaged; none when left out. */
+  readonly damaged?: number;
   /** The change of rules that waits for a confirmation; undefined for none. */
   readonly waits?: PolicyChange | undefined;
 }
@@ -52,7 +55,7 @@ export async function livePlan(
   of: PlannedFor,
 ): Promise<LivePlan> {
   const plan = await unguardedLivePlan(tx, row, spec, of);
-  const change = await changeOf(tx, row, spec, plan);
+  const change = await changeOf(tx, row, spec, plan, of);
   if (plan.guard !== undefined || !mustWait(change, spec, row.confirmedPolicy)) return plan;
   return { all: plan.all, older: [], remove: [], guard: undefined, waits: change };
 }
@@ -79,23 +82,38 @@ export async function livePlansBeside(
   return [own, ...first];
 }
 
-/** What a plan removes, without the bytes of an upload: what gives way to them goes under any rules. */
-export function removalsOf(spec: CollectionSpec, plan: LivePlan): PolicyChange {
-  const victims = victimsOf(plan, keptSums(plan, spec).bytes, quotaLimits(spec), 0n, 0n);
-  return { removes: victims.length, live: plan.all.count };
-}
-
-/** As {@link removalsOf}, with what changes of rules before it removed, where the rules are not those confirmed. */
+/**
+ * What a plan removes, without the bytes of an upload: what gives way to them goes under any rules. Where the rules are
+ * not those confirmed, what goes by them in time too, and what went or goes by changes before; then every live version
+ * is read, until they are confirmed or in force.
+ */
 export async function changeOf(
   tx: Transaction,
   row: PlannedCollection,
   spec: CollectionSpec,
   plan: LivePlan,
+  { begunAt, coming }: PlannedFor,
 ): Promise<PolicyChange> {
-  const change = removalsOf(spec, plan);
-  if (change.removes === 0 || removalRules(spec) === row.confirmedPolicy) return change;
+  const victims = victimsOf(plan, keptSums(plan, spec).bytes, quotaLimits(spec), 0n, 0n);
+  const next = { removes: victims.length, live: plan.all.count };
+  if (plan.guard !== undefined || isConfirmed(spec, row.confirmedPolicy)) return next;
+  const most = mostRemovals(spec, row.liveVersions, plan.damaged ?? 0);
+  if (most === 0) return next;
   const since = new Date(tx.now.getTime() - CHANGES_TOGETHER_MS);
-  return { ...change, earlier: await tx.live.rotatedTogether(row.id, since) };
+  const earlier = await tx.live.rotatedTogether(row.id, since);
+  // Of rules that nobody knows nothing is still to come, so that the bound says enough.
+  const isBound = row.confirmedPolicy === null && !goesByTime(spec.rotation);
+  if (isBound && !mustWait({ ...next, removes: most, earlier }, spec, null)) return { ...next, earlier };
+  const live = await tx.versions.allLive(row.id);
+  const change = policyChange(live, spec, row.confirmedPolicy, victims, { begunAt, now: tx.now, coming });
+  return { ...change, earlier };
+}
+
+/** No more versions than these go by a collection's rules, whatever is in them. */
+export function mostRemovals(spec: CollectionSpec, live: number, damaged: number): number {
+  if (goesByTime(spec.rotation)) return live;
+  // Damaged versions give way though they have a place.
+  return Math.max(0, live - (spec.maxBackupsCount - 1), damaged);
 }
 
 /** As {@link livePlan}, whether or not a change of rules has to wait. */
@@ -115,7 +133,8 @@ export async function unguardedLivePlan(
   const going = goesByTime(spec.rotation)
     ? await byTime(tx, row, spec, aside, begunAt)
     : await byNumber(tx, row, spec, aside);
-  return { all, ...going, guard };
+  const damaged = odd.filter(({ damage }) => damage !== "").length;
+  return { all, ...going, guard, damaged };
 }
 
 /**

@@ -2,7 +2,8 @@ import type { ClockState } from "../../domain/clock.ts";
 import type { CollectionSpec } from "../../domain/configuration.ts";
 import { DomainError } from "../../domain/errors.ts";
 import { type UnconfirmedPlan, unguardedRotation } from "../../domain/guarded-rotation.ts";
-import { mustWait, type PolicyChange } from "../../domain/policy-guard.ts";
+import { policyChange } from "../../domain/policy-change.ts";
+import { isConfirmed, mustWait, type PolicyChange } from "../../domain/policy-guard.ts";
 import { quotaLimits, sumVersions, victimsOf } from "../../domain/quota.ts";
 import { goesByTime, newestFirst } from "../../domain/rotation.ts";
 import type { SizedVersion } from "../../domain/shrunk.ts";
@@ -32,11 +33,10 @@ export function rotationOf(
 ): GuardedPlan {
   const plan = unguardedRotation(live, spec, begunAt, now, coming);
   // Without the upload's own bytes: what gives way to them goes under any rules.
-  const change = {
-    removes: victimsOf(plan, sumVersions(spec, plan.keep).bytes, quotaLimits(spec), 0n, 0n).length,
-    live: live.length,
-  };
-  if (plan.guard !== undefined || !mustWait(change, spec, row.confirmedPolicy)) return plan;
+  if (plan.guard !== undefined || isConfirmed(spec, row.confirmedPolicy)) return plan;
+  const victims = victimsOf(plan, sumVersions(spec, plan.keep).bytes, quotaLimits(spec), 0n, 0n);
+  const change = policyChange(live, spec, row.confirmedPolicy, victims, { begunAt, now, coming });
+  if (!mustWait(change, spec, row.confirmedPolicy)) return plan;
   const keep = live.map((version) => withProtection(version, spec));
   return { keep, older: [], remove: [], guard: undefined, waits: change };
 }
