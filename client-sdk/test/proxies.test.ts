@@ -283,7 +283,7 @@ test("a proxy that is away is waited for, and what is no proxy is refused at onc
   const environment = { HTTP_PROXY: "http://127.0.0.1:9" };
   const client = clientFor(t, { url: "http://b.example.org", proxyEnvironment: environment, giveUpAfterMs: 200 });
   await t.throwsAsync(client.upload({ collection: "through", source: chunked(ciphertext(MIB)), encryption: none }), {
-    message: /tried any longer.*the proxy http:\/\/127\.0\.0\.1:9/s,
+    message: /the proxy http:\/\/127\.0\.0\.1:9.*tried any longer/s,
   });
   const make = (proxyEnvironment: Record<string, string>) =>
     new StrongroomClient({ url: "https://b.example.org", proxyEnvironment });

@@ -24,7 +24,9 @@ import { rotationOf } from "../src/app/versions/removal.ts";
 import { undeleteVersion } from "../src/app/versions/undelete-version.ts";
 import { deleteVersion, getVersion, listVersions } from "../src/app/versions/versions.ts";
 import { CLOCK_SLACK_MS } from "../src/domain/clock.ts";
+import type { CollectionSpec } from "../src/domain/configuration.ts";
 import { healthFacts } from "../src/domain/health.ts";
+import { removalRules } from "../src/domain/policy-guard.ts";
 import { sumVersions } from "../src/domain/quota.ts";
 import { usualSize } from "../src/domain/shrunk.ts";
 import { storedFacts } from "../src/domain/store-health.ts";
@@ -96,7 +98,9 @@ harness("what is asked of live versions is what all of them say", async (t) => {
       const checked = collection(spec.name, { ...sizes, ...rotation });
       const coming = isComing ? [{ number: 99n, size: 3n, usualSize: 90_000n, confirmedAt: null }] : [];
       await database.transaction(async (tx) => {
-        const row = await tx.collections.lockByName(spec.name);
+        // Changed rules are judged by every version, until they are in force.
+        const confirmedPolicy = removalRules(checked);
+        const row = { ...(await tx.collections.lockByName(spec.name)), confirmedPolicy };
         const live = await tx.versions.allLive(row.id);
         t.is(row.liveVersions, live.length);
         const expected = rotationOf(live, checked, tx.now, tx.now, coming, row);
@@ -295,6 +299,12 @@ test("PostgreSQL: no call reads a growing table from end to end", async (t) => {
   const often = async (work: () => Promise<unknown>) => {
     for (let i = 0; i < 6; i++) await work();
   };
+  // Changed rules are judged by every version, until they are in force.
+  const inForce = async (h: Harness, spec: CollectionSpec) =>
+    await h.deps.database.transaction(async (tx) => {
+      const { id } = await tx.collections.lockByName(spec.name);
+      await tx.collections.confirmPolicy(id, removalRules(spec));
+    });
   const calls: Record<string, (h: Harness) => Promise<unknown>> = {
     "a backup, which rotates one out": async (h) => await h.upload("many", openpgpMessage(1024)),
     "a backup to another collection": async (h) => await h.upload("c-00007", openpgpMessage(1024)),
@@ -304,8 +314,12 @@ test("PostgreSQL: no call reads a growing table from end to end", async (t) => {
       await checkUpload(h.deps, h.admin, { ...NO_UPLOAD, collection: "many" }),
     "a backup under fifo-plus-older": async (h) => {
       const older = { maxOlderCopies: 5, maxAgeMs: 1000 * HOUR };
-      h.collections.set("many", { ...collections.get("many")!, rotation: { strategy: "fifo-plus-older", older } });
+      const before = collections.get("many")!;
+      const spec = { ...before, rotation: { strategy: "fifo-plus-older" as const, older } };
+      h.collections.set("many", spec);
+      await inForce(h, spec);
       await h.upload("many", openpgpMessage(1024));
+      await inForce(h, before);
     },
     "rm and undelete": async (h) => {
       await deleteVersion(h.deps, h.admin, { collection: "many", number: 8000n });
