@@ -763,7 +763,7 @@ const cases: readonly Case[] = [
     call: ({ live }, _caller, options) =>
       done(
         live.clients.admin.createAccessKey(
-          { user: "stranger", accessKey: "k", roles: [RoleMessage.BACKUP_UPLOADER] },
+          { user: "stranger", accessKey: "k", collections: [OTHER], roles: [RoleMessage.BACKUP_UPLOADER] },
           options,
         ),
       ),
