@@ -332,3 +332,16 @@ serial("the log does not grow without end", async (t) => {
   t.true(Number(row!.written) > 90 * 2 ** 20, `${row!.written} bytes of log`);
   t.true(Number(row!.open) < 64 * 2 ** 20, `${row!.open} bytes of log since the checkpoint`);
 });
+
+test("a statement is planned for its values each time, so that partial indexes are used however tables grow", async (t) => {
+  const client = await EmbeddedPostgres.start(undefined);
+  t.teardown(async () => await client.close());
+  await client.exec("create table v (c int not null, state text not null)");
+  const text = "select * from v where c = $1 and state = $2";
+  for (let i = 0; i < 12; i++) await client.query(text, [1, "live"]);
+  const { rows } = await client.query(
+    "select generic_plans, custom_plans from pg_prepared_statements where statement = $1",
+    [text],
+  );
+  t.deepEqual(rows, [{ generic_plans: 0, custom_plans: 12 }]);
+});

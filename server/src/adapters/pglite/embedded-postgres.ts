@@ -26,9 +26,9 @@ export class DatabaseEndedError extends Error {
 }
 
 /**
- * PGlite that syncs, and that prepares its statements. Also, when PostgreSQL ends inside it (a PANIC, out of memory), every call fails from then on:
- * PGlite itself (0.5.16) swallows what was thrown, and asks what is dead again and again, in a loop that never gives
- * the process back.
+ * PGlite that syncs, and that prepares its statements. Also, when PostgreSQL ends inside it (a PANIC, out of memory),
+ * every call fails from then on: PGlite itself (0.5.16) swallows what was thrown, and asks what is dead again and
+ * again, in a loop that never gives the process back.
  */
 export class EmbeddedPostgres extends PGlite {
   readonly #directory: DataDirectory | undefined;
@@ -64,6 +64,8 @@ export class EmbeddedPostgres extends PGlite {
       files = directory === undefined ? undefined : new DataDirectory(directory);
       const database = new EmbeddedPostgres(files, prepared, lastWords);
       await database.waitReady;
+      // A plan made once for all values knows no partial index, and stays as it was while the tables grow.
+      await database.exec("set plan_cache_mode = force_custom_plan");
       return database;
     } catch (error) {
       if (error instanceof NoDatabaseError) throw error;

@@ -25,8 +25,8 @@ const MOST_KEPT = 500;
 const OUTDATED = new Set(["26000", "0A000"]);
 
 /**
- * Statements with parameters, parsed once and planned a few times in the life of the embedded database. PGlite (0.5.16)
- * itself has each parsed and planned anew, in six calls of its module; a prepared one takes a single call.
+ * Statements with parameters, parsed once in the life of the embedded database and planned for their values each time.
+ * PGlite (0.5.16) itself has each parsed anew too, in six calls of its module; a prepared one takes a single call.
  */
 export class PreparedStatements {
   readonly #session: MessageSession;
