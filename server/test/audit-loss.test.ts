@@ -5,14 +5,12 @@
 import anyTest, { type ExecutionContext, type TestFn } from "ava";
 import { sql } from "drizzle-orm";
 import { acceptLoss, NoAuditLossError } from "../src/app/audit/accept-loss.ts";
-import { Auditor } from "../src/app/audit/auditor.ts";
 import { chainEvents } from "../src/app/audit/chain.ts";
 import { AuditContradictionError, writeHead } from "../src/app/audit/heads.ts";
 import { pruneLog } from "../src/app/audit/prune.ts";
-import { AuditTrail } from "../src/app/audit/trail.ts";
-import { getServerStatus } from "../src/app/upkeep/server-status.ts";
 import { AUDIT_HEADS, auditHeadKey } from "../src/domain/object-keys.ts";
 import { DAY, filled, Log, signer } from "./support/audit-log.ts";
+import { auditing } from "./support/auditing.ts";
 import { type Harness, harnessTest } from "./support/harness.ts";
 
 const test = harnessTest(anyTest as TestFn<{ h: Harness }>, { fresh: true });
@@ -194,37 +192,6 @@ test("a head of another installation, signed by the same key, counts for nothing
   t.regex(problems.join(), /0000000000000009: it is of installation 00000000/);
   await t.throwsAsync(acceptLoss(log.deps), { instanceOf: NoAuditLossError, message: /its newest head, 3/ });
 });
-
-/** A server that signs the log, by a clock that the test moves. */
-function auditing(log: Log) {
-  const said: string[] = [];
-  let now = 0;
-  const note = (_: unknown, text: string) => void said.push(text);
-  const { database } = log.deps;
-  const auditor = new Auditor({
-    ...log.deps,
-    config: log.h.deps.config,
-    trail: new AuditTrail({ database, log: log.h.deps.log }),
-    log: { ...log.h.deps.log, info: note, warn: note, error: note },
-    retentionMs: 400 * DAY,
-    timesHold: () => true,
-    monotonic: () => now,
-  });
-  return {
-    auditor,
-    said: () => said.splice(0),
-    async tick(ms: number) {
-      now += ms;
-      await auditor.tick();
-    },
-    async problems() {
-      const readiness = { check: async () => [] };
-      const replica = { id: "00000000-0000-4000-8000-000000000001", version: "1.0.0" };
-      const deps = { ...log.h.deps, readiness, replica, auditor, databaseKind: "test", commit: "" };
-      return (await getServerStatus(deps, log.h.admin)).problems.map(({ name, message }) => `${name}: ${message}`);
-    },
-  };
-}
 
 test("a server says that heads are gone, also while nothing happens, until an operator has accepted it", async (t) => {
   const log = await filled(t.context.h);

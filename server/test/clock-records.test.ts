@@ -217,7 +217,7 @@ test("a replica that was seen an hour ahead is not there, and is forgotten", asy
   const status = async () => {
     const deps = {
       ...h.deps,
-      auditor: { problem: undefined },
+      auditor: { problem: undefined, contradiction: undefined },
       readiness: { check: async () => [] },
       replica: living,
       databaseKind: "x",

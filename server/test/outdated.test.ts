@@ -40,7 +40,12 @@ async function whileNewer(h: Harness, work: () => Promise<void>): Promise<void> 
 
 const problemsOf = async (h: Harness) => {
   const replica = { id: "00000000-0000-4000-8000-000000000001", version: "1.0.0" };
-  const deps = { ...h.deps, readiness: { check: async () => [] }, replica, auditor: { problem: undefined } };
+  const deps = {
+    ...h.deps,
+    readiness: { check: async () => [] },
+    replica,
+    auditor: { problem: undefined, contradiction: undefined },
+  };
   return (await getServerStatus({ ...deps, databaseKind: "test", commit: "" }, h.admin)).problems;
 };
 

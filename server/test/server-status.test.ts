@@ -18,7 +18,7 @@ const statusDeps = (h: Harness, change: Partial<StatusDeps> = {}): StatusDeps =>
   ...h.deps,
   readiness: { check: async () => [{ name: "storage", ok: true, message: "fine" }] },
   replica: { id: ID(1), version: "1.0.0" },
-  auditor: { problem: undefined },
+  auditor: { problem: undefined, contradiction: undefined },
   databaseKind: "test",
   commit: "",
   ...change,

@@ -31,6 +31,8 @@ export interface AuditorDeps {
 const TICK_MS = 5000;
 const MINUTE_MS = 60_000;
 const PRUNE_MS = 3_600_000;
+/** A pruning that failed, or that a clock in doubt forbade, is tried again after so long, in milliseconds. */
+const PRUNE_AGAIN_MS = MINUTE_MS;
 /** What does not end is said again this often, in milliseconds. */
 const SAID_AGAIN_MS = 3_600_000;
 
@@ -51,7 +53,8 @@ export class Auditor {
   #stopped = false;
   #headAt: number;
   #flushedAt: number;
-  #prunedAt: number | undefined;
+  /** When it is pruned next: at first, at once. */
+  #pruneAt: number;
   #headWanted = false;
   readonly #seen: { sequence: bigint | undefined } = { sequence: undefined };
   #configuration: unknown;
@@ -62,6 +65,7 @@ export class Auditor {
     this.#deps = deps;
     this.#headAt = deps.monotonic();
     this.#flushedAt = this.#headAt;
+    this.#pruneAt = this.#headAt;
   }
 
   /** Why the log is not chained, signed or pruned, for people; undefined while all is well. */
@@ -116,7 +120,7 @@ export class Auditor {
         rows: await tx.auditLog.unchained(1),
         state: await tx.auditLog.chain(),
       }));
-      const isPruneDue = this.#prunedAt === undefined || monotonic() - this.#prunedAt >= PRUNE_MS;
+      const isPruneDue = monotonic() >= this.#pruneAt;
       const isSigned = this.#deps.signer === undefined || state.place === state.headPlace;
       // What does not hold any more, such as a head that was removed, is no reason to sign: looked at now and then.
       if (rows.length === 0 && isSigned && !isPruneDue && !this.#troubles.has("log")) return;
@@ -160,11 +164,12 @@ export class Auditor {
 
   async #prune(): Promise<void> {
     const { database, store, signer, monotonic, retentionMs, timesHold, log } = this.#deps;
+    // Before it: what fails, or may not be done, is not tried again every few seconds, nor is a head signed for it.
+    this.#pruneAt = monotonic() + PRUNE_AGAIN_MS;
     if (!timesHold()) return;
-    // Before it: what fails is not tried again every few seconds.
-    this.#prunedAt = monotonic();
     try {
       const pruned = await pruneLog({ database, store, signer }, retentionMs);
+      this.#pruneAt = monotonic() + PRUNE_MS;
       if (pruned > 0) log.info({ rows: pruned }, "audit: pruned events beyond --audit-retention");
       this.#succeeded("pruning");
     } catch (error) {

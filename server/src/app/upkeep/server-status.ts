@@ -2,6 +2,7 @@ import { quantity } from "@strongroom/protocol/quantity";
 import type { Principal } from "../../domain/access.ts";
 import { type ClockState, clockState, isBeyond } from "../../domain/clock.ts";
 import { serverOutdated } from "../../domain/errors.ts";
+import type { Auditor } from "../audit/auditor.ts";
 import type { BlobStoreCapabilities } from "../ports/blob-store.ts";
 import type { ConfigSource } from "../ports/config-source.ts";
 import type { Database } from "../ports/database.ts";
@@ -26,8 +27,8 @@ export interface StatusDeps {
   readonly config: ConfigSource;
   readonly readiness: { check(): Promise<readonly ReadinessCheck[]> };
   readonly replica: Pick<ReplicaRow, "id" | "version">;
-  /** Why this server does not chain, sign or prune the audit log. */
-  readonly auditor: { readonly problem: string | undefined };
+  /** Why this server does not chain, sign or prune the audit log, and whether that contradicts what was signed. */
+  readonly auditor: Pick<Auditor, "problem" | "contradiction">;
   /** Kind of database: `pglite` or `postgres`. */
   readonly databaseKind: string;
   /** Id of the commit it was made from; empty where that is not known. */
@@ -94,7 +95,7 @@ export async function getServerStatus(deps: StatusDeps, principal: Principal): P
       refusals: config?.refusals ?? 0,
     },
   };
-  return { ...status, problems: problemsOf({ ...status, audit: deps.auditor.problem }, checks, now) };
+  return { ...status, problems: problemsOf({ ...status, auditor: deps.auditor }, checks, now) };
 }
 
 function abilitiesOf({ verifiesPartDigests, minPartSize, maxParts, keepsRefusedBytes }: BlobStoreCapabilities) {
@@ -114,8 +115,8 @@ function problemsOf(
     clock,
     runs,
     configuration,
-    audit,
-  }: Omit<ServerStatus, "problems"> & { readonly audit: string | undefined },
+    auditor,
+  }: Omit<ServerStatus, "problems"> & Pick<StatusDeps, "auditor">,
   checks: readonly ReadinessCheck[],
   now: Date,
 ): ServerProblem[] {
@@ -131,8 +132,15 @@ function problemsOf(
     add("configuration", configuration.problem, "Correct the file; until then the state before it stays in force.");
   if (clock.status !== "right")
     add("clock", clock.message, "Correct the database's clock; if it is right: `strongroom sweep --clock-is-right`.");
-  if (audit !== undefined)
-    add("audit", audit, "`strongroom audit verify` says what was changed; docs/audit.md says how the log goes on.");
+  if (auditor.problem !== undefined)
+    add(
+      "audit",
+      auditor.problem,
+      // A store or database that failed once is no sign of a changed log.
+      auditor.contradiction === undefined
+        ? "It is tried again, at the latest after a minute."
+        : "`strongroom audit verify` says what was changed; docs/audit.md says how the log goes on.",
+    );
   if (database.damaged > 0)
     add(
       "integrity",
