@@ -2,7 +2,8 @@
 
 import { chunked, cutSegments, openpgpMessage } from "@strongroom/testkit/ciphertext";
 import anyTest, { type TestFn } from "ava";
-import { PLACE_WAIT_MS, TenantShares } from "../src/app/uploads/tenant-shares.ts";
+import { DEFAULT_TIMINGS } from "../../client-sdk/src/connection/timings.ts";
+import { COMES_AGAIN_MS, PLACE_WAIT_MS, TenantShares } from "../src/app/uploads/tenant-shares.ts";
 import { writeSegment } from "../src/app/uploads/write-segment.ts";
 import { DomainError } from "../src/domain/errors.ts";
 import { type Harness, harnessTest, MIB, refused } from "./support/harness.ts";
@@ -149,9 +150,30 @@ test("who is asked to come again counts as waiting until it does, and never for 
   time.advance(PLACE_WAIT_MS);
   await gone;
   t.is(shares.pressedMs("acme", "two"), PLACE_WAIT_MS);
-  time.advance(PLACE_WAIT_MS);
+  time.advance(DEFAULT_TIMINGS.retryMaxMs);
+  t.is(shares.pressedMs("acme", "two"), PLACE_WAIT_MS + DEFAULT_TIMINGS.retryMaxMs, "the client still waits");
+  time.advance(COMES_AGAIN_MS - DEFAULT_TIMINGS.retryMaxMs);
   t.is(shares.pressedMs("acme", "two"), undefined, "it does not come again");
   two();
+});
+
+test("who is asked to come again presses nobody while a place is free for it", async (t) => {
+  const time = new ShareTime();
+  const shares = new TenantShares(time);
+  const limits = { name: "acme", maxParallelSegments: 2, maxUploadRate: undefined };
+  const one = await shares.enter(limits, never, { upload: "one" });
+  const two = await shares.enter(limits, never, { upload: "two" });
+  const asked = t.throwsAsync(shares.enter(limits, never, { upload: "three" }));
+  await turn();
+  time.advance(PLACE_WAIT_MS);
+  await asked;
+  t.is(shares.pressedMs("acme", "one"), PLACE_WAIT_MS);
+  two();
+  t.is(shares.pressedMs("acme", "one"), undefined);
+  const four = await shares.enter(limits, never, { upload: "four" });
+  t.is(shares.pressedMs("acme", "one"), PLACE_WAIT_MS, "somebody else took it");
+  four();
+  one();
 });
 
 test("a slow segment gives its place to another upload, and not to its own next segment", async (t) => {

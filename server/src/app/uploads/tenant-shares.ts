@@ -19,8 +19,11 @@ export const LONGEST_WAIT_MS = 2 ** 31 - 1;
 /** Bytes that were not used are saved up for so long, in milliseconds. */
 const BURST_MS = 1000;
 
-/** After it was refused a place, an upload counts as waiting for so long, in milliseconds: it comes again. */
-const COMES_AGAIN_MS = 10_000;
+/**
+ * After it was refused a place, an upload counts as waiting for so long, in milliseconds: it comes again. Longer than
+ * the longest that a client waits before.
+ */
+export const COMES_AGAIN_MS = 20_000;
 
 interface Waiter {
   readonly upload: string;
@@ -31,6 +34,8 @@ interface Waiter {
 
 interface Places {
   taken: number;
+  /** How many there are, by the configuration of who asked last. */
+  limit: number;
   /** The first first. */
   readonly waiting: Waiter[];
   /** Uploads that were refused and will come again, by id, the first refused first. */
@@ -65,7 +70,8 @@ export class TenantShares {
     { upload = "", waitMs = PLACE_WAIT_MS }: { readonly upload?: string; readonly waitMs?: number } = {},
   ): Promise<() => void> {
     if (maxParallelSegments === undefined) return () => {};
-    const places = this.#places.get(name) ?? { taken: 0, waiting: [], refused: new Map() };
+    const places = this.#places.get(name) ?? { taken: 0, limit: 0, waiting: [], refused: new Map() };
+    places.limit = maxParallelSegments;
     this.#places.set(name, places);
     const since = this.#refusedSince(places, upload) ?? this.#clock.monotonic();
     places.refused.delete(upload);
@@ -86,7 +92,7 @@ export class TenantShares {
 
   /**
    * For how long another upload of the organization has waited for a place that this one could give, in milliseconds;
-   * undefined while none does. One that was asked to come again waits meanwhile.
+   * undefined while none does. One that was asked to come again waits meanwhile, unless a place is free for it.
    */
   pressedMs(organization: string, upload: string): number | undefined {
     const places = this.#places.get(organization);
@@ -94,6 +100,7 @@ export class TenantShares {
     const now = this.#clock.monotonic();
     const waiting = places.waiting.find((waiter) => waiter.upload !== upload);
     if (waiting !== undefined) return now - waiting.since;
+    if (places.taken < places.limit) return undefined;
     for (const [id, { since }] of places.refused)
       if (this.#refusedSince(places, id) === undefined) places.refused.delete(id);
       else if (id !== upload) return now - since;
