@@ -44,14 +44,16 @@ export async function isOutdated(db: Executor): Promise<boolean> {
  * @throws NewerDatabaseError
  */
 export async function needsMigration(db: Executor): Promise<boolean> {
+  // First, since a new database asks for no more than the next line.
+  const ours = newestKnown();
   const table = rowsOf(await db.execute(sql`select to_regclass('drizzle.__drizzle_migrations')::text as name`));
   if (table[0]?.name === null) return true;
   const newest = await newestApplied(db);
-  if (newest > newestKnown()) {
+  if (newest > ours) {
     throw new NewerDatabaseError(
       "the database was migrated by a newer version of Strongroom, and there is no way back. Start that " +
         "version, or put back the copy of the database that was made before the upgrade (docs/operations.md)",
     );
   }
-  return newest < newestKnown();
+  return newest < ours;
 }

@@ -335,7 +335,7 @@ export interface OrganizationRepository {
   collectionsOf(name: string): Promise<OrganizationCollection[]>;
   /** Lets the bytes of its removed versions in a collection be deleted from then on. The collection must be locked. */
   hastenTrash(name: string, collectionId: string, purgeAfter: Date): Promise<void>;
-  /** Makes the row when there is none, and locks it. Only while a collection is locked. */
+  /** Makes the row when there is none, and locks it: alone, or after a collection, never before one. */
   lock(name: string): Promise<OrganizationRow>;
   addUsage(name: string, change: UsageChange): Promise<void>;
   /** What was closed or purged beyond `now`, was so now: one is compared with the other. Returns how many. */
