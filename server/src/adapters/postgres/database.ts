@@ -1,6 +1,6 @@
 import { randomUUID } from "node:crypto";
 import { setTimeout as sleep } from "node:timers/promises";
-import { type SQL, sql } from "drizzle-orm";
+import { and, eq, isNull, notInArray, type SQL, sql } from "drizzle-orm";
 import type { Database, InstallationRow, Transaction } from "../../app/ports/database.ts";
 import { auditRecord } from "../../domain/audit.ts";
 import { DomainError, serverOutdated } from "../../domain/errors.ts";
@@ -232,13 +232,35 @@ async function claimForImport(db: Executor): Promise<boolean> {
 async function claimForRecovery(db: Executor, id: string): Promise<boolean> {
   await db.execute(sql`lock table ${schema.installation} in exclusive mode`);
   const existing = (await db.select().from(schema.installation))[0];
-  if (existing?.id === id && existing.recoveringSince !== null) return true;
-  if (await isUsed(db)) return false;
+  const goesOn = existing?.id === id && existing.recoveringSince !== null;
+  // Waits for who makes rows now, so that none is in use when it is deleted.
+  await db.execute(sql`lock table ${schema.collections}, ${schema.organizations} in exclusive mode`);
+  if (!goesOn && (await isUsed(db))) return false;
+  await deleteUnused(db);
+  if (goesOn) return true;
   // A server that was started on the new database has left an id of its own, which belongs to nothing.
   await db.delete(schema.installation);
   const now = await databaseTime(db);
   await db.insert(schema.installation).values({ id, createdAt: now, recoveringSince: now });
   return true;
+}
+
+/** Deletes names that somebody only asked for: a rebuild makes rows of its own, with the ids that manifests have. */
+async function deleteUnused(db: Executor): Promise<void> {
+  const { collections, organizations, uploads, versions } = schema;
+  await db
+    .delete(collections)
+    .where(
+      and(
+        eq(collections.lastNumber, 0n),
+        notInArray(collections.id, db.select({ id: uploads.collectionId }).from(uploads)),
+        notInArray(collections.id, db.select({ id: versions.collectionId }).from(versions)),
+      ),
+    );
+  const { storedBytes, reservedBytes, trashBytes, closedAt, purge } = organizations;
+  const empty = and(...[storedBytes, reservedBytes, trashBytes].map((bytes) => eq(bytes, 0n)));
+  // Of one that was closed the store may not have been told; what it says is written over the row.
+  await db.delete(organizations).where(and(empty, isNull(closedAt), isNull(purge)));
 }
 
 /** Trying again by itself would be useless, or could do the work twice. */

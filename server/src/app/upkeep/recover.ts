@@ -59,7 +59,7 @@ interface Found {
  * Rebuilds an empty database from the manifests in a store: versions with their numbers and provenance, the counters,
  * and the last number of each collection. Takes over the store's installation id. Each collection is one transaction,
  * and the database refuses to serve until all are done; after a crash the same call goes on.
- * @throws UnsafeError when the database is in use, or the store is no Strongroom store.
+ * @throws UnsafeError when the database is in use, something else makes collections in it meanwhile, or the store is no Strongroom store.
  */
 export async function recover(deps: RecoverDeps): Promise<RecoveryReport> {
   const { database, store } = deps;
@@ -200,8 +200,16 @@ async function restoreCollection(
   versions: readonly Manifest[],
   lastNumber: bigint,
 ): Promise<void> {
+  if (manifests.length === 0) return;
+  const existing = await tx.collections.findByName(name);
   // Done by a call that died later.
-  if (manifests.length === 0 || (await tx.collections.findByName(name)) !== undefined) return;
+  if (existing !== undefined && existing.lastNumber > 0n) return;
+  if (existing !== undefined) {
+    throw new UnsafeError(
+      `something else made collection ${name} in the database during the rebuild; end every server that runs on the ` +
+        "database, and run the same command again",
+    );
+  }
   const id = manifests[0]!.version.collectionId;
   await tx.collections.insert({ id, name, lastNumber, ...EMPTY_COLLECTION });
   await tx.collections.lockById(id);
