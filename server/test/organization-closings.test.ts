@@ -9,6 +9,7 @@ import { closeOrganization, openOrganization } from "../src/app/organizations/or
 import { purgeOrganization } from "../src/app/organizations/purge.ts";
 import type { BlobStore } from "../src/app/ports/blob-store.ts";
 import { copyStorage } from "../src/app/upkeep/copy-storage.ts";
+import { healTimes } from "../src/app/upkeep/heal-times.ts";
 import { takeInventory } from "../src/app/upkeep/inventory.ts";
 import { recover } from "../src/app/upkeep/recover.ts";
 import { sweep } from "../src/app/upkeep/sweep.ts";
@@ -121,9 +122,31 @@ test("objects that are no closings are named, and the rest is rebuilt", async (t
   const bytes = (await h.deps.store.get(closingKey("acme"), 9999))!;
   await h.deps.store.put(closingKey("other"), bytes);
   await h.deps.store.put(closingKey("broken"), new TextEncoder().encode('{"format":"strongroom-organization-1"}'));
-  const { report, row } = await rebuilt(t, h);
+  const purge = { at: "2026-01-31T00:00:00.000Z", by: "admin", versions: "1", bytes: "5000", collections: ["a"] };
+  const put = async (name: string, change: object, purged: object = {}) => {
+    const object = { ...JSON.parse(new TextDecoder().decode(bytes)), name, purge: { ...purge, ...purged }, ...change };
+    await h.deps.store.put(closingKey(name), new TextEncoder().encode(JSON.stringify(object)));
+    return closingKey(name);
+  };
+  const most = { versions: `${2n ** 63n - 1n}`, collections: Array.from({ length: 1000 }, (_, i) => `c${i}`) };
+  await put("purged", {}, most);
+  const times = ["soon", "2026-01-31", "2026-02-30T00:00:00.000Z", "+010000-01-01T00:00:00.000Z"];
+  const bad: { change?: object; purged?: object }[] = [
+    ...[...times, "0000-01-01T00:00:00.000Z"].flatMap((at) => [{ change: { closedAt: at } }, { purged: { at } }]),
+    ...["many", "-1", "1.5", "", `${2n ** 63n}`].flatMap((n) => [
+      { purged: { versions: n } },
+      { purged: { bytes: n } },
+    ]),
+    { purged: { collections: [...most.collections, "c"] } },
+    { change: { closedReason: "\ud800" } },
+  ];
+  const keys: string[] = [];
+  for (const { change = {}, purged } of bad) keys.push(await put(`bad-${keys.length}`, change, purged));
+  const { database, report, row } = await rebuilt(t, h);
   t.truthy(row?.closedAt);
-  t.deepEqual(report.skipped.map(({ key }) => key).sort(), [closingKey("broken"), closingKey("other")]);
+  t.deepEqual(report.skipped.map(({ key }) => key).sort(), [closingKey("broken"), closingKey("other"), ...keys].sort());
+  t.like((await database.read(async (tx) => await tx.organizations.find("purged")))?.purge, { ...purge, ...most });
+  await healTimes({ ...h.deps, database });
 });
 
 test("closings are no unknown objects, and are copied with a store", async (t) => {

@@ -17,7 +17,13 @@ export interface ClosingDeps {
 
 const FORMAT = "strongroom-organization-1";
 
-/** Most bytes of the object; a purge names at most 1000 collections. */
+/** Most collections that the record of a purge names. */
+export const MAX_NAMED = 1000;
+
+/** The most versions or bytes that a database counts. */
+const MAX_COUNT = 2n ** 63n - 1n;
+
+/** Most bytes of the object. */
 const MAX_CLOSING_BYTES = 512 * 1024;
 
 /** An object among closings that cannot be used. */
@@ -117,9 +123,8 @@ function closingText({ name, closedAt, closedBy, closedReason, purge }: StoredCl
 function closingOf(text: string): StoredClosing {
   const value = JSON.parse(text) as Record<string, unknown>;
   if (value.format !== FORMAT) throw new Error(`expected format ${FORMAT}`);
-  const closedAt = value.closedAt === null ? null : new Date(textOf(value.closedAt, "closedAt"));
-  if (closedAt !== null && Number.isNaN(closedAt.getTime())) throw new Error("expected closedAt as a time");
-  const purge = value.purge === null ? null : purgeOf(value.purge as PurgeRecord);
+  const closedAt = value.closedAt === null ? null : new Date(timeOf(value.closedAt, "closedAt"));
+  const purge = value.purge === null ? null : checked(purgeOf(value.purge as PurgeRecord));
   const [closedBy, closedReason] = [textOf(value.closedBy, "closedBy"), textOf(value.closedReason, "closedReason")];
   return { name: textOf(value.name, "name"), closedAt, closedBy, closedReason, purge };
 }
@@ -136,7 +141,27 @@ function purgeOf(value: PurgeRecord): PurgeRecord {
   };
 }
 
+/** What is read is shown and compared as times and numbers, by the database too. */
+function checked(record: PurgeRecord): PurgeRecord {
+  timeOf(record.at, "at");
+  for (const name of ["versions", "bytes"] as const)
+    if (!/^\d{1,19}$/.test(record[name]) || BigInt(record[name]) > MAX_COUNT)
+      throw new Error(`expected ${name} as a decimal number up to ${MAX_COUNT}`);
+  if (record.collections.length > MAX_NAMED) throw new Error(`expected at most ${MAX_NAMED} collections`);
+  return record;
+}
+
+/** A time as it is written here: one text for each, in a year that databases know. */
+function timeOf(value: unknown, name: string): string {
+  const text = textOf(value, name);
+  const time = new Date(text);
+  const known = /^(?!0000)\d{4}-/.test(text) && !Number.isNaN(time.getTime()) && time.toISOString() === text;
+  if (!known) throw new Error(`expected ${name} as a time such as 2026-01-31T00:00:00.000Z`);
+  return text;
+}
+
 function textOf(value: unknown, name: string): string {
-  if (typeof value !== "string" || value.includes("\0")) throw new Error(`expected ${name} as a text`);
+  if (typeof value !== "string" || value.includes("\0") || !value.isWellFormed())
+    throw new Error(`expected ${name} as a text`);
   return value;
 }

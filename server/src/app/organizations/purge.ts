@@ -8,7 +8,7 @@ import type { LiveVersion } from "../ports/live-versions.ts";
 import type { UploadSettings } from "../settings.ts";
 import { endUpload, lockCollection } from "../uploads/reservations.ts";
 import { removeVersion } from "../versions/removal.ts";
-import { settleClosing } from "./closing-object.ts";
+import { MAX_NAMED, settleClosing } from "./closing-object.ts";
 import { type EndOrganizationDeps, requireAdmin, requireOrganization } from "./organizations.ts";
 
 /** What {@link purgeOrganization} needs. */
@@ -18,8 +18,6 @@ export interface PurgeDeps extends EndOrganizationDeps {
 
 /** Live versions removed in one transaction. */
 const BATCH = 200;
-/** Collections that a record names. */
-const MAX_NAMED = 1000;
 
 /**
  * Removes every version of a closed organization and ends its uploads; the sweeper deletes the bytes. The record is
