@@ -11,7 +11,7 @@
 import { execFile } from "node:child_process";
 import { chmod, copyFile, mkdir, mkdtemp, rm, writeFile } from "node:fs/promises";
 import { tmpdir } from "node:os";
-import { join } from "node:path";
+import { join, resolve } from "node:path";
 import { fileURLToPath } from "node:url";
 import { parseArgs, promisify } from "node:util";
 import { type BuildOptions, build } from "esbuild";
@@ -71,7 +71,6 @@ async function bundle(file: string, kind: string): Promise<void> {
     // OpenPGP.js makes its `require` from it; in an executable it is the executable's.
     banner: { js: 'const moduleUrl = require("node:url").pathToFileURL(__filename).href;' },
     define: { "import.meta.url": "moduleUrl" },
-    // Licences ask for their text to go along.
     legalComments: "linked",
     external: ["@strongroom/server/*"],
     plugins: [
@@ -164,6 +163,6 @@ if (process.argv[1] === fileURLToPath(import.meta.url)) {
   const kinds = values.only?.split(",") ?? KINDS;
   const unknown = kinds.find((kind) => !KINDS.includes(kind as Kind));
   if (unknown !== undefined) throw new Error(`expected --only to be some of ${KINDS.join(",")}, got ${unknown}`);
-  for (const file of (await packageClient(join(ROOT, values.out), kinds as Kind[])).values())
+  for (const file of (await packageClient(resolve(values.out), kinds as Kind[])).values())
     process.stdout.write(`${file}\n`);
 }

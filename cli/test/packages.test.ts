@@ -7,6 +7,7 @@ import { run, startServerProcess } from "@strongroom/testkit/processes";
 import { temporaryFolder } from "@strongroom/testkit/temporary-folder";
 import test, { type ExecutionContext } from "ava";
 import { packageClient } from "../../scripts/package-client.ts";
+import { programVersion } from "../src/build.ts";
 import { runProcess } from "./support/process.ts";
 
 const MIB = 1024 * 1024;
@@ -53,7 +54,7 @@ test.serial(
     const program = join(prefix, "bin", "strongroom");
     const version = await runProcess(program, ["version", "--json"]);
     const { version: number, kind, commit } = JSON.parse(version.stdout) as Record<string, string>;
-    t.deepEqual([number, kind], ["0.1.0", "npm"]);
+    t.deepEqual([number, kind], [programVersion(), "npm"]);
     t.regex(commit ?? "", /^([0-9a-f]{40}(\+changes)?|unknown)$/);
 
     const home = join(dir, "home");
