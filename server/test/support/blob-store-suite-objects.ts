@@ -169,7 +169,13 @@ export function objectBehaviour(test: DeclareTest): void {
   test("deleting and publishing side by side lose nothing", async (t, { store }) => {
     await store.put("a/b/0-old", Buffer.from("old"));
     for (let round = 0; round < 25; round++) {
-      const published = store.put(`a/b/${round + 1}-old`, Buffer.from("new"));
+      const publish = async () => await store.put(`a/b/${round + 1}-old`, Buffer.from("new"));
+      // MinIO on one disk may refuse an object whose folder goes at that moment, as not allowed; the caller repeats it.
+      const published = publish().catch(async (error: unknown) => {
+        if (!String(error).includes("(AccessDenied)")) throw error;
+        t.log("refused once beside a deletion");
+        await publish();
+      });
       await Promise.all([store.delete(`a/b/${round}-old`), published]);
       t.deepEqual(
         (await collect(store.list("a/"))).map(({ key }) => key),
