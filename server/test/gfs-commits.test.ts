@@ -2,10 +2,10 @@
 import { compositeOf, cutSegments, openpgpMessage } from "@strongroom/testkit/ciphertext";
 import anyTest, { type ExecutionContext, type TestFn } from "ava";
 import fc from "fast-check";
-import type { UploadRow } from "../src/app/ports/database.ts";
+import type { CollectionRow, UploadRow } from "../src/app/ports/database.ts";
 import type { LiveVersion } from "../src/app/ports/live-versions.ts";
 import { commitUpload, finishCommit } from "../src/app/uploads/commit-upload.ts";
-import { plansBeside, rotationOf } from "../src/app/versions/removal.ts";
+import { type GuardedPlan, rotationOf } from "../src/app/versions/removal.ts";
 import type { CollectionSpec } from "../src/domain/configuration.ts";
 import { removalRules } from "../src/domain/policy-guard.ts";
 import { FaultyBlobStore } from "./support/faulty-blob-store.ts";
@@ -15,6 +15,20 @@ const test = harnessTest(anyTest as TestFn<{ h: Harness }>);
 
 const NONE = { keepLast: 0, keepHourly: 0, keepDaily: 0, keepWeekly: 0, keepMonthly: 0, keepYearly: 0 };
 const DAY = 24 * 3_600_000;
+
+/** What `livePlansBeside` says, over all live versions; `growth.test.ts` compares the plans themselves. */
+function plansBeside(
+  live: readonly LiveVersion[],
+  spec: CollectionSpec,
+  begunAt: Date,
+  now: Date,
+  row: Pick<CollectionRow, "confirmedPolicy">,
+  others: readonly UploadRow[],
+): readonly [own: GuardedPlan, ...first: GuardedPlan[]] {
+  const committing = others.filter(({ state }) => state === "committing");
+  const plan = (of: Date) => rotationOf(live, spec, of, now, [], row);
+  return [plan(begunAt), ...committing.map((upload) => plan(upload.begunAt))];
+}
 
 test("a commit that the store does not finish takes its own bytes, and not those that rotation frees", async (t) => {
   const { h } = t.context;
@@ -108,7 +122,7 @@ test("what fits beside every plan passes the hard limit in no order, and nothing
         const begun = at.map((hours) => hour(hours));
         const [own, ...others] = begun;
         const uploads = others.map((begunAt) => ({ state: "committing", begunAt }) as UploadRow);
-        const plans = plansBeside(live, spec, own!, now, [], row, uploads);
+        const plans = plansBeside(live, spec, own!, now, row, uploads);
         const sum = (versions: readonly LiveVersion[]) => versions.reduce((all, { size }) => all + size, 0n);
         const most = plans.map(({ keep }) => sum(keep)).reduce((a, b) => (a > b ? a : b));
         if (plans.some(({ keep }) => sum(keep) !== most)) seen.differ++;

@@ -14,8 +14,8 @@ export interface NextRemovals extends PolicyChange {
 }
 
 /**
- * What would go, with the next backup or in time, if that backup came now and this were the collection's configuration: for health, for a
- * confirmation, and for whoever is about to change the configuration.
+ * What would go, with the next backup or in time, if that backup came now and this were the collection's configuration:
+ * for health, for a confirmation, and for whoever is about to change the configuration.
  * @param row of the collection; undefined where it was never used.
  */
 export async function nextRemovals(

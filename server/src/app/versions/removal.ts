@@ -42,29 +42,6 @@ export function rotationOf(
 }
 
 /**
- * The plans of {@link rotationOf} that a version may have to fit beside: its own, and under `gfs`, whose choice depends
- * on what is published, that of each upload of the collection that is being committed and cannot be refused any more.
- * Whichever is published first decides what stays of the live versions; what is published after it only removes more.
- * So what fits beside each of these plans fits in every order.
- * @param row of the collection.
- * @param others its other uploads.
- */
-export function plansBeside(
-  live: readonly LiveVersion[],
-  spec: CollectionSpec,
-  begunAt: Date,
-  now: Date,
-  coming: readonly SizedVersion[],
-  row: Pick<CollectionRow, "confirmedPolicy">,
-  others: readonly UploadRow[],
-): readonly [own: GuardedPlan, ...first: GuardedPlan[]] {
-  const own = rotationOf(live, spec, begunAt, now, coming, row);
-  if (spec.rotation.strategy !== "gfs") return [own];
-  const committing = others.filter(({ state }) => state === "committing");
-  return [own, ...committing.map((upload) => rotationOf(live, spec, upload.begunAt, now, coming, row))];
-}
-
-/**
  * What does not stay in any case, of a plan for a version that is published while the clock is in doubt. Its room was
  * promised when its commit was prepared, and that may have been before the doubt: what would go because of its time
  * gives way to the hard limit, the oldest first, and stays otherwise.
